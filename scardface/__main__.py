@@ -1,0 +1,10 @@
+"""`python -m scardface` is the command `scardface`."""
+
+from __future__ import annotations
+
+import sys
+
+from scardface.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

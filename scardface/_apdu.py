@@ -1,0 +1,330 @@
+"""Commands to a card and its responses: encoding, decoding, and what of them may be shown.
+
+Rules of this room (ISO/IEC 7816-4:2020, 5.1 and 5.2):
+
+- A command is CLA INS P1 P2, Nc bytes of data (0 to 65,535) and Ne, the number of bytes expected back (0 to 65,536, 0 for none).
+- Lc and Le are one byte each while Nc <= 255 and Ne <= 256 (short), otherwise 00 and two bytes, of which Le drops the 00 when Lc
+  is there (extended). Both fields have the same form. Nought in Le stands for the largest number, 256 or 65,536. So there are
+  seven encodings: 1, 2S, 3S, 4S, 2E, 3E, 4E.
+- Decoding looks at lengths alone; exactly one encoding fits a well-formed string. Every CLA and every INS is accepted.
+- A response is its data and SW1-SW2; the shortest one is two bytes.
+- What may be shown (repr, trace): a PIN or a key never. Which proprietary command carries one cannot be known, so data, the
+  command's and its response's, is shown only where a published standard says that the command names, finds or reads something:
+  SELECT, READ BINARY, READ RECORD, GET DATA and the others of `_OPEN`, in a class without secure messaging. All else (comparing,
+  authenticating, computing, writing, ENVELOPE, GET RESPONSE, secured messages, proprietary and unknown instructions) shows its
+  header and the lengths. Who wants to see more asks for it: `data`, `bytes(command)`, `ashex()`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from . import _status
+
+__all__ = ["C_APDU", "R_APDU", "StatusError", "is_secret", "redacted"]
+
+Buffer = bytes | bytearray | memoryview
+"""What can be read as bytes."""
+
+_set = object.__setattr__
+
+
+class _Value:
+    """An object of fixed fields."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a {type(self).__name__} cannot be changed: {name!r} is fixed")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a {type(self).__name__} cannot be changed: {name!r} is fixed")
+
+
+class C_APDU(_Value):
+    """A command to a card (ISO/IEC 7816-4:2020, 5.1).
+
+    Args:
+        cla: class byte.
+        ins: instruction byte.
+        p1: first parameter byte.
+        p2: second parameter byte.
+        data: up to 65,535 bytes (Nc is their number).
+        le: how many bytes are expected back at most (Ne), 0 to 65,536; None and 0: none. 256 (65,536 where the command is of
+            extended length) means all there are.
+
+    Raises:
+        ValueError: a field is out of its range; the text names it.
+        TypeError: a field is not of its kind.
+
+    `bytes(command)` encodes it, short when it fits and extended when it must be.
+    """
+
+    __slots__ = ("cla", "data", "ins", "le", "p1", "p2")
+
+    cla: int
+    ins: int
+    p1: int
+    p2: int
+    data: bytes
+    le: int
+
+    def __init__(self, cla: int = 0, ins: int = 0, p1: int = 0, p2: int = 0, data: Buffer = b"", le: int | None = None) -> None:
+        _set(self, "cla", _number("cla", cla, 0xFF))
+        _set(self, "ins", _number("ins", ins, 0xFF))
+        _set(self, "p1", _number("p1", p1, 0xFF))
+        _set(self, "p2", _number("p2", p2, 0xFF))
+        _set(self, "data", _octets("data", data, 0xFFFF))
+        _set(self, "le", 0 if le is None else _number("le", le, 0x10000))
+
+    @classmethod
+    def from_bytes(cls, encoded: Buffer) -> C_APDU:
+        """Decode a command.
+
+        Args:
+            encoded: the bytes of the command, in any of the seven encodings.
+
+        Raises:
+            ValueError: no encoding fits these lengths; the text says how many bytes there are, never which.
+        """
+        octets = _octets("the command", encoded)
+        size = len(octets)
+        if size < 4:
+            raise ValueError(f"a command has at least 4 bytes, not {size}")
+        cla, ins, p1, p2 = octets[:4]
+        if size == 4:
+            return cls(cla, ins, p1, p2)
+        first = octets[4]
+        if size == 5:
+            return cls(cla, ins, p1, p2, b"", first or 0x100)
+        if first:
+            if size == 5 + first:
+                return cls(cla, ins, p1, p2, octets[5:])
+            if size == 6 + first:
+                return cls(cla, ins, p1, p2, octets[5:-1], octets[-1] or 0x100)
+            raise ValueError(f"malformed command: Lc says {first} bytes of data, {size - 5} bytes follow it")
+        if size < 7:
+            raise ValueError("malformed command: an extended length field lacks its last byte")
+        second = int.from_bytes(octets[5:7], "big")
+        if size == 7:
+            return cls(cla, ins, p1, p2, b"", second or 0x10000)
+        if second == 0:
+            raise ValueError("malformed command: Lc is 0, and more bytes follow it")
+        if size == 7 + second:
+            return cls(cla, ins, p1, p2, octets[7:])
+        if size == 9 + second:
+            return cls(cla, ins, p1, p2, octets[7:-2], int.from_bytes(octets[-2:], "big") or 0x10000)
+        raise ValueError(f"malformed command: Lc says {second} bytes of data, {size - 7} bytes follow it")
+
+    @classmethod
+    def fromhex(cls, text: str) -> C_APDU:
+        """Decode a command written in hexadecimal digits, blanks between bytes allowed.
+
+        Raises:
+            ValueError: it is not hexadecimal, or no encoding fits.
+        """
+        return cls.from_bytes(bytes.fromhex(text))
+
+    def __bytes__(self) -> bytes:
+        header = bytes((self.cla, self.ins, self.p1, self.p2))
+        data, ne = self.data, self.le
+        nc = len(data)
+        if nc <= 0xFF and ne <= 0x100:
+            if not nc:
+                return header + bytes((ne & 0xFF,)) if ne else header
+            return b"%b%c%b%c" % (header, nc, data, ne & 0xFF) if ne else b"%b%c%b" % (header, nc, data)
+        le = (ne & 0xFFFF).to_bytes(2, "big") if ne else b""
+        return b"%b\0%b%b%b" % (header, nc.to_bytes(2, "big") if nc else b"", data, le)
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, C_APDU) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._key()
+
+    def __repr__(self) -> str:
+        le = f"0x{self.le:02X}" if self.le else "0"
+        header = f"0x{self.cla:02X}, 0x{self.ins:02X}, 0x{self.p1:02X}, 0x{self.p2:02X}"
+        return f"{type(self).__name__}({header}, {_shown(self.data, is_secret(self))}, {le})"
+
+    def _key(self) -> tuple[int, int, int, int, bytes, int]:
+        return self.cla, self.ins, self.p1, self.p2, self.data, self.le
+
+
+class R_APDU(_Value):
+    """A card's response (ISO/IEC 7816-4:2020, 5.1).
+
+    Args:
+        data: the response data.
+        sw1: first status byte.
+        sw2: second status byte.
+        secret: whether repr hides the data, because it answers a command that `is_secret`; responses are equal without it.
+
+    Raises:
+        ValueError: a field is out of its range; the text names it.
+        TypeError: a field is not of its kind.
+    """
+
+    __slots__ = ("data", "secret", "sw1", "sw2")
+
+    data: bytes
+    sw1: int
+    sw2: int
+    secret: bool
+
+    def __init__(self, data: Buffer, sw1: int, sw2: int, *, secret: bool = False) -> None:
+        _set(self, "data", _octets("data", data))
+        _set(self, "sw1", _number("sw1", sw1, 0xFF))
+        _set(self, "sw2", _number("sw2", sw2, 0xFF))
+        _set(self, "secret", secret)
+
+    @classmethod
+    def from_bytes(cls, encoded: Buffer, *, secret: bool = False) -> R_APDU:
+        """Decode a response: data, then SW1 and SW2.
+
+        Raises:
+            ValueError: it is shorter than two bytes.
+        """
+        octets = _octets("the response", encoded)
+        if len(octets) < 2:
+            raise ValueError(f"a response has at least 2 bytes, not {len(octets)}")
+        return cls(octets[:-2], octets[-2], octets[-1], secret=secret)
+
+    @property
+    def sw(self) -> int:
+        """SW1-SW2 as a number: 0x9000."""
+        return self.sw1 << 8 | self.sw2
+
+    @property
+    def sw12(self) -> bytes:
+        """SW1-SW2 as two bytes."""
+        return bytes((self.sw1, self.sw2))
+
+    @property
+    def meaning(self) -> str:
+        """The status word in words."""
+        return _status.meaning(self.sw1, self.sw2)
+
+    def is_successful(self) -> bool:
+        """Whether the status word is 9000."""
+        return self.sw1 == 0x90 and self.sw2 == 0
+
+    def check(self) -> R_APDU:
+        """This response, if it is successful.
+
+        Raises:
+            StatusError: the status word is not 9000.
+        """
+        if not self.is_successful():
+            raise StatusError(self)
+        return self
+
+    def ashex(self) -> str:
+        """Data and status word in hexadecimal digits, secret or not."""
+        return bytes(self).hex().upper()
+
+    def __bytes__(self) -> bytes:
+        return b"%b%c%c" % (self.data, self.sw1, self.sw2)
+
+    def __eq__(self, other: object) -> bool:
+        return bytes(self) == bytes(other) if isinstance(other, R_APDU) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.data, self.sw1, self.sw2))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _response, (type(self), self.data, self.sw1, self.sw2, self.secret)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({_shown(self.data, self.secret)}, 0x{self.sw1:02X}, 0x{self.sw2:02X})"
+
+
+class StatusError(Exception):
+    """A card answered with another status than 9000. It is no failure of the way to the card, so no OSError.
+
+    Attributes:
+        response: what the card answered.
+    """
+
+    response: R_APDU
+
+    def __init__(self, response: R_APDU) -> None:
+        super().__init__(f"the card answered {response.sw:04X}: {response.meaning}")
+        self.response = response
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.response,)
+
+
+_OPEN = frozenset(
+    (
+        *(0x04, 0x44),  # DEACTIVATE FILE, ACTIVATE FILE
+        *(0x22, 0x70),  # MANAGE SECURITY ENVIRONMENT (references to keys, 10.3), MANAGE CHANNEL
+        *(0x84, 0xA4, 0xA5),  # GET CHALLENGE, SELECT
+        *(0xB0, 0xB1, 0xB2, 0xB3),  # READ BINARY, READ RECORD
+        *(0xCA, 0xCB, 0xCC, 0xCD),  # GET DATA, GET NEXT DATA
+        *(0xE4, 0xE6, 0xE8),  # DELETE FILE, TERMINATE DF, TERMINATE EF
+    )
+)
+"""Interindustry commands whose data name something, or whose response is content to be read (ISO/IEC 7816-4:2020, 11; -9:2017)."""
+
+_OPEN_ELSEWHERE: dict[int, frozenset[int]] = {
+    0x80: frozenset((0xCA, 0xCB, 0xF2)),  # GlobalPlatform Card Specification 2.3.1: GET DATA, GET STATUS
+    0xA0: frozenset((0xA4, 0xB0, 0xB2, 0xF2)),  # GSM 11.11: SELECT, READ BINARY, READ RECORD, STATUS
+    0xFF: frozenset((0x86, 0xB0, 0xCA)),  # PC/SC part 3: GENERAL AUTHENTICATE (by a key's number), READ BINARY, GET DATA (UID)
+}
+
+
+def is_secret(command: C_APDU) -> bool:
+    """Whether the data of a command, or of its response, may be secret; the rule stands at the head of this module."""
+    cla, ins = command.cla, command.ins
+    # No secure messaging: b4 and b3 are 0 in 000x xxxx, b6 is 0 in 01xx xxxx (ISO/IEC 7816-4:2020, 5.4.1).
+    if cla & 0xEC == 0 or cla & 0xE0 == 0x40:
+        return ins not in _OPEN
+    return ins not in _OPEN_ELSEWHERE.get(cla, ())
+
+
+def redacted(apdu: C_APDU | R_APDU) -> str:
+    """One line for a trace: `00A40400 A000000308 Ne=256`, `6F10 9000`; what may be secret is `<4 bytes>`."""
+    if isinstance(apdu, R_APDU):
+        parts = [_digits(apdu.data, apdu.secret), f"{apdu.sw:04X}"]
+    else:
+        header = bytes((apdu.cla, apdu.ins, apdu.p1, apdu.p2)).hex().upper()
+        parts = [header, _digits(apdu.data, is_secret(apdu)), f"Ne={apdu.le}" if apdu.le else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _digits(data: bytes, secret: bool) -> str:
+    return f"<{len(data)} bytes>" if secret and data else data.hex().upper()
+
+
+def _shown(data: bytes, secret: bool) -> str:
+    if not data:
+        return 'b""'
+    return _digits(data, secret) if secret else f'bytes.fromhex("{_digits(data, secret)}")'
+
+
+def _number(name: str, value: int, largest: int) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} is a number, not {type(value).__name__}")
+    if not 0 <= value <= largest:
+        raise ValueError(f"{name} is 0 to {largest}, not {value}")
+    return value
+
+
+def _octets(name: str, value: Buffer, longest: int | None = None) -> bytes:
+    # Integers and strings would otherwise turn into something nobody meant: bytes(5) is five noughts.
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{name} is bytes, not {type(value).__name__}")
+    octets = bytes(value)
+    if longest is not None and len(octets) > longest:
+        raise ValueError(f"{name} has at most {longest} bytes, not {len(octets)}")
+    return octets
+
+
+def _response(kind: type[R_APDU], data: bytes, sw1: int, sw2: int, secret: bool) -> R_APDU:
+    """For pickle, which knows no keyword arguments."""
+    return kind(data, sw1, sw2, secret=secret)

@@ -1,0 +1,207 @@
+"""What both faces of a card are: the checked wish, the one acquisition, what an open card shows, and being cancelled.
+
+Who may call it from where:
+
+- `cancel` and `cancel_all` come from any thread or event loop, from signal handlers, and before `__init__` has set anything; they
+  only set and ring. One lock for all cards guards what they read; it is held for assignments only.
+- A card belongs to the process that made it: in a forked child its context is the parent's (fact 9), so it refuses to work.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from typing import Any, ClassVar
+
+from ._acquire import Acquisition
+from ._apdu import C_APDU
+from ._atr import ATR
+from ._backend import Backend, default_backend
+from ._enums import Lengths, Protocol, ShareMode
+from ._removal import Removal
+from ._session import Session
+from ._threads import forget_at_fork, generation
+from ._wanted import Groups, Readers, Wanted
+
+_lock = threading.RLock()
+_cards: weakref.WeakSet[Card] = weakref.WeakSet()
+
+
+class Card:
+    """The common part of the async and the sync SCard."""
+
+    # Defaults of the class, so that `cancel` finds them on an object whose `__init__` has only begun.
+    _cancel_asked: bool = False
+    _acquisition: Acquisition | None = None
+    _removals: tuple[Removal, ...] = ()
+    _session: Session | None = None
+    _closed: bool = False
+    _verb: ClassVar[str] = ""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        card = super().__new__(cls)
+        card._generation = generation()
+        with _lock:
+            _cards.add(card)
+        return card
+
+    _generation: int
+
+    def _wish(
+        self,
+        readers: Readers,
+        groups: Groups,
+        timeout: float | None,
+        atr: bytes | None | Any,
+        pnp: bool,
+        share: ShareMode,
+        protocols: Protocol,
+        lengths: Lengths,
+        backend: Backend | None,
+    ) -> None:
+        self._wanted = Wanted.of(readers, groups, timeout, atr, pnp, share, protocols, lengths)
+        self._given_backend = backend
+
+    def _begin(self) -> Acquisition:
+        """The acquisition, to run once."""
+        self._check_process()
+        with _lock:
+            if self._acquisition is not None:
+                raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
+            acquisition = self._acquisition = Acquisition(self._wanted, self._given_backend or default_backend())
+            if self._cancel_asked:
+                acquisition.cancel()
+        return acquisition
+
+    def _opened(self) -> Session:
+        """The open session.
+
+        Raises:
+            RuntimeError: not open yet, closed, or another process's.
+        """
+        self._check_process()
+        if self._closed:
+            raise RuntimeError("the card is closed")
+        if self._session is None:
+            raise RuntimeError(f"the card is not open yet; {self._verb}")
+        return self._session
+
+    def _check_process(self) -> None:
+        if self._generation != generation():
+            raise RuntimeError("this SCard was made before a fork and belongs to the parent process; make a new one in the child")
+
+    def _begin_removal(self, removal: Removal) -> None:
+        with _lock:
+            self._removals = (*self._removals, removal)
+
+    def _end_removal(self, removal: Removal) -> None:
+        with _lock:
+            self._removals = tuple(other for other in self._removals if other is not removal)
+
+    def _cancel_removals(self) -> None:
+        with _lock:
+            removals = self._removals
+        for removal in removals:
+            removal.cancel()
+
+    def cancel(self) -> None:
+        """End this card's acquisition, even one not yet begun, or the current `wait()`s of the open card.
+
+        They raise `WaitCancelledError`. A `send` is never cancelled. A plain function, callable from any thread, any event loop
+        and from signal handlers, from the moment that the object exists.
+        """
+        with _lock:
+            self._cancel_asked = True
+            acquisition = self._acquisition
+        if acquisition is not None:
+            acquisition.cancel()
+        self._cancel_removals()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the card has been closed."""
+        return self._closed
+
+    @property
+    def reader(self) -> str:
+        """The name of the reader that holds the card. AttributeError until the card is open."""
+        return self._shown().reader
+
+    @property
+    def atr(self) -> ATR:
+        """The card's answer to reset (ISO 7816-3, clause 8). AttributeError until the card is open."""
+        return self._shown().atr
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol in use. AttributeError until the card is open."""
+        return self._shown().protocol
+
+    @property
+    def share(self) -> ShareMode:
+        """Who else may use the card while it is open."""
+        return self._wanted.share
+
+    def _shown(self) -> Session:
+        if self._session is None:
+            raise AttributeError("the card is not open yet: its reader, ATR and protocol are not known")
+        return self._session
+
+    def __repr__(self) -> str:
+        session = self._session
+        if session is None:
+            return f"<{type(self).__name__}: not open>"
+        state = "closed" if self._closed else "open"
+        return f"<{type(self).__name__}: {state}, {session.reader!r}, {session.protocol.name}, {session.atr.hex(' ')}>"
+
+    def _warn_unclosed(self) -> bool:
+        """At collection: whether a card of this process is still open."""
+        unclosed = self._session is not None and not self._closed and self._generation == generation()
+        if unclosed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=3)
+        return unclosed
+
+
+def commands(apdus: tuple[Any, ...]) -> list[C_APDU]:
+    """What the caller gave to `send`, as commands.
+
+    Raises:
+        ValueError: none, or a malformed one.
+        TypeError: neither a C_APDU nor bytes-like.
+    """
+    if not apdus:
+        raise ValueError("send() needs at least one command")
+    return [apdu if isinstance(apdu, C_APDU) else C_APDU.from_bytes(octets(apdu)) for apdu in apdus]
+
+
+def octets(data: Any) -> bytes:
+    """`data` as bytes; TypeError unless it is bytes-like."""
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"a command is a C_APDU or bytes-like, not {type(data).__name__}")
+
+
+def raw_command(data: Any) -> bytes:
+    """What the caller gave to `transmit`; ValueError under 4 bytes (fact 38)."""
+    raw = octets(data)
+    if len(raw) < 4:
+        raise ValueError(f"a command is at least 4 bytes (CLA INS P1 P2), not {len(raw)}")
+    return raw
+
+
+def cancel_all() -> None:
+    """`cancel()` for every SCard that exists now, in every event loop and thread of the process; not for monitors."""
+    with _lock:
+        cards = list(_cards)
+    for card in cards:
+        if card._generation == generation():
+            card.cancel()
+
+
+def _forget() -> None:
+    global _lock  # noqa: PLW0603  another thread may have held it at the fork
+    _lock = threading.RLock()
+
+
+forget_at_fork(_forget)

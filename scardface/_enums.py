@@ -1,0 +1,77 @@
+"""The small vocabularies of PC/SC: protocols, share modes, dispositions, reader-state flags; and how to send long data.
+
+The numbers are PC/SC's own (PC/SC part 5, pcsclite.h) and go to it unchanged.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Protocol(enum.IntFlag):
+    """Transmission protocols of ISO 7816-3; `Protocol.T0 | Protocol.T1` is a choice that the reader makes by the ATR."""
+
+    UNDEFINED = 0
+    """No protocol: a reader opened with `ShareMode.DIRECT`."""
+    T0 = 1
+    """T=0, bytes at a time."""
+    T1 = 2
+    """T=1, blocks; contactless cards show up as T=1, too."""
+    RAW = 4
+    """The reader's own; in a choice of several it always wins, so never mix it."""
+
+
+class ShareMode(enum.IntEnum):
+    """Who else may use the card while it is open (SCardConnect's dwShareMode)."""
+
+    EXCLUSIVE = 1
+    """Nobody."""
+    SHARED = 2
+    """Everybody who asks for SHARED too."""
+    DIRECT = 3
+    """The reader itself, with a card or without one."""
+
+
+class Disposition(enum.IntEnum):
+    """What becomes of the card when its user leaves it (SCardDisconnect's dwDisposition)."""
+
+    LEAVE = 0
+    """Nothing: the next user finds it as it is, verified PINs included."""
+    RESET = 1
+    """A warm reset: selections and verified PINs are gone."""
+    UNPOWER = 2
+    """Powered down. On pcsc-lite others' new connections fail until somebody resets it."""
+    EJECT = 3
+    """Thrown out, where the reader has a motor."""
+
+
+class Lengths(enum.Enum):
+    """How a command or an answer of more than 255 (256) bytes reaches the card (ISO 7816-4:2020, 5.2 and 5.3)."""
+
+    AUTO = "auto"
+    """By the card's ATR: extended length, else command chaining, else on T=0 ENVELOPE."""
+    EXTENDED = "extended"
+    """Extended length fields; a ValueError on T=0."""
+    CHAINING = "chaining"
+    """Command chaining, bit 5 of CLA."""
+    ENVELOPE = "envelope"
+    """ENVELOPE (INS C2) commands; a ValueError on T=1."""
+    SHORT = "short"
+    """Short length fields only: more than 255 bytes of data are a ValueError."""
+
+
+class StateFlag(enum.IntFlag):
+    """The lower half of a reader's state in SCardGetStatusChange; the upper half counts insertions and removals."""
+
+    UNAWARE = 0x0000
+    IGNORE = 0x0001
+    CHANGED = 0x0002
+    UNKNOWN = 0x0004
+    UNAVAILABLE = 0x0008
+    EMPTY = 0x0010
+    PRESENT = 0x0020
+    ATRMATCH = 0x0040
+    EXCLUSIVE = 0x0080
+    INUSE = 0x0100
+    MUTE = 0x0200
+    UNPOWERED = 0x0400

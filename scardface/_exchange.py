@@ -1,0 +1,321 @@
+"""One command of the caller's, whatever steps it takes: the whole exchange, without any I/O.
+
+`exchange` gives a generator: it yields the bytes to transmit and is sent the bytes received, and it returns the caller's response.
+An `SCardError` of the way to the card may be thrown into it; it comes out again, told better where this room knows more.
+
+How a command goes out (ISO/IEC 7816-3:2006, 12.2 for T=0 and 12.3 for T=1; ISO/IEC 7816-4:2020, 5.2 and 5.3):
+
+- T=1 (and whatever else is not T=0): as it is encoded.
+- T=0: a header, P3 and the data. Case 1: P3 = 00. Case 2: P3 = Le, 00 for 256 and more. Case 3: P3 = Lc. Case 4: as case 3, without
+  Le; the answer is fetched.
+- More than 255 bytes of data, by `Lengths`. EXTENDED, T=1: extended length. CHAINING: parts of 255 bytes, bit 5 of CLA set in all
+  but the last, Le in the last. ENVELOPE, T=0: the command as it is encoded for T=1, in ENVELOPE (C2) commands of 255 bytes; a full
+  last part is followed by an empty one. SHORT: refused. AUTO: extended length on T=1, ENVELOPE on T=0; a caller with the ATR at
+  hand lets `resolve_lengths` choose better.
+- Ne over 256: extended length where that is used, otherwise short Le = 00, and what is missing is fetched.
+- In a chain every part but the last must be answered 9000; another answer ends it and is the caller's.
+
+What follows an answer:
+
+- 6Cxx: the command goes out again, the whole of it, with Le = xx (00 is 256), for the card has aborted it; once. On T=0 a command
+  with data has no Le that could be corrected: an error.
+- 61xx (ISO/IEC 7816-4:2020, 5.3.4): xx more bytes wait, 00 is 256 or more. GET RESPONSE (C0) fetches them, and so on until another
+  status comes; that one is the caller's, with all data collected, an error's too. 6Cxx to GET RESPONSE: again, with Le = xx.
+- Without Ne, with Ne = 256 in a short Le and with Ne = 65,536 the caller wants all there is. Another Ne ends the fetching with 9000
+  when as many bytes are there; GET RESPONSE asks for no more than are missing; and where 6Cxx made the card send more, the first
+  Ne bytes are kept. An answer that took one step is left as it came.
+- Fetching after other answers that brought no data is asked for by `ExchangeOptions.fetch_after`.
+- The class of GET RESPONSE and ENVELOPE is `response_class`.
+- 67xx on T=1 to extended length that nobody declared (AUTO): the card most likely does not know the form. An error that says so.
+  With EXTENDED, declared by the ATR or decided by the caller, it is a status as any other.
+
+Nothing here trusts the card: the number of steps and of bytes is bounded; an answer under two bytes, a 6Cxx that comes again or
+asks for what was sent, a 61xx after GET RESPONSE that brought nothing are each a `CardCommunicationError` naming the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from . import errors
+from ._apdu import C_APDU, R_APDU, is_secret
+from ._atr import ATR
+from ._enums import Lengths, Protocol
+from .errors import CardCommunicationError, SCardError, as_error
+
+__all__ = ["ExchangeOptions", "exchange", "resolve_lengths", "response_class"]
+
+Steps = Generator[bytes, bytes, R_APDU]
+
+_PART = 255
+_ADVICE = "the card or the reader may not take extended length: set lengths=Lengths.CHAINING, or Lengths.SHORT"
+_REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, 0x8010001F, 0x80100022)
+"""What PC/SC answers, besides failed exchanges, where a command is too long: INSUFFICIENT_BUFFER, UNSUPPORTED_FEATURE."""
+
+
+@dataclass(frozen=True)
+class ExchangeOptions:
+    """What an exchange may do beyond the rules, and how far it may go.
+
+    Raises:
+        ValueError: a field is out of its range; the text names it.
+    """
+
+    max_steps: int = 4096
+    """How many times one command may speak to the card, at least 1. 4,096 carry 65,536 bytes in steps of 16."""
+    max_bytes: int | None = None
+    """How many bytes of data one answer may bring together; None: 65,536 and Ne."""
+    response_class: int | None = None
+    """The class of GET RESPONSE and ENVELOPE; None: by the command's, see `response_class`."""
+    fetch_after: frozenset[int] = frozenset()
+    """First status bytes after which GET RESPONSE is tried, besides 61, when the answer brought no data.
+
+    0x9F: length in SW2, as 61 (GSM 11.11, 9.4.1). 0x62, 0x63 (EMV 4.3 Book 1, 9.3.1.1.4) and 0x90 (ISO/IEC 7816-3:2006, 12.2.5,
+    case 4S.2): after a command with data and Ne; the first status is the caller's in the end, and nothing to fetch is no error.
+    """
+
+    def __post_init__(self) -> None:
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps is at least 1, not {self.max_steps}")
+        if self.max_bytes is not None and self.max_bytes < 0:
+            raise ValueError(f"max_bytes is at least 0, not {self.max_bytes}")
+        if self.response_class is not None and not 0 <= self.response_class <= 0xFF:
+            raise ValueError(f"response_class is 0 to 255, not {self.response_class}")
+        if not self.fetch_after <= {0x62, 0x63, 0x90, 0x9F}:
+            raise ValueError("fetch_after takes 0x62, 0x63, 0x90 and 0x9F")
+
+
+_DEFAULTS = ExchangeOptions()
+
+
+def resolve_lengths(lengths: Lengths, atr: bytes, protocol: Protocol) -> Lengths:
+    """Choose for `Lengths.AUTO` by what a card declares (ISO/IEC 7816-4:2020, 12.1.1, card capabilities).
+
+    Args:
+        lengths: what the caller set; anything but AUTO is returned as it is.
+        atr: the card's ATR, any bytes.
+        protocol: the protocol in use.
+
+    Returns:
+        On T=1 EXTENDED if declared, else CHAINING if declared, else AUTO: extended length, on nobody's word. On T=0 CHAINING if
+        declared, else ENVELOPE.
+    """
+    if lengths is not Lengths.AUTO:
+        return lengths
+    declared = ATR(atr).capabilities
+    if declared.extended_length and protocol != Protocol.T0:
+        return Lengths.EXTENDED
+    if declared.command_chaining:
+        return Lengths.CHAINING
+    return Lengths.ENVELOPE if protocol == Protocol.T0 else Lengths.AUTO
+
+
+def response_class(cla: int) -> int:
+    """The class byte of the GET RESPONSE or ENVELOPE that belongs to a command of class `cla`: its logical channel, no more.
+
+    ISO/IEC 7816-4:2020, 5.4.1: 000x xxxx keeps b2-b1, 01xx xxxx keeps b4-b1. GlobalPlatform Card Specification 2.3.1, 11.1.4:
+    1000 xxxx likewise, 110x and 111x with b5 = 0 become 1100 xxxx. Others are unchanged.
+    """
+    if cla <= 0x1F:
+        return cla & 0x03
+    if 0x40 <= cla <= 0x7F:
+        return 0x40 | cla & 0x0F
+    if cla & 0xF0 == 0x80:
+        return 0x80 | cla & 0x03
+    if cla & 0xD0 == 0xC0:
+        return 0xC0 | cla & 0x0F
+    return cla
+
+
+def exchange(command: C_APDU, protocol: Protocol, lengths: Lengths = Lengths.AUTO, options: ExchangeOptions = _DEFAULTS) -> Steps:
+    """The steps of one command.
+
+    A plain function: a command that cannot go this way is refused here, before the generator exists. Who calls it for each command
+    of a batch has checked the batch before the first byte goes out.
+
+    Args:
+        command: the caller's command.
+        protocol: the protocol in use; everything but T0 is taken as T1.
+        lengths: how long data goes, best from `resolve_lengths`.
+        options: bounds, and what is off by default.
+
+    Returns:
+        A generator that yields bytes to transmit, is sent the bytes received, and returns the response.
+
+    Raises:
+        ValueError: EXTENDED on T=0, ENVELOPE on T=1, more data than SHORT takes, CHAINING with bit 5 of CLA set already.
+        CardCommunicationError: from the generator: the card breaks the rules or goes beyond the bounds.
+    """
+    if protocol == Protocol.T0 and lengths is Lengths.EXTENDED:
+        raise ValueError("T=0 has no extended length: set lengths=Lengths.ENVELOPE, CHAINING or AUTO")
+    if protocol != Protocol.T0 and lengths is Lengths.ENVELOPE:
+        raise ValueError("ENVELOPE carries long commands on T=0 only: set lengths=Lengths.EXTENDED, CHAINING or AUTO")
+    return _steps(command, _tpdus(command, protocol, lengths, options), protocol, lengths, options)
+
+
+def _tpdus(command: C_APDU, protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> list[bytes]:
+    """What goes over the line for one command, in order."""
+    nc, ne = len(command.data), command.le
+    if nc <= 0xFF:
+        if protocol == Protocol.T0:
+            return [_t0(command)]
+        if ne <= 0x100 or _is_extended(command, protocol, lengths):
+            return [bytes(command)]
+        return [bytes(_with_le(command, 0x100))]
+    if lengths is Lengths.SHORT:
+        raise ValueError(f"{nc} bytes of data are more than Lengths.SHORT takes (255): set another one")
+    if lengths is Lengths.CHAINING:
+        return _chain(command, protocol)
+    return [bytes(command)] if protocol != Protocol.T0 else _envelopes(command, options)
+
+
+def _is_extended(command: C_APDU, protocol: Protocol, lengths: Lengths) -> bool:
+    long = len(command.data) > 0xFF or command.le > 0x100
+    return long and protocol != Protocol.T0 and lengths in (Lengths.AUTO, Lengths.EXTENDED)
+
+
+def _t0(command: C_APDU) -> bytes:
+    header = bytes((command.cla, command.ins, command.p1, command.p2))
+    if command.data:
+        return b"%b%c%b" % (header, len(command.data), command.data)
+    return b"%b%c" % (header, min(command.le, 0x100) & 0xFF)
+
+
+def _chain(command: C_APDU, protocol: Protocol) -> list[bytes]:
+    if command.cla & 0x10:
+        raise ValueError(f"a command of class {command.cla:02X} cannot be chained: bit 5 of CLA is set already")
+    header = command.cla, command.ins, command.p1, command.p2
+    data = command.data
+    last = (len(data) - 1) // _PART * _PART
+    parts = [b"%c%b" % (header[0] | 0x10, bytes((*header[1:], _PART)) + data[at : at + _PART]) for at in range(0, last, _PART)]
+    end = C_APDU(*header, data[last:], min(command.le, 0x100))
+    return [*parts, _t0(end) if protocol == Protocol.T0 else bytes(end)]
+
+
+def _envelopes(command: C_APDU, options: ExchangeOptions) -> list[bytes]:
+    cla = response_class(command.cla) if options.response_class is None else options.response_class
+    encoded = bytes(command)
+    # To the end and not short of it: a full last part gets an empty one after it.
+    return [_t0(C_APDU(cla, 0xC2, 0, 0, encoded[at : at + _PART])) for at in range(0, len(encoded) + 1, _PART)]
+
+
+def _with_le(command: C_APDU, le: int) -> C_APDU:
+    return C_APDU(command.cla, command.ins, command.p1, command.p2, command.data, le)
+
+
+class _Talk:
+    """The way to the card for one exchange: counts what was used up, and finds the words for what goes wrong."""
+
+    __slots__ = ("bytes_left", "name", "steps", "steps_left")
+
+    def __init__(self, command: C_APDU, options: ExchangeOptions) -> None:
+        self.steps = 0
+        self.steps_left = options.max_steps
+        self.bytes_left = 0x10000 + command.le if options.max_bytes is None else options.max_bytes
+        self.name = command.cla << 24 | command.ins << 16 | command.p1 << 8 | command.p2
+
+    def transmit(self, tpdu: bytes, what: str) -> Generator[bytes, bytes, bytes]:
+        """One step; `what` is its name in an error's text."""
+        if not self.steps_left:
+            raise self.error(what, "the bound on steps is reached and the card has not ended (ExchangeOptions.max_steps)")
+        self.steps += 1
+        self.steps_left -= 1
+        try:
+            answer = yield tpdu
+        except SCardError as error:
+            if _has_extended_fields(tpdu) and (isinstance(error, CardCommunicationError) or error.code in _REFUSALS):
+                raise as_error(CardCommunicationError, error, f"command of {len(tpdu)} bytes not transmitted; {_ADVICE}") from error
+            raise
+        if len(answer) < 2:
+            raise self.error(what, f"the answer has {len(answer)} bytes, a status word alone has 2")
+        self.bytes_left -= len(answer) - 2
+        if self.bytes_left < 0:
+            raise self.error(what, "the answer is longer than the bound on bytes (ExchangeOptions.max_bytes)")
+        return answer
+
+    def error(self, what: str, words: str) -> CardCommunicationError:
+        return CardCommunicationError(f"command {self.name:08X}, step {self.steps} ({what}): {words}")
+
+
+def _steps(command: C_APDU, tpdus: list[bytes], protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> Steps:
+    talk = _Talk(command, options)
+    wanted = _wanted(command, lengths)
+    answer, is_last = yield from _send(talk, tpdus)
+    if is_last and answer[-2] == 0x6C:
+        again = _tpdus(_with_le(command, answer[-1] or 0x100), protocol, lengths, options)
+        if again == tpdus:
+            raise talk.error("command", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")
+        answer, is_last = yield from _send(talk, again)
+        if is_last and answer[-2] == 0x6C:
+            raise talk.error("command with Le corrected", f"{answer[-2:].hex().upper()} once more")
+        answer = answer[:-2][:wanted] + answer[-2:]
+    if lengths is Lengths.AUTO and answer[-2] == 0x67 and _has_extended_fields(tpdus[0]):
+        raise talk.error("command", f"the card answered {answer[-2:].hex().upper()}, wrong length; {_ADVICE}")
+    if is_last:
+        answer = yield from _fetch(talk, answer, wanted, command, options)
+    return R_APDU.from_bytes(answer, secret=is_secret(command))
+
+
+def _wanted(command: C_APDU, lengths: Lengths) -> int | None:
+    """How many bytes the caller wants; None: all there are."""
+    ne = command.le
+    is_short = len(command.data) <= 0xFF or lengths is Lengths.CHAINING
+    return None if ne in (0, 0x10000) or (ne == 0x100 and is_short) else ne
+
+
+def _send(talk: _Talk, tpdus: list[bytes]) -> Generator[bytes, bytes, tuple[bytes, bool]]:
+    """All parts of a command: the answer that counts, and whether it answers the last part."""
+    for number, tpdu in enumerate(tpdus[:-1], 1):
+        answer = yield from talk.transmit(tpdu, f"part {number} of {len(tpdus)}")
+        if answer[-2:] != b"\x90\0":
+            return answer, False
+    answer = yield from talk.transmit(tpdus[-1], "last part" if len(tpdus) > 1 else "command")
+    return answer, True
+
+
+def _fetch(
+    talk: _Talk, answer: bytes, wanted: int | None, command: C_APDU, options: ExchangeOptions
+) -> Generator[bytes, bytes, bytes]:
+    """GET RESPONSE for as long as the card says that more waits: all data, and the last status."""
+    sw = answer[-2:]
+    announcing = (0x61, 0x9F) if 0x9F in options.fetch_after else (0x61,)
+    kept = b""
+    if sw[0] not in announcing:
+        asked_in_vain = len(answer) == 2 and command.data and command.le
+        if not (asked_in_vain and sw[0] in options.fetch_after):
+            return answer
+        kept, sw = sw, b"\x61\0"
+    cla = response_class(command.cla) if options.response_class is None else options.response_class
+    collected = bytearray(answer[:-2])
+    while sw[0] in announcing:
+        le = sw[1] or 0x100
+        if wanted is not None:
+            if len(collected) >= wanted:
+                sw = b"\x90\0"
+                break
+            le = min(le, wanted - len(collected))
+        answer = yield from talk.transmit(_get_response(cla, le), "GET RESPONSE")
+        if answer[-2] == 0x6C:
+            right = answer[-1] or 0x100
+            if right == le:
+                raise talk.error("GET RESPONSE", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")
+            answer = yield from talk.transmit(_get_response(cla, right), "GET RESPONSE with Le corrected")
+            if answer[-2] == 0x6C:
+                raise talk.error("GET RESPONSE with Le corrected", f"{answer[-2:].hex().upper()} once more")
+        sw = answer[-2:]
+        collected += answer[:-2]
+        if sw[0] in announcing and len(answer) == 2:
+            raise talk.error("GET RESPONSE", f"{sw.hex().upper()} and no data")
+    if kept and (sw == b"\x90\0" or not collected):
+        sw = kept
+    return bytes(collected[:wanted]) + sw
+
+
+def _get_response(cla: int, le: int) -> bytes:
+    return bytes((cla, 0xC0, 0, 0, le & 0xFF))
+
+
+def _has_extended_fields(tpdu: bytes) -> bool:
+    # In short form the fifth byte is 00 only where it is the last one (Le, or P3 on T=0).
+    return len(tpdu) > 5 and tpdu[4] == 0

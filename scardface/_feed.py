@@ -1,0 +1,143 @@
+"""A monitor's own queue: what one consumer has not heard yet, and the state as it is after the event heard last.
+
+Rules of this room:
+
+- `begin` and `hear` come from the event loop that watches, `pop` from the consumer, which may be another thread: one lock, held for
+  dictionary work only.
+- Each feed has its own queue; one that falls `MOST` events behind drops them, says how many, and starts from the state afresh.
+- An event carries the reader's state as it was then; `state` is the sum of those popped. Who uses a card (in_use, exclusive)
+  changes without an event: at once if the consumer has heard all, else with the reader's next event.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from ._atr import ATR
+from ._events import (
+    CardInserted,
+    CardRemoved,
+    Event,
+    EventsLost,
+    ReaderAdded,
+    ReaderRemoved,
+    ReaderState,
+    ServiceDown,
+    ServiceUp,
+    Snapshot,
+    initial_events,
+)
+from ._wanted import ReaderFilter
+
+MOST = 10_000
+"""Events that a consumer may fall behind."""
+
+
+class Feed:
+    """See the head of this file.
+
+    Args:
+        wanted: the readers to tell of.
+        wake: called, outside the lock, when there is something to pop.
+    """
+
+    def __init__(self, wanted: ReaderFilter, wake: Callable[[], object]) -> None:
+        self._wanted = wanted
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[Event, Mapping[str, ReaderState | None]]] = deque()
+        self._state: dict[str, ReaderState] = {}
+        self._told: dict[str, ReaderState] = {}  # the state at the queue's end
+
+    @property
+    def state(self) -> Mapping[str, ReaderState]:
+        """State by reader, as it is after the event popped last; a copy."""
+        with self._lock:
+            return MappingProxyType(dict(self._state))
+
+    def pop(self) -> Event | None:
+        """The next event, and the state moves on; None: nothing to hear."""
+        with self._lock:
+            if not self._queue:
+                return None
+            event, changes = self._queue.popleft()
+            if isinstance(event, EventsLost):
+                self._state.clear()
+            for name, state in changes.items():
+                if state is None:
+                    self._state.pop(name, None)
+                else:
+                    self._state[name] = state
+            return event
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """Queue the state of `snapshot` as initial events."""
+        with self._lock:
+            self._told.clear()
+            self._queue_initial(snapshot)
+        self._wake()
+
+    def _queue_initial(self, snapshot: Snapshot) -> None:
+        for event in initial_events(snapshot):
+            if isinstance(event, ServiceDown) or self._accepts(event, snapshot):
+                self._append(event, snapshot)
+
+    def hear(self, snapshot: Snapshot, events: list[Event], dropped: int) -> None:
+        """Queue what happened; `dropped` looks were never seen."""
+        with self._lock:
+            if dropped or len(self._queue) + len(events) > MOST:
+                self._start_afresh(snapshot, dropped + len(events))
+            else:
+                for event in events:
+                    if isinstance(event, (ServiceDown, ServiceUp)) or self._accepts(event, snapshot):
+                        self._append(event, snapshot)
+            if not self._queue and snapshot.error is None:
+                self._use(snapshot)
+        self._wake()
+
+    def _start_afresh(self, snapshot: Snapshot, lost: int) -> None:
+        lost += sum(1 for event, _ in self._queue if not isinstance(event, EventsLost))
+        lost += sum(event.count for event, _ in self._queue if isinstance(event, EventsLost))
+        self._queue.clear()
+        self._told = {
+            name: reading.state() for name, reading in snapshot.readers.items() if self._accepts(ReaderAdded(name), snapshot)
+        }
+        self._queue.append((EventsLost(lost), dict(self._told)))
+        self._queue_initial(snapshot)
+
+    def _append(self, event: Event, snapshot: Snapshot) -> None:
+        changes: dict[str, ReaderState | None] = {}
+        if isinstance(event, ReaderRemoved):
+            changes[event.reader] = None
+            self._told.pop(event.reader, None)
+        elif isinstance(event, (ReaderAdded, CardInserted, CardRemoved)):
+            state = _after(event, snapshot)
+            changes[event.reader] = self._told[event.reader] = state
+        self._queue.append((event, changes))
+
+    def _accepts(self, event: Event, snapshot: Snapshot) -> bool:
+        """Whether the event's reader is one to tell of: asked for, and in the groups, or told of before."""
+        name = getattr(event, "reader", "")
+        if name in self._told:
+            return True
+        groups = self._wanted.groups
+        return self._wanted.accepts(name) and (groups is None or name in snapshot.groups.get(groups, ()))
+
+    def _use(self, snapshot: Snapshot) -> None:
+        for name, told in self._told.items():
+            reading = snapshot.readers.get(name)
+            if reading is not None:
+                state = reading.state()
+                if state != told:
+                    self._state[name] = self._told[name] = state
+
+
+_EMPTY = ReaderState(present=False, atr=ATR(b""), mute=False, in_use=False, exclusive=False)
+
+
+def _after(event: ReaderAdded | CardInserted | CardRemoved, snapshot: Snapshot) -> ReaderState:
+    """The reader's state just after `event`: with its card only from the insertion on."""
+    return snapshot.readers[event.reader].state() if isinstance(event, CardInserted) else _EMPTY

@@ -1,0 +1,188 @@
+"""The hub: one for each event loop and backend. It runs the watcher while anybody needs it and brings its looks into the loop.
+
+Who owns what, who may call it from where, what ends it:
+
+- A hub belongs to its loop. All methods are called there, but for `_arrive`, the watcher's way in, which only appends and posts.
+- It owns the watcher and its thread. The first user starts them, the last one ends them and waits for that. A watcher that has
+  not yet heeded its stop is taken up again rather than replaced, so that a frozen service costs one thread (fact 23).
+- The waiters' table hears of each snapshot first, in the watcher's thread: no loop need turn for a card to find its waiter.
+- Snapshots reach the loop through a bounded queue with one wake-up pending; `diff` runs once for all subscribers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import TypeAlias
+
+import anyio
+
+from ._backend import Backend
+from ._events import Event, Snapshot, diff
+from ._queue import table_of
+from ._threads import Bell, Loop, forget_at_fork, gone, settle
+from ._watch import Watcher, start
+
+Subscriber: TypeAlias = Callable[[Snapshot, "list[Event]", int], None]
+"""Takes a snapshot, what happened since the one before, and how many snapshots were dropped between the two."""
+
+MOST_PENDING = 10_000
+"""Snapshots that wait for a loop that does not turn; older ones are dropped, and counted."""
+
+
+class Question:
+    """A fresh look that somebody asked for; `answer` is there once the bell was rung for it."""
+
+    __slots__ = ("answer", "bell", "number")
+
+    def __init__(self, number: int, bell: Bell) -> None:
+        self.number = number
+        self.bell = bell
+        self.answer: Snapshot | None = None
+
+
+class Hub:
+    """See the head of this file. Made by `hub_of`."""
+
+    def __init__(self, backend: Backend, loop: Loop) -> None:
+        self._backend = backend
+        self._loop = loop
+        self._table = table_of(backend)
+        self._users = 0
+        self._watcher: Watcher | None = None
+        self._thread: threading.Thread | None = None
+        self._calmed = anyio.Event()
+        self._questions: list[Question] = []
+        self._subscribers: dict[object, Subscriber] = {}
+        self._pending: deque[Snapshot] = deque(maxlen=MOST_PENDING)
+        self._dropped = 0
+        self._posted = False
+        self._current: Snapshot | None = None
+
+    def enter(self) -> None:
+        """Need the watcher from now on, until `leave`."""
+        self._users += 1
+        if self._users == 1:
+            self._calm()
+        if self._watcher is None or not self._watcher.resume():
+            watcher = self._watcher = Watcher(self._backend, self._arrive, self._alive)
+            self._current = None
+            self._thread = start(watcher, lambda: self._over(watcher))
+
+    def leave(self) -> None:
+        """Need the watcher no more; the last one stops it."""
+        self._users -= 1
+        if not self._users and self._watcher is not None:
+            self._watcher.stop()
+
+    async def quiet(self, *, cancelled: bool = False) -> None:
+        """Return when nobody's wait is left behind: the watcher is needed, or its thread is gone. Cancelled, within 0.2 s."""
+        if not self._users and self._thread is not None:
+            await settle(self._quieted, cancelled=cancelled)
+
+    async def _quieted(self) -> None:
+        watcher, thread = self._watcher, self._thread
+        if watcher is not None:
+            await self._calmed.wait()
+        if not self._users and thread is not None:
+            canceller = watcher.canceller() if watcher is not None else None
+            await gone([thread] if canceller is None else [thread, canceller])
+
+    def _calm(self) -> None:
+        """Wake those who wait for the watcher's end: it ended, or is needed again."""
+        self._calmed.set()
+        self._calmed = anyio.Event()
+
+    def ask(self, bell: Bell, groups: tuple[str, ...] | None = None) -> Question:
+        """Ask for a fresh look, with the readers of `groups` told apart; the bell rings when it is there."""
+        watcher = self._watcher
+        assert watcher is not None, "enter first"
+        if groups is not None:
+            watcher.want_groups(groups)
+        question = Question(0, bell)
+        self._questions.append(question)
+        question.number = watcher.ask()
+        return question
+
+    def subscribe(self, key: object, subscriber: Subscriber) -> None:
+        """Have `subscriber` called in the loop with each snapshot; it may neither raise nor wait."""
+        self._subscribers[key] = subscriber
+
+    def unsubscribe(self, key: object) -> None:
+        """Undo `subscribe`."""
+        self._subscribers.pop(key, None)
+
+    # The watcher's way in, in its thread.
+
+    def _arrive(self, snapshot: Snapshot) -> bool:
+        self._table.publish(snapshot)
+        if len(self._pending) == MOST_PENDING:
+            self._dropped += 1
+        self._pending.append(snapshot)
+        if self._posted:
+            return True
+        self._posted = True
+        return self._loop.post(self._deliver)
+
+    def _alive(self) -> bool:
+        return self._loop.post(_nothing)
+
+    def _over(self, watcher: Watcher) -> None:
+        if not self._loop.post(self._end, watcher):
+            with _hubs_lock:
+                _hubs.pop((self._loop.token, self._backend), None)
+
+    # In the loop.
+
+    def _deliver(self) -> None:
+        self._posted = False
+        while self._pending:
+            snapshot = self._pending.popleft()
+            dropped, self._dropped = self._dropped, 0
+            events = [] if self._current is None else diff(self._current, snapshot)
+            self._current = snapshot
+            for subscriber in list(self._subscribers.values()):
+                subscriber(snapshot, events, dropped)
+            asking = [question for question in self._questions if question.number > snapshot.number]
+            for question in self._questions:
+                if question.number <= snapshot.number:
+                    question.answer = snapshot
+                    question.bell.strike()
+            self._questions = asking
+
+    def _end(self, watcher: Watcher) -> None:
+        if self._watcher is not watcher:
+            return
+        self._watcher = None
+        self._calm()
+        with _hubs_lock:
+            if not self._users:
+                _hubs.pop((self._loop.token, self._backend), None)
+
+
+def _nothing() -> None:
+    """Posted to learn whether a loop still lives."""
+
+
+_hubs: dict[tuple[Hashable, Backend], Hub] = {}
+_hubs_lock = threading.Lock()
+
+
+def hub_of(backend: Backend) -> Hub:
+    """The running loop's hub for `backend`."""
+    loop = Loop()
+    with _hubs_lock:
+        hub = _hubs.get((loop.token, backend))
+        if hub is None:
+            hub = _hubs[loop.token, backend] = Hub(backend, loop)
+        return hub
+
+
+def _forget() -> None:
+    global _hubs_lock  # noqa: PLW0603  another thread may have held it at the fork
+    _hubs_lock = threading.Lock()
+    _hubs.clear()
+
+
+forget_at_fork(_forget)

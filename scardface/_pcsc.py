@@ -1,0 +1,162 @@
+"""pyscard's binding as a backend: the only room that calls `smartcard.scard`.
+
+Rules of this room:
+
+- A code other than success becomes the error that `errors` names for it; nothing else of a failed call is looked at, since its
+  outputs may be uninitialised memory (fact 41).
+- Bytes go in and come out as `bytes`; the lists of ints are made here, once (fact 40).
+- Codes and states are unsigned on this side, on every platform (fact 45).
+- A reader name that is not plain ASCII, or holds a NUL, never reaches the binding: it would abort the process (fact 42).
+- Timeouts are whole milliseconds, finite (fact 44); status entries are pairs, never triples, which leak (fact 43).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from smartcard import scard
+
+from ._backend import CardStatus, StatusChange, StatusEntry
+from ._enums import Disposition, Protocol, ShareMode
+from .errors import NO_READERS_AVAILABLE, SUCCESS, TIMEOUT, UNKNOWN_ERROR, SCardError, error_for
+
+_PCI = {Protocol.T0: scard.SCARD_PCI_T0, Protocol.T1: scard.SCARD_PCI_T1, Protocol.RAW: scard.SCARD_PCI_RAW}
+_DWORD_BITS = 31 if sys.platform == "win32" else 64
+
+
+def _unsigned(number: int) -> int:
+    return number & 0xFFFFFFFF
+
+
+def _raw_state(state: int) -> int:
+    """`state` as the binding takes it: where longs have 32 bits, the upper half of the range is negative (fact 45)."""
+    return state - 0x1_0000_0000 if state >> _DWORD_BITS else state
+
+
+def usable_name(reader: str) -> bool:
+    """Whether the binding survives this reader name (fact 42)."""
+    return reader.isascii() and "\0" not in reader
+
+
+def _checked_name(reader: str) -> str:
+    if not usable_name(reader):
+        raise ValueError(f"reader name {reader!r}: pyscard takes ASCII names only")
+    return reader
+
+
+def _call(name: str, reader: str, *args: Any) -> Any:
+    """Call `name` of PC/SC; its outputs, or its error. The binding's own failures (SystemError) are told as PC/SC's."""
+    try:
+        answer = getattr(scard, name)(*args)
+    except (SystemError, UnicodeError, OverflowError) as error:
+        raise SCardError(f"{name}: pyscard failed: {error}", UNKNOWN_ERROR, name, reader) from error
+    code = _unsigned(answer[0] if isinstance(answer, (list, tuple)) else answer)
+    if code != SUCCESS:
+        raise error_for(code, name, reader)
+    return answer
+
+
+class _Handle:
+    """SCARDHANDLE: one connection to a card."""
+
+    __slots__ = ("_handle", "_pci", "protocol", "reader")
+
+    def __init__(self, handle: int, reader: str, protocol: int) -> None:
+        self._handle = handle
+        self.reader = reader
+        self._settle(protocol)
+
+    def _settle(self, protocol: int) -> None:
+        self.protocol = Protocol(_unsigned(protocol))
+        self._pci = _PCI.get(self.protocol, scard.SCARD_PCI_RAW)
+
+    def status(self) -> CardStatus:
+        _, name, state, protocol, atr = _call("SCardStatus", self.reader, self._handle)
+        return CardStatus(name, _unsigned(state), Protocol(_unsigned(protocol)), bytes(atr))
+
+    def transmit(self, data: bytes) -> bytes:
+        code, answer = scard.SCardTransmit(self._handle, self._pci, list(data))
+        if code:
+            raise error_for(_unsigned(code), "SCardTransmit", self.reader)
+        return bytes(answer)
+
+    def begin_transaction(self) -> None:
+        _call("SCardBeginTransaction", self.reader, self._handle)
+
+    def end_transaction(self, disposition: Disposition) -> None:
+        _call("SCardEndTransaction", self.reader, self._handle, int(disposition))
+
+    def reconnect(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> Protocol:
+        _, protocol = _call("SCardReconnect", self.reader, self._handle, int(share), int(protocols), int(disposition))
+        self._settle(protocol)
+        return self.protocol
+
+    def disconnect(self, disposition: Disposition) -> None:
+        _call("SCardDisconnect", self.reader, self._handle, int(disposition))
+
+    def control(self, code: int, data: bytes) -> bytes:
+        return bytes(_call("SCardControl", self.reader, self._handle, code, list(data))[1])
+
+    def get_attribute(self, attribute: int) -> bytes:
+        return bytes(_call("SCardGetAttrib", self.reader, self._handle, attribute)[1])
+
+    def set_attribute(self, attribute: int, value: bytes) -> None:
+        _call("SCardSetAttrib", self.reader, self._handle, attribute, list(value))
+
+
+class _Context:
+    """SCARDCONTEXT: one connection to the service."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: int) -> None:
+        self._context = context
+
+    def list_readers(self, groups: Sequence[str] | None = None) -> tuple[str, ...]:
+        try:
+            return tuple(_call("SCardListReaders", "", self._context, list(groups or ()))[1])
+        except SCardError as error:
+            if error.code == NO_READERS_AVAILABLE:
+                return ()
+            raise
+
+    def list_reader_groups(self) -> tuple[str, ...]:
+        return tuple(_call("SCardListReaderGroups", "", self._context)[1])
+
+    def get_status_change(self, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
+        pairs = [(_checked_name(reader), _raw_state(state)) for reader, state in entries]
+        timed_out = False
+        try:
+            code, states = scard.SCardGetStatusChange(self._context, timeout, pairs)
+        except (SystemError, UnicodeError, OverflowError) as error:
+            raise SCardError(f"SCardGetStatusChange: {error}", UNKNOWN_ERROR, "SCardGetStatusChange") from error
+        if code:
+            timed_out = _unsigned(code) == TIMEOUT
+            if not timed_out:
+                raise error_for(_unsigned(code), "SCardGetStatusChange")
+        return StatusChange(timed_out, [StatusEntry(name, _unsigned(state), bytes(atr)) for name, state, atr in states])
+
+    def cancel(self) -> None:
+        scard.SCardCancel(self._context)
+
+    def connect(self, reader: str, share: ShareMode, protocols: Protocol) -> _Handle:
+        _, handle, protocol = _call("SCardConnect", reader, self._context, _checked_name(reader), int(share), int(protocols))
+        return _Handle(handle, reader, protocol)
+
+    def release(self) -> None:
+        _call("SCardReleaseContext", "", self._context)
+
+
+class _PyscardBackend:
+    """The system's PC/SC: pcsc-lite, winscard, or macOS's framework."""
+
+    max_entries = 16
+    absent_service_means_no_reader = sys.platform == "win32"
+
+    def establish(self) -> _Context:
+        return _Context(_call("SCardEstablishContext", "", scard.SCARD_SCOPE_USER)[1])
+
+
+PYSCARD = _PyscardBackend()

@@ -1,0 +1,271 @@
+"""The async face: an SCard for asyncio and trio.
+
+Who owns what, who may call it from where, what ends it:
+
+- An open card owns a thread, the one that connected it. Every PC/SC call of the card happens there, one hop for a whole batch.
+- Methods belong to the event loop that acquired the card; `cancel` comes from anywhere.
+- Batches of one card follow each other. A batch whose caller left ends with its command in flight, in the thread, where the next
+  batch waits for that; no lock is held for it here.
+- `aclose` hands the close to the thread before it first waits, so that no cancellation loses it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Any, TypeVar
+
+import anyio
+
+from ._acquire import Acquisition
+from ._apdu import C_APDU, R_APDU
+from ._backend import Backend
+from ._card import Card, commands, raw_command
+from ._enums import Lengths, Protocol, ShareMode
+from ._hub import hub_of
+from ._removal import Removal
+from ._session import Prepared, Session
+from ._threads import Loop, Reply, Worker, gone, settle
+from ._wanted import ANY_PROTOCOL, Groups, Readers
+
+T = TypeVar("T")
+Callback = Callable[[C_APDU, R_APDU], Awaitable[object] | object]
+
+
+class _Inside:
+    """Marks the context of a running callback: batches on its card cannot start from there."""
+
+    __slots__ = ("card", "outer", "running")
+
+    def __init__(self, card: SCard, outer: _Inside | None) -> None:
+        self.card = card
+        self.outer = outer
+        self.running = True
+
+
+_inside: contextvars.ContextVar[_Inside | None] = contextvars.ContextVar("scardface_inside", default=None)
+
+
+class SCard(Card):
+    """A smart card: waits for one that matches, opens it, talks to it.
+
+    `async with SCard(...) as card:` acquires and closes; `card = await SCard(...)` with `await card.aclose()` is the same without
+    the block. The constructor does no I/O. One SCard is one acquisition. A card that is already in counts; waiters of the whole
+    process are served oldest first.
+
+    Args:
+        readers: exact names of readers to watch, a str or an iterable of str; a compiled str pattern is searched in the name.
+            None: all readers.
+        groups: reader groups to watch, a str or an iterable of str. None: no group is passed (pcsc-lite ignores groups).
+        timeout: seconds for the whole acquisition, connecting included. None, -1, inf: for ever. 0: one look and one try at each
+            card that matches.
+        atr: a regular expression as bytes, searched in the ATR (`^` anchors it), compiled with re.DOTALL; or a compiled bytes
+            pattern. It is matched once per ATR and is not bounded: it is your own code. Its end is `\\Z`, since `$` also matches
+            before a final byte 0A.
+        pnp: follow the readers that are plugged in and out; `readers` and `groups` are ignored, and no reader at all is waited
+            out. False: the readers present at the start are watched.
+        share: EXCLUSIVE never joins another program (scdaemon, a browser) and resets the card at the close; SHARED joins those
+            who share, and leaves the card as it is; DIRECT opens the reader, with a card or without one (`atr` must be None).
+        protocols: `Protocol.T0 | Protocol.T1` lets the reader choose by the ATR.
+        lengths: how long commands and answers reach the card.
+        backend: the PC/SC to use; None: the default one at the start of the acquisition.
+
+    Raises (when acquiring):
+        CardTimeoutError: the time ran out; the text says what was seen.
+        WaitCancelledError: `cancel()` or `cancel_all()`.
+        NoReaderError: no reader at the start (never with pnp).
+        ServiceUnavailableError: no PC/SC service at the start.
+        ProtocolMismatchError, SCardError: the connect failed in a way that waiting does not mend.
+        TypeError, ValueError: from the constructor, for an argument of a wrong type or range.
+    """
+
+    _verb = "use 'async with SCard(...)' or 'await SCard(...)'"
+
+    def __init__(
+        self,
+        readers: Readers = None,
+        groups: Groups = None,
+        timeout: float | None = -1,
+        atr: bytes | re.Pattern[bytes] | None = None,
+        pnp: bool = False,
+        *,
+        share: ShareMode = ShareMode.EXCLUSIVE,
+        protocols: Protocol = ANY_PROTOCOL,
+        lengths: Lengths = Lengths.AUTO,
+        backend: Backend | None = None,
+    ) -> None:
+        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, backend)
+        self._worker: Worker | None = None
+        self._turn: anyio.Lock | None = None
+        self._ended: anyio.Event | None = None  # set when the close is done
+
+    def __await__(self) -> Generator[Any, None, SCard]:
+        return self._acquire().__await__()
+
+    async def __aenter__(self) -> SCard:
+        return await self._acquire()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, GeneratorExit):
+            self._hand_over_close()  # the coroutine is being thrown away: nothing can be awaited any more
+            return
+        await self._aclose(cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
+
+    async def _acquire(self) -> SCard:
+        acquisition: Acquisition = self._begin()
+        await acquisition.run()
+        self._session, self._worker = acquisition.session, acquisition.worker
+        return self
+
+    async def send(self, *apdus: C_APDU | bytes | bytearray | memoryview, callback: Callback | None = None) -> R_APDU:
+        """Send commands in order; stop after the first whose final status is not 9000.
+
+        The caller never sees 61xx, 6Cxx, T=0's missing Le or chaining (ISO 7816-4:2020, 5.3; ISO 7816-3:2006, 12). No other
+        `send` on this card comes in between. Cancelled, it leaves at once: the command in flight ends in the card's thread, no
+        later one goes out, and the next `send` waits for that.
+
+        Args:
+            apdus: each a C_APDU, or an encoded command (re-encoded in the shortest form).
+            callback: `callback(command, response)` after each of them, in this task, before the next goes out; what it returns is
+                awaited if it can be. Its exception ends the batch. It cannot send on this card. None: the exchange is logged at
+                DEBUG by the logger "scardface.apdu", secrets left out.
+
+        Returns:
+            The last response.
+
+        Raises:
+            ValueError, TypeError: nothing or no command; raised before anything is sent.
+            CardRemovedError, CardResetError, CardCommunicationError, ServiceUnavailableError: what became of the card.
+            RuntimeError: the card is not open, or is called from inside its own callback.
+        """
+        session = self._opened()
+        self._refuse_inside()
+        batch = session.prepare(commands(apdus))
+        if self._turn is None:
+            self._turn = anyio.Lock(fast_acquire=True)
+        async with self._turn:
+            if callback is None:
+                return await self._send(session, batch)
+            response: R_APDU | None = None
+            for prepared in batch:
+                response = await self._send(session, [prepared])
+                await self._call_back(callback, prepared[0], response)
+                if response.sw != 0x9000:
+                    break
+            assert response is not None
+            return response
+
+    async def _send(self, session: Session, batch: list[Prepared]) -> R_APDU:
+        reply: Reply[R_APDU | None] = Reply()
+        response = await self._in_thread(reply, lambda: session.send(batch, None, reply.is_abandoned))
+        assert response is not None, "only an abandoned batch has no response, and nobody awaits that one"
+        return response
+
+    async def _call_back(self, callback: Callback, command: C_APDU, response: R_APDU) -> None:
+        inside = _Inside(self, _inside.get())
+        token = _inside.set(inside)
+        try:
+            result = callback(command, response)
+            if inspect.isawaitable(result):
+                await result
+        finally:
+            inside.running = False  # tasks that the callback started may send later
+            _inside.reset(token)
+
+    def _refuse_inside(self) -> None:
+        inside = _inside.get()
+        while inside is not None:
+            if inside.card is self and inside.running:
+                raise RuntimeError("send() and transmit() on this card cannot be called from inside its own callback")
+            inside = inside.outer
+
+    async def transmit(self, data: bytes) -> bytes:
+        """One raw exchange, verbatim: what the card answers to exactly these bytes, 61xx and 6Cxx included.
+
+        Args:
+            data: at least 4 bytes.
+
+        Raises:
+            ValueError: shorter than that; and as `send`.
+        """
+        session = self._opened()
+        self._refuse_inside()
+        raw = raw_command(data)
+        if self._turn is None:
+            self._turn = anyio.Lock(fast_acquire=True)
+        async with self._turn:
+            reply: Reply[bytes] = Reply()
+            return await self._in_thread(reply, lambda: b"" if reply.abandoned else session.transmit(raw))
+
+    async def _in_thread(self, reply: Reply[T], job: Callable[[], T]) -> T:
+        """One hop into the card's thread and back, in the caller's context variables."""
+        self._opened()  # it may have been closed while this task waited for its turn
+        worker = self._worker
+        assert worker is not None
+        context = contextvars.copy_context()
+        worker.submit(lambda: context.run(reply.run, job))
+        return await reply.get()
+
+    async def wait(self) -> None:
+        """Return once this card is gone: taken out, swapped, its reader unplugged; at once if it is already.
+
+        Raises:
+            ServiceUnavailableError: the PC/SC service went, and the card's session with it.
+            WaitCancelledError: `cancel()`, or the card was closed meanwhile.
+            RuntimeError: the card is not open.
+        """
+        session, worker = self._opened(), self._worker
+        assert worker is not None
+        assert self._acquisition is not None
+        removal = Removal(session, self._acquisition.backend, worker.submit)
+        self._begin_removal(removal)
+        try:
+            await removal.run()
+        finally:
+            self._end_removal(removal)
+
+    async def aclose(self) -> None:
+        """Close the card: reset after EXCLUSIVE, else left as it is; then offer it to the next waiter.
+
+        Returns when its thread and its PC/SC context are gone; cancelled, within 0.2 s, and the thread finishes by itself.
+        """
+        await self._aclose(cancelled=False)
+
+    async def _aclose(self, *, cancelled: bool) -> None:
+        self._check_process()
+        ended, loop = anyio.Event(), Loop()
+        if self._hand_over_close(lambda: loop.post(ended.set)):
+            self._ended = ended
+        worker, acquisition = self._worker, self._acquisition
+        if worker is None or acquisition is None or self._ended is None:
+            return
+        ended = self._ended
+
+        async def closed() -> None:
+            await ended.wait()
+            await gone([worker.thread])
+            await hub_of(acquisition.backend).quiet()
+
+        await settle(closed, cancelled=cancelled)
+
+    def _hand_over_close(self, ended: Callable[[], object] | None = None) -> bool:
+        """Queue the close behind what the card's thread still does, and `ended` behind it; whether this was the first call."""
+        if self._closed:
+            return False
+        self._closed = True
+        self._cancel_removals()
+        if self._session is not None and self._worker is not None:
+            self._worker.submit(self._session.close)
+            if ended is not None:
+                self._worker.submit(ended)
+            self._worker.finish()
+        return True
+
+    def __del__(self) -> None:
+        if self._warn_unclosed():
+            self._hand_over_close()

@@ -1,0 +1,205 @@
+"""Threads and event loops: how blocking work leaves a loop, how its result comes back, what a fork forgets.
+
+Rules of this room:
+
+- Every thread is a daemon and is owned by one object, which says what ends it. Nobody joins one without a bound.
+- A result is posted into a loop without waiting. `post` answering False means that the loop is gone: whoever posted cleans up.
+- What is posted only sets, appends and compares, and lets nothing escape: on trio an escaped exception ends the run.
+- A job handed to a worker never raises; its outcome, good or bad, travels in a `Reply`.
+- After a fork the child has none of the parent's threads, and may not touch its PC/SC contexts (fact 9): what was made before is
+  told apart by `generation()`, and tables register with `forget_at_fork`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterable
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+import anyio
+from anyio.lowlevel import current_token
+
+T = TypeVar("T")
+
+_SETTLE = 0.2
+"""Seconds that a cancelled block still waits for its threads; what PC/SC holds longer cleans up by itself."""
+_BETWEEN_LOOKS = 0.0005
+"""Seconds between two looks at a thread that has said its last word: no event tells that a thread is gone."""
+
+
+class Loop:
+    """The running event loop, as other threads reach it."""
+
+    __slots__ = ("_post", "token")
+
+    def __init__(self) -> None:
+        self.token: Hashable = current_token().native_token
+        token: Any = self.token
+        self._post: Callable[..., Any] = token.run_sync_soon if hasattr(token, "run_sync_soon") else token.call_soon_threadsafe
+
+    def post(self, callback: Callable[..., object], *args: object) -> bool:
+        """Run `callback` in the loop, soon; from any thread, never waiting. False: the loop is gone."""
+        try:
+            self._post(callback, *args)
+        except RuntimeError:
+            return False
+        return True
+
+
+class Bell:
+    """Wakes one task of one loop, any number of times; `ring` comes from any thread."""
+
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._event = anyio.Event()
+
+    def ring(self) -> bool:
+        """Wake the task. False: its loop is gone."""
+        return self._loop.post(self.strike)
+
+    def strike(self) -> None:
+        """Wake the task, from within its loop."""
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Return once the bell was rung since the last return."""
+        await self._event.wait()
+        self._event = anyio.Event()
+
+
+class Reply(Generic[T]):
+    """One outcome on its way from a thread into the loop of the task that awaits it."""
+
+    __slots__ = ("_error", "_event", "_loop", "_value", "abandoned")
+
+    def __init__(self) -> None:
+        self._loop = Loop()
+        self._event = anyio.Event()
+        self._value: T
+        self._error: BaseException | None = None
+        self.abandoned = False
+        """Set when the awaiting task left: the job should do no more than it must."""
+
+    def is_abandoned(self) -> bool:
+        """Whether the awaiting task left."""
+        return self.abandoned
+
+    def run(self, job: Callable[[], T]) -> None:
+        """Run `job` here and now, in this thread, and post what came of it."""
+        try:
+            self._value = job()
+        except BaseException as error:  # noqa: BLE001  it is raised where it is awaited
+            self._error = error
+        self._loop.post(self._event.set)
+
+    async def get(self) -> T:
+        """The job's result, or its exception. Cancelled, it leaves at once and marks itself abandoned."""
+        try:
+            await self._event.wait()
+        except BaseException:
+            self.abandoned = True
+            raise
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                del self._error  # the frame that is in its traceback must not hold it
+        return self._value
+
+
+class Worker:
+    """A kept daemon thread that runs jobs in their order. Ends after `finish`, once the jobs before it are done."""
+
+    __slots__ = ("_jobs", "thread")
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self.thread = spawn(name, _work, self._jobs)
+
+    def submit(self, job: Callable[[], object]) -> None:
+        """Queue `job`, which must not raise; from any thread."""
+        self._jobs.put(job)
+
+    def finish(self) -> None:
+        """Let the thread end after the jobs queued so far."""
+        self._jobs.put(None)
+
+
+def _work(jobs: SimpleQueue[Callable[[], object] | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        del job  # an idle thread holds on to nothing
+
+
+def spawn(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+    """Start a daemon thread."""
+    thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+async def in_thread(name: str, job: Callable[[], T]) -> T:
+    """Run a blocking `job` in a thread of its own; a cancelled caller leaves at once and the thread ends by itself."""
+    reply: Reply[T] = Reply()
+    context = contextvars.copy_context()
+    thread = spawn(name, context.run, reply.run, job)
+    value = await reply.get()
+    await gone([thread])
+    return value
+
+
+async def gone(threads: Iterable[threading.Thread]) -> None:
+    """Wait for threads that have said their last word and are about to end."""
+    for thread in threads:
+        while thread.is_alive():
+            await anyio.sleep(_BETWEEN_LOOKS)
+
+
+async def settle(wait: Callable[[], Any], *, cancelled: bool = False) -> None:
+    """Await `wait()`; once the task is cancelled, for 0.2 s at most, before the cancellation goes on."""
+    if not cancelled:
+        try:
+            await wait()
+        except anyio.get_cancelled_exc_class():
+            cancelled = True
+            raise
+        finally:
+            if cancelled:
+                await _settle_shortly(wait)
+    else:
+        await _settle_shortly(wait)
+
+
+async def _settle_shortly(wait: Callable[[], Any]) -> None:
+    with anyio.move_on_after(_SETTLE, shield=True):
+        await wait()
+
+
+_generation = 0
+_forgetters: list[Callable[[], None]] = []
+
+
+def generation() -> int:
+    """The number of forks that led to this process since the import; objects of an older one are not usable here."""
+    return _generation
+
+
+def forget_at_fork(forget: Callable[[], None]) -> None:
+    """Have `forget` called in every forked child, before anything else runs there. It may only drop references."""
+    _forgetters.append(forget)
+
+
+def _forget() -> None:
+    global _generation  # noqa: PLW0603  the fork hook is the one writer
+    _generation += 1
+    for forget in _forgetters:
+        forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,165 @@
+"""Which card is wanted: the arguments of an acquisition or a monitor, checked once, before any I/O.
+
+Rules of this room:
+
+- Wrong arguments are a TypeError or ValueError that names the argument; nothing was sent or started then.
+- A pattern is the program's own code: it is matched once per ATR and is not bounded.
+- What is checked is immutable and crosses threads freely.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ._enums import Lengths, Protocol, ShareMode
+
+Readers: TypeAlias = str | Iterable[str] | re.Pattern[str] | None
+Groups: TypeAlias = str | Iterable[str] | None
+
+ANY_PROTOCOL = Protocol.T0 | Protocol.T1
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderFilter:
+    """Which readers are meant.
+
+    Attributes:
+        names: exact names; None: any.
+        pattern: searched in the name; None: any.
+        groups: reader groups; None: PC/SC is asked for all.
+    """
+
+    names: frozenset[str] | None = None
+    pattern: re.Pattern[str] | None = None
+    groups: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, readers: Readers, groups: Groups) -> ReaderFilter:
+        """The filter that the two arguments mean.
+
+        Raises:
+            TypeError: not a str, an iterable of str or (readers only) a compiled str pattern.
+        """
+        pattern = names = None
+        if isinstance(readers, re.Pattern):
+            if not isinstance(readers.pattern, str):
+                raise TypeError("readers: a pattern is searched in names, so it must be a str pattern, not a bytes one")
+            pattern = readers
+        elif readers is not None:
+            names = frozenset(_strings("readers", readers))
+        return cls(names, pattern, None if groups is None else tuple(_strings("groups", groups)))
+
+    def accepts(self, name: str) -> bool:
+        """Whether the reader's name is one of those meant; its groups are PC/SC's to tell."""
+        if self.names is not None:
+            return name in self.names
+        return self.pattern is None or self.pattern.search(name) is not None
+
+    @property
+    def named(self) -> bool:
+        """Whether particular readers were asked for."""
+        return self.names is not None or self.pattern is not None
+
+
+def _strings(argument: str, value: str | Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    try:
+        strings = tuple(value)
+    except TypeError:
+        raise TypeError(f"{argument}: a str or an iterable of str is needed, not {type(value).__name__}") from None
+    for string in strings:
+        if not isinstance(string, str):
+            raise TypeError(f"{argument}: names are str, not {type(string).__name__}")
+    return strings
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A card that is wanted; see SCard for what each part means.
+
+    Attributes:
+        readers: None with plug-and-play readers, where any reader will do.
+        atr: searched in the ATR; None: any ATR.
+        timeout: seconds; None: for ever.
+    """
+
+    readers: ReaderFilter
+    atr: re.Pattern[bytes] | None
+    timeout: float | None
+    pnp: bool
+    share: ShareMode
+    protocols: Protocol
+    lengths: Lengths
+
+    @classmethod
+    def of(
+        cls,
+        readers: Readers,
+        groups: Groups,
+        timeout: float | None,
+        atr: bytes | re.Pattern[bytes] | None,
+        pnp: bool,
+        share: ShareMode,
+        protocols: Protocol,
+        lengths: Lengths,
+    ) -> Wanted:
+        """The arguments of SCard, checked.
+
+        Raises:
+            TypeError: an argument of another type than it should be.
+            ValueError: an argument out of its range, or two that exclude each other.
+        """
+        share = ShareMode(share)
+        wanted = cls(
+            ReaderFilter() if pnp else ReaderFilter.of(readers, groups),
+            _atr_pattern(atr),
+            _seconds(timeout),
+            bool(pnp),
+            share,
+            _protocols(protocols, share),
+            Lengths(lengths),
+        )
+        if share is ShareMode.DIRECT and wanted.atr is not None:
+            raise ValueError("atr: must be None with ShareMode.DIRECT, which needs no card")
+        return wanted
+
+
+def _atr_pattern(atr: bytes | re.Pattern[bytes] | None) -> re.Pattern[bytes] | None:
+    if atr is None:
+        return None
+    if isinstance(atr, re.Pattern):
+        if not isinstance(atr.pattern, bytes):
+            raise TypeError("atr: an ATR is bytes, so its pattern must be a bytes pattern, not a str one")
+        return atr
+    if not isinstance(atr, bytes):
+        raise TypeError(f"atr: a regular expression as bytes (rb'...') is needed, not {type(atr).__name__}")
+    try:
+        return re.compile(atr, re.DOTALL)
+    except re.error as error:
+        raise ValueError(f"atr: not a regular expression: {error}") from error
+
+
+def _seconds(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout: seconds as a number, or None, not {type(timeout).__name__}")
+    if timeout == -1 or timeout == math.inf:
+        return None
+    if not (math.isfinite(timeout) and timeout >= 0):
+        raise ValueError(f"timeout: {timeout!r} is not a number of seconds; None, -1 and inf mean for ever")
+    return float(timeout)
+
+
+def _protocols(protocols: Protocol, share: ShareMode) -> Protocol:
+    protocols = Protocol(protocols)
+    if share is ShareMode.DIRECT:
+        return protocols
+    if protocols not in (Protocol.T0, Protocol.T1, ANY_PROTOCOL, Protocol.RAW):
+        raise ValueError(f"protocols: {protocols!r} is none of T0, T1, T0|T1 and RAW (RAW beside another always wins)")
+    return protocols

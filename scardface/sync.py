@@ -1,0 +1,346 @@
+"""The sync faces: the same words without `await`, for scripts and threads.
+
+Who owns what, who may call it from where, what ends it:
+
+- Waiting (acquiring, `wait`, a monitor) runs the async code in the loop thread of `_runner`, while the caller waits in slices for
+  the outcome. The object that owns the wait exists before it is handed over, so whatever interrupts the caller, Ctrl-C first of
+  all, ends it.
+- `send`, `transmit` and `close` call the blocking session in the caller's own thread. Several threads may share one card: the
+  session's lock lets one batch in at a time.
+- An open, idle card has no thread and needs no loop.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any
+
+import anyio
+
+from . import _looks
+from ._acquire import Acquisition
+from ._apdu import C_APDU, R_APDU, StatusError
+from ._atr import ATR
+from ._backend import Backend, default_backend
+from ._card import Card, cancel_all, commands, raw_command
+from ._enums import Disposition, Lengths, Protocol, ShareMode
+from ._events import (
+    CardInserted,
+    CardRemoved,
+    Event,
+    EventsLost,
+    ReaderAdded,
+    ReaderRemoved,
+    ReaderState,
+    ServiceDown,
+    ServiceUp,
+)
+from ._feed import Feed
+from ._hub import hub_of
+from ._monitor import Watch
+from ._removal import Removal
+from ._runner import SLICE, Pending, get, start
+from ._threads import generation, spawn
+from ._wanted import ANY_PROTOCOL, Groups, ReaderFilter, Readers
+
+__all__ = [
+    "ATR",
+    "CardInserted",
+    "CardRemoved",
+    "C_APDU",
+    "Disposition",
+    "Event",
+    "EventsLost",
+    "Lengths",
+    "Protocol",
+    "R_APDU",
+    "ReaderAdded",
+    "ReaderMonitor",
+    "ReaderRemoved",
+    "ReaderState",
+    "SCard",
+    "ServiceDown",
+    "ServiceUp",
+    "ShareMode",
+    "StatusError",
+    "cancel_all",
+    "groups",
+    "readers",
+    "states",
+]
+
+Callback = Callable[[C_APDU, R_APDU], object]
+
+
+class SCard(Card):
+    """A smart card: the constructor waits for one that matches and opens it; Ctrl-C ends the wait.
+
+    `with SCard(...) as card:` or `close()` closes it. The arguments, what they mean and what is raised are those of
+    `scardface.SCard`. Several threads may share one card: exchanges never interleave. `cancel()` works from the moment that
+    `__init__` began: a subclass that stores `self` first can be cancelled from another thread while it waits.
+    """
+
+    _verb = "its constructor opens it"
+
+    def __init__(
+        self,
+        readers: Readers = None,
+        groups: Groups = None,
+        timeout: float | None = -1,
+        atr: bytes | re.Pattern[bytes] | None = None,
+        pnp: bool = False,
+        *,
+        share: ShareMode = ShareMode.EXCLUSIVE,
+        protocols: Protocol = ANY_PROTOCOL,
+        lengths: Lengths = Lengths.AUTO,
+        backend: Backend | None = None,
+    ) -> None:
+        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, backend)
+        acquisition = self._begin()
+        try:
+            self._pending = _wait(lambda: _acquire(acquisition), acquisition.discard, acquisition.backend)
+            self._session = acquisition.session
+        except BaseException:
+            acquisition.discard()
+            raise
+
+    def __enter__(self) -> SCard:
+        self._opened()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def send(self, *apdus: C_APDU | bytes | bytearray | memoryview, callback: Callback | None = None) -> R_APDU:
+        """Send commands in order; stop after the first whose final status is not 9000.
+
+        The caller never sees 61xx, 6Cxx, T=0's missing Le or chaining (ISO 7816-4:2020, 5.3; ISO 7816-3:2006, 12). No other
+        thread's exchange comes in between.
+
+        Args:
+            apdus: each a C_APDU, or an encoded command (re-encoded in the shortest form).
+            callback: `callback(command, response)` after each of them, in this thread, before the next goes out. Its exception ends
+                the batch. It cannot send on this card, and cannot be a coroutine function (TypeError). None: the exchange is logged
+                at DEBUG by the logger "scardface.apdu", secrets left out.
+
+        Returns:
+            The last response.
+
+        Raises:
+            ValueError, TypeError: nothing or no command; raised before anything is sent.
+            CardRemovedError, CardResetError, CardCommunicationError, ServiceUnavailableError: what became of the card.
+            RuntimeError: the card is closed, or is called from inside its own callback.
+        """
+        session = self._opened()
+        response = session.send(session.prepare(commands(apdus)), None if callback is None else _plain(callback))
+        assert response is not None, "only an abandoned batch has no response"
+        return response
+
+    def transmit(self, data: bytes) -> bytes:
+        """One raw exchange, verbatim: what the card answers to exactly these bytes, 61xx and 6Cxx included.
+
+        Args:
+            data: at least 4 bytes.
+
+        Raises:
+            ValueError: shorter than that; and as `send`.
+        """
+        return self._opened().transmit(raw_command(data))
+
+    def wait(self) -> None:
+        """Return once this card is gone: taken out, swapped, its reader unplugged; at once if it is already. Ctrl-C ends the wait.
+
+        Raises:
+            ServiceUnavailableError: the PC/SC service went, and the card's session with it.
+            WaitCancelledError: `cancel()`, or the card was closed meanwhile.
+            RuntimeError: the card is closed.
+        """
+        session = self._opened()
+        assert self._acquisition is not None
+        backend = self._acquisition.backend
+        removal = Removal(session, backend, lambda probe: spawn("scardface-check", probe))
+        self._begin_removal(removal)
+        try:
+            _wait(removal.run, removal.cancel, backend).settle()
+        finally:
+            self._end_removal(removal)
+
+    def close(self) -> None:
+        """Close the card: reset after EXCLUSIVE, else left as it is; then offer it to the next waiter. Waits for an exchange in
+        flight; does nothing the second time."""
+        self._check_process()
+        self._closed = True
+        self._cancel_removals()
+        if self._session is not None:
+            self._session.close()
+            self._pending.settle()
+
+    def __del__(self) -> None:
+        if self._warn_unclosed() and self._session is not None:
+            self._closed = True
+            spawn("scardface-close", self._session.close)
+
+
+async def _acquire(acquisition: Acquisition) -> None:
+    """Acquire; the connecting thread has done its work then, since a sync card is called from its callers' threads."""
+    await acquisition.run()
+    if acquisition.worker is not None:
+        acquisition.worker.finish()
+
+
+def _plain(callback: Callback) -> Callback:
+    """`callback`, which must not be a coroutine function."""
+
+    def call(command: C_APDU, response: R_APDU) -> None:
+        result = callback(command, response)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise TypeError("callback: a coroutine function cannot be awaited here; use scardface.SCard, or a plain function")
+
+    return call
+
+
+def _wait(run: Callable[[], Coroutine[Any, Any, None]], cancel: Callable[[], None], backend: Backend) -> Pending:
+    """Run a wait in the loop thread and return, or raise, what came of it; whatever interrupts this thread cancels it."""
+    outcome: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    async def job() -> None:
+        try:
+            await run()
+        except BaseException as error:  # noqa: BLE001  the caller raises it
+            outcome.put(error)
+        else:
+            outcome.put(None)
+        await hub_of(backend).quiet()
+
+    pending: Pending | None = None
+    try:
+        pending = start(job)
+        error = get(outcome)
+    except BaseException:
+        cancel()
+        if pending is not None:
+            pending.settle()
+        raise
+    if error is not None:
+        pending.settle()
+        try:
+            raise error
+        finally:
+            del error  # the frame in its traceback must not hold it
+    return pending
+
+
+class ReaderMonitor:
+    """Events of readers and cards, initial state first: `with ReaderMonitor() as monitor:`, `for event in monitor:`.
+
+    The same events, arguments and errors as `scardface.ReaderMonitor`. Ctrl-C ends the iteration's wait. Leaving the block from
+    another thread ends the iteration.
+    """
+
+    def __init__(self, readers: Readers = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
+        self._wanted = ReaderFilter.of(readers, groups)
+        self._backend = backend
+        self._generation = generation()
+        self._something = threading.Event()
+        self._consumer = threading.Lock()
+        self._feed: Feed | None = None
+        self._pending: Pending | None = None
+        self._ended = False
+
+    @property
+    def state(self) -> Mapping[str, ReaderState]:
+        """State by reader name, as it is after the event yielded last."""
+        return {} if self._feed is None else self._feed.state
+
+    def __enter__(self) -> ReaderMonitor:
+        if self._generation != generation():
+            raise RuntimeError("this monitor was made before a fork and belongs to the parent process")
+        if self._feed is not None:
+            raise RuntimeError("a monitor is entered once; make another one")
+        self._feed = Feed(self._wanted, self._something.set)
+        watch = Watch(self._feed, self._wanted.groups, self._backend or default_backend())
+        entered: SimpleQueue[BaseException | None] = SimpleQueue()
+
+        async def job() -> None:
+            try:
+                await watch.open()
+                entered.put(None)
+                await anyio.sleep_forever()
+            finally:
+                await watch.close(cancelled=True)
+
+        try:
+            self._pending = start(job)
+            get(entered)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._something.set()
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending.settle()
+
+    def __iter__(self) -> ReaderMonitor:
+        return self
+
+    def __next__(self) -> Event:
+        feed = self._feed
+        if feed is None:
+            raise RuntimeError("use 'with ReaderMonitor() as monitor' before iterating")
+        if not self._consumer.acquire(blocking=False):
+            raise RuntimeError("a monitor has one consumer; give each its own monitor")
+        try:
+            while not self._ended:
+                self._something.clear()
+                event = feed.pop()
+                if event is not None:
+                    return event
+                if not self._ended:
+                    self._something.wait(SLICE)
+        finally:
+            self._consumer.release()
+        raise StopIteration
+
+
+def readers(group: str | None = None) -> tuple[str, ...]:
+    """The names of the readers plugged in, in PC/SC's order.
+
+    Args:
+        group: only those of this reader group, where PC/SC keeps groups (pcsc-lite does not).
+
+    Raises:
+        ServiceUnavailableError: no PC/SC service.
+    """
+    return _looks.list_readers(group)
+
+
+def groups() -> tuple[str, ...]:
+    """The names of the reader groups.
+
+    Raises:
+        ServiceUnavailableError: no PC/SC service.
+    """
+    return _looks.list_groups()
+
+
+def states() -> Mapping[str, ReaderState]:
+    """Reader name to `ReaderState`: one look at all readers, without a monitor.
+
+    Raises:
+        ServiceUnavailableError: no PC/SC service.
+    """
+    return _looks.list_states()

@@ -1,0 +1,11 @@
+"""For tests without hardware: virtual cards, and a real PC/SC service of the test's own to put them in."""
+
+from __future__ import annotations
+
+from ._card_files import DF, EF
+from ._file_card import FileCard
+from ._pcscd_needs import PcscdUnavailable
+from ._private_pcscd import PrivatePcscd
+from ._virtual_card import VirtualCard
+
+__all__ = ["DF", "EF", "FileCard", "PcscdUnavailable", "PrivatePcscd", "VirtualCard"]

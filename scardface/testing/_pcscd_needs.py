@@ -1,0 +1,91 @@
+"""What a private pcscd needs of the machine; what is missing is said in one sentence that names the package or the setting."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["PcscdUnavailable"]
+
+_DRIVERS = [Path(lib, "pcsc/drivers/serial/libifdvpcd.so") for lib in ("/usr/lib", "/usr/lib64", "/usr/local/lib")]
+_SYSCTLS = Path("/proc/sys")
+_LOG_TAIL = 2000
+
+_CONTAINER = "in a container, start it with --privileged, or at least --cap-add SYS_ADMIN --cap-add NET_ADMIN"
+_SETTINGS = [
+    ("user/max_user_namespaces", "0", "set the sysctl user.max_user_namespaces above 0"),
+    ("kernel/unprivileged_userns_clone", "0", "set the sysctl kernel.unprivileged_userns_clone to 1"),
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", "set the sysctl kernel.apparmor_restrict_unprivileged_userns to 0"),
+]
+
+
+class PcscdUnavailable(RuntimeError):
+    """No private pcscd can run on this machine; the text names the package or setting that is missing."""
+
+
+class Needs(NamedTuple):
+    """Where the machine keeps what a private pcscd is made of."""
+
+    unshare: str
+    pcscd: str
+    driver: Path
+
+
+def search_path() -> str:
+    """Where programs are looked for: an ordinary user's PATH may lack the folders that pcscd and mount are in."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def find_needs() -> Needs:
+    """Look for all that is needed.
+
+    Raises:
+        PcscdUnavailable: something is missing.
+    """
+    if sys.platform != "linux":
+        raise PcscdUnavailable("a private pcscd needs Linux, whose namespaces it lives in")
+    unshare = _find("unshare", "util-linux")
+    _find("setpriv", "util-linux")
+    _find("mount", "mount")
+    pcscd = _find("pcscd", "pcscd")
+    driver = next((path for path in _DRIVERS if path.is_file()), None)
+    if driver is None:
+        raise PcscdUnavailable(f"vpcd's reader driver ({_DRIVERS[0]}) is missing: install the package vsmartcard-vpcd")
+    return Needs(unshare, pcscd, driver)
+
+
+def _find(program: str, package: str) -> str:
+    found = shutil.which(program, path=search_path())
+    if found is None:
+        raise PcscdUnavailable(f"the program {program} is missing: install the package {package}")
+    return found
+
+
+@lru_cache
+def daemon_options(pcscd: str) -> tuple[str, ...]:
+    """What makes this pcscd serve us: 2.x asks polkit otherwise, which refuses everybody; 1.9.9 knows no such option (fact 50)."""
+    text = subprocess.run([pcscd, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
+    return ("--disable-polkit",) if "--disable-polkit" in text else ()
+
+
+def explain_end(log: str) -> PcscdUnavailable:
+    """Why a daemon ended while it started, as far as what it and its helpers wrote tells."""
+    tail = log.strip()[-_LOG_TAIL:] or "(nothing)"
+    if not log.startswith(("unshare:", "mount:", "namespace:")):
+        return PcscdUnavailable(f"the private pcscd ended while it started; it wrote: {tail}")
+    what = "root may not make namespaces here" if os.geteuid() == 0 else "this user may not make user namespaces"
+    return PcscdUnavailable(f"{what}: {_namespace_advice()} ({tail})")
+
+
+def _namespace_advice() -> str:
+    if os.geteuid() != 0:
+        for name, value, advice in _SETTINGS:
+            setting = _SYSCTLS / name
+            if setting.is_file() and setting.read_text().strip() == value:
+                return f"{advice}, or run as root"
+    return f"{_CONTAINER}; in a chroot, use a real root file system"

@@ -1,0 +1,259 @@
+"""One run of a private pcscd, seen from its owner: folder, configuration, start, connections to its readers, end.
+
+Rules of this room:
+
+- There is one folder name per process, with one socket path, which libpcsclite is told before its first call.
+- The folder exists from a daemon's start until it was stopped, or until the next start after it was killed.
+- A start that fails leaves nothing behind and says why in one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Literal
+
+from .._pcsc import PYSCARD
+from .._threads import forget_at_fork
+from ..errors import NO_SERVICE, ServiceUnavailableError
+from . import _pcscd_namespace
+from ._pcscd_needs import PcscdUnavailable, daemon_options, explain_end, find_needs, search_path
+
+_SOCKET_VARIABLE = "PCSCLITE_CSOCK_NAME"
+_MAX_READERS = 16  # of pcscd, and of one status call (fact 18)
+_SLOTS = 2  # of each entry in pcscd's configuration: what vpcd has
+_FIRST_PORT = 0x8C7B  # vpcd's own default; the network namespace is ours alone
+_MAX_SOCKET_PATH = 107  # unix(7), sun_path
+_START_LIMIT = 10.0
+_STOP_LIMIT = 5.0
+_BETWEEN_TRIES = 0.005
+"""Seconds between two tries to connect to a daemon that starts (60 ms in all): nothing tells that a socket listens now."""
+
+_ENTRY = """\
+FRIENDLYNAME "{name}"
+DEVICENAME /dev/null:{port}
+LIBPATH {driver}
+CHANNELID {port}
+
+"""
+
+_OTHER_SERVICE = (
+    "this process has used another PC/SC service before, and libpcsclite settles on one per process: start PrivatePcscd before the "
+    "process's first PC/SC call"
+)
+
+
+def reader_names(count: int) -> tuple[str, ...]:
+    """The names that pcscd gives to `count` readers: entry's name, number among entries of that name, slot."""
+    if not 0 <= count <= _MAX_READERS or count % _SLOTS:
+        raise ValueError(f"{count} readers cannot be had, only an even number from 0 to {_MAX_READERS}: vpcd makes pairs")
+    return tuple(f"{_entry_name(index // _SLOTS)} 00 {index % _SLOTS:02X}" for index in range(count))
+
+
+def _entry_name(number: int) -> str:
+    return f"Virtual PCD {number}"
+
+
+class Daemon:
+    """A pcscd that runs in namespaces of its own, below a process that keeps them (`_pcscd_namespace`).
+
+    Attributes:
+        pid: the daemon's process id.
+    """
+
+    pid: int
+
+    def __init__(self, readers: tuple[str, ...]) -> None:
+        """Start it; return once it lists `readers`.
+
+        Raises:
+            PcscdUnavailable: it cannot be had here.
+            RuntimeError: this process uses another PC/SC service.
+        """
+        needs = find_needs()
+        folder = _make_folder()
+        self._log = folder / "log"
+        self._whole_log: str | None = None
+        entries = len(readers) // _SLOTS
+        try:
+            drivers = needs.driver.parent.parent
+            (folder / "readers" / "vpcd").write_text("".join(_entry(number, drivers) for number in range(entries)))
+            command = [needs.pcscd, *daemon_options(needs.pcscd), "--foreground", "--config", "/run/readers"]
+            arguments = [str(folder), str(needs.driver), str(entries), *command]
+            keeper = [sys.executable, "-I", _pcscd_namespace.__file__, *arguments]
+            namespaces = ["--mount", "--net"] if os.geteuid() == 0 else ["--mount", "--net", "--map-root-user"]
+            self._spawn([needs.unshare, *namespaces, *keeper])
+            try:
+                self._await_start(folder, readers)
+            except BaseException:
+                self.end("kill")
+                raise
+        except BaseException:
+            remove_folder()
+            raise
+
+    def _spawn(self, command: list[str]) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(_START_LIMIT)
+        self._control_lock = threading.Lock()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PCSCLITE_")}
+        environment["PATH"] = search_path()
+        with theirs, self._log.open("wb") as log:
+            # A session of its own: Ctrl-C in the terminal is for the owner.
+            self._process = subprocess.Popen(
+                command, stdin=theirs.fileno(), stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True
+            )
+
+    def _await_start(self, folder: Path, readers: tuple[str, ...]) -> None:
+        deadline = time.monotonic() + _START_LIMIT
+        pid = self._control.recv(16)
+        self.pid = int(pid or 0)
+        while not _accepts_clients(folder):
+            if not pid or not self.alive() or time.monotonic() > deadline:
+                self.end("kill")
+                raise explain_end(self.log())
+            time.sleep(_BETWEEN_TRIES)
+        _check_listing(readers)
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def log(self) -> str:
+        """What it and its keeper wrote."""
+        return self._log.read_text(errors="replace") if self._whole_log is None else self._whole_log
+
+    def connect(self, slot: int) -> socket.socket:
+        """A connection to a reader's port, in the daemon's network.
+
+        Raises:
+            OSError: the daemon is gone.
+        """
+        with self._control_lock:
+            self._control.send(b"socket")
+            _, descriptors, _, _ = socket.recv_fds(self._control, 16, 1)
+        if not descriptors:
+            raise ConnectionError("the private pcscd has ended")
+        made_there = socket.socket(fileno=descriptors[0])
+        try:
+            made_there.connect(("127.0.0.1", _FIRST_PORT + slot))
+        except BaseException:
+            made_there.close()
+            raise
+        return made_there
+
+    def end(self, how: Literal["terminate", "kill"]) -> None:
+        """End it, gently first if so wanted, within a bounded time. May be called again."""
+        for request in (how, "kill"):
+            with contextlib.suppress(OSError):  # it may be gone already
+                self._control.send(request.encode())
+            try:
+                self._process.wait(_STOP_LIMIT)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        else:
+            self._process.kill()  # the keeper itself does not react; the daemon dies with it
+            self._process.wait()
+        self._control.close()
+        self._whole_log = self.log()
+
+    def forget(self) -> None:
+        """In a forked child: close the copy of the connection to the keeper, which ends the daemon when the last copy closes."""
+        self._control.close()
+
+
+_folder: Path | None = None
+"""The folder of this process's daemons: its name is settled once."""
+_made = False
+"""Whether this process made the folder, and has not removed it since."""
+
+
+def _make_folder() -> Path:
+    global _folder, _made
+    if _folder is None:
+        _folder = _settle_folder()
+    remove_folder()
+    try:
+        _folder.mkdir(mode=0o700)
+    except FileExistsError:
+        raise RuntimeError("a forked child cannot have a private pcscd beside its parent's: libpcsclite knows one socket") from None
+    _made = True
+    for name in ("pcscd", "readers"):
+        (_folder / name).mkdir()
+    return _folder
+
+
+def remove_folder() -> None:
+    """Remove the folder and all that a daemon left in it."""
+    global _made
+    if _folder is not None and _made:
+        shutil.rmtree(_folder)
+        _made = False
+
+
+def _forget_folder() -> None:
+    global _made  # the folder is the parent's
+    _made = False
+
+
+forget_at_fork(_forget_folder)
+
+
+def _settle_folder() -> Path:
+    """Choose the folder and tell libpcsclite the socket's path in it, which it reads once."""
+    folder = Path(tempfile.gettempdir(), f"scardface-{secrets.token_hex(8)}")
+    path = str(_socket(folder))
+    if len(path.encode()) > _MAX_SOCKET_PATH:
+        raise PcscdUnavailable(f"the name {path} is too long for a socket: set TMPDIR to a folder with a shorter name")
+    before = os.environ.get(_SOCKET_VARIABLE)
+    os.environ[_SOCKET_VARIABLE] = path
+    try:
+        PYSCARD.establish().release()
+    except ServiceUnavailableError:
+        return folder  # as it must be: nobody serves that path yet
+    if before is None:
+        del os.environ[_SOCKET_VARIABLE]
+    else:
+        os.environ[_SOCKET_VARIABLE] = before
+    raise RuntimeError(_OTHER_SERVICE)
+
+
+def _socket(folder: Path) -> Path:
+    return folder / "pcscd" / "pcscd.comm"
+
+
+def _entry(number: int, drivers: Path) -> str:
+    """Two readers. Each entry has a copy of the driver: entries that load the same file share its slots (fact 52)."""
+    port = f"0x{_FIRST_PORT + number * _SLOTS:X}"
+    return _ENTRY.format(name=_entry_name(number), port=port, driver=drivers / f"{number}.so")
+
+
+def _accepts_clients(folder: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(_socket(folder))) == 0
+
+
+def _check_listing(readers: tuple[str, ...]) -> None:
+    """Ask PC/SC for its readers, which a fresh daemon answers once it has made them (fact 25)."""
+    try:
+        context = PYSCARD.establish()
+    except ServiceUnavailableError as error:
+        if error.code == NO_SERVICE:  # though we could connect just now
+            raise RuntimeError(_OTHER_SERVICE) from error
+        raise PcscdUnavailable(f"the private pcscd refuses its owner: {error}") from error
+    try:
+        listed = context.list_readers()
+    finally:
+        context.release()
+    if listed != readers:
+        raise PcscdUnavailable(f"the private pcscd lists the readers {listed} in place of {readers}")

@@ -1,0 +1,298 @@
+"""A real pcscd of the test's own, with virtual readers, beside whatever PC/SC the machine runs.
+
+Rules of this room:
+
+- libpcsclite settles on one service per process, at the first PC/SC call. So a process has one private daemon at a time, and
+  daemons one after another are found at the same place.
+- A card stays in its reader over the daemon's end and start, until it is taken out.
+- Nothing outlives the owner: `__exit__` or the interpreter's end sees to it, `_pcscd_namespace` when the owner is killed.
+- A forked child owns nothing of its parent's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import threading
+import time
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+
+from .._enums import StateFlag
+from .._pcsc import PYSCARD
+from .._threads import forget_at_fork
+from ._pcscd_process import Daemon, reader_names, remove_folder
+from ._virtual_card import VirtualCard, raise_kept
+from ._vpcd import CardLink
+
+__all__ = ["PrivatePcscd"]
+
+_SLICE = 1000
+"""Milliseconds of one status call; a call can miss a change that its time-out then tells (fact 10)."""
+
+
+class PrivatePcscd:
+    """Runs a real pcscd with virtual readers, as an ordinary user or root, and puts virtual cards into them.
+
+    ::
+
+        with PrivatePcscd(readers=2) as pcscd:
+            pcscd.insert(0, FileCard())
+            pcscd.wait_for_card(0)
+            ...                             # anything that uses PC/SC, this library or another
+            pcscd.remove(0)
+
+    From the first start on, this process and the children that it starts (environment variable PCSCLITE_CSOCK_NAME) see the private
+    daemon and no other, also after it has ended: libpcsclite settles on one service per process. So start it before the first PC/SC
+    call. Needs Linux and the Debian packages `pcscd` and `vsmartcard-vpcd`.
+
+    The daemon lives in mount and network namespaces of its own, so any number of processes may each have one, no port is opened
+    outside, and real readers stay with the system's pcscd. It looks at its readers every 0.4 s: a card inserted is seen after
+    that, and one that stayed for less may never be.
+
+    Methods may be called from any thread, and `insert` and `remove` from a card's own code. A forked child has to leave its
+    parent's object alone.
+    """
+
+    def __init__(self, readers: int = 2) -> None:
+        """Prepare a daemon; `start` or `with` starts it.
+
+        Args:
+            readers: how many readers, an even number from 0 to 16: pcscd allows 16, vpcd makes them in pairs.
+
+        Raises:
+            ValueError: another number.
+        """
+        self._names = reader_names(readers)
+        self._cards: dict[int, VirtualCard] = {}
+        self._links: dict[int, CardLink] = {}
+        self._daemon: Daemon | None = None
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The names of the readers, in PC/SC's order."""
+        return self._names
+
+    @property
+    def cards(self) -> Mapping[str, VirtualCard]:
+        """The cards that are in, by reader name: a view."""
+        return MappingProxyType({self._names[index]: card for index, card in sorted(self._cards.items())})
+
+    @property
+    def running(self) -> bool:
+        """Whether the daemon runs just now."""
+        return self._daemon is not None and self._daemon.alive()
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id, e.g. to freeze it with SIGSTOP. RuntimeError if it does not run."""
+        with _lock:
+            if self._daemon is None or not self._daemon.alive():
+                raise RuntimeError("the private pcscd does not run")
+            return self._daemon.pid
+
+    @property
+    def log(self) -> str:
+        """What the daemon wrote since its last start."""
+        with _lock:
+            return self._daemon.log() if self._daemon is not None else ""
+
+    def start(self, readers: int | None = None) -> None:
+        """Start the daemon; return once it answers and lists its readers. Cards that are in are put in again.
+
+        Args:
+            readers: how many readers it has from now on, if not as many as before.
+
+        Raises:
+            PcscdUnavailable: something is missing on this machine, which the text names, or the daemon ended at once.
+            RuntimeError: a private daemon of this process runs already, or the process has used another PC/SC service.
+            ValueError: not a possible number of readers, or fewer than the cards need.
+        """
+        global _current
+        names = self._names if readers is None else reader_names(readers)
+        with _lock:
+            if any(index >= len(names) for index in self._cards):
+                raise ValueError(f"a card is in a reader beyond the first {len(names)}: take it out first")
+            if _current is not None:
+                if _current.running:
+                    raise RuntimeError("a private pcscd of this process runs already, and there can be one: stop it first")
+                _current.stop()  # what is left of one that was killed, or died
+            self._daemon = Daemon(names)
+            _current = self
+            self._names = names
+            try:
+                for index, card in self._cards.items():
+                    self._links[index] = self._link(self._daemon, index, card)
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        """Stop the daemon as a service manager does (SIGTERM; SIGKILL if it does not end within 5 s). Cards stay in, for the next
+        start. If it does not run, only what is left of it is cleaned up.
+        """
+        with _lock:
+            if self._daemon is not None:
+                self._daemon.end("terminate")
+            self._unlink_cards()
+            if _current is self:
+                remove_folder()
+
+    def kill(self) -> None:
+        """Kill the daemon (SIGKILL). Its dead socket stays behind, as it would elsewhere. Otherwise like `stop`."""
+        with _lock:
+            if self._daemon is not None:
+                self._daemon.end("kill")
+            self._unlink_cards()
+
+    def insert(self, reader: int | str, card: VirtualCard) -> None:
+        """Put a card into a reader; return once it is connected to the reader's driver.
+
+        PC/SC reports it when the driver looks next, within 0.4 s: see `wait_for_card`. If the daemon does not run, the card is in
+        when it starts.
+
+        Args:
+            reader: index in `readers`, or name.
+            card: the card, which is in no other reader. Its `error` is cleared.
+
+        Raises:
+            ValueError: no such reader, or the reader or the card is taken.
+            OSError: the daemon died meanwhile.
+        """
+        with _lock:
+            index = self._index(reader)
+            if index in self._cards:
+                raise ValueError(f"there is a card in {self._names[index]!r} already")
+            if any(card is other for other in self._cards.values()):
+                raise ValueError("this card is in another reader")
+            card.error = None
+            if self._daemon is not None and self._daemon.alive():
+                self._links[index] = self._link(self._daemon, index, card)
+            self._cards[index] = card
+
+    def remove(self, reader: int | str) -> VirtualCard:
+        """Take the card out of a reader.
+
+        PC/SC reports it within 0.4 s: see `wait_for_removal`. A command in flight fails at once.
+
+        Args:
+            reader: index in `readers`, or name.
+
+        Returns:
+            The card.
+
+        Raises:
+            ValueError: no such reader, or no card in it.
+            Exception: the first that the card's code raised while it was in.
+        """
+        with _lock:
+            index = self._index(reader)
+            if index not in self._cards:
+                raise ValueError(f"there is no card in {self._names[index]!r}")
+            card = self._cards.pop(index)
+            link = self._links.pop(index, None)
+        if link is not None:
+            link.close()
+        raise_kept(card)
+        return card
+
+    def remove_all(self) -> None:
+        """Take all cards out; then raise the first exception that one of them kept."""
+        with _lock:
+            cards = list(self._cards.values())
+            self._cards.clear()
+            self._unlink_cards()
+        raise_kept(*cards)
+
+    def wait_for_card(self, reader: int | str, timeout: float = 5.0) -> None:
+        """Block until PC/SC itself reports a card in the reader; at once if it does so already.
+
+        To swap cards: `remove`, `wait_for_removal`, `insert`, `wait_for_card`.
+
+        Raises:
+            TimeoutError: it did not within `timeout` seconds.
+            SCardError: PC/SC failed.
+        """
+        self._wait(reader, StateFlag.PRESENT, timeout)
+
+    def wait_for_removal(self, reader: int | str, timeout: float = 5.0) -> None:
+        """Block until PC/SC itself reports the reader as empty. Otherwise like `wait_for_card`."""
+        self._wait(reader, StateFlag.EMPTY, timeout)
+
+    def __enter__(self) -> PrivatePcscd:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Take all cards out and stop the daemon. Raises what a card kept, unless the block itself failed."""
+        try:
+            self.stop()
+        finally:
+            with contextlib.suppress(Exception) if kind is not None else contextlib.nullcontext():
+                self.remove_all()
+
+    def _index(self, reader: int | str) -> int:
+        if isinstance(reader, str):
+            if reader not in self._names:
+                raise ValueError(f"no reader {reader!r}; there are {', '.join(self._names)}")
+            return self._names.index(reader)
+        if not 0 <= reader < len(self._names):
+            raise ValueError(f"no reader {reader}; there are {len(self._names)}")
+        return reader
+
+    def _link(self, daemon: Daemon, index: int, card: VirtualCard) -> CardLink:
+        return CardLink(card, lambda: daemon.connect(index))
+
+    def _unlink_cards(self) -> None:
+        links = list(self._links.values())
+        self._links.clear()
+        for link in links:
+            link.close()
+
+    def _wait(self, reader: int | str, flag: StateFlag, timeout: float) -> None:
+        name = self._names[self._index(reader)]
+        deadline = time.monotonic() + timeout
+        context = PYSCARD.establish()
+        try:
+            state = 0
+            while not state & flag:
+                left = round((deadline - time.monotonic()) * 1000)
+                if state and left <= 0:
+                    raise TimeoutError(
+                        f"PC/SC did not report {flag.name} on reader {name!r} within {timeout} s, but {StateFlag(state & 0x7FF)!r}"
+                    )
+                state = context.get_status_change(max(0, min(left, _SLICE)), [(name, state)]).entries[0].state
+        finally:
+            context.release()
+
+    def _forget(self) -> None:
+        """In a forked child: let go of the copies of the parent's connections, so that they end with the parent."""
+        for link in self._links.values():
+            link.forget()
+        self._links.clear()
+        if self._daemon is not None:
+            self._daemon.forget()
+            self._daemon = None
+
+
+_lock = threading.RLock()
+"""Held for every change: there is one private daemon per process."""
+_current: PrivatePcscd | None = None
+"""The one that runs, or ran last."""
+
+
+def _forget() -> None:
+    global _lock, _current  # another thread may have held the lock when the process was forked
+    _lock = threading.RLock()
+    if _current is not None:
+        _current._forget()
+        _current = None
+
+
+def _at_exit() -> None:
+    if _current is not None:
+        _current.stop()
+
+
+forget_at_fork(_forget)
+atexit.register(_at_exit)

@@ -1,0 +1,98 @@
+"""`scardface demo`: what a newcomer sees."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scardface.cli import demo
+from scardface.testing import PcscdUnavailable
+
+if TYPE_CHECKING:
+    from scardface.testing import PrivatePcscd
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def no_daemon(pcscd: PrivatePcscd) -> None:
+    """Stops the test run's daemon: the demo starts one of its own, and a process has room for one."""
+    pcscd.stop()
+
+
+@pytest.mark.usefixtures("no_daemon", "no_leaks")
+def test_it_tells_the_whole_story_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    begin = time.monotonic()
+    assert demo.run() == 0
+    assert time.monotonic() - begin < 10
+    told = capsys.readouterr().out
+    story = [
+        "a private PC/SC daemon runs",
+        "event: ReaderAdded(reader='Virtual PCD 0 00 00', initial=True)",
+        "an SCard waits",
+        "a FileCard is put into Virtual PCD 0 00 01",
+        "acquired: Virtual PCD 0 00 01, T1, ATR 3B 87",
+        "-> 00 A4 04 00",
+        "<- 90 00: success",
+        "-> 00 B0 81 00 00",
+        "'Hello from a virtual card.'",
+        "<- 90 00: success",
+        "the card is taken out",
+        "wait() returned",
+    ]
+    place = 0
+    for words in story:
+        assert words in told[place:], f"{words!r} is missing or in the wrong place in:\n{told}"
+        place = told.index(words, place) + len(words)
+    assert told.index("event: CardInserted(reader='Virtual PCD 0 00 01'") < told.index("event: CardRemoved")
+    assert all(re.match(r" *\d+\.\d\d s  ", line) for line in told.splitlines())
+
+
+@pytest.mark.usefixtures("pcscd")
+def test_the_command_ends_well() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scardface", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "wait() returned" in done.stdout
+
+
+@pytest.mark.usefixtures("pcscd")
+@pytest.mark.parametrize("moment", ["a private PC/SC daemon runs", "an SCard waits", "acquired", "the card is taken out"])
+def test_an_interrupted_demo_says_nothing(moment: str) -> None:
+    """As a terminal does it: SIGINT for the whole process group, children included."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "scardface", "demo"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if moment in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+
+
+def test_without_a_daemon_it_says_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Unavailable:
+        def __init__(self, readers: int) -> None:
+            raise PcscdUnavailable("the program pcscd is missing: install the package pcscd")
+
+    monkeypatch.setattr(demo, "PrivatePcscd", Unavailable)
+    assert demo.run() == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "scardface demo cannot run here: the program pcscd is missing: install the package pcscd\n"

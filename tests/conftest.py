@@ -1,0 +1,107 @@
+"""The fixtures that all tests share.
+
+- `anyio_backend`: every test marked `anyio` runs on asyncio, on asyncio under uvloop, and on trio.
+- `pcscd`: the real PC/SC daemon of this test run, with four virtual readers, running and empty when the test begins.
+- `foreign`: another program that uses the same daemon.
+- `no_leaks`: fails the test if threads or file descriptors are left when everything else of the test is torn down.
+- Always on: an async test fails if code of scardface blocks its event loop (see tests/support/loop_watch.py).
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import census
+from tests.support.foreign import Foreign, running
+from tests.support.loop_watch import LoopWatch
+
+if TYPE_CHECKING:
+    from scardface.testing import PrivatePcscd
+
+REQUIRED = os.environ.get("SCARDFACE_REQUIRE_PCSCD") == "1"
+"""Whether a test that needs pcscd fails, rather than being skipped, where pcscd cannot run."""
+
+READERS = 4
+"""How many readers the private pcscd has."""
+
+BACKENDS: list[Any] = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(("trio", {}), id="trio"),
+]
+if sys.platform != "win32":
+    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+
+
+@pytest.fixture(params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _census_if_asked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The work of `no_leaks`. Autouse fixtures are set up first and torn down last, after the cards and loops of the test."""
+    if "no_leaks" not in request.fixturenames:
+        yield
+        return
+    before = census.take()
+    yield
+    census.settle(before)
+
+
+@pytest.fixture
+def no_leaks() -> None:
+    """Fails the test at its end unless it is back at the threads and file descriptors that it began with."""
+
+
+@pytest.fixture(autouse=True)
+def _loop_stays_free(request: pytest.FixtureRequest, _census_if_asked: None) -> Iterator[None]:
+    """Fails an async test whose event loop is blocked by code of scardface."""
+    if not inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        yield
+        return
+    with LoopWatch() as watch:
+        yield
+    assert not watch.found, f"code of scardface blocked the event loop:\n{watch.found}"
+
+
+@pytest.fixture
+def foreign() -> Iterator[Foreign]:
+    """Another program, to be used by a test that also uses `pcscd`; what it holds goes with it."""
+    with running() as program:
+        yield program
+
+
+@pytest.fixture(scope="session")
+def _daemon() -> Iterator[PrivatePcscd]:
+    """The daemon of this run. A process can have no other one beside it, so it is started once and kept."""
+    from scardface.testing import PcscdUnavailable, PrivatePcscd
+
+    try:
+        daemon = PrivatePcscd(READERS)
+        daemon.start()
+    except PcscdUnavailable as error:
+        if REQUIRED:
+            pytest.fail(f"SCARDFACE_REQUIRE_PCSCD=1, but: {error}", pytrace=False)
+        pytest.skip(f"no private pcscd here: {error}")
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+@pytest.fixture
+def pcscd(_daemon: PrivatePcscd) -> Iterator[PrivatePcscd]:
+    """The daemon of this run, with its readers empty in PC/SC's eyes. A test may stop, kill and start it, and leave cards in."""
+    if not _daemon.running or len(_daemon.readers) != READERS:
+        _daemon.stop()
+        _daemon.start(READERS)
+    for reader in _daemon.readers:
+        _daemon.wait_for_removal(reader)
+    yield _daemon
+    _daemon.remove_all()

@@ -1,0 +1,143 @@
+"""Catches code of ours that blocks an event loop: a thread that looks at the loop's stack again and again.
+
+Rules of this room:
+
+- Blocked means: a frame of ours, above the event loop's own frames, is in the same call in two looks that are 25 ms apart.
+- A frame of ours runs code of a file under scardface/, but not of scardface/testing/: what a test calls there, it may wait for.
+- A coroutine that is merely resumed often is not blocked, though it looks alike: the step of the loop that runs it must be the
+  same one, too. Where no Python frame stands for a step (uvloop), a call must be in progress, not only an await.
+- A thread that wanted to run and got no processor is not blocked either (schedstat's run delay, Linux).
+- Frames are held, which keeps their locals alive, only between those two looks, and only once a quick pair of looks without
+  holding was suspicious: tests that watch objects die are not disturbed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).resolve().parents[2] / "scardface"
+
+INTERVAL = 0.025
+"""Seconds between the two looks that count."""
+
+QUICK_INTERVAL = 0.005
+"""Seconds between the looks that only raise the suspicion."""
+
+_STEP_FUNCTIONS = {("asyncio.events", "_run"), ("trio._core._run", "guest_tick")}
+_LOOP_FUNCTIONS = _STEP_FUNCTIONS | {
+    ("anyio._backends._asyncio", "run"),
+    ("anyio._backends._asyncio", "run_fixture"),
+    ("anyio._backends._asyncio", "run_test"),
+    ("asyncio.base_events", "run_until_complete"),
+    ("asyncio.runners", "run"),
+    ("trio._core._run", "run"),
+}
+_SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE | inspect.CO_GENERATOR
+
+
+class _Look(NamedTuple):
+    """One frame as it was at one look: the frame (or its id) and how far it had come."""
+
+    frame: FrameType | int
+    position: int
+
+
+@functools.cache
+def _is_ours(filename: str) -> bool:
+    path = Path(filename)
+    return path.is_relative_to(PACKAGE) and not path.is_relative_to(PACKAGE / "testing")
+
+
+def _function(frame: FrameType) -> tuple[str, str]:
+    return frame.f_globals.get("__name__", ""), frame.f_code.co_name
+
+
+def _stack(thread: int) -> list[FrameType]:
+    """The frames of a thread from the innermost one of its event loop inwards; none if it runs no loop."""
+    frames: list[FrameType] = []
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        frames.append(frame)
+        if _function(frame) in _LOOP_FUNCTIONS:
+            return frames[::-1]
+        frame = frame.f_back
+    return []
+
+
+def _look(frames: Sequence[FrameType], hold: bool) -> list[_Look]:
+    return [_Look(frame if hold else id(frame), frame.f_lasti) for frame in frames]
+
+
+def _blocking(before: Sequence[_Look], now: Sequence[FrameType], after: Sequence[_Look]) -> FrameType | None:
+    """The innermost frame of ours that is in the same call in both looks; `now` are the frames that `after` is a look at."""
+    same = 0
+    while same < min(len(before), len(after)) and before[same] == after[same]:
+        same += 1
+    in_call = now[:same]
+    if same < min(len(before), len(after)) and before[same].frame == after[same].frame:
+        in_call = now[: same + 1]
+    unmoved = same == len(before) == len(after)
+    for index in reversed(range(same)):
+        if _is_ours(now[index].f_code.co_filename):
+            one_step = _function(now[0]) in _STEP_FUNCTIONS
+            calls = any(not frame.f_code.co_flags & _SUSPENDABLE for frame in in_call[index:])
+            return now[index] if one_step or unmoved or calls else None
+    return None
+
+
+def _run_delay(native_id: int | None) -> int:
+    """Nanoseconds that a thread wanted to run and was not let (Documentation/scheduler/sched-stats.rst); 0 where not told."""
+    try:
+        return int(Path(f"/proc/self/task/{native_id}/schedstat").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+class LoopWatch:
+    """Watches the thread that makes it, from `with` to the end of the block or to the first time that it is blocked.
+
+    Attributes:
+        found: the stack of the blocked loop, a line per frame; empty while none was seen.
+    """
+
+    def __init__(self) -> None:
+        self.found = ""
+        self._target = threading.current_thread()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(threading.get_ident(),), name="loop watch", daemon=True)
+
+    def __enter__(self) -> LoopWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self, thread: int) -> None:
+        before: list[_Look] = []
+        while not self.found and not self._end.wait(QUICK_INTERVAL):
+            frames = _stack(thread)
+            now = _look(frames, hold=False)
+            suspicious = _blocking(before, frames, now) is not None
+            before = now
+            del frames
+            if suspicious:
+                self.found = self._confirm(thread)
+
+    def _confirm(self, thread: int) -> str:
+        delay = _run_delay(self._target.native_id)
+        before = _look(_stack(thread), hold=True)
+        self._end.wait(INTERVAL)
+        frames = _stack(thread)
+        starved = _run_delay(self._target.native_id) - delay > INTERVAL * 1e9 / 2
+        if starved or _blocking(before, frames, _look(frames, hold=True)) is None:
+            return ""
+        return "\n".join(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in frames)

@@ -1,0 +1,197 @@
+"""The fixtures of tests/conftest.py, where a fixture that never fails would go unnoticed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from tests.support import census
+from tests.support.loop_watch import PACKAGE
+
+CONFTEST = """
+from tests.conftest import _census_if_asked, _loop_stays_free, anyio_backend, no_leaks
+"""
+
+INI = """
+[pytest]
+asyncio_default_fixture_loop_scope = function
+asyncio_mode = strict
+filterwarnings = error
+"""
+
+BLOCKING = '''
+import threading
+import time
+
+import anyio
+import pytest
+
+
+def ours(source, room="_blocking.py"):
+    """Functions compiled as if they stood in a room of scardface."""
+    names = {"threading": threading, "time": time, "anyio": anyio}
+    exec(compile(source, PACKAGE + "/" + room, "exec"), names)
+    return names
+
+
+SLEEPS = """
+def block():
+    time.sleep(0.2)
+
+async def call():
+    await anyio.sleep(0)
+    block()
+"""
+
+LOCKS = """
+async def call():
+    threading.Event().wait(0.2)
+"""
+
+WORKS = """
+def ever(end):
+    while time.monotonic() < end:
+        yield 1
+
+async def call():
+    sum(ever(time.monotonic() + 0.2))
+"""
+
+WAITS = """
+async def call():
+    for _ in range(300):
+        await anyio.sleep(0.001)
+
+async def idle():
+    await anyio.sleep(0.3)
+"""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("source", [SLEEPS, LOCKS, WORKS], ids=["sleeps", "locks", "works"])
+async def test_blocked(source):
+    await ours(source)["call"]()
+
+
+@pytest.mark.asyncio
+async def test_blocked_under_pytest_asyncio():
+    await ours(SLEEPS)["call"]()
+
+
+@pytest.mark.anyio
+async def test_free():
+    names = ours(WAITS)
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(names["call"])
+        group.start_soon(names["idle"])
+
+
+@pytest.mark.anyio
+async def test_free_when_the_test_itself_blocks():
+    time.sleep(0.2)
+
+
+@pytest.mark.anyio
+async def test_free_when_a_helper_for_tests_blocks():
+    ours(SLEEPS, "testing/_helper.py")["block"]()
+
+
+def test_free_without_a_loop():
+    ours(SLEEPS)["block"]()
+'''
+
+
+@pytest.fixture
+def inner(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A test run of its own with this project's fixtures."""
+    pytester.makeini(INI)
+    pytester.makeconftest(CONFTEST)
+    return pytester
+
+
+def test_a_blocked_loop_fails_its_test_and_no_other(inner: pytest.Pytester) -> None:
+    inner.makepyfile(f"PACKAGE = {str(PACKAGE)!r}\n" + BLOCKING)
+    result = inner.runpytest_inprocess("-p", "no:cacheprovider")
+    # The checking fixture's finding comes after the test proper, which passes: an error beside a pass. Each of the blocked
+    # ones runs on three backends, but the one under pytest-asyncio.
+    blocked, free = 3 * 3 + 1, 3 * 3 + 1
+    result.assert_outcomes(passed=blocked + free, errors=blocked)
+    assert result.stdout.str().count("code of scardface blocked the event loop") >= blocked
+    result.stdout.fnmatch_lines(["*_blocking.py:* in block*"])
+
+
+LEAKING = """
+import os
+import threading
+import pytest
+
+end = threading.Event()
+kept = []
+
+def test_thread(no_leaks):
+    threading.Thread(target=end.wait, name="left behind").start()
+
+def test_descriptor(no_leaks):
+    kept.append(os.open(os.devnull, os.O_RDONLY))
+
+def test_not_asked():
+    kept.append(os.open(os.devnull, os.O_RDONLY))
+
+def test_leaves_soon(no_leaks):
+    threading.Timer(0.2, lambda: None).start()
+
+@pytest.mark.anyio
+async def test_loop(no_leaks):
+    import anyio
+    await anyio.to_thread.run_sync(lambda: None)
+
+def test_tidy_up():
+    end.set()
+    for descriptor in kept:
+        os.close(descriptor)
+"""
+
+
+def test_leaks_fail_the_test_that_asks(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "BOUND", 0.5)
+    inner.makepyfile(LEAKING)
+    result = inner.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=8, errors=2)
+    result.stdout.fnmatch_lines(["*still there*threads*left behind*", "*still there*descriptors*/dev/null*"])
+
+
+def test_census_sees_a_thread_that_python_does_not_know() -> None:
+    import _thread
+
+    before = census.take()
+    begun, end = threading.Event(), threading.Event()
+    _thread.start_new_thread(lambda: (begun.set(), end.wait()), ())
+    assert begun.wait(5)
+    now = census.take()
+    end.set()
+    assert len(now.tasks) == len(before.tasks) + 1
+    assert now.exceeds(before)
+
+
+def test_census_sees_a_socket_and_its_end() -> None:
+    before = census.take()
+    with socket.socket():
+        now = census.take()
+        assert now.exceeds(before)
+        assert "socket" in now.difference(before)
+    census.settle(before)
+
+
+@pytest.mark.anyio
+async def test_every_backend_is_run(anyio_backend: Any, request: pytest.FixtureRequest) -> None:
+    import sniffio
+
+    assert sniffio.current_async_library() == anyio_backend[0]
+    if anyio_backend[1].get("use_uvloop"):
+        import asyncio
+
+        assert "uvloop" in type(asyncio.get_running_loop()).__module__

@@ -1,0 +1,219 @@
+"""The house rules that a machine can check: the floors of README.md's table, a docstring, a size and a test for every room.
+
+The table in README.md, section "How it is built", is what is checked here, so that the picture and the house cannot differ. A room
+may import those that stand above it in the table. A wing may import every floor (where its row says "public names": only modules
+whose name has no underscore in front), and the wings that its row names behind "imports".
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "scardface"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+MAX_LINES = 400
+EXTRAS = {"click", "rich"}
+"""What only an extra installs: no module but those of the wing `cli` may need it."""
+
+
+class Room(NamedTuple):
+    """One room of the table: its place counted from the top, and what a wing may import."""
+
+    place: int
+    wing: bool
+    wings: frozenset[str]
+    public_only: bool
+
+
+def rooms(text: str) -> dict[str, Room]:
+    """The rooms of the table in a README, by name without `.py` or `/`."""
+    section = re.search(r"^## How it is built$(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert section, 'README.md has no section "How it is built"'
+    found: dict[str, Room] = {}
+    for line in section[1].splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if len(cells) != 3 or not re.fullmatch(r"\d|wing", cells[0]):
+            continue
+        imports = re.search(r"imports (.*)", cells[2])
+        wings = frozenset(re.findall(r"`(\w+)`", imports[1])) if imports else frozenset[str]()
+        for name in re.findall(r"`(\w+)(?:\.py|/)`", cells[1]):
+            found[name] = Room(len(found), cells[0] == "wing", wings, "public names" in cells[2])
+    return found
+
+
+ROOMS = rooms((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def room_of(module: str) -> str:
+    """The room that a dotted module name belongs to."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def dotted(path: Path) -> str:
+    """The module name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path, tree: ast.Module) -> Iterator[str]:
+    """Every module that a file imports, wherever in it, as absolute names; `from package import module` counts as the module."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            base += node.module.split(".") if node.module else []
+            for alias in node.names:
+                folder = ROOT.joinpath(*base, alias.name)
+                is_module = folder.is_dir() or folder.with_suffix(".py").is_file()
+                yield ".".join([*base, alias.name] if is_module else base)
+
+
+def is_smartcard_scard(path: Path) -> bool:
+    """Whether a file imports `smartcard.scard`, in either spelling."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import) and any(alias.name.startswith("smartcard.scard") for alias in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            if any(name.startswith("smartcard.scard") for name in names):
+                return True
+    return False
+
+
+def offence(importer: str, target: str) -> str:
+    """Why a module may not import another one of the package; empty if it may. Both are dotted names."""
+    mine, its = room_of(importer), room_of(target)
+    if mine == its:
+        return ""
+    for name in (mine, its):
+        if name not in ROOMS:
+            return f'the room {name} is not in the table of README.md, "How it is built": add it there, on its floor'
+    here, there = ROOMS[mine], ROOMS[its]
+    if there.wing:
+        return "" if here.wing and its in here.wings else f"{importer} imports the wing {its}, which its row does not allow"
+    if not here.wing:
+        return "" if there.place < here.place else f"{importer} imports {target}, which does not stand above it in the table"
+    if here.public_only and its.startswith("_") and its != "__init__":
+        return f"{importer} imports {target}, but its row says: public names"
+    return ""
+
+
+@pytest.fixture(params=MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def module(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_room_is_in_the_table(module: Path) -> None:
+    room = room_of(dotted(module))
+    assert room in ROOMS, f'the room {room} is not in the table of README.md, "How it is built": add it there, on its floor'
+
+
+def test_every_row_of_the_table_is_a_room() -> None:
+    built = {room_of(dotted(path)) for path in MODULES}
+    assert set(ROOMS) <= built, f"the table of README.md has rows without a room: {sorted(set(ROOMS) - built)}"
+
+
+def test_imports_go_down_the_table_only(module: Path) -> None:
+    targets = imported(module, ast.parse(module.read_text(encoding="utf-8")))
+    ours = [target for target in targets if target.split(".")[0] == "scardface"]
+    offences = {words for target in ours if (words := offence(dotted(module), target))}
+    assert not offences, "\n".join(sorted(offences))
+
+
+def test_rules_stand_at_the_head(module: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))
+    assert docstring, f"{module.relative_to(ROOT)} does not begin with a docstring that says what rules it keeps"
+
+
+def test_size(module: Path) -> None:
+    lines = len(module.read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_LINES, f"{module.relative_to(ROOT)} has {lines} lines; {MAX_LINES} are allowed"
+
+
+def test_has_a_test_module(module: Path) -> None:
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    if module.name == "__init__.py" and not any(isinstance(node, DEFINITIONS) for node in ast.walk(tree)):
+        return  # names only: test_all_is_sorted_and_resolvable
+    mirror = ROOT / "tests" / module.relative_to(PACKAGE).with_name(f"test_{module.stem.strip('_')}.py")
+    assert mirror.is_file(), f"{module.relative_to(ROOT)} has no tests: {mirror.relative_to(ROOT)} is missing"
+    tests = [node.name for node in ast.walk(ast.parse(mirror.read_text(encoding="utf-8"))) if hasattr(node, "name")]
+    assert any(name.lower().startswith("test") for name in tests), f"{mirror.relative_to(ROOT)} has no test in it"
+
+
+def sorting_key(name: str) -> tuple[int, str]:
+    """The order that ruff's RUF022 keeps: CONSTANTS, Classes, functions."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def test_all_is_sorted_and_resolvable(module: Path) -> None:
+    loaded = importlib.import_module(dotted(module)) if module.name != "__main__.py" else None
+    names = getattr(loaded, "__all__", None)
+    if module == PACKAGE / "__init__.py":
+        assert names, "scardface/__init__.py has no __all__"
+    if names is not None:
+        assert list(names) == sorted(set(names), key=sorting_key)
+        assert not [name for name in names if not hasattr(loaded, name)]
+
+
+def test_only_one_room_touches_the_binding() -> None:
+    assert [path.name for path in MODULES if is_smartcard_scard(path)] == ["_pcsc.py"]
+
+
+def test_extras_are_needed_by_the_command_line_only(module: Path) -> None:
+    targets = imported(module, ast.parse(module.read_text(encoding="utf-8")))
+    needed = {target.split(".")[0] for target in targets} & EXTRAS
+    assert not needed or room_of(dotted(module)) == "cli"
+
+
+def test_importing_costs_nothing_else() -> None:
+    """No metadata is read, no thread started, no wing loaded by `import scardface`."""
+    program = (
+        "import sys, threading, scardface\n"
+        "assert threading.active_count() == 1\n"
+        "wings = {'testing', 'contactless', 'replay', 'pytest_plugin', 'cli'}\n"
+        "heavy = {'importlib.metadata', 'argparse'} | {f'scardface.{wing}' for wing in wings}\n"
+        "print(*sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == []
+
+
+SMALL_TABLE = """
+## How it is built
+
+| floor | room | what lives there |
+| --- | --- | --- |
+| 0 | `errors.py` | the tree |
+| 1 | `_low.py`, `_next.py` | low |
+| 2 | `__init__.py` | names |
+| wing | `testing/` | cards |
+| wing | `tools.py` | on public names; imports `testing` |
+"""
+
+
+def test_the_rules_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = rooms(SMALL_TABLE)
+    assert list(table) == ["errors", "_low", "_next", "__init__", "testing", "tools"]
+    monkeypatch.setitem(globals(), "ROOMS", table)
+    allowed = [("_low", "errors"), ("_next", "_low"), ("testing.a", "_low"), ("testing.a", "testing.b"), ("tools", "testing")]
+    refused = [("errors", "_low"), ("_low", "_next"), ("_low", "testing"), ("testing", "tools"), ("tools", "_low")]
+    assert not [pair for pair in allowed if offence(*(f"scardface.{name}" for name in pair))]
+    assert all(offence(*(f"scardface.{name}" for name in pair)) for pair in refused)
+    assert offence("scardface._low", "scardface")
+    assert not offence("scardface.tools", "scardface")
+    assert "add it there" in offence("scardface._low", "scardface._new")
