@@ -1,7 +1,7 @@
 """Smart cards through PC/SC, asyncio-native: wait for a card, talk to it, hear it leave.
 
-`SCard` waits for a card that matches and opens it; `ReaderMonitor` tells what comes and goes; `C_APDU` and `R_APDU` are commands and
-responses. `scardface.sync` has the same words without `await`; `scardface.testing` has virtual cards and a private PC/SC daemon.
+`SCard` waits for a card that matches and opens it; `ReaderMonitor` tells what comes and goes; `C_APDU` and `R_APDU` are commands
+and responses. `scardface.sync` has the same words without `await`; `scardface.testing` has virtual cards and a private daemon.
 
 Loggers: "scardface" (a card is held by another program), "scardface.apdu" (exchanges, DEBUG, secrets left out), "scardface.watch"
 (the wait for PC/SC), "scardface.session" (clean-ups that found something gone).
@@ -48,13 +48,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ATR",
+    "C_APDU",
     "CardCommunicationError",
     "CardInserted",
     "CardRemoved",
     "CardRemovedError",
     "CardResetError",
     "CardTimeoutError",
-    "C_APDU",
     "Disposition",
     "Event",
     "EventsLost",

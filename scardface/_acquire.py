@@ -7,7 +7,8 @@ Who owns what, who may call it from where, what ends it:
   thread disconnects, releases and ends once the call has returned, however long PC/SC holds it (fact 4).
 - A place in the waiters' table is taken before the first checkpoint, a look at PC/SC asked for, and then only the bell is waited
   for: it rings for the look, for an offered card, for a connect's outcome, and for `cancel`.
-- One deadline, on the monotonic clock, over all of it. A card that came in the last moment counts; a cancellation comes before both.
+- One deadline, on the monotonic clock, over all of it. A card that came in the last moment counts; a cancellation comes before
+  both.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from ._enums import Disposition, ShareMode
 from ._events import Snapshot
 from ._holders import other_programs
 from ._hub import Hub, hub_of
-from ._queue import Table, Waiter, table_of
+from ._queue import Table, table_of
 from ._session import Session
 from ._threads import Bell, Loop, Worker, spawn
+from ._waiters import Waiter
 from ._wanted import Wanted
 from .errors import (
     CANCELLED,
@@ -219,7 +221,7 @@ class Acquisition:
         error: BaseException | None = None
         try:
             session = Session.open(self.backend, reader, self.wanted, lambda: table.free(waiter))
-        except BaseException as failure:  # noqa: BLE001  the task raises it
+        except BaseException as failure:
             error = failure
         if session is None:
             table.settle(waiter, error)

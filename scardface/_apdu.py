@@ -262,7 +262,7 @@ class StatusError(Exception):
 _OPEN = frozenset(
     (
         *(0x04, 0x44),  # DEACTIVATE FILE, ACTIVATE FILE
-        *(0x22, 0x70),  # MANAGE SECURITY ENVIRONMENT (references to keys, 10.3), MANAGE CHANNEL
+        *(0x22, 0x70),  # MANAGE SECURITY ENVIRONMENT (references to keys), MANAGE CHANNEL
         *(0x84, 0xA4, 0xA5),  # GET CHALLENGE, SELECT
         *(0xB0, 0xB1, 0xB2, 0xB3),  # READ BINARY, READ RECORD
         *(0xCA, 0xCB, 0xCC, 0xCD),  # GET DATA, GET NEXT DATA

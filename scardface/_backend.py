@@ -131,7 +131,7 @@ def default_backend() -> Backend:
     """The backend installed last, else pyscard's, which is loaded now at the earliest."""
     if _installed:
         return _installed[-1]
-    from ._pcsc import PYSCARD  # noqa: PLC0415  loading PC/SC only at first use keeps the import light
+    from ._pcsc import PYSCARD
 
     return PYSCARD
 

@@ -53,7 +53,7 @@ class Card:
         readers: Readers,
         groups: Groups,
         timeout: float | None,
-        atr: bytes | None | Any,
+        atr: bytes | Any | None,
         pnp: bool,
         share: ShareMode,
         protocols: Protocol,
@@ -67,6 +67,8 @@ class Card:
         """The acquisition, to run once."""
         self._check_process()
         with _lock:
+            if self._closed:
+                raise RuntimeError("the card is closed; make another SCard")
             if self._acquisition is not None:
                 raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
             acquisition = self._acquisition = Acquisition(self._wanted, self._given_backend or default_backend())
@@ -111,6 +113,7 @@ class Card:
         They raise `WaitCancelledError`. A `send` is never cancelled. A plain function, callable from any thread, any event loop
         and from signal handlers, from the moment that the object exists.
         """
+        self._check_process()
         with _lock:
             self._cancel_asked = True
             acquisition = self._acquisition
@@ -155,12 +158,19 @@ class Card:
         state = "closed" if self._closed else "open"
         return f"<{type(self).__name__}: {state}, {session.reader!r}, {session.protocol.name}, {session.atr.hex(' ')}>"
 
-    def _warn_unclosed(self) -> bool:
-        """At collection: whether a card of this process is still open."""
-        unclosed = self._session is not None and not self._closed and self._generation == generation()
-        if unclosed:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=3)
-        return unclosed
+    def _close_unclosed(self) -> None:
+        """At collection: a card of this process that is still open is closed, somewhere else, and told of."""
+        if self._session is not None and not self._closed and self._generation == generation():
+            text = f"unclosed {self!r}"
+            self._close_from_collector()
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
+
+    def _close_from_collector(self) -> None:
+        """Have an open card closed; nothing may be waited for here."""
+        raise NotImplementedError
+
+    def __del__(self) -> None:
+        self._close_unclosed()
 
 
 def commands(apdus: tuple[Any, ...]) -> list[C_APDU]:
@@ -200,7 +210,7 @@ def cancel_all() -> None:
 
 
 def _forget() -> None:
-    global _lock  # noqa: PLW0603  another thread may have held it at the fork
+    global _lock
     _lock = threading.RLock()
 
 

@@ -71,7 +71,7 @@ class ExchangeOptions:
     fetch_after: frozenset[int] = frozenset()
     """First status bytes after which GET RESPONSE is tried, besides 61, when the answer brought no data.
 
-    0x9F: length in SW2, as 61 (GSM 11.11, 9.4.1). 0x62, 0x63 (EMV 4.3 Book 1, 9.3.1.1.4) and 0x90 (ISO/IEC 7816-3:2006, 12.2.5,
+    0x9F: length in SW2, as 61 (GSM 11.11, 9.4.1). 0x62, 0x63 (EMV 4.3 Book 1, 9.3.1.1.4) and 0x90 (ISO/IEC 7816-3:2006, 12.2,
     case 4S.2): after a command with data and Ne; the first status is the caller's in the end, and nothing to fetch is no error.
     """
 
@@ -160,7 +160,7 @@ def _tpdus(command: C_APDU, protocol: Protocol, lengths: Lengths, options: Excha
     if nc <= 0xFF:
         if protocol == Protocol.T0:
             return [_t0(command)]
-        if ne <= 0x100 or _is_extended(command, protocol, lengths):
+        if ne <= 0x100 or lengths in (Lengths.AUTO, Lengths.EXTENDED):
             return [bytes(command)]
         return [bytes(_with_le(command, 0x100))]
     if lengths is Lengths.SHORT:
@@ -168,11 +168,6 @@ def _tpdus(command: C_APDU, protocol: Protocol, lengths: Lengths, options: Excha
     if lengths is Lengths.CHAINING:
         return _chain(command, protocol)
     return [bytes(command)] if protocol != Protocol.T0 else _envelopes(command, options)
-
-
-def _is_extended(command: C_APDU, protocol: Protocol, lengths: Lengths) -> bool:
-    long = len(command.data) > 0xFF or command.le > 0x100
-    return long and protocol != Protocol.T0 and lengths in (Lengths.AUTO, Lengths.EXTENDED)
 
 
 def _t0(command: C_APDU) -> bytes:
@@ -184,7 +179,10 @@ def _t0(command: C_APDU) -> bytes:
 
 def _chain(command: C_APDU, protocol: Protocol) -> list[bytes]:
     if command.cla & 0x10:
-        raise ValueError(f"a command of class {command.cla:02X} cannot be chained: bit 5 of CLA is set already")
+        raise ValueError(
+            f"{len(command.data)} bytes of data cannot be chained in class {command.cla:02X}, bit 5 of it is set already: "
+            "send them in parts, or set lengths=Lengths.EXTENDED on T=1, Lengths.ENVELOPE on T=0"
+        )
     header = command.cla, command.ins, command.p1, command.p2
     data = command.data
     last = (len(data) - 1) // _PART * _PART

@@ -25,8 +25,6 @@ from ._events import (
     ReaderAdded,
     ReaderRemoved,
     ReaderState,
-    ServiceDown,
-    ServiceUp,
     Snapshot,
     initial_events,
 )
@@ -51,6 +49,7 @@ class Feed:
         self._queue: deque[tuple[Event, Mapping[str, ReaderState | None]]] = deque()
         self._state: dict[str, ReaderState] = {}
         self._told: dict[str, ReaderState] = {}  # the state at the queue's end
+        self._latest: Snapshot | None = None
 
     @property
     def state(self) -> Mapping[str, ReaderState]:
@@ -71,42 +70,51 @@ class Feed:
                     self._state.pop(name, None)
                 else:
                     self._state[name] = state
+            self._catch_up()
             return event
 
     def begin(self, snapshot: Snapshot) -> None:
         """Queue the state of `snapshot` as initial events."""
         with self._lock:
-            self._told.clear()
             self._queue_initial(snapshot)
         self._wake()
-
-    def _queue_initial(self, snapshot: Snapshot) -> None:
-        for event in initial_events(snapshot):
-            if isinstance(event, ServiceDown) or self._accepts(event, snapshot):
-                self._append(event, snapshot)
 
     def hear(self, snapshot: Snapshot, events: list[Event], dropped: int) -> None:
         """Queue what happened; `dropped` looks were never seen."""
         with self._lock:
-            if dropped or len(self._queue) + len(events) > MOST:
-                self._start_afresh(snapshot, dropped + len(events))
+            mine = [event for event in events if self._accepts(event, snapshot)]
+            if dropped or len(self._queue) + len(mine) > MOST:
+                self._start_afresh(snapshot, dropped + len(mine))
             else:
-                for event in events:
-                    if isinstance(event, (ServiceDown, ServiceUp)) or self._accepts(event, snapshot):
-                        self._append(event, snapshot)
-            if not self._queue and snapshot.error is None:
-                self._use(snapshot)
+                self._latest = snapshot
+                for event in mine:
+                    self._append(event, snapshot)
+                self._catch_up()
         self._wake()
 
+    def _queue_initial(self, snapshot: Snapshot) -> None:
+        self._latest = snapshot
+        for event in initial_events(snapshot):
+            if self._accepts(event, snapshot):
+                self._append(event, snapshot)
+
     def _start_afresh(self, snapshot: Snapshot, lost: int) -> None:
-        lost += sum(1 for event, _ in self._queue if not isinstance(event, EventsLost))
-        lost += sum(event.count for event, _ in self._queue if isinstance(event, EventsLost))
+        lost += sum(event.count if isinstance(event, EventsLost) else 1 for event, _ in self._queue)
         self._queue.clear()
         self._told = {
             name: reading.state() for name, reading in snapshot.readers.items() if self._accepts(ReaderAdded(name), snapshot)
         }
         self._queue.append((EventsLost(lost), dict(self._told)))
         self._queue_initial(snapshot)
+
+    def _catch_up(self) -> None:
+        """Once the consumer has heard all, the flags that change without an event are those of the latest look."""
+        latest = self._latest
+        if not self._queue and latest is not None and latest.error is None:
+            for name in self._state:
+                reading = latest.readers.get(name)
+                if reading is not None:
+                    self._state[name] = self._told[name] = reading.state()
 
     def _append(self, event: Event, snapshot: Snapshot) -> None:
         changes: dict[str, ReaderState | None] = {}
@@ -119,20 +127,13 @@ class Feed:
         self._queue.append((event, changes))
 
     def _accepts(self, event: Event, snapshot: Snapshot) -> bool:
-        """Whether the event's reader is one to tell of: asked for, and in the groups, or told of before."""
-        name = getattr(event, "reader", "")
+        """Whether the event is for this consumer: its reader asked for, and in the groups, or told of before."""
+        if not isinstance(event, (ReaderAdded, ReaderRemoved, CardInserted, CardRemoved)):
+            return True
+        name, groups = event.reader, self._wanted.groups
         if name in self._told:
             return True
-        groups = self._wanted.groups
         return self._wanted.accepts(name) and (groups is None or name in snapshot.groups.get(groups, ()))
-
-    def _use(self, snapshot: Snapshot) -> None:
-        for name, told in self._told.items():
-            reading = snapshot.readers.get(name)
-            if reading is not None:
-                state = reading.state()
-                if state != told:
-                    self._state[name] = self._told[name] = state
 
 
 _EMPTY = ReaderState(present=False, atr=ATR(b""), mute=False, in_use=False, exclusive=False)

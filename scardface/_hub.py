@@ -180,7 +180,7 @@ def hub_of(backend: Backend) -> Hub:
 
 
 def _forget() -> None:
-    global _hubs_lock  # noqa: PLW0603  another thread may have held it at the fork
+    global _hubs_lock
     _hubs_lock = threading.Lock()
     _hubs.clear()
 

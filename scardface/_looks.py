@@ -1,4 +1,4 @@
-"""One look at PC/SC without a monitor: readers, groups, states. Blocking, each with a context of its own for as long as it takes."""
+"""One look at PC/SC without a monitor: readers, groups, states. Blocking, each with a context of its own while it looks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from ._backend import Context, default_backend
-from ._events import Reading, ReaderState
+from ._events import ReaderState, Reading
 from ._watch import look
 
 T = TypeVar("T")

@@ -30,6 +30,18 @@ def _unsigned(number: int) -> int:
     return number & 0xFFFFFFFF
 
 
+def _protocol(number: int) -> Protocol:
+    """A protocol that the binding reports; RAW has a number of its own on Windows."""
+    number = _unsigned(number)
+    return Protocol.RAW if number == scard.SCARD_PROTOCOL_RAW else Protocol(number)
+
+
+def _mask(protocols: Protocol) -> int:
+    """Protocols as the binding takes them."""
+    raw = scard.SCARD_PROTOCOL_RAW if Protocol.RAW in protocols else 0
+    return int(protocols & ~Protocol.RAW) | int(raw)
+
+
 def _raw_state(state: int) -> int:
     """`state` as the binding takes it: where longs have 32 bits, the upper half of the range is negative (fact 45)."""
     return state - 0x1_0000_0000 if state >> _DWORD_BITS else state
@@ -69,12 +81,12 @@ class _Handle:
         self._settle(protocol)
 
     def _settle(self, protocol: int) -> None:
-        self.protocol = Protocol(_unsigned(protocol))
+        self.protocol = _protocol(protocol)
         self._pci = _PCI.get(self.protocol, scard.SCARD_PCI_RAW)
 
     def status(self) -> CardStatus:
         _, name, state, protocol, atr = _call("SCardStatus", self.reader, self._handle)
-        return CardStatus(name, _unsigned(state), Protocol(_unsigned(protocol)), bytes(atr))
+        return CardStatus(name, _unsigned(state), _protocol(protocol), bytes(atr))
 
     def transmit(self, data: bytes) -> bytes:
         code, answer = scard.SCardTransmit(self._handle, self._pci, list(data))
@@ -89,7 +101,7 @@ class _Handle:
         _call("SCardEndTransaction", self.reader, self._handle, int(disposition))
 
     def reconnect(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> Protocol:
-        _, protocol = _call("SCardReconnect", self.reader, self._handle, int(share), int(protocols), int(disposition))
+        _, protocol = _call("SCardReconnect", self.reader, self._handle, int(share), _mask(protocols), int(disposition))
         self._settle(protocol)
         return self.protocol
 
@@ -142,7 +154,7 @@ class _Context:
         scard.SCardCancel(self._context)
 
     def connect(self, reader: str, share: ShareMode, protocols: Protocol) -> _Handle:
-        _, handle, protocol = _call("SCardConnect", reader, self._context, _checked_name(reader), int(share), int(protocols))
+        _, handle, protocol = _call("SCardConnect", reader, self._context, _checked_name(reader), int(share), _mask(protocols))
         return _Handle(handle, reader, protocol)
 
     def release(self) -> None:

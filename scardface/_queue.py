@@ -20,66 +20,21 @@ Rules of this room:
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ._backend import Backend
 from ._enums import ShareMode, StateFlag
 from ._events import Reading, Snapshot
 from ._threads import forget_at_fork
-from ._wanted import Wanted
-from .errors import SHARING_VIOLATION, SCardError
+from ._waiters import Line, Pattern, Slot, Waiter, Wish, can_try_again, forgive, may_try, refuse, tries_again, wish_of
+from .errors import SCardError
 
-RETRY = 0.25
-"""Seconds between two tries to connect to a card that another program holds (facts 11 and 13: nothing reports its release)."""
-
-_ALL = frozenset(ShareMode)
 _SHARING = StateFlag.INUSE | StateFlag.EXCLUSIVE
 _MOST_VERDICTS = 4096
-
-
-class Waiter:
-    """One acquisition's place in the table. Its fields belong to the table.
-
-    Args:
-        wanted: the card it waits for.
-        wake: called, outside the lock and from any thread, when it has been offered a card. False: its loop is gone.
-    """
-
-    __slots__ = ("left", "offer", "readers", "ticket", "tried", "trying", "wake", "wanted")
-
-    def __init__(self, wanted: Wanted, wake: Callable[[], bool]) -> None:
-        self.wanted = wanted
-        self.wake = wake
-        self.ticket = 0
-        self.readers: frozenset[str] | None = None  # those to watch; None: any
-        self.offer: _Slot | None = None
-        self.trying = False  # the offer was taken, a connect is in flight
-        self.tried: set[str] | None = None  # only with timeout 0: one connect per match
-        self.left = False
-
-
-class _Slot:
-    """One reader: what is in it, who of this process has it."""
-
-    __slots__ = ("connecting", "foreign", "gone", "holders", "name", "reading", "refused", "retrier", "retry_at")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.reading: Reading | None = None  # None: the reader, or the service, is not there
-        self.holders: set[Waiter] = set()
-        self.connecting: Waiter | None = None
-        self.refused: frozenset[ShareMode] = frozenset()  # share modes that would fail again just now
-        self.foreign = False  # another program was the reason
-        self.retrier: Waiter | None = None
-        self.retry_at = 0.0
-        self.gone: tuple[int, bytes] | None = None  # the card before: newest ticket at its removal, ATR
-
-
-_Group = tuple[frozenset[str] | None, "re.Pattern[bytes] | None", ShareMode]
 
 
 class Table:
@@ -88,74 +43,77 @@ class Table:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tickets = 0
-        self._groups: dict[_Group, dict[int, Waiter]] = {}
+        self._lines: dict[Wish, Line] = {}
         self._joining: dict[int, Waiter] = {}
-        self._slots: dict[str, _Slot] = {}
+        self._slots: dict[str, Slot] = {}
         self._down: SCardError | None = None
-        self._verdicts: dict[tuple[re.Pattern[bytes], bytes], bool] = {}
+        self._life = 0  # counts the times that the service went
+        self._verdicts: dict[tuple[Pattern, bytes], bool] = {}
+        self._unjudged: set[tuple[Pattern, bytes]] = set()
+
+    @contextmanager
+    def _change(self) -> Iterator[list[Slot]]:
+        """Hold the lock for a change; then offer the slots that the body lists, and wake and match outside the lock.
+
+        Patterns are users' code and are matched here alone: a card that a pattern has not seen yet is offered once it has.
+        """
+        slots: list[Slot] = []
+        with self._lock:
+            yield slots
+            woken, unjudged = self._offer(slots), self._take_unjudged()
+        while woken or unjudged:
+            verdicts = {(pattern, atr): pattern.search(atr) is not None for pattern, atr in unjudged}
+            dead = [waiter for waiter in woken if not waiter.wake()]
+            with self._lock:
+                slots = self._worth_offering() if verdicts else []
+                if len(self._verdicts) > _MOST_VERDICTS:
+                    self._verdicts.clear()
+                self._verdicts.update(verdicts)
+                for waiter in dead:
+                    slots += self._remove(waiter)
+                woken, unjudged = self._offer(slots), self._take_unjudged()
+
+    def _take_unjudged(self) -> set[tuple[Pattern, bytes]]:
+        unjudged, self._unjudged = self._unjudged, set()
+        return unjudged
 
     # What the hubs tell.
 
     def publish(self, snapshot: Snapshot) -> None:
         """Take a hub's look; offer the cards that it brings."""
-        self._judge(snapshot)
-        with self._lock:
+        with self._change() as concerned:
             self._down = snapshot.error
             if snapshot.error is not None:
+                self._life += 1
                 for slot in self._slots.values():
                     self._see(slot, None)
                     slot.holders.clear()  # their sessions died with the service
                 return
             for name in [name for name in self._slots if name not in snapshot.readers]:
                 self._see(self._slots[name], None)
-            slots = {name: self._slots.get(name) or _Slot(name) for name in snapshot.readers}
+            slots = {name: self._slots.get(name) or Slot(name) for name in snapshot.readers}
             absent = {name: slot for name, slot in self._slots.items() if name not in slots}
             self._slots = slots | {name: slot for name, slot in absent.items() if slot.holders or slot.connecting}
             for name, reading in snapshot.readers.items():
                 if slots[name].reading is not reading:
                     self._see(slots[name], reading)
-            woken = self._offer(*self._worth_offering())
-        self._wake(woken)
+            concerned += self._worth_offering()
 
-    def _worth_offering(self) -> list[_Slot]:
+    def _worth_offering(self) -> list[Slot]:
         """The readers with a card; all of them while somebody wants one without."""
-        if any(share is ShareMode.DIRECT for _, _, share in self._groups):
+        if any(share is ShareMode.DIRECT for _, _, share in self._lines):
             return list(self._slots.values())
         return [slot for slot in self._slots.values() if slot.reading is not None and slot.reading.present]
 
-    def _see(self, slot: _Slot, reading: Reading | None) -> None:
+    def _see(self, slot: Slot, reading: Reading | None) -> None:
         """Another card, or a sharing flag that fell: forget who was refused."""
         old, slot.reading = slot.reading, reading
         if old is None or reading is None or (old.counter, old.present, old.atr) != (reading.counter, reading.present, reading.atr):
             if old is not None and old.present:
                 slot.gone = self._tickets, old.atr
-            self._forgive(slot)
+            forgive(slot)
         elif old.flags & _SHARING & ~reading.flags:
-            self._forgive(slot)
-
-    @staticmethod
-    def _forgive(slot: _Slot) -> None:
-        slot.refused, slot.foreign, slot.retrier = frozenset(), False, None
-
-    def _judge(self, snapshot: Snapshot) -> None:
-        """Match the patterns of all groups against ATRs not seen before; outside the lock, since patterns are users' code."""
-        with self._lock:
-            patterns = {pattern for _, pattern, _ in self._groups if pattern is not None}
-        for pattern in patterns:
-            for reading in snapshot.readers.values():
-                if reading.present:
-                    self._matches(pattern, reading.atr)
-
-    def _matches(self, pattern: re.Pattern[bytes] | None, atr: bytes) -> bool:
-        if pattern is None:
-            return True
-        verdict = self._verdicts.get((pattern, atr))
-        if verdict is None:
-            verdict = pattern.search(atr) is not None
-            if len(self._verdicts) >= _MOST_VERDICTS:
-                self._verdicts.clear()
-            self._verdicts[pattern, atr] = verdict
-        return verdict
+            forgive(slot)
 
     # What acquisitions say.
 
@@ -171,108 +129,98 @@ class Table:
         waiter.readers = readers
         if waiter.wanted.timeout == 0:
             waiter.tried = set()
-        with self._lock:
+        with self._change() as concerned:
             del self._joining[waiter.ticket]
-            group = self._groups.setdefault(_group(waiter), {})
-            newest = not group or waiter.ticket > next(reversed(group))
-            group[waiter.ticket] = waiter
-            if not newest:  # it joined earlier than others that were ready sooner
-                self._groups[_group(waiter)] = dict(sorted(group.items()))
-            woken = self._offer(*self._worth_offering())
-        self._wake(woken)
+            self._lines.setdefault(wish_of(waiter), Line()).add(waiter)
+            concerned += self._worth_offering()
 
     def take(self, waiter: Waiter) -> str | None:
         """The reader offered to `waiter`, which must then try it and `settle`; None: nothing was offered."""
         with self._lock:
-            if waiter.offer is None or waiter.trying:
+            if waiter.offer is None or waiter.took is not None:
                 return None
-            waiter.trying = True
+            waiter.took = self._life
             return waiter.offer.name
 
     def settle(self, waiter: Waiter, error: BaseException | None, *, kept: bool = True) -> None:
         """Tell what became of a try: the card is open and `kept`, or it failed with `error` (or was given back unused)."""
-        with self._lock:
-            slot, waiter.offer, waiter.trying = waiter.offer, None, False
+        with self._change() as concerned:
+            slot, waiter.offer = waiter.offer, None
+            life, waiter.took = waiter.took, None
             assert slot is not None
             slot.connecting = None
             if error is None and kept:
-                slot.holders.add(waiter)
+                if life == self._life:  # else the session died with the service while it was opened
+                    slot.holders.add(waiter)
                 self._drop(waiter)
             elif error is not None and not waiter.left:
-                self._refuse(slot, waiter, error)
-            woken = self._offer(*self._worth_offering())
-        self._wake(woken)
-
-    def _refuse(self, slot: _Slot, waiter: Waiter, error: BaseException) -> None:
-        if waiter.tried is not None:
-            waiter.tried.add(slot.name)
-        slot.foreign = isinstance(error, SCardError) and error.code == SHARING_VIOLATION
-        share = waiter.wanted.share
-        slot.refused |= {share} if slot.foreign and share is ShareMode.EXCLUSIVE else _ALL
-        if slot.retrier is None or slot.retrier.left:
-            slot.retrier = waiter
-        slot.retry_at = time.monotonic() + RETRY
+                refuse(slot, waiter, error)
+            concerned += self._worth_offering()
 
     def retry_at(self, waiter: Waiter) -> float | None:
         """When (monotonic clock) `waiter` should call `retry`; None: it has nothing to try again."""
         with self._lock:
-            return min((slot.retry_at for slot in self._slots.values() if _tries_again(waiter, slot)), default=None)
+            for slot in self._slots.values():
+                vacant = slot.retrier is None or not can_try_again(slot.retrier, slot)
+                if slot.refused and vacant and can_try_again(waiter, slot) and waiter in self._in_line(slot):
+                    slot.retrier = waiter
+            return min((slot.retry_at for slot in self._slots.values() if tries_again(waiter, slot)), default=None)
 
     def retry(self, waiter: Waiter) -> None:
         """Offer again the cards whose next try is this waiter's, and is due."""
         now = time.monotonic()
-        with self._lock:
-            due = [slot for slot in self._slots.values() if _tries_again(waiter, slot) and slot.retry_at <= now]
-            for slot in due:
-                self._forgive(slot)
-            woken = self._offer(*due)
-        self._wake(woken)
+        with self._change() as concerned:
+            for slot in self._slots.values():
+                if tries_again(waiter, slot) and slot.retry_at <= now:
+                    # While others of this process share the card an EXCLUSIVE try must fail, and may not keep SHARED ones waiting.
+                    still = slot.refused & {ShareMode.EXCLUSIVE} if slot.holders and slot.foreign else frozenset()
+                    forgive(slot)
+                    slot.refused, slot.foreign = still, bool(still)
+                    concerned.append(slot)
 
     def leave(self, waiter: Waiter) -> None:
         """Give the place up. A connect in flight keeps its reader until it settles; a card that is held is not concerned."""
-        with self._lock:
-            if waiter.left:
-                return
-            self._drop(waiter)
-            concerned = []
-            for slot in self._slots.values():
-                if slot.retrier is waiter:  # its duty passes to the next in line, at once
-                    self._forgive(slot)
-                    concerned.append(slot)
-                elif slot is waiter.offer or slot.holders:
-                    concerned.append(slot)
-            if waiter.offer is not None and not waiter.trying:
-                waiter.offer.connecting = None
-                waiter.offer = None
-            if waiter.ticket in self._joining:
-                del self._joining[waiter.ticket]
-                concerned = self._worth_offering()
-            woken = self._offer(*concerned)
-        self._wake(woken)
+        with self._change() as concerned:
+            concerned += self._remove(waiter)
+
+    def _remove(self, waiter: Waiter) -> list[Slot]:
+        """Take a waiter out; the slots that may suit others now."""
+        if waiter.left:
+            return []
+        self._drop(waiter)
+        concerned = []
+        if self._joining.pop(waiter.ticket, None) is not None:
+            return self._worth_offering()
+        if waiter.offer is not None and waiter.took is None:
+            waiter.offer.connecting = None
+            concerned.append(waiter.offer)
+            waiter.offer = None
+        if waiter.share is ShareMode.EXCLUSIVE:  # SHARED ones may have queued behind it
+            concerned += [slot for slot in self._slots.values() if slot.holders]
+        return concerned
 
     def free(self, waiter: Waiter) -> None:
         """The card that `waiter` held has been disconnected: offer it on."""
-        with self._lock:
-            woken: list[Waiter] = []
-            for slot in [slot for slot in self._slots.values() if waiter in slot.holders]:
-                slot.holders.discard(waiter)
-                if not slot.holders:
-                    self._forgive(slot)
-                woken += self._offer(slot)
-        self._wake(woken)
+        with self._change() as concerned:
+            for slot in self._slots.values():
+                if waiter in slot.holders:
+                    slot.holders.discard(waiter)
+                    if not slot.holders:
+                        forgive(slot)
+                    concerned.append(slot)
 
     def _drop(self, waiter: Waiter) -> None:
         waiter.left = True
-        key = _group(waiter)
-        group = self._groups.get(key)
-        if group is not None:
-            group.pop(waiter.ticket, None)
-            if not group:
-                del self._groups[key]
+        wish = wish_of(waiter)
+        line = self._lines.get(wish)
+        if line is not None:
+            line.discard(waiter)
+            if not line:
+                del self._lines[wish]
 
     # Who is next.
 
-    def _offer(self, *slots: _Slot) -> list[Waiter]:
+    def _offer(self, slots: list[Slot]) -> list[Waiter]:
         """Offer what is free; the waiters to wake once the lock is released."""
         woken = []
         for slot in slots:
@@ -280,50 +228,66 @@ class Table:
             if waiter is not None:
                 slot.connecting, waiter.offer = waiter, slot
                 woken.append(waiter)
+        return woken + self._hand_duties_on()
+
+    def _hand_duties_on(self) -> list[Waiter]:
+        """Where the one who was to try a card again left, or has another to try, the next in line will; it is woken to see when."""
+        woken = []
+        for slot in self._slots.values():
+            if slot.retrier is not None and not can_try_again(slot.retrier, slot):
+                slot.retrier = next((waiter for waiter in self._in_line(slot) if can_try_again(waiter, slot)), None)
+                if slot.retrier is not None:
+                    woken.append(slot.retrier)
         return woken
 
-    def _next(self, slot: _Slot) -> Waiter | None:
-        if any(holder.wanted.share is ShareMode.EXCLUSIVE for holder in slot.holders):
+    def _next(self, slot: Slot) -> Waiter | None:
+        if any(holder.share is ShareMode.EXCLUSIVE for holder in slot.holders):
             return None
         for waiter in self._in_line(slot):
-            share = waiter.wanted.share
-            if share in slot.refused:
+            if not self._judged(slot, waiter):
+                return None  # it may be the one; the offer comes once its pattern has been matched
+            if waiter.share in slot.refused:
                 continue
-            if share is ShareMode.EXCLUSIVE and slot.holders:
+            if waiter.share is ShareMode.EXCLUSIVE and slot.holders:
                 return None
             return None if self._somebody_joins_before(waiter, slot) else waiter
         return None
 
-    def _somebody_joins_before(self, waiter: Waiter, slot: _Slot) -> bool:
+    def _in_line(self, slot: Slot) -> list[Waiter]:
+        """Those whom the card suits, oldest first: of each line the first who is free will do, since a line wants the same."""
+        heads = []
+        for (readers, pattern, share), line in self._lines.items():
+            if (readers is None or slot.name in readers) and self._may_suit(slot, pattern, share):
+                head = next((waiter for waiter in line if may_try(waiter, slot)), None)
+                if head is not None:
+                    heads.append(head)
+        return sorted(heads, key=lambda waiter: waiter.ticket)
+
+    def _somebody_joins_before(self, waiter: Waiter, slot: Slot) -> bool:
         for ticket, joining in self._joining.items():
             if ticket > waiter.ticket:
                 return False
             wanted = joining.wanted
-            if wanted.readers.accepts(slot.name) and self._suits(slot, wanted.atr, wanted.share):
+            if wanted.readers.accepts(slot.name) and self._may_suit(slot, wanted.atr, wanted.share):
                 return True
         return False
 
-    def _in_line(self, slot: _Slot) -> Iterator[Waiter]:
-        """Those whom the card suits, oldest first: the first free one of each group will do, since a group wants the same."""
-        heads = []
-        for (readers, pattern, share), group in self._groups.items():
-            if (readers is None or slot.name in readers) and self._suits(slot, pattern, share):
-                head = next((waiter for waiter in group.values() if waiter.offer is None and _untried(waiter, slot)), None)
-                if head is not None:
-                    heads.append(head)
-        heads.sort(key=lambda waiter: waiter.ticket)
-        return iter(heads)
-
-    def _suits(self, slot: _Slot, pattern: re.Pattern[bytes] | None, share: ShareMode) -> bool:
+    def _may_suit(self, slot: Slot, pattern: Pattern | None, share: ShareMode) -> bool:
+        """Whether the card in `slot` is one of those wanted, as far as is known."""
         reading = slot.reading
         if reading is None or share is ShareMode.DIRECT:
             return reading is not None
-        return reading.present and not reading.mute and self._matches(pattern, reading.atr)
+        if not reading.present or reading.mute:
+            return False
+        return pattern is None or self._verdicts.get((pattern, reading.atr), True)
 
-    def _wake(self, woken: list[Waiter]) -> None:
-        for waiter in woken:
-            if not waiter.wake():
-                self.leave(waiter)
+    def _judged(self, slot: Slot, waiter: Waiter) -> bool:
+        """Whether the waiter's pattern has seen the card's ATR; if not, it will."""
+        pattern, reading = waiter.wanted.atr, slot.reading
+        if pattern is None or reading is None or (pattern, reading.atr) in self._verdicts:
+            return True
+        self._unjudged.add((pattern, reading.atr))
+        return False
 
     # What was seen.
 
@@ -339,18 +303,18 @@ class Table:
             told = [told for told in (self._seen_in(slot, waiter) for slot in slots) if told]
             return "; ".join(dict.fromkeys(told)) or "no card"
 
-    def _seen_in(self, slot: _Slot, waiter: Waiter) -> str:
-        reading = slot.reading
+    def _seen_in(self, slot: Slot, waiter: Waiter) -> str:
+        reading, atr = slot.reading, waiter.wanted.atr
         where = f"in reader {slot.name!r}"
-        if slot.connecting is not None and slot.connecting.trying:
+        if slot.connecting is not None and slot.connecting.took is not None:
             return f"a connect still blocked by another program's transaction, {where}"
         if reading is None or not reading.present:
-            if slot.gone is not None and slot.gone[0] >= waiter.ticket and not self._matches(waiter.wanted.atr, slot.gone[1]):
+            if slot.gone is not None and slot.gone[0] >= waiter.ticket and self._mismatches(atr, slot.gone[1]):
                 return f"a card whose ATR did not match ({slot.gone[1].hex(' ')}), {where}, taken out again"
             return ""
         if reading.mute:
             return f"a card that does not answer, {where}"
-        if not self._matches(waiter.wanted.atr, reading.atr):
+        if self._mismatches(atr, reading.atr):
             return f"a card whose ATR did not match ({reading.atr.hex(' ')}), {where}"
         if slot.holders:
             return f"a card held by another SCard of this program, {where}"
@@ -358,18 +322,8 @@ class Table:
             return f"a card held by another program, {where}"
         return f"a card that could not be opened, {where}"
 
-
-def _group(waiter: Waiter) -> _Group:
-    return waiter.readers, waiter.wanted.atr, waiter.wanted.share
-
-
-def _tries_again(waiter: Waiter, slot: _Slot) -> bool:
-    """Whether the next try at this reader is this waiter's; while others of this process share the card it can wait."""
-    return slot.retrier is waiter and not slot.holders
-
-
-def _untried(waiter: Waiter, slot: _Slot) -> bool:
-    return waiter.tried is None or slot.name not in waiter.tried
+    def _mismatches(self, pattern: Pattern | None, atr: bytes) -> bool:
+        return pattern is not None and self._verdicts.get((pattern, atr)) is False
 
 
 _tables: weakref.WeakKeyDictionary[Backend, Table] = weakref.WeakKeyDictionary()
@@ -383,7 +337,7 @@ def table_of(backend: Backend) -> Table:
 
 
 def _forget() -> None:
-    global _tables, _tables_lock  # noqa: PLW0603  another thread may have held the lock at the fork
+    global _tables, _tables_lock
     _tables_lock = threading.Lock()
     _tables = weakref.WeakKeyDictionary()
 

@@ -93,7 +93,7 @@ class _LoopThread:
                 await bell.wait()
 
     async def _run(self, pending: Pending, bell: Bell) -> None:
-        global _running  # noqa: PLW0603  the last one closes the door behind it
+        global _running
         try:
             with anyio.CancelScope() as pending.scope:
                 if pending.cancelled:
@@ -114,7 +114,7 @@ _running: _LoopThread | None = None
 
 def start(job: Callable[[], Coroutine[Any, Any, None]]) -> Pending:
     """Run the coroutine that `job` makes in the loop thread. It must not raise."""
-    global _running  # noqa: PLW0603  the door
+    global _running
     with _lock:
         if _running is None:
             _running = _LoopThread()
@@ -136,7 +136,7 @@ def get(queue: SimpleQueue[T]) -> T:
 
 
 def _forget() -> None:
-    global _running, _lock  # noqa: PLW0603  the thread is the parent's
+    global _running, _lock
     _running = None
     _lock = threading.RLock()
 

@@ -259,6 +259,8 @@ class SCard(Card):
             return False
         self._closed = True
         self._cancel_removals()
+        if self._acquisition is not None:
+            self._acquisition.cancel()  # a task that still acquires
         if self._session is not None and self._worker is not None:
             self._worker.submit(self._session.close)
             if ended is not None:
@@ -266,6 +268,5 @@ class SCard(Card):
             self._worker.finish()
         return True
 
-    def __del__(self) -> None:
-        if self._warn_unclosed():
-            self._hand_over_close()
+    def _close_from_collector(self) -> None:
+        self._hand_over_close()

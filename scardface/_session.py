@@ -7,8 +7,8 @@ Who owns what, who may call it from where, what ends it:
 - The lock is not re-entrant: `send` from inside a batch's own callback is a RuntimeError, not a deadlock.
 - `close` ends it: disconnect, then the word that the card is free, then release. It is final, and never raises.
 
-What PC/SC's codes mean for an open card (facts 28, 33 to 35): a reader that is gone is a card that is gone; an exchange that failed,
-or was answered with nothing, is a card that is gone if the reader says so within the time of a driver's poll, else bad
+What PC/SC's codes mean for an open card (facts 28, 33 to 35): a reader that is gone is a card that is gone; an exchange that
+failed, or was answered with nothing, is a card that is gone if the reader says so within the time of a driver's poll, else bad
 communication. A reset by somebody else stays a reset.
 """
 

@@ -7,7 +7,7 @@ Rules of this room:
   an ISO word a meaning of their own (GlobalPlatform's 6283, "card locked"), ISO's stands.
 - SW1 alone gives the general meaning where SW2 is in no table: whoever reads an unknown 69xx still learns "command not allowed".
 - A counter, 63Cx, is a counter and no more, unless the instruction is known: after the commands that compare reference data
-  (VERIFY and its family, 11.6) it counts the tries that are left.
+  (VERIFY and its family) it counts the tries that are left.
 - pyscard's `smartcard.sw` is not used: it follows the 1995 edition, lacks half of the words (68 83, 6A 85 to 6A 8A and more),
   calls 6400 an EEPROM error and is spread over checkers that raise instead of answering.
 """
@@ -122,7 +122,7 @@ def meaning(sw1: int, sw2: int, ins: int | None = None) -> str:
         return f"{_GENERAL[sw1]}: the card wants to send a query of {sw2} bytes"
     if (general := _GENERAL.get(sw1)) is not None:
         return f"{general}, {'proprietary' if sw1 in (0x67, 0x6B, 0x6D, 0x6E, 0x6F) else 'unknown'} detail {sw2:02X}"
-    if sw1 == 0x60 or not 0x60 <= sw1 <= 0x9F:
+    if not 0x61 <= sw1 <= 0x9F:
         return "no valid status word"
     return "unknown status, proprietary"
 

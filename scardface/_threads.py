@@ -93,7 +93,7 @@ class Reply(Generic[T]):
         """Run `job` here and now, in this thread, and post what came of it."""
         try:
             self._value = job()
-        except BaseException as error:  # noqa: BLE001  it is raised where it is awaited
+        except BaseException as error:
             self._error = error
         self._loop.post(self._event.set)
 
@@ -195,7 +195,7 @@ def forget_at_fork(forget: Callable[[], None]) -> None:
 
 
 def _forget() -> None:
-    global _generation  # noqa: PLW0603  the fork hook is the one writer
+    global _generation
     _generation += 1
     for forget in _forgetters:
         forget()

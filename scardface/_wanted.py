@@ -9,16 +9,19 @@ Rules of this room:
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from ._enums import Lengths, Protocol, ShareMode
 
 Readers: TypeAlias = str | Iterable[str] | re.Pattern[str] | None
 Groups: TypeAlias = str | Iterable[str] | None
+
+E = TypeVar("E", bound=enum.Enum)
 
 ANY_PROTOCOL = Protocol.T0 | Protocol.T1
 
@@ -114,7 +117,7 @@ class Wanted:
             TypeError: an argument of another type than it should be.
             ValueError: an argument out of its range, or two that exclude each other.
         """
-        share = ShareMode(share)
+        share = _member("share", ShareMode, share)
         wanted = cls(
             ReaderFilter() if pnp else ReaderFilter.of(readers, groups),
             _atr_pattern(atr),
@@ -122,7 +125,7 @@ class Wanted:
             bool(pnp),
             share,
             _protocols(protocols, share),
-            Lengths(lengths),
+            _member("lengths", Lengths, lengths),
         )
         if share is ShareMode.DIRECT and wanted.atr is not None:
             raise ValueError("atr: must be None with ShareMode.DIRECT, which needs no card")
@@ -151,13 +154,24 @@ def _seconds(timeout: float | None) -> float | None:
         raise TypeError(f"timeout: seconds as a number, or None, not {type(timeout).__name__}")
     if timeout == -1 or timeout == math.inf:
         return None
-    if not (math.isfinite(timeout) and timeout >= 0):
-        raise ValueError(f"timeout: {timeout!r} is not a number of seconds; None, -1 and inf mean for ever")
-    return float(timeout)
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError("timeout: a finite number of seconds of at least 0 is needed; None, -1 and inf mean for ever")
+    return seconds
+
+
+def _member(argument: str, kind: type[E], value: E) -> E:
+    try:
+        return kind(value)
+    except (ValueError, TypeError):
+        raise ValueError(f"{argument}: {value!r} is no {kind.__name__}") from None
 
 
 def _protocols(protocols: Protocol, share: ShareMode) -> Protocol:
-    protocols = Protocol(protocols)
+    protocols = _member("protocols", Protocol, protocols)
     if share is ShareMode.DIRECT:
         return protocols
     if protocols not in (Protocol.T0, Protocol.T1, ANY_PROTOCOL, Protocol.RAW):

@@ -123,14 +123,9 @@ RESET_CARD = 0x80100068
 REMOVED_CARD = 0x80100069
 SECURITY_VIOLATION = 0x8010006A
 
-_SERVICE = "the PC/SC service does not answer; is pcscd running ('systemctl start pcscd.socket')?"
-_ABSENT = (
-    "pcscd is not running: start it ('systemctl start pcscd.socket'), or install it ('apt install pcscd'); "
-    "a service that was restarted has lost this session"
-)
-_REFUSED = (
-    "the PC/SC service refuses this program: polkit's rules for org.debian.pcsc-lite may forbid it (or polkit does not run), "
-    "or pcscd's limit of 200 contexts, all programs together, is reached"
+_SERVICE = (
+    "if pcscd is not running, start it ('systemctl start pcscd.socket'); if it is, polkit's rules (org.debian.pcsc-lite) may keep "
+    "this program out, its limit of 200 contexts, all programs together, may be reached, or it was restarted and lost this session"
 )
 
 _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
@@ -154,7 +149,7 @@ _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
     ),
     NOT_READY: (CardCommunicationError, "SCARD_E_NOT_READY", "the reader or card is not ready; try again"),
     INVALID_VALUE: (SCardError, "SCARD_E_INVALID_VALUE", "a value was not accepted"),
-    SYSTEM_CANCELLED: (ServiceUnavailableError, "SCARD_E_SYSTEM_CANCELLED", _SERVICE),
+    SYSTEM_CANCELLED: (ServiceUnavailableError, "SCARD_E_SYSTEM_CANCELLED", "the PC/SC service stopped: " + _SERVICE),
     COMM_ERROR: (ServiceUnavailableError, "SCARD_F_COMM_ERROR", "the connection broke: " + _SERVICE),
     UNKNOWN_ERROR: (SCardError, "SCARD_F_UNKNOWN_ERROR", "PC/SC failed without saying why"),
     0x80100001: (SCardError, "SCARD_F_INTERNAL_ERROR", "the PC/SC service failed inside; see its log"),
@@ -164,9 +159,9 @@ _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
         "the exchange failed; the card may be badly seated, broken, or not take commands of this length",
     ),
     READER_UNAVAILABLE: (NoReaderError, "SCARD_E_READER_UNAVAILABLE", "the reader does not answer; plug it in again"),
-    SHUTDOWN: (ServiceUnavailableError, "SCARD_P_SHUTDOWN", _SERVICE),
-    NO_SERVICE: (ServiceUnavailableError, "SCARD_E_NO_SERVICE", _ABSENT),
-    SERVICE_STOPPED: (ServiceUnavailableError, "SCARD_E_SERVICE_STOPPED", _SERVICE),
+    SHUTDOWN: (ServiceUnavailableError, "SCARD_P_SHUTDOWN", "the PC/SC service stopped: " + _SERVICE),
+    NO_SERVICE: (ServiceUnavailableError, "SCARD_E_NO_SERVICE", "pcscd is not running, or refuses: " + _SERVICE),
+    SERVICE_STOPPED: (ServiceUnavailableError, "SCARD_E_SERVICE_STOPPED", "the PC/SC service stopped: " + _SERVICE),
     NO_READERS_AVAILABLE: (NoReaderError, "SCARD_E_NO_READERS_AVAILABLE", "there is no reader; plug one in"),
     COMM_DATA_LOST: (CardCommunicationError, "SCARD_E_COMM_DATA_LOST", "the reader lost data; try again"),
     SERVER_TOO_BUSY: (ServiceUnavailableError, "SCARD_E_SERVER_TOO_BUSY", "the PC/SC service is too busy; try again"),
@@ -179,13 +174,14 @@ _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
     UNPOWERED_CARD: (NoCardError, "SCARD_W_UNPOWERED_CARD", "the card is not powered; take it out and insert it again"),
     RESET_CARD: (CardResetError, "SCARD_W_RESET_CARD", "somebody reset the card; its selections and verified PINs are lost"),
     REMOVED_CARD: (CardRemovedError, "SCARD_W_REMOVED_CARD", "the card was removed; a new SCard waits for the next one"),
-    SECURITY_VIOLATION: (ServiceUnavailableError, "SCARD_W_SECURITY_VIOLATION", _REFUSED),
+    SECURITY_VIOLATION: (
+        ServiceUnavailableError,
+        "SCARD_W_SECURITY_VIOLATION",
+        "the PC/SC service refuses this program: " + _SERVICE,
+    ),
     0x8010001F: (SCardError, "SCARD_E_UNSUPPORTED_FEATURE", "this PC/SC does not support that"),
     0x80100022: (SCardError, "SCARD_E_UNSUPPORTED_FEATURE", "this PC/SC does not support that"),
 }
-
-SERVICE_CODES = frozenset(code for code, meaning in _MEANINGS.items() if meaning[0] is ServiceUnavailableError)
-"""Codes after which a context is dead and a new one must be established (fact 22)."""
 
 
 def error_for(code: int, call: str, reader: str = "") -> SCardError:

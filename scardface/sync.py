@@ -47,12 +47,13 @@ from ._removal import Removal
 from ._runner import SLICE, Pending, get, start
 from ._threads import generation, spawn
 from ._wanted import ANY_PROTOCOL, Groups, ReaderFilter, Readers
+from .errors import CANCELLED, WaitCancelledError
 
 __all__ = [
     "ATR",
+    "C_APDU",
     "CardInserted",
     "CardRemoved",
-    "C_APDU",
     "Disposition",
     "Event",
     "EventsLost",
@@ -105,6 +106,8 @@ class SCard(Card):
         try:
             self._pending = _wait(lambda: _acquire(acquisition), acquisition.discard, acquisition.backend)
             self._session = acquisition.session
+            if self._closed:
+                raise WaitCancelledError("the card was closed while it was waited for", CANCELLED)
         except BaseException:
             acquisition.discard()
             raise
@@ -179,11 +182,13 @@ class SCard(Card):
         if self._session is not None:
             self._session.close()
             self._pending.settle()
+        elif self._acquisition is not None:
+            self._acquisition.discard()  # a thread that still acquires
 
-    def __del__(self) -> None:
-        if self._warn_unclosed() and self._session is not None:
-            self._closed = True
-            spawn("scardface-close", self._session.close)
+    def _close_from_collector(self) -> None:
+        assert self._session is not None
+        self._closed = True
+        spawn("scardface-close", self._session.close)
 
 
 async def _acquire(acquisition: Acquisition) -> None:
@@ -213,7 +218,7 @@ def _wait(run: Callable[[], Coroutine[Any, Any, None]], cancel: Callable[[], Non
     async def job() -> None:
         try:
             await run()
-        except BaseException as error:  # noqa: BLE001  the caller raises it
+        except BaseException as error:
             outcome.put(error)
         else:
             outcome.put(None)

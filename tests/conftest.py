@@ -9,12 +9,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.support import census
@@ -49,9 +52,20 @@ def _census_if_asked(request: pytest.FixtureRequest) -> Iterator[None]:
     if "no_leaks" not in request.fixturenames:
         yield
         return
+    _make_what_loops_keep()
+    if "pcscd" in request.fixturenames:
+        make_ready(request.getfixturevalue("_daemon"))  # what a running daemon holds is no leak of the test's
     before = census.take()
     yield
     census.settle(before)
+
+
+@functools.cache
+def _make_what_loops_keep() -> None:
+    """uvloop opens a pipe for signals with its first loop and keeps it for the life of the process."""
+    for param in BACKENDS:
+        backend, options = param.values[0]
+        anyio.run(anyio.lowlevel.checkpoint, backend=backend, backend_options=options)
 
 
 @pytest.fixture
@@ -95,12 +109,17 @@ def _daemon() -> Iterator[PrivatePcscd]:
         daemon.stop()
 
 
+def make_ready(daemon: PrivatePcscd) -> None:
+    """Start the daemon again if a test left it stopped or with other readers."""
+    if not daemon.running or len(daemon.readers) != READERS:
+        daemon.stop()
+        daemon.start(READERS)
+
+
 @pytest.fixture
 def pcscd(_daemon: PrivatePcscd) -> Iterator[PrivatePcscd]:
     """The daemon of this run, with its readers empty in PC/SC's eyes. A test may stop, kill and start it, and leave cards in."""
-    if not _daemon.running or len(_daemon.readers) != READERS:
-        _daemon.stop()
-        _daemon.start(READERS)
+    make_ready(_daemon)
     for reader in _daemon.readers:
         _daemon.wait_for_removal(reader)
     yield _daemon

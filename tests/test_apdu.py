@@ -216,6 +216,7 @@ def test_response_parts() -> None:
     assert not response.is_successful()
     assert not R_APDU(b"", 0x90, 0x01).is_successful()
     assert R_APDU(b"", 0x90, 0x00).is_successful()
+    assert R_APDU.from_bytes(b"\xff\xff") == R_APDU(b"", 0xFF, 0xFF)
 
 
 @pytest.mark.parametrize("text", [b"", b"\x90"])

@@ -115,6 +115,7 @@ def test_cut_off_in_the_historical_bytes() -> None:
         ("8071FF", Capabilities()),
         ("80730000", Capabilities()),  # reaches over the end
         ("807F0000C0", Capabilities()),
+        ("80740000C0", Capabilities()),
         ("1073000080", Capabilities()),  # category 10: a reference to EF.DIR
         ("80", Capabilities()),
         ("00", Capabilities()),

@@ -140,10 +140,10 @@ class FileCard(VirtualCard):
 
     def _process_t0(self, command: bytes) -> tuple[bytes, int]:
         """A header, and data for the card if the instruction has any (ISO/IEC 7816-3:2006, 12.2)."""
+        waiting, self._waiting = self._waiting, b""  # any other command in between loses it
         if len(command) < 5:
             raise _Refused(_WRONG_LENGTH)
         cla, ins, p1, p2, p3 = command[:5]
-        waiting, self._waiting = self._waiting, b""  # any other command in between loses it
         if ins in _CARD_SENDS:
             if len(command) > 5:
                 raise _Refused(_WRONG_LENGTH)

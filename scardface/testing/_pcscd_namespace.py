@@ -65,19 +65,23 @@ def main(folder: str, driver: str, copies: str, *command: str) -> None:
         lay_out(folder, Path(driver), int(copies))
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"namespace: {error}")
-    owner = socket.socket(fileno=sys.stdin.fileno())
-    daemon = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL)
-    owner.send(str(daemon.pid).encode())
-    owner_gone = threading.Event()
+    with socket.socket(fileno=sys.stdin.fileno()) as owner:
+        daemon = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL)
+        owner.send(str(daemon.pid).encode())
+        owner_gone = threading.Event()
 
-    def follow_owner() -> None:
-        serve(owner, daemon)
-        owner_gone.set()
-        daemon.kill()
+        def follow_owner() -> None:
+            serve(owner, daemon)
+            owner_gone.set()
+            daemon.kill()
 
-    threading.Thread(target=follow_owner, daemon=True).start()
-    daemon.wait()
-    if owner_gone.is_set():
+        follower = threading.Thread(target=follow_owner)
+        follower.start()
+        daemon.wait()
+        nobody_cleans_up = owner_gone.is_set()
+        owner.shutdown(socket.SHUT_RDWR)
+        follower.join()
+    if nobody_cleans_up:
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -25,9 +25,9 @@ from typing import Literal
 from .._pcsc import PYSCARD
 from .._threads import forget_at_fork
 from ..errors import NO_SERVICE, ServiceUnavailableError
-from . import _pcscd_namespace
 from ._pcscd_needs import PcscdUnavailable, daemon_options, explain_end, find_needs, search_path
 
+_KEEPER = Path(__file__).with_name("_pcscd_namespace.py")  # run, never imported: it needs what only Linux has
 _SOCKET_VARIABLE = "PCSCLITE_CSOCK_NAME"
 _MAX_READERS = 16  # of pcscd, and of one status call (fact 18)
 _SLOTS = 2  # of each entry in pcscd's configuration: what vpcd has
@@ -70,7 +70,7 @@ class Daemon:
         pid: the daemon's process id.
     """
 
-    pid: int
+    pid: int = 0
 
     def __init__(self, readers: tuple[str, ...]) -> None:
         """Start it; return once it lists `readers`.
@@ -89,7 +89,7 @@ class Daemon:
             (folder / "readers" / "vpcd").write_text("".join(_entry(number, drivers) for number in range(entries)))
             command = [needs.pcscd, *daemon_options(needs.pcscd), "--foreground", "--config", "/run/readers"]
             arguments = [str(folder), str(needs.driver), str(entries), *command]
-            keeper = [sys.executable, "-I", _pcscd_namespace.__file__, *arguments]
+            keeper = [sys.executable, "-I", str(_KEEPER), *arguments]
             namespaces = ["--mount", "--net"] if os.geteuid() == 0 else ["--mount", "--net", "--map-root-user"]
             self._spawn([needs.unshare, *namespaces, *keeper])
             try:
@@ -115,11 +115,10 @@ class Daemon:
 
     def _await_start(self, folder: Path, readers: tuple[str, ...]) -> None:
         deadline = time.monotonic() + _START_LIMIT
-        pid = self._control.recv(16)
-        self.pid = int(pid or 0)
+        with contextlib.suppress(TimeoutError):
+            self.pid = int(self._control.recv(16) or 0)  # none: the keeper has ended
         while not _accepts_clients(folder):
-            if not pid or not self.alive() or time.monotonic() > deadline:
-                self.end("kill")
+            if not self.pid or not self.alive() or time.monotonic() > deadline:
                 raise explain_end(self.log())
             time.sleep(_BETWEEN_TRIES)
         _check_listing(readers)
@@ -144,6 +143,7 @@ class Daemon:
         if not descriptors:
             raise ConnectionError("the private pcscd has ended")
         made_there = socket.socket(fileno=descriptors[0])
+        made_there.set_inheritable(False)
         try:
             made_there.connect(("127.0.0.1", _FIRST_PORT + slot))
         except BaseException:
@@ -170,6 +170,7 @@ class Daemon:
     def forget(self) -> None:
         """In a forked child: close the copy of the connection to the keeper, which ends the daemon when the last copy closes."""
         self._control.close()
+        self._process.returncode = 0  # not this process's child: there is nothing to wait for, nor to warn of
 
 
 _folder: Path | None = None

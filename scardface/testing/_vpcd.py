@@ -6,8 +6,9 @@ Rules of this room:
 - From the driver, one byte is a control byte: 0 power off, 1 power on, 2 reset, 4 send the ATR. Only the last is answered.
   Anything longer is a command, and is answered. (So a command of one byte cannot be told from a control byte.)
 - The driver writes length and body apart: TCP_NODELAY and, before every read, TCP_QUICKACK, or each exchange costs 40 ms.
-- The driver drops the connection of a card that it cannot talk to, e.g. after a command of 65,536 bytes. Such a card is still in
-  the slot, so it connects again, until it is taken out or the driver is gone.
+- The driver drops the connection of a card that it cannot talk to, e.g. after a command of 65,536 bytes. Such a card comes back,
+  unless it is taken out or the driver is gone, but not before the driver has looked and found the reader empty: pcscd would miss
+  that, and if it failed to reset the card meanwhile, call the reader empty until the card really leaves.
 - An answer of no bytes hangs the driver until the connection closes. An ATR longer than 33 bytes leaves the card present but
   mute, so that is what a card without an ATR sends.
 """
@@ -31,6 +32,9 @@ _INTERNAL_ERROR = b"\x6f\x00"
 _PATIENCE = 1.0
 """Seconds that taking a card out waits for the card's own code to return."""
 
+_AWAY = 0.6
+"""Seconds that a card which was dropped stays away: the driver looks every 0.4 s (fact 12), and nothing tells when it did."""
+
 _logger = logging.getLogger("scardface.testing")
 
 
@@ -49,15 +53,15 @@ class CardLink:
         """
         self._card = card
         self._connect = connect
-        self._lock = threading.Lock()  # for the two below
-        self._closed = False
+        self._lock = threading.Lock()  # no socket may take the place of one that is being closed
+        self._closed = threading.Event()
         self._socket = connect()
         self._thread = spawn(f"scardface-{type(card).__name__}", self._run)
 
     def close(self) -> None:
         """Take the card out: close the connection, wait for the thread. May be called by the card's own code."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             with contextlib.suppress(OSError):  # the driver may have closed it already
                 self._socket.shutdown(socket.SHUT_RDWR)
         if self._thread is threading.current_thread():
@@ -74,8 +78,9 @@ class CardLink:
         while True:
             with self._socket as connection:
                 _serve(connection, self._card)
+            self._closed.wait(_AWAY)
             with self._lock:
-                if self._closed:
+                if self._closed.is_set():
                     return
                 try:
                     self._socket = self._connect()

@@ -39,7 +39,7 @@ _LOOP_FUNCTIONS = _STEP_FUNCTIONS | {
     ("asyncio.runners", "run"),
     ("trio._core._run", "run"),
 }
-_SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE | inspect.CO_GENERATOR
+_SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
 
 class _Look(NamedTuple):

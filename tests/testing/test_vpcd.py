@@ -57,11 +57,12 @@ class Driver:
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(BOUND)
+        self._address = self._listener.getsockname()
         self.connections: list[socket.socket] = []
 
     def connect(self) -> socket.socket:
         """What the card's side calls."""
-        return socket.create_connection(self._listener.getsockname())
+        return socket.create_connection(self._address)
 
     def accept(self) -> None:
         connection, _ = self._listener.accept()
@@ -257,14 +258,15 @@ def test_a_connection_that_breaks_is_no_error(driver: Driver) -> None:
 
 def test_without_a_driver_the_card_gives_up(driver: Driver) -> None:
     card = Recorder()
-    with inserted(driver, card):
+    with inserted(driver, card) as link:
         driver.send(ON)
         assert card.next() == "on"
         driver.close()
-        assert card.next() == "off"  # then its thread ends, which `no_leaks` of other tests and the next line see
-    link = vpcd.CardLink.__new__(vpcd.CardLink)
+        assert card.next() == "off"
+        link._thread.join(BOUND)
+        assert not link._thread.is_alive()
     with pytest.raises(ConnectionRefusedError):
-        vpcd.CardLink.__init__(link, card, lambda: socket.create_connection(("127.0.0.1", 1)))
+        vpcd.CardLink(card, driver.connect)
 
 
 def test_a_card_that_does_not_return_is_left_behind(

@@ -1,0 +1,72 @@
+"""What differs between the PC/SCs of this world, as far as `pcsc-facts` knows it; everything else is the same for all of them.
+
+Rules of this room:
+
+- A dialect says what is so, not how: no code of the simulation asks for a dialect's name.
+- Only pcsc-lite could be tried out; Windows and macOS stand here as their documents and other programs' bug reports have them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ..errors import COMM_ERROR, NO_SERVICE, REMOVED_CARD, RESET_CARD, SERVICE_STOPPED, SYSTEM_CANCELLED
+
+
+class PlugAndPlay(enum.Enum):
+    """What the plug-and-play entry of a status call is (fact 19)."""
+
+    EVENTS = enum.auto()
+    """Its upper half counts changes of the reader list; fed back, it tells of changes between two calls. pcsc-lite from 2.3 on."""
+    NOW = enum.auto()
+    """It tells of changes during the call only, and its upper half is 0. pcsc-lite before 2.3."""
+    READERS = enum.auto()
+    """Its upper half is the number of readers; a call that was given another number returns at once. Windows."""
+    NONE = enum.auto()
+    """There is no such thing: the entry is unknown. macOS."""
+
+
+class Dialect(NamedTuple):
+    """One PC/SC's way."""
+
+    plug_and_play: PlugAndPlay = PlugAndPlay.EVENTS
+    needs_reader: bool = False
+    """The service stops with the last reader and comes with the first (fact 48)."""
+    counts_cards: bool = True
+    """The upper half of a reader's state counts insertions and removals (facts 10, 49)."""
+    zero_is_no_count: bool = True
+    """A counter of 0 that is fed back is not compared (fact 10)."""
+    direct_is_exclusive: bool = False
+    """ShareMode.DIRECT shares with nobody (fact 26)."""
+    reconnect_ends_transaction: bool = False
+    """Fact 32."""
+    removed: int = REMOVED_CARD
+    """What an old handle answers when its card is gone (fact 34)."""
+    unsupported: int = 0x8010001F
+    """SCARD_E_UNSUPPORTED_FEATURE (fact 21)."""
+    wait_lost: int = COMM_ERROR
+    """What a blocked call answers when the service stops (facts 22, 48)."""
+    session_lost: int = NO_SERVICE
+    """What calls on an old context answer from then on."""
+
+
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
+    {
+        "pcsclite": Dialect(),
+        "pcsclite-1.9": Dialect(plug_and_play=PlugAndPlay.NOW),
+        "windows": Dialect(
+            plug_and_play=PlugAndPlay.READERS,
+            needs_reader=True,
+            zero_is_no_count=False,
+            direct_is_exclusive=True,
+            reconnect_ends_transaction=True,
+            unsupported=0x80100022,
+            wait_lost=SYSTEM_CANCELLED,
+            session_lost=SERVICE_STOPPED,
+        ),
+        "macos": Dialect(plug_and_play=PlugAndPlay.NONE, counts_cards=False, removed=RESET_CARD),
+    }
+)

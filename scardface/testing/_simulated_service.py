@@ -1,0 +1,196 @@
+"""The service of the simulated PC/SC: what pcscd is to its clients. Its readers, its contexts, its stops and starts.
+
+Rules of this room:
+
+- One lock guards everything that the service knows. It is held for dictionary work only: card code and latencies run outside, and
+  whoever has to wait does so on a condition of this lock.
+- Whoever waits is woken by what it waits for, by a time-out of its own, or by the service's stop; nothing is polled.
+- `life` tells one run of the service from the next: what was established in an older one is lost.
+- `touch` notes that something about a reader changed; `signal` has the waiting status calls look at what was touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from .._threads import generation
+from ..errors import error_for
+from ._dialects import Dialect
+from ._simulated_status import Wait
+
+if TYPE_CHECKING:
+    from ._simulated_context import SimulatedContext
+    from ._simulated_reader import SimulatedReader
+
+logger = logging.getLogger("scardface.testing")
+
+CALLS = frozenset(
+    {
+        "SCardBeginTransaction",
+        "SCardCancel",
+        "SCardConnect",
+        "SCardControl",
+        "SCardDisconnect",
+        "SCardEndTransaction",
+        "SCardEstablishContext",
+        "SCardGetAttrib",
+        "SCardGetStatusChange",
+        "SCardListReaderGroups",
+        "SCardListReaders",
+        "SCardReconnect",
+        "SCardReleaseContext",
+        "SCardSetAttrib",
+        "SCardStatus",
+        "SCardTransmit",
+    }
+)
+"""The calls of PC/SC that there are, by the names that latencies and injected codes go by."""
+
+
+class SimulatedService:
+    """See the head of this file. Attributes are guarded by `lock`, unless they say otherwise.
+
+    Args:
+        max_readers: readers, and entries of a status call.
+        max_contexts: contexts, all of them together.
+        latency: seconds that each call takes before anything else, or seconds by name of call; may be changed at any time.
+    """
+
+    def __init__(self, dialect: Dialect, max_readers: int, max_contexts: int, latency: float | Mapping[str, float]) -> None:
+        self.dialect = dialect
+        self.max_readers = max_readers
+        self.max_contexts = max_contexts
+        self.latency = latency
+        self.driver_polls = True
+        self.lock = threading.Lock()
+        self.started = True
+        """It was not told to stop."""
+        self.running = not dialect.needs_reader
+        self.life = 1
+        self.list_changes = 1  # as if pcscd had counted its own start: a list that was empty from the first is followed, too
+        self.contexts: set[SimulatedContext] = set()
+        """Those of this life."""
+        self.unreleased = 0
+        """Contexts of any life that their owners have not released."""
+        self.calls: Counter[str] = Counter()
+        self.misuses: list[AssertionError] = []
+        self._generation = generation()
+        self._slots: list[SimulatedReader | None] = []
+        self._readers: dict[str, SimulatedReader] = {}
+        self._injected: dict[str, deque[int]] = {}
+        self._waits: dict[Wait, None] = {}
+        self._touched: set[str] = set()
+
+    # The list of readers.
+
+    def find(self, name: str) -> SimulatedReader | None:
+        """The reader of that name."""
+        return self._readers.get(name)
+
+    def count(self) -> int:
+        """How many readers there are."""
+        return len(self._readers)
+
+    def readers(self) -> list[SimulatedReader]:
+        """All readers, in the order of their places."""
+        return [reader for reader in self._slots if reader is not None]
+
+    def plug(self, reader: SimulatedReader) -> None:
+        """A reader comes. Like pcscd's, the list has places, and a new reader takes the first free one."""
+        if None in self._slots:
+            self._slots[self._slots.index(None)] = reader
+        else:
+            self._slots.append(reader)
+        self._readers[reader.name] = reader
+        self._list_changed(reader)
+
+    def unplug(self, reader: SimulatedReader) -> None:
+        """A reader goes."""
+        self._slots[self._slots.index(reader)] = None
+        del self._readers[reader.name]
+        self._list_changed(reader)
+
+    def _list_changed(self, reader: SimulatedReader) -> None:
+        self.list_changes = self.list_changes % 0xFFFF + 1
+        self.touch(reader)
+        if self.running:
+            self.signal()
+
+    # Life.
+
+    def should_run(self) -> bool:
+        """Whether it was started, and has a reader if it needs one."""
+        return self.started and bool(self._readers or not self.dialect.needs_reader)
+
+    def stop(self) -> None:
+        """End this life: whoever waits hears of it."""
+        self.running = False
+        self.life += 1
+        self.contexts.clear()
+        for reader in self._readers.values():
+            reader.end_life()
+        for wait in list(self._waits):
+            wait.end(self.dialect.wait_lost)
+
+    # Changes.
+
+    def touch(self, reader: SimulatedReader) -> None:
+        """Something that a status call tells of changed; nobody hears of it before the next signal."""
+        self._touched.add(reader.name)
+
+    def signal(self) -> None:
+        """Have the waiting status calls look at what was touched."""
+        touched, self._touched = self._touched, set()
+        for wait in list(self._waits):
+            wait.look(touched)
+
+    @contextmanager
+    def waiting(self, wait: Wait) -> Iterator[None]:
+        """Let `wait` hear signals."""
+        self._waits[wait] = None
+        try:
+            yield
+        finally:
+            del self._waits[wait]
+
+    # Calls.
+
+    def inject(self, call: str, code: int, times: int) -> None:
+        """See `SimulatedPCSC.inject`."""
+        with self.lock:
+            self._injected.setdefault(call, deque()).extend([code] * times)
+
+    def begin_call(self, call: str) -> int:
+        """A call arrives: it takes its time and is counted.
+
+        Returns:
+            The code to answer instead of doing anything; 0: none.
+        """
+        if self._generation != generation():
+            raise RuntimeError("this SimulatedPCSC was made before a fork and belongs to the parent process; make another one here")
+        seconds = self.latency.get(call, 0.0) if isinstance(self.latency, Mapping) else self.latency
+        if seconds > 0:
+            time.sleep(seconds)
+        with self.lock:
+            self.calls[call] += 1
+            codes = self._injected.get(call)
+            return codes.popleft() if codes else 0
+
+    def raise_injected(self, call: str, reader: str = "") -> None:
+        """`begin_call`, where the injected code becomes an error like any other."""
+        code = self.begin_call(call)
+        if code:
+            raise error_for(code, call, reader)
+
+    def misused(self, words: str) -> AssertionError:
+        """Keep and log a mistake of the program under test; returns it to be raised there."""
+        error = AssertionError(words)
+        logger.error("%s", words)
+        self.misuses.append(error)
+        return error

@@ -1,0 +1,183 @@
+"""A status call (SCardGetStatusChange) of the simulated PC/SC: what it compares, and what wakes it.
+
+Rules of this room:
+
+- `evaluate` is pure: what the caller believes, against what the service knows of one reader.
+- A waiting call is evaluated by whoever signals, under the service's lock, and only for readers that were touched since the last
+  signal; its thread wakes only when the call is over. So neither waiting calls nor signals cost more than what really changed.
+- A touch is not a signal: what changes without one stays unseen until the next (facts 11 and 13).
+- The answer tells of all entries as they were at their last evaluation, which after a time-out may be long ago (fact 11).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from .._backend import PNP_READER, StatusEntry
+from .._enums import StateFlag
+from ._dialects import Dialect, PlugAndPlay
+
+EXCLUSIVE = -1
+"""In place of the number of handles that share a reader."""
+
+_LOST = StateFlag.UNKNOWN | StateFlag.UNAVAILABLE
+_SHARING = StateFlag.INUSE | StateFlag.EXCLUSIVE
+
+
+class Known(Protocol):
+    """What the service knows of a reader."""
+
+    name: str
+    present: bool
+    mute: bool
+    atr: bytes
+    counter: int
+    sharing: int
+
+
+class Readers(Protocol):
+    """The list of readers, as the plug-and-play entry sees it."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    @property
+    def list_changes(self) -> int:
+        """How many readers came and went."""
+
+    def find(self, name: str) -> Known | None: ...
+
+    def count(self) -> int: ...
+
+
+def is_plug_and_play(name: str) -> bool:
+    """Whether a name stands for the list of readers; upper and lower case do not matter."""
+    return name.casefold() == PNP_READER.casefold()
+
+
+def evaluate(name: str, given: int, reader: Known | None, dialect: Dialect) -> tuple[StatusEntry, bool]:
+    """One entry of a status call.
+
+    Args:
+        given: the state that the caller believes in; 0: unaware.
+        reader: None: it is not there any more.
+
+    Returns:
+        The entry, and whether it ends the call.
+    """
+    if given & StateFlag.IGNORE:
+        return StatusEntry(name, 0, b""), False
+    if reader is None:
+        news = not given & StateFlag.UNKNOWN
+        return _entry(name, _LOST, 0, news), news
+    flags = _presence(reader) | _use(reader)
+    news = not given or bool(given & _LOST) or _is_news(given, flags, reader, dialect)
+    return _entry(name, flags, reader.counter, news, reader.atr if reader.present else b""), news
+
+
+def _entry(name: str, flags: int, counter: int, news: bool, atr: bytes = b"") -> StatusEntry:
+    return StatusEntry(name, int(flags | (StateFlag.CHANGED if news else 0) | counter << 16), atr)
+
+
+def _presence(reader: Known) -> StateFlag:
+    if not reader.present:
+        return StateFlag.EMPTY
+    return StateFlag.PRESENT | StateFlag.MUTE if reader.mute else StateFlag.PRESENT
+
+
+def _use(reader: Known) -> StateFlag:
+    if reader.sharing == EXCLUSIVE:
+        return StateFlag.EXCLUSIVE  # without a card, too
+    return StateFlag.INUSE if reader.sharing and reader.present else StateFlag.UNAWARE
+
+
+def _is_news(given: int, flags: StateFlag, reader: Known, dialect: Dialect) -> bool:
+    """Whether the difference ends the call. That somebody has begun to use the card does not; that nobody does any more, does."""
+    counter = given >> 16
+    if counter != reader.counter and (counter or not dialect.zero_is_no_count):
+        return True
+    if given & (StateFlag.EMPTY if reader.present else StateFlag.PRESENT):
+        return True
+    if reader.present and (given ^ flags) & StateFlag.MUTE:
+        return True
+    if flags & StateFlag.EXCLUSIVE:
+        return bool(given & StateFlag.INUSE)
+    if flags & StateFlag.INUSE:
+        return bool(given & StateFlag.EXCLUSIVE)
+    return not reader.sharing and bool(given & _SHARING)
+
+
+class Wait:
+    """One status call on its way. Everything happens under the service's lock.
+
+    Args:
+        entries: names and states; the names are known.
+        woken: notified when the call is over.
+    """
+
+    def __init__(self, readers: Readers, entries: Sequence[tuple[str, int]], woken: threading.Condition) -> None:
+        self._readers = readers
+        self._given = [(name, state & ~StateFlag.CHANGED) for name, state in entries]  # as pyscard does (fact 10)
+        self._woken = woken
+        self._places: dict[str, list[int]] = {}
+        self._lists: list[int] = []
+        for index, (name, _) in enumerate(entries):
+            if is_plug_and_play(name):
+                self._lists.append(index)
+            else:
+                self._places.setdefault(name, []).append(index)
+        self._changes_at_start, self._count_at_start = readers.list_changes, readers.count()
+        self.over = False
+        """The call has an answer."""
+        self.code = 0
+        """Of PC/SC, if something else than an answer ended it."""
+        self.entries = [StatusEntry(name, 0, b"") for name, _ in entries]
+        self.look(self._places)
+
+    def look(self, touched: Collection[str]) -> None:
+        """Evaluate the entries of the readers `touched`, and those for the list of readers."""
+        news = False
+        for name in touched if len(touched) < len(self._places) else self._places:
+            if name in touched:
+                news = self._look_at(name) or news
+        for index in self._lists:
+            news = self._look_at_list(index) or news
+        if news:
+            self.end()
+
+    def end(self, code: int = 0) -> None:
+        """End the call, with an answer or with `code`."""
+        if not self.over:
+            self.over, self.code = True, code
+            self._woken.notify_all()
+
+    def _look_at(self, name: str) -> bool:
+        news = False
+        places = self._places.get(name)
+        if places:
+            reader = self._readers.find(name)
+            for index in places:
+                self.entries[index], ends = evaluate(name, self._given[index][1], reader, self._readers.dialect)
+                news = news or ends
+        return news
+
+    def _look_at_list(self, index: int) -> bool:
+        name, given = self._given[index]
+        if given & StateFlag.IGNORE:
+            return False
+        kind, changes = self._readers.dialect.plug_and_play, self._readers.list_changes
+        if kind is PlugAndPlay.NONE:
+            news = not given & StateFlag.UNKNOWN
+            self.entries[index] = _entry(name, StateFlag.UNKNOWN, 0, news)
+        elif kind is PlugAndPlay.READERS:
+            news = given >> 16 != self._readers.count()
+            self.entries[index] = _entry(name, 0, self._readers.count(), news)
+        elif kind is PlugAndPlay.EVENTS:
+            news = changes != (given >> 16 or self._changes_at_start)
+            self.entries[index] = _entry(name, 0, changes, news)
+        else:
+            news = self._readers.count() != self._count_at_start
+            self.entries[index] = _entry(name, 0, 0, news)
+        return news

@@ -1,0 +1,232 @@
+"""The tree of errors: every code finds its class and its words, and every error survives pickle."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+from smartcard import scard
+
+from scardface import errors
+from scardface._apdu import R_APDU, StatusError
+from scardface.errors import (
+    CardCommunicationError,
+    CardRemovedError,
+    CardResetError,
+    CardTimeoutError,
+    NoCardError,
+    NoReaderError,
+    ProtocolMismatchError,
+    SCardError,
+    ServiceUnavailableError,
+    SharingViolationError,
+    WaitCancelledError,
+    again,
+    as_error,
+    error_for,
+)
+from scardface.sync import SCard
+
+if TYPE_CHECKING:
+    from scardface.testing import PrivatePcscd
+
+CLASSES: list[type[SCardError]] = [
+    SCardError,
+    CardCommunicationError,
+    CardRemovedError,
+    CardResetError,
+    CardTimeoutError,
+    NoCardError,
+    NoReaderError,
+    ProtocolMismatchError,
+    ServiceUnavailableError,
+    SharingViolationError,
+    WaitCancelledError,
+]
+
+MEANT: list[tuple[str, type[SCardError], str]] = [
+    ("SCARD_E_CANCELLED", WaitCancelledError, "cancelled"),
+    ("SCARD_E_INVALID_HANDLE", SCardError, "open a new one"),
+    ("SCARD_E_INVALID_PARAMETER", SCardError, "parameter"),
+    ("SCARD_E_NO_MEMORY", SCardError, "close cards"),
+    ("SCARD_E_INSUFFICIENT_BUFFER", SCardError, "longer than"),
+    ("SCARD_E_UNKNOWN_READER", NoReaderError, r"readers\(\)"),
+    ("SCARD_E_TIMEOUT", CardTimeoutError, "ran out"),
+    ("SCARD_E_SHARING_VIOLATION", SharingViolationError, "share=ShareMode.SHARED"),
+    ("SCARD_E_NO_SMARTCARD", NoCardError, "insert one"),
+    ("SCARD_E_PROTO_MISMATCH", ProtocolMismatchError, "protocols asked for"),
+    ("SCARD_E_NOT_READY", CardCommunicationError, "try again"),
+    ("SCARD_E_INVALID_VALUE", SCardError, "value"),
+    ("SCARD_E_SYSTEM_CANCELLED", ServiceUnavailableError, "is pcscd running"),
+    ("SCARD_F_COMM_ERROR", ServiceUnavailableError, "is pcscd running"),
+    ("SCARD_F_UNKNOWN_ERROR", SCardError, "failed"),
+    ("SCARD_F_INTERNAL_ERROR", SCardError, "see its log"),
+    ("SCARD_E_NOT_TRANSACTED", CardCommunicationError, "badly seated"),
+    ("SCARD_E_READER_UNAVAILABLE", NoReaderError, "plug it in again"),
+    ("SCARD_P_SHUTDOWN", ServiceUnavailableError, "is pcscd running"),
+    ("SCARD_E_NO_SERVICE", ServiceUnavailableError, "systemctl start pcscd.socket"),
+    ("SCARD_E_SERVICE_STOPPED", ServiceUnavailableError, "is pcscd running"),
+    ("SCARD_E_NO_READERS_AVAILABLE", NoReaderError, "plug one in"),
+    ("SCARD_E_COMM_DATA_LOST", CardCommunicationError, "try again"),
+    ("SCARD_E_SERVER_TOO_BUSY", ServiceUnavailableError, "try again"),
+    ("SCARD_W_UNSUPPORTED_CARD", CardCommunicationError, "cannot speak"),
+    ("SCARD_W_UNRESPONSIVE_CARD", CardCommunicationError, "right way round"),
+    ("SCARD_W_UNPOWERED_CARD", NoCardError, "insert it again"),
+    ("SCARD_W_RESET_CARD", CardResetError, "PINs are lost"),
+    ("SCARD_W_REMOVED_CARD", CardRemovedError, "a new SCard waits"),
+    ("SCARD_W_SECURITY_VIOLATION", ServiceUnavailableError, "polkit"),
+    ("SCARD_E_UNSUPPORTED_FEATURE", SCardError, "does not support"),
+]
+"""PC/SC's name for a code, the class that it means, and words that tell what to do or what happened."""
+
+
+def code_named(name: str) -> int:
+    """The code as PC/SC's own header has it, unsigned."""
+    return getattr(scard, name) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize(("name", "kind", "words"), MEANT, ids=[name for name, _, _ in MEANT])
+def test_every_code_has_its_class_and_its_words(name: str, kind: type[SCardError], words: str) -> None:
+    code = code_named(name)
+    error = error_for(code, "SCardConnect", "Reader A 00 00")
+    assert type(error) is kind
+    assert (error.code, error.call, error.reader) == (code, "SCardConnect", "Reader A 00 00")
+    with pytest.raises(kind, match=words) as raised:
+        raise error
+    text = str(raised.value)
+    assert text.startswith("SCardConnect on reader 'Reader A 00 00': ")
+    assert text.endswith(f" ({name} 0x{code:08X})")
+
+
+def test_the_table_above_is_complete() -> None:
+    told = {code_named(name) for name, _, _ in MEANT} | {0x80100022}
+    assert set(errors._MEANINGS) == told
+    assert {kind for _, kind, _ in MEANT} == set(CLASSES)
+
+
+def test_windows_and_pcsc_lite_number_the_unsupported_feature_differently() -> None:
+    """Fact 21."""
+    texts = {str(error_for(code, "SCardControl")).replace(f"{code:08X}", "") for code in (0x8010001F, 0x80100022)}
+    assert len(texts) == 1
+
+
+def test_named_codes_are_pcscs_own() -> None:
+    names = [name for name in vars(errors) if name.isupper() and not name.startswith("_") and name != "SERVICE_CODES"]
+    assert len(names) >= 25
+    for name in names:
+        theirs = [prefix + name for prefix in ("SCARD_S_", "SCARD_E_", "SCARD_W_", "SCARD_F_", "SCARD_P_")]
+        numbers = {code_named(their) for their in theirs if hasattr(scard, their)}
+        assert numbers == {getattr(errors, name)}, name
+
+
+def test_a_code_that_nobody_knows_is_still_told() -> None:
+    error = error_for(0x80101234, "SCardTransmit")
+    assert type(error) is SCardError
+    assert str(error) == "SCardTransmit: PC/SC failed (0x80101234)"
+    assert (error.code, error.call, error.reader) == (0x80101234, "SCardTransmit", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "causes"),
+    [
+        pytest.param(errors.SECURITY_VIOLATION, ["pcscd", "polkit", "limit of 200 contexts"], id="SECURITY_VIOLATION"),
+        pytest.param(errors.NO_SERVICE, ["pcscd", "limit of 200 contexts"], id="NO_SERVICE"),
+    ],
+)
+def test_the_service_texts_name_what_may_be_wrong(code: int, causes: list[str]) -> None:
+    """Facts 8 and 50: which of the two codes comes does not say which cause it was."""
+    text = str(error_for(code, "SCardEstablishContext"))
+    assert [cause for cause in causes if cause not in text] == []
+
+
+def test_every_class_is_an_oserror_of_its_own() -> None:
+    assert sorted(errors.__all__) == sorted(kind.__name__ for kind in CLASSES)
+    for kind in CLASSES:
+        assert issubclass(kind, SCardError)
+        assert issubclass(kind, OSError)
+        assert not [other for other in CLASSES if other not in (kind, SCardError) and issubclass(kind, other)]
+        assert (kind.__doc__ or "").strip()
+
+
+def test_a_time_out_is_a_timeouterror() -> None:
+    assert issubclass(CardTimeoutError, TimeoutError)
+    assert [kind for kind in CLASSES if issubclass(kind, TimeoutError)] == [CardTimeoutError]
+    with pytest.raises(TimeoutError):
+        raise error_for(errors.TIMEOUT, "SCardGetStatusChange")
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_errors_travel_whole(kind: type[SCardError]) -> None:
+    original = kind("what happened", 0x8010FFFF, "SCardStatus", "Reader B")
+    travelled = [pickle.loads(pickle.dumps(original, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for error in [*travelled, copy.copy(original), copy.deepcopy(original), again(original)]:
+        assert error is not original
+        assert type(error) is kind
+        assert str(error) == "what happened"
+        assert error.args == ("what happened",)
+        assert (error.code, error.call, error.reader) == (0x8010FFFF, "SCardStatus", "Reader B")
+
+
+def test_a_status_error_travels_whole() -> None:
+    original = StatusError(R_APDU(b"\x6f\x00", 0x6A, 0x82))
+    error = pickle.loads(pickle.dumps(original))
+    assert type(error) is StatusError
+    assert error.response == original.response
+    assert str(error) == str(original)
+    assert not isinstance(error, OSError)
+
+
+def test_pcsc_codes_are_no_errno() -> None:
+    """OSError's own constructor would take the second argument for the text and the first for errno."""
+    error = SCardError("2", errno.ENOENT, "SCardConnect", "Reader")
+    assert type(error) is SCardError
+    assert error.errno is None
+    assert error.filename is None
+    assert str(error) == "2"
+
+
+def test_what_is_not_said_is_empty() -> None:
+    error = SCardError("what happened")
+    assert (error.code, error.call, error.reader) == (errors.UNKNOWN_ERROR, "", "")
+
+
+def test_an_error_told_as_another_kind_keeps_the_first_text() -> None:
+    first = error_for(errors.NOT_TRANSACTED, "SCardTransmit", "Reader C")
+    second = as_error(CardRemovedError, first, "the card was taken out")
+    assert type(second) is CardRemovedError
+    assert str(second) == f"the card was taken out [{first}]"
+    assert (second.code, second.call, second.reader) == (first.code, first.call, first.reader)
+
+
+def test_again_has_no_history() -> None:
+    try:
+        raise error_for(errors.NO_SERVICE, "SCardEstablishContext")
+    except SCardError as first:
+        second = again(first)
+    assert second.__traceback__ is None
+    assert second.__context__ is None
+
+
+class _Cancelled(SCard):
+    """Cancelled before its constructor waits."""
+
+    def __init__(self) -> None:
+        self.cancel()
+        super().__init__()
+
+
+def test_our_own_decisions_name_no_call(pcscd: PrivatePcscd) -> None:
+    found: dict[type[SCardError], tuple[int, str, str]] = {}
+    for attempt in (lambda: SCard(timeout=0), lambda: SCard("no such reader"), _Cancelled):
+        with pytest.raises(SCardError) as raised:
+            attempt()
+        error = raised.value
+        found[type(error)] = error.code, error.call, error.reader
+    assert found == {
+        CardTimeoutError: (errors.TIMEOUT, "", ""),
+        NoReaderError: (errors.NO_READERS_AVAILABLE, "", ""),
+        WaitCancelledError: (errors.CANCELLED, "", ""),
+    }

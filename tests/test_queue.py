@@ -1,0 +1,1039 @@
+"""The table of all waiters: who gets which card, when, and what is said of those who got none.
+
+First what the rules say one by one, then a model that does anything in any order and holds the rules against it.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from scardface import _queue, _waiters
+from scardface._enums import ShareMode, StateFlag
+from scardface._queue import Table, table_of
+from scardface._waiters import RETRY
+from scardface.errors import (
+    NO_SERVICE,
+    NO_SMARTCARD,
+    PROTO_MISMATCH,
+    UNKNOWN_READER,
+    UNPOWERED_CARD,
+    error_for,
+)
+from tests.support.waiting import ATR, OTHER_ATR, Person, Watched, card, empty, look, mute
+
+EXCLUSIVE, SHARED, DIRECT = ShareMode.EXCLUSIVE, ShareMode.SHARED, ShareMode.DIRECT
+IN_USE = StateFlag.INUSE | StateFlag.EXCLUSIVE
+DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
+
+
+class Clock:
+    """The monotonic clock, standing until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The table's clock."""
+    clock = Clock()
+    for room in (_queue, _waiters):
+        monkeypatch.setattr(room, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def table() -> Table:
+    """A table with an empty reader A."""
+    table = Table()
+    table.publish(look(A=empty()))
+    return table
+
+
+# Who gets a card.
+
+
+def test_a_card_that_is_in_already_counts(table: Table) -> None:
+    table.publish(look(A=card()))
+    person = Person(table).comes()
+    assert person.woken == 1
+    assert person.takes() == "A"
+
+
+def test_a_card_that_comes_wakes_the_oldest_alone(table: Table) -> None:
+    persons = [Person(table).comes() for _ in range(100)]
+    assert persons[0].takes() is None
+    table.publish(look(A=card()))
+    assert [person.woken for person in persons] == [1] + [0] * 99
+    assert persons[0].takes() == "A"
+    assert persons[1].takes() is None
+
+
+def test_an_offer_is_taken_once(table: Table) -> None:
+    table.publish(look(A=card()))
+    person = Person(table).comes()
+    assert person.takes() == "A"
+    assert person.takes() is None
+
+
+def test_oldest_first_whatever_they_want(table: Table) -> None:
+    """Readers, pattern and share mode make them different; their age is what counts."""
+    persons = [
+        Person(table, readers=["A", "B"]).comes(),
+        Person(table, SHARED, atr=rb"^\x3b").comes(),
+        Person(table).comes(),
+        Person(table, DIRECT, readers=["A"]).joins(),
+        Person(table, readers=["A"]).comes(),
+        Person(table, atr=rb"\x81\Z").comes(),
+        Person(table, readers=["A", "B"]).comes(),
+    ]
+    persons[3].gets_ready()
+    assert persons[3].takes() == "A"  # it needs no card: this one never waits
+    persons[3].opens().closes()
+    table.publish(look(A=card()))
+    served = []
+    for person in [person for person in persons if person is not persons[3]]:
+        assert person.takes() == "A"
+        served.append(person)
+        assert not any(other.waiter.offer for other in persons if other is not person)
+        person.opens().closes()
+    assert len(served) == len(persons) - 1
+
+
+def test_a_place_is_taken_when_joining_not_when_ready(table: Table) -> None:
+    older, younger = Person(table).joins(), Person(table).joins()
+    younger.gets_ready()
+    older.gets_ready()
+    table.publish(look(A=card()))
+    assert older.takes() == "A"
+    assert younger.takes() is None
+
+
+def test_one_that_joins_is_not_overtaken(table: Table) -> None:
+    table.publish(look(A=card()))
+    older, younger = Person(table).joins(), Person(table, SHARED).joins()
+    younger.gets_ready()
+    assert younger.woken == 0
+    older.gets_ready()
+    assert older.takes() == "A"
+    assert younger.takes() is None
+
+
+def test_one_that_joins_and_leaves_lets_the_next_have_it(table: Table) -> None:
+    table.publish(look(A=card()))
+    older, younger = Person(table).joins(), Person(table).joins()
+    younger.gets_ready()
+    older.leaves()
+    assert younger.takes() == "A"
+
+
+def test_one_that_joins_keeps_nobody_from_what_it_does_not_want(table: Table) -> None:
+    table.publish(look(A=card(), B=card()))
+    Person(table, readers=["B"]).joins()
+    second = Person(table, readers=["A"]).comes()
+    assert second.takes() == "A"
+    third = Person(table, readers=["B"]).comes()
+    assert third.takes() is None
+
+
+def test_one_that_joins_later_keeps_nobody_waiting(table: Table) -> None:
+    table.publish(look(A=card()))
+    older, younger = Person(table).joins(), Person(table).joins()
+    older.gets_ready()
+    assert older.takes() == "A"
+    younger.leaves()
+
+
+def test_one_that_joins_with_another_pattern(table: Table) -> None:
+    """It keeps the card while its pattern has not spoken, and no longer."""
+    table.publish(look(A=card()))
+    joining = Person(table, atr=b"no such ATR").joins()
+    younger = Person(table).comes()
+    joining.gets_ready()
+    assert joining.takes() is None
+    assert younger.takes() == "A"
+
+
+def test_several_cards_come_in_the_order_of_the_reader_list(table: Table) -> None:
+    table.publish(look(C=card(), A=card(), B=card()))
+    assert [Person(table).comes().takes() for _ in range(4)] == ["C", "A", "B", None]
+
+
+def test_the_order_is_that_of_the_latest_list(table: Table) -> None:
+    table.publish(look(A=empty(), B=empty()))
+    table.publish(look(B=card(), A=card()))
+    assert [Person(table).comes().takes() for _ in range(2)] == ["B", "A"]
+
+
+def test_one_person_gets_one_card(table: Table) -> None:
+    first, second = Person(table).comes(), Person(table).comes()
+    table.publish(look(A=card(), B=card()))
+    assert (first.takes(), second.takes()) == ("A", "B")
+    first.opens()
+    table.publish(look(A=card(), B=card(), C=card()))
+    assert first.takes() is None
+
+
+def test_only_readers_that_are_watched(table: Table) -> None:
+    person = Person(table, readers=["B"]).comes()
+    table.publish(look(A=card(), B=empty()))
+    assert person.takes() is None
+    table.publish(look(A=card(), B=card()))
+    assert person.takes() == "B"
+
+
+def test_only_cards_whose_atr_matches(table: Table) -> None:
+    person = Person(table, atr=rb"^\x3b").comes()
+    table.publish(look(A=card(atr=OTHER_ATR)))
+    assert person.takes() is None
+    table.publish(look(A=card(2)))
+    assert person.takes() == "A"
+
+
+@pytest.mark.parametrize("reading", [mute(), empty()], ids=["mute", "empty"])
+def test_a_card_that_does_not_answer_is_no_card(table: Table, reading: _waiters.Reading) -> None:
+    table.publish(look(A=reading))
+    assert Person(table).comes().takes() is None
+    assert Person(table, SHARED).comes().takes() is None
+    assert Person(table, DIRECT).comes().takes() == "A"
+
+
+def test_a_reader_alone_is_enough_for_direct(table: Table) -> None:
+    direct = Person(table, DIRECT, readers=["B"]).comes()
+    assert direct.takes() is None
+    table.publish(look(A=empty(), B=empty()))
+    assert direct.takes() == "B"
+
+
+def test_a_card_that_leaves_before_it_was_taken(table: Table) -> None:
+    """The offer stands, and the connect finds out."""
+    table.publish(look(A=card()))
+    first, second = Person(table).comes(), Person(table).comes()
+    table.publish(look(A=empty(1)))
+    assert first.takes() == "A"
+    first.fails(NO_SMARTCARD)
+    assert second.takes() is None
+    table.publish(look(A=card(2)))
+    assert first.takes() == "A"
+    assert second.takes() is None
+
+
+def test_a_reader_that_leaves_and_comes_back(table: Table) -> None:
+    table.publish(look(A=card()))
+    person = Person(table).comes()
+    assert person.takes() == "A"
+    table.publish(look())
+    person.fails(UNKNOWN_READER)
+    assert person.takes() is None
+    table.publish(look(A=card(0)))
+    assert person.takes() == "A"
+
+
+def test_who_comes_while_a_card_is_being_opened_waits(table: Table) -> None:
+    table.publish(look(A=card()))
+    first = Person(table).comes()
+    assert first.takes() == "A"
+    second = Person(table).comes()
+    table.publish(look(A=card(2)))
+    assert second.takes() is None
+    first.opens()
+    assert second.takes() is None
+
+
+# Sharing within the process.
+
+
+def test_shared_holders_coexist(table: Table) -> None:
+    table.publish(look(A=card()))
+    persons = [Person(table, SHARED).comes() for _ in range(3)]
+    for person in persons:
+        assert person.takes() == "A"
+        person.opens()
+    late = Person(table, DIRECT).comes()
+    assert late.takes() == "A"
+
+
+def test_exclusive_has_nobody_beside_it(table: Table) -> None:
+    table.publish(look(A=card()))
+    holder = Person(table).comes()
+    assert holder.takes() == "A"
+    holder.opens()
+    others = [Person(table, share).comes() for share in (SHARED, EXCLUSIVE, DIRECT)]
+    table.publish(look(A=card(flags=IN_USE)))
+    table.publish(look(A=card()))
+    assert [other.takes() for other in others] == [None] * 3
+    holder.closes()
+    assert [other.takes() for other in others] == ["A", None, None]
+
+
+def test_exclusive_makes_later_shared_ones_queue(table: Table) -> None:
+    table.publish(look(A=card()))
+    holders = [Person(table, SHARED).comes() for _ in range(2)]
+    for holder in holders:
+        assert holder.takes() == "A"
+        holder.opens()
+    exclusive, shared = Person(table).comes(), Person(table, SHARED).comes()
+    assert (exclusive.takes(), shared.takes()) == (None, None)
+    holders[0].closes()
+    assert (exclusive.takes(), shared.takes()) == (None, None)
+    holders[1].closes()
+    assert (exclusive.takes(), shared.takes()) == ("A", None)
+    exclusive.opens()
+    assert shared.takes() is None
+    exclusive.closes()
+    assert shared.takes() == "A"
+
+
+def test_shared_ones_go_on_when_the_exclusive_one_before_them_leaves(table: Table) -> None:
+    table.publish(look(A=card()))
+    holder = Person(table, SHARED).comes()
+    assert holder.takes() == "A"
+    holder.opens()
+    exclusive, shared = Person(table).comes(), Person(table, SHARED).comes()
+    assert shared.takes() is None
+    exclusive.leaves()
+    assert shared.takes() == "A"
+
+
+def test_a_card_that_is_freed_is_offered_on_at_once(table: Table) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    first, second = Person(table).comes(), Person(table).comes()
+    assert first.takes() == "A"
+    first.opens()
+    assert second.woken == 0
+    first.closes()
+    assert second.woken == 1
+    assert second.takes() == "A"
+
+
+def test_freed_twice(table: Table) -> None:
+    table.publish(look(A=card()))
+    first = Person(table).comes()
+    assert first.takes() == "A"
+    first.opens().closes()
+    second = Person(table).comes()
+    assert second.takes() == "A"
+    second.opens()
+    first.closes()
+    assert Person(table).comes().takes() is None
+
+
+def test_an_open_card_that_was_taken_out_still_holds_its_reader(table: Table) -> None:
+    """PC/SC refuses others for as long as the old handle is open (SHARING_VIOLATION, tried with pcscd 1.9.9)."""
+    table.publish(look(A=card()))
+    holder, other = Person(table).comes(), Person(table).comes()
+    assert holder.takes() == "A"
+    holder.opens()
+    table.publish(look(A=empty(2)))
+    table.publish(look(A=card(3)))
+    assert other.takes() is None
+    table.publish(look())
+    table.publish(look(A=card(1)))
+    assert other.takes() is None
+    holder.closes()
+    assert other.takes() == "A"
+
+
+# Leaving.
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["offered", "connecting"])
+def test_who_leaves_lets_the_next_have_it(table: Table, taken: bool) -> None:
+    """A connect in flight keeps the reader until it returns; an offer that was not taken goes on at once."""
+    table.publish(look(A=card()))
+    first, second = Person(table).comes(), Person(table).comes()
+    if taken:
+        assert first.takes() == "A"
+        first.leaves()
+        assert second.takes() is None
+        first.gives_back()
+    else:
+        first.leaves()
+        assert first.takes() is None
+    assert second.takes() == "A"
+
+
+def test_a_connect_that_fails_after_its_waiter_left_is_not_held_against_the_next(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card()))
+    first, second = Person(table).comes(), Person(table).comes()
+    assert first.takes() == "A"
+    first.leaves()
+    first.fails()
+    assert second.takes() == "A"
+    assert first.retry_at is None
+
+
+def test_a_connect_in_flight_keeps_a_reader_that_went_and_came_back(table: Table) -> None:
+    """One connect per reader, so a frozen daemon costs a bounded number of threads."""
+    table.publish(look(A=card()))
+    first, second = Person(table).comes(), Person(table).comes()
+    assert first.takes() == "A"
+    first.leaves()
+    table.publish(look())
+    table.publish(look(A=card(0)))
+    table.publish(look(error=DOWN))
+    table.publish(look(life=2, A=card(5)))
+    assert second.takes() is None
+    first.fails(UNKNOWN_READER)
+    assert second.takes() == "A"
+
+
+def test_leaving_twice_and_leaving_with_a_card_change_nothing(table: Table) -> None:
+    table.publish(look(A=card()))
+    first, second = Person(table).comes(), Person(table).comes()
+    second.leaves()
+    second.leaves()
+    assert first.takes() == "A"
+    first.opens().leaves()
+    assert Person(table).comes().takes() is None
+
+
+def test_who_left_is_not_offered_anything(table: Table) -> None:
+    first, second = Person(table).comes(), Person(table).comes()
+    first.leaves()
+    table.publish(look(A=card()))
+    assert first.woken == 0
+    assert second.takes() == "A"
+
+
+# Cards that other programs hold.
+
+
+def test_a_held_card_is_tried_again_after_a_quarter_of_a_second(table: Table, clock: Clock) -> None:
+    assert RETRY == 0.25
+    table.publish(look(A=card(flags=IN_USE)))
+    person = Person(table).comes()
+    assert person.retry_at is None
+    assert person.takes() == "A"
+    person.fails()
+    assert person.takes() is None
+    assert person.retry_at == clock.now + 0.25
+    clock.now += 0.2
+    person.retries()
+    assert person.takes() is None
+    clock.now += 0.06
+    person.retries()
+    assert person.takes() == "A"
+    assert person.retry_at is None
+    person.opens()
+    assert person.retry_at is None
+
+
+def test_one_of_all_tries_again_and_all_keep_their_places(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    persons = [Person(table).comes() for _ in range(3)]
+    for _ in range(3):
+        assert persons[0].takes() == "A"
+        persons[0].fails()
+        assert [person.retry_at for person in persons] == [clock.now + RETRY, None, None]
+        assert [person.takes() for person in persons] == [None] * 3
+        for person in reversed(persons):
+            person.retries()
+        assert [person.takes() for person in persons] == [None] * 3
+        clock.now += RETRY
+        for person in reversed(persons):
+            person.retries()
+    assert [person.woken for person in persons] == [4, 0, 0]
+
+
+def test_who_comes_later_does_not_try_a_card_that_is_known_to_be_held(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    first = Person(table).comes()
+    assert first.takes() == "A"
+    first.fails()
+    late = Person(table, readers=["A"]).comes()
+    assert late.takes() is None
+    assert late.retry_at is None
+
+
+def test_shared_ones_pass_an_exclusive_one_that_was_turned_away(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=StateFlag.INUSE)))
+    exclusive, shared, another = Person(table).comes(), Person(table, SHARED).comes(), Person(table, SHARED).comes()
+    assert exclusive.takes() == "A"
+    exclusive.fails()
+    for passing in (shared, another):
+        assert passing.takes() == "A"
+        passing.opens()
+    shared.closes()
+    assert exclusive.takes() is None
+    another.closes()
+    assert exclusive.takes() == "A"
+
+
+def test_the_exclusive_one_comes_first_again_when_its_time_has_come(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=StateFlag.INUSE)))
+    exclusive = Person(table).comes()
+    assert exclusive.takes() == "A"
+    exclusive.fails()
+    clock.now += RETRY
+    exclusive.retries()
+    shared = Person(table, SHARED).comes()
+    assert (exclusive.takes(), shared.takes()) == ("A", None)
+    exclusive.fails()
+    assert shared.takes() == "A"
+
+
+def test_an_exclusive_one_does_not_try_beside_holders_of_ours(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=StateFlag.INUSE)))
+    exclusive, shared = Person(table).comes(), Person(table, SHARED).comes()
+    assert exclusive.takes() == "A"
+    exclusive.fails()
+    assert shared.takes() == "A"
+    shared.opens()
+    clock.now += RETRY
+    assert exclusive.retry_at is None
+    exclusive.retries()
+    assert exclusive.takes() is None
+    third = Person(table, SHARED).comes()
+    assert third.takes() == "A"
+
+
+def test_nobody_passes_when_sharing_was_refused_too(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    first, second, third = (Person(table, share).comes() for share in (SHARED, SHARED, EXCLUSIVE))
+    assert first.takes() == "A"
+    first.fails()
+    assert (second.takes(), third.takes()) == (None, None)
+    assert first.retry_at == clock.now + RETRY
+
+
+def test_a_card_refused_beside_holders_of_ours_is_tried_again(table: Table, clock: Clock) -> None:
+    """Another program's Disconnect(UNPOWER) fails new connects only (fact 29)."""
+    table.publish(look(A=card()))
+    holder, shared = Person(table, SHARED).comes(), Person(table, SHARED).comes()
+    assert holder.takes() == "A"
+    holder.opens()
+    assert shared.takes() == "A"
+    shared.fails(UNPOWERED_CARD)
+    assert shared.takes() is None
+    assert shared.retry_at == clock.now + RETRY
+    clock.now += RETRY
+    shared.retries()
+    assert shared.takes() == "A"
+
+
+@pytest.mark.parametrize("code", [NO_SMARTCARD, UNPOWERED_CARD, UNKNOWN_READER])
+def test_other_refusals_keep_everybody_away_until_the_next_try(table: Table, clock: Clock, code: int) -> None:
+    table.publish(look(A=card()))
+    first, second = Person(table).comes(), Person(table, SHARED).comes()
+    assert first.takes() == "A"
+    first.fails(code)
+    assert (first.takes(), second.takes()) == (None, None)
+    clock.now += RETRY
+    first.retries()
+    assert (first.takes(), second.takes()) == ("A", None)
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [card(2, flags=IN_USE), card(1, OTHER_ATR, IN_USE), card(1), card(1, flags=StateFlag.INUSE)],
+    ids=["counter", "ATR", "both flags fell", "EXCLUSIVE fell"],
+)
+def test_a_change_of_the_reader_is_a_reason_to_try_at_once(table: Table, clock: Clock, reading: _waiters.Reading) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    first, second = Person(table).comes(), Person(table).comes()
+    assert first.takes() == "A"
+    first.fails()
+    table.publish(look(A=reading))
+    assert first.takes() == "A"
+    assert second.takes() is None
+
+
+@pytest.mark.parametrize("reading", [card(1), card(1, flags=IN_USE)], ids=["the same", "a flag rose"])
+def test_anything_else_is_none(table: Table, clock: Clock, reading: _waiters.Reading) -> None:
+    table.publish(look(A=card(1)))
+    person = Person(table).comes()
+    assert person.takes() == "A"
+    person.fails()
+    table.publish(look(A=reading))
+    assert person.takes() is None
+    assert person.retry_at == clock.now + RETRY
+
+
+def test_a_card_that_came_back_is_another_one(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    person = Person(table).comes()
+    assert person.takes() == "A"
+    person.fails()
+    table.publish(look(A=empty(2)))
+    assert person.retry_at is None
+    assert person.takes() is None
+    table.publish(look(A=card(3)))
+    assert person.takes() == "A"
+
+
+def test_the_duty_to_retry_passes_on_when_the_retrier_leaves(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    first, second = Person(table).comes(), Person(table).comes()
+    assert first.takes() == "A"
+    first.fails()
+    first.leaves()
+    take_over(second, clock)
+
+
+def test_the_duty_to_retry_passes_on_when_the_retrier_gets_another_card(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE), B=empty()))
+    first, second = Person(table).comes(), Person(table, readers=["A"]).comes()
+    assert first.takes() == "A"
+    first.fails()
+    table.publish(look(A=card(flags=IN_USE), B=card()))
+    assert first.takes() == "B"
+    first.opens().leaves()
+    take_over(second, clock)
+
+
+def test_the_duty_to_retry_passes_on_while_the_retrier_connects_elsewhere(table: Table, clock: Clock) -> None:
+    """Its connect may be blocked for as long as another program's transaction lasts (fact 4)."""
+    table.publish(look(A=card(flags=IN_USE), B=empty()))
+    first, second = Person(table).comes(), Person(table, readers=["A"]).comes()
+    assert first.takes() == "A"
+    first.fails()
+    table.publish(look(A=card(flags=IN_USE), B=card()))
+    assert first.takes() == "B"
+    take_over(second, clock)
+
+
+def take_over(person: Person, clock: Clock) -> None:
+    """Whoever has the duty is offered the card within a quarter of a second."""
+    clock.now += RETRY
+    person.retries()
+    assert person.takes() == "A"
+    person.fails()
+    assert person.retry_at == clock.now + RETRY
+
+
+def test_the_duty_stays_when_nobody_else_can_have_it(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE), B=empty()))
+    first, second = Person(table).comes(), Person(table, readers=["B"]).comes()
+    assert first.takes() == "A"
+    first.fails()
+    table.publish(look(A=card(flags=IN_USE), B=card(atr=OTHER_ATR)))
+    assert first.takes() == "B"
+    first.fails(NO_SMARTCARD)
+    clock.now += RETRY
+    assert second.retry_at is None
+    first.retries()
+    assert first.takes() == "A"
+
+
+def test_two_held_cards_are_tried_four_times_a_second_and_not_in_a_circle(table: Table, clock: Clock) -> None:
+    person = Person(table).comes()
+    table.publish(look(A=card(flags=IN_USE), B=card(flags=IN_USE)))
+    tries: list[str] = []
+    for _ in range(3):
+        while (reader := person.takes()) is not None:
+            tries.append(reader)
+            assert len(tries) <= 6, "tried again without a pause"
+            person.fails()
+        assert person.retry_at == clock.now + RETRY
+        clock.now += RETRY
+        person.retries()
+    assert sorted(tries) == ["A"] * 3 + ["B"] * 3
+
+
+def test_many_held_cards_are_tried_four_times_a_second_by_many(table: Table, clock: Clock) -> None:
+    names = [f"R{number:02}" for number in range(8)]
+    persons = [Person(table).comes() for _ in range(5)]
+    table.publish(look(**{name: card(flags=IN_USE) for name in names}))
+    rounds = 4
+    tries = dict.fromkeys(names, 0)
+    for _ in range(rounds):
+        moved = True
+        while moved:
+            moved = False
+            for person in persons:
+                if (reader := person.takes()) is not None:
+                    tries[reader] += 1
+                    assert tries[reader] <= 2 * rounds, "tried again without a pause"
+                    person.fails()
+                    moved = True
+        clock.now += RETRY
+        for person in persons:
+            person.retries()
+    assert min(tries.values()) >= rounds
+
+
+def test_a_connect_that_ends_the_wait_hands_the_card_on_at_once(table: Table, clock: Clock) -> None:
+    """Another code than those of `_GO_ON` is raised to the caller, who leaves; the card may suit the next one."""
+    table.publish(look(A=card()))
+    first, second = Person(table).comes(), Person(table).comes()
+    assert first.takes() == "A"
+    first.fails(PROTO_MISMATCH)
+    first.leaves()
+    clock.now += RETRY
+    second.retries()
+    assert second.takes() == "A"
+
+
+def test_an_error_that_is_not_pcscs_is_a_refusal_too(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card()))
+    person = Person(table).comes()
+    assert person.takes() == "A"
+    table.settle(person.waiter, RuntimeError("a binding that broke"))
+    assert person.takes() is None
+    assert "could not be opened" in person.seen
+
+
+# A time-out of 0: one look, one connect per match.
+
+
+def test_timeout_0_tries_each_match_once(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(), B=card(atr=OTHER_ATR), C=card()))
+    person = Person(table, atr=rb"^\x3b", timeout=0).comes()
+    tried = []
+    while (reader := person.takes()) is not None:
+        tried.append(reader)
+        person.fails()
+    assert tried == ["A", "C"]
+    clock.now += RETRY
+    person.retries()
+    table.publish(look(A=card(2), B=card(atr=OTHER_ATR), C=card()))
+    assert person.takes() is None
+
+
+def test_timeout_0_with_a_pattern_never_seen_before(table: Table) -> None:
+    table.publish(look(A=card()))
+    assert Person(table, atr=rb"\x01", timeout=0).comes().takes() == "A"
+
+
+def test_timeout_0_waits_for_nobody(table: Table) -> None:
+    table.publish(look(A=card()))
+    assert Person(table).comes().takes() == "A"
+    assert Person(table, timeout=0).comes().takes() is None
+
+
+def test_one_who_has_tried_keeps_nobody_behind_it_from_trying(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card()))
+    hasty, patient = Person(table, timeout=0).comes(), Person(table).comes()
+    assert hasty.takes() == "A"
+    hasty.fails(NO_SMARTCARD)
+    hasty.leaves()
+    clock.now += RETRY
+    patient.retries()
+    assert patient.takes() == "A"
+
+
+# The service.
+
+
+def test_nothing_is_offered_while_the_service_is_down(table: Table) -> None:
+    table.publish(look(error=DOWN, A=card()))
+    exclusive, direct = Person(table).comes(), Person(table, DIRECT).comes()
+    assert (exclusive.takes(), direct.takes()) == (None, None)
+    table.publish(look(life=2, A=card()))
+    assert exclusive.takes() == "A"
+
+
+def test_sessions_die_with_the_service(table: Table) -> None:
+    table.publish(look(A=card()))
+    holder, other = Person(table).comes(), Person(table).comes()
+    assert holder.takes() == "A"
+    holder.opens()
+    table.publish(look(error=DOWN, A=card()))
+    table.publish(look(life=2, A=card()))
+    assert other.takes() == "A"
+    other.opens()
+    holder.closes()
+    assert Person(table).comes().takes() is None
+
+
+def test_a_session_that_died_while_it_was_opened_holds_nothing(table: Table) -> None:
+    table.publish(look(A=card()))
+    first, second = Person(table).comes(), Person(table).comes()
+    assert first.takes() == "A"
+    table.publish(look(error=DOWN, A=card()))
+    first.opens()
+    table.publish(look(life=2, A=card()))
+    assert second.takes() == "A"
+
+
+def test_a_refusal_is_forgotten_with_the_service(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    person = Person(table).comes()
+    assert person.takes() == "A"
+    person.fails()
+    table.publish(look(error=DOWN, A=card(flags=IN_USE)))
+    assert person.retry_at is None
+    table.publish(look(life=2, A=card(flags=IN_USE)))
+    assert person.takes() == "A"
+
+
+# Loops that are gone.
+
+
+def test_a_waiter_of_a_dead_loop_does_not_keep_the_card(table: Table) -> None:
+    dead, alive = Person(table, alive=False).comes(), Person(table).comes()
+    table.publish(look(A=card()))
+    assert dead.woken == 1
+    assert dead.takes() is None
+    assert alive.takes() == "A"
+
+
+def test_many_waiters_of_a_dead_loop_do_not_keep_the_card(table: Table) -> None:
+    dead = [Person(table, alive=False).comes() for _ in range(2000)]
+    alive = Person(table).comes()
+    table.publish(look(A=card(), B=card()))
+    assert alive.takes() == "A"
+    assert {person.woken for person in dead} == {1}
+
+
+# Patterns are users' code.
+
+
+def test_patterns_are_matched_outside_the_lock(table: Table) -> None:
+    """`Watched` fails when it is asked under the lock: at the join, when ready, when a card comes, at the time-out."""
+    table.publish(look(A=card()))
+    joining = Person(table, atr=Watched(table)).joins()
+    Person(table, atr=Watched(table)).comes()
+    joining.gets_ready()
+    assert joining.takes() == "A"
+    pattern = Watched(table)
+    waiting = Person(table, atr=pattern).comes()
+    table.publish(look(A=card(), B=card(atr=OTHER_ATR)))
+    assert waiting.takes() is None
+    assert waiting.seen
+    assert pattern.asked
+
+
+def test_a_pattern_is_asked_once_per_atr(table: Table) -> None:
+    pattern = Watched(table)
+    persons = [Person(table, atr=pattern).comes() for _ in range(5)]
+    for counter in range(1, 20, 2):
+        table.publish(look(A=card(counter), B=card(counter, OTHER_ATR)))
+        table.publish(look(A=empty(counter + 1), B=empty(counter + 1)))
+    for person in persons:
+        assert person.seen
+    assert sorted(pattern.asked) == sorted([ATR, OTHER_ATR])
+
+
+def test_what_is_remembered_of_patterns_is_bounded(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_queue, "_MOST_VERDICTS", 4)
+    person = Person(table, atr=rb"^\x3b").comes()
+    for number in range(50):
+        table.publish(look(A=card(2 * number, bytes([0x3F, number]))))
+        assert len(table._verdicts) <= 6
+    table.publish(look(A=card(200)))
+    assert person.takes() == "A"
+
+
+def test_an_older_waiter_is_not_overtaken_while_its_pattern_is_matched(table: Table) -> None:
+    older, younger = Person(table, atr=rb"^\x3b").comes(), Person(table).comes()
+    table.publish(look(A=card()))
+    assert younger.woken == 0
+    assert older.takes() == "A"
+
+
+# What a time-out says. The words are the contract's.
+
+
+def seen(table: Table, **wish: object) -> str:
+    return Person(table, **wish).comes().seen  # type: ignore[arg-type]  # whatever a Person takes
+
+
+def test_seen_no_reader() -> None:
+    assert seen(Table()) == "no reader"
+
+
+def test_seen_none_of_the_readers_watched(table: Table) -> None:
+    assert seen(table, readers=["B"]) == "no reader"
+
+
+def test_seen_no_card(table: Table) -> None:
+    assert seen(table) == "no card"
+
+
+def test_seen_a_card_that_does_not_match(table: Table) -> None:
+    table.publish(look(A=card()))
+    assert seen(table, atr=rb"^\x3f") == "a card whose ATR did not match (3b 80 01 81), in reader 'A'"
+
+
+def test_seen_a_card_that_did_not_match_and_went(table: Table) -> None:
+    older = Person(table, atr=rb"^\x3f").comes()
+    table.publish(look(A=card()))
+    table.publish(look(A=empty(2)))
+    assert older.seen == "a card whose ATR did not match (3b 80 01 81), in reader 'A', taken out again"
+    assert seen(table, atr=rb"^\x3f") == "no card", "it came too late to see it"
+    assert seen(table) == "no card"
+
+
+def test_seen_a_mute_card(table: Table) -> None:
+    table.publish(look(A=mute()))
+    assert seen(table) == "a card that does not answer, in reader 'A'"
+
+
+def test_seen_a_card_that_is_held(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    first = Person(table).comes()
+    assert first.takes() == "A"
+    first.fails()
+    assert first.seen == "a card held by another program, in reader 'A'"
+    assert seen(table) == "a card held by another program, in reader 'A'"
+
+
+def test_seen_a_card_of_our_own(table: Table) -> None:
+    table.publish(look(A=card()))
+    first = Person(table).comes()
+    assert first.takes() == "A"
+    first.opens()
+    assert seen(table) == "a card held by another SCard of this program, in reader 'A'"
+
+
+def test_seen_a_blocked_connect(table: Table) -> None:
+    table.publish(look(A=card()))
+    first = Person(table).comes()
+    assert first.takes() == "A"
+    assert first.seen == "a connect still blocked by another program's transaction, in reader 'A'"
+    assert seen(table) == first.seen
+
+
+def test_seen_a_card_that_fails(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card()))
+    first = Person(table).comes()
+    assert first.takes() == "A"
+    first.fails(UNPOWERED_CARD)
+    assert first.seen == "a card that could not be opened, in reader 'A'"
+
+
+def test_seen_no_service(table: Table) -> None:
+    person = Person(table).comes()
+    table.publish(look(error=DOWN, A=card()))
+    assert person.seen == "the PC/SC service is not available"
+    table.publish(look(life=2, A=empty()))
+    assert person.seen == "no card"
+
+
+def test_seen_in_several_readers(table: Table) -> None:
+    table.publish(look(A=card(), B=empty(), C=mute(), D=card(flags=IN_USE)))
+    assert seen(table, atr=rb"^\x3f", readers=["A", "B", "C"]) == (
+        "a card whose ATR did not match (3b 80 01 81), in reader 'A'; a card that does not answer, in reader 'C'"
+    )
+
+
+# One table for each PC/SC; many waiters.
+
+
+class _Backend:
+    max_entries = 16
+    absent_service_means_no_reader = False
+
+    def establish(self) -> _queue.Backend:
+        raise NotImplementedError
+
+
+def test_one_table_for_each_pcsc() -> None:
+    first, second = _Backend(), _Backend()
+    table = table_of(first)
+    assert table_of(first) is table
+    assert table_of(second) is not table
+    ends = weakref.ref(table)
+    del table, first
+    gc.collect()
+    assert ends() is None
+
+
+def in_order(persons: list[Person]) -> list[Person]:
+    return persons
+
+
+def backwards(persons: list[Person]) -> list[Person]:
+    return persons[::-1]
+
+
+def two_loops(persons: list[Person]) -> list[Person]:
+    return persons[len(persons) // 2 :] + persons[: len(persons) // 2]
+
+
+def any_order(persons: list[Person]) -> list[Person]:
+    return random.Random(7816).sample(persons, len(persons))
+
+
+@pytest.mark.parametrize("order", [in_order, backwards, two_loops, any_order], ids=lambda order: order.__name__)
+def test_ten_thousand_waiters_cost_no_quadratic_time(table: Table, order: Callable[[list[Person]], list[Person]]) -> None:
+    """On the machine that this was written on each of these takes 0.05 to 0.1 s; a quadratic way took 8 s."""
+    persons = [Person(table) for _ in range(10_000)]
+    begin = time.monotonic()
+    for person in persons:
+        person.joins()
+    for person in order(persons):
+        person.gets_ready()
+    table.publish(look(A=card(), B=card(2, OTHER_ATR)))
+    for person in persons[:2]:
+        assert person.takes()
+        person.opens()
+    for person in order(persons):
+        person.leaves()
+    assert time.monotonic() - begin < 1.5
+    assert sum(person.woken for person in persons) == 2
+
+
+def test_ten_thousand_are_served_one_after_the_other(table: Table) -> None:
+    persons = [Person(table).comes() for _ in range(10_000)]
+    table.publish(look(A=card()))
+    begin = time.monotonic()
+    for person in persons:
+        assert person.takes() == "A"
+        person.opens().closes()
+    assert time.monotonic() - begin < 3
+    assert {person.woken for person in persons} == {1}
+
+
+def test_threads_that_come_and_go_together(table: Table) -> None:
+    """Every acquisition of every thread ends with the card, one at a time."""
+    table.publish(look(A=card()))
+    inside: list[Person] = []
+    failures: list[str] = []
+
+    def visit() -> None:
+        for number in range(60):
+            bell = threading.Event()
+            person = Person(table, EXCLUSIVE if number % 3 else SHARED)
+            person.waiter.wake = lambda bell=bell: (bell.set(), True)[1]  # type: ignore[misc]  # mypy knows no defaults here
+            person.comes()
+            if number % 5 == 0:
+                person.leaves()
+                if person.takes() is not None:
+                    failures.append("offered after leaving")
+                continue
+            if not bell.wait(30) or person.takes() != "A":
+                failures.append("woken for nothing, or never")
+                return
+            if number % 7 == 0:
+                person.fails(PROTO_MISMATCH).leaves()
+                continue
+            person.opens()
+            inside.append(person)
+            beside = [other for other in list(inside) if other is not person]
+            if any(EXCLUSIVE in (person.waiter.share, other.waiter.share) for other in beside):
+                failures.append("two at once")
+            inside.remove(person)
+            person.closes()
+
+    threads = [threading.Thread(target=visit, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_a_fork_forgets_all_tables() -> None:
+    backend = _Backend()
+    table = table_of(backend)
+    tables, lock = _queue._tables, _queue._tables_lock
+    try:
+        _queue._forget()
+        assert table_of(backend) is not table
+    finally:
+        _queue._tables, _queue._tables_lock = tables, lock
+    assert table_of(backend) is table
