@@ -129,12 +129,18 @@ class Acquisition:
             with self._deadline():
                 await self._drive(table, hub, waiter, bell)
             self._claim(table, waiter)
-        finally:
-            table.leave(waiter)
-            hub.leave()
-            if not self._claimed:
-                self._abandon()
+        except BaseException as error:
+            self._leave(table, hub, waiter)
+            self._abandon()
+            if not isinstance(error, GeneratorExit):  # then the coroutine is thrown away, perhaps with its loop
                 await hub.quiet(cancelled=True)
+            raise
+        self._leave(table, hub, waiter)
+
+    @staticmethod
+    def _leave(table: Table, hub: Hub, waiter: Waiter) -> None:
+        table.leave(waiter)
+        hub.leave()
 
     def _deadline(self) -> AbstractContextManager[object]:
         timeout = self.wanted.timeout

@@ -41,6 +41,9 @@ class Watch:
             self._question = hub.ask(bell, self._groups)
             while not self._begun:
                 await bell.wait()
+        except GeneratorExit:  # the coroutine is thrown away, perhaps with its loop: nothing can be awaited
+            self._leave()
+            raise
         except BaseException:
             await self.close(cancelled=True)
             raise
@@ -54,11 +57,16 @@ class Watch:
 
     async def close(self, *, cancelled: bool = False) -> None:
         """Hear no more; cancelled, within 0.2 s."""
+        hub = self._leave()
+        if hub is not None:
+            await hub.quiet(cancelled=cancelled)
+
+    def _leave(self) -> Hub | None:
         hub, self._hub = self._hub, None
         if hub is not None:
             hub.unsubscribe(self)
             hub.leave()
-            await hub.quiet(cancelled=cancelled)
+        return hub
 
 
 class ReaderMonitor:

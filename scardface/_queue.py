@@ -30,7 +30,7 @@ from ._backend import Backend
 from ._enums import ShareMode, StateFlag
 from ._events import Reading, Snapshot
 from ._threads import forget_at_fork
-from ._waiters import Line, Pattern, Slot, Waiter, Wish, can_try_again, forgive, may_try, refuse, tries_again, wish_of
+from ._waiters import Line, Pattern, Slot, Waiter, Wish, can_try_again, forgive, may_try, refuse, seen_in, tries_again, wish_of
 from .errors import SCardError
 
 _SHARING = StateFlag.INUSE | StateFlag.EXCLUSIVE
@@ -297,33 +297,9 @@ class Table:
             if self._down is not None:
                 return "the PC/SC service is not available"
             slots = [slot for slot in self._slots.values() if slot.reading is not None]
-            slots = [slot for slot in slots if waiter.readers is None or slot.name in waiter.readers]
-            if not slots:
-                return "no reader"
-            told = [told for told in (self._seen_in(slot, waiter) for slot in slots) if told]
-            return "; ".join(dict.fromkeys(told)) or "no card"
-
-    def _seen_in(self, slot: Slot, waiter: Waiter) -> str:
-        reading, atr = slot.reading, waiter.wanted.atr
-        where = f"in reader {slot.name!r}"
-        if slot.connecting is not None and slot.connecting.took is not None:
-            return f"a connect still blocked by another program's transaction, {where}"
-        if reading is None or not reading.present:
-            if slot.gone is not None and slot.gone[0] >= waiter.ticket and self._mismatches(atr, slot.gone[1]):
-                return f"a card whose ATR did not match ({slot.gone[1].hex(' ')}), {where}, taken out again"
-            return ""
-        if reading.mute:
-            return f"a card that does not answer, {where}"
-        if self._mismatches(atr, reading.atr):
-            return f"a card whose ATR did not match ({reading.atr.hex(' ')}), {where}"
-        if slot.holders:
-            return f"a card held by another SCard of this program, {where}"
-        if slot.foreign:
-            return f"a card held by another program, {where}"
-        return f"a card that could not be opened, {where}"
-
-    def _mismatches(self, pattern: Pattern | None, atr: bytes) -> bool:
-        return pattern is not None and self._verdicts.get((pattern, atr)) is False
+        slots = [slot for slot in slots if waiter.readers is None or slot.name in waiter.readers]
+        told = [seen_in(slot, waiter) for slot in slots]
+        return "; ".join(dict.fromkeys(filter(None, told))) or ("no card" if slots else "no reader")
 
 
 _tables: weakref.WeakKeyDictionary[Backend, Table] = weakref.WeakKeyDictionary()

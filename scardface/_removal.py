@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from ._backend import Backend
 from ._events import Event, Snapshot, same_card
-from ._hub import Question, hub_of
+from ._hub import Hub, Question, hub_of
 from ._session import Session, SessionClosedError
 from ._threads import Bell, Loop
 from .errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, again
@@ -65,14 +65,23 @@ class Removal:
             self._submit(self._probe)
             while not (self._gone or self._error or self._cancelled):
                 await bell.wait()
-        finally:
-            hub.unsubscribe(self)
-            hub.leave()
+        except GeneratorExit:  # the coroutine is thrown away, perhaps with its loop: nothing can be awaited
+            self._leave(hub)
+            raise
+        except BaseException:
+            self._leave(hub)
             await hub.quiet(cancelled=True)
+            raise
+        self._leave(hub)
+        await hub.quiet(cancelled=True)
         if self._cancelled:
             raise WaitCancelledError("cancel() or a close ended the wait for the card's removal", CANCELLED)
         if self._error is not None:
             raise again(self._error)
+
+    def _leave(self, hub: Hub) -> None:
+        hub.unsubscribe(self)
+        hub.leave()
 
     def _probe(self) -> None:
         """In a thread: ask the session itself."""

@@ -129,3 +129,24 @@ def can_try_again(waiter: Waiter, slot: Slot) -> bool:
 def may_try(waiter: Waiter, slot: Slot) -> bool:
     """Whether a waiter is free, and has a try at this reader left."""
     return waiter.offer is None and (waiter.tried is None or slot.name not in waiter.tried)
+
+
+def seen_in(slot: Slot, waiter: Waiter) -> str:
+    """What of this reader kept `waiter` from a card, in words; empty if nothing was in it. Called without the lock: a look."""
+    reading, gone, pattern = slot.reading, slot.gone, waiter.wanted.atr
+    where = f"in reader {slot.name!r}"
+    if reading is None or not reading.present:
+        if gone is not None and gone[0] >= waiter.ticket and pattern is not None and not pattern.search(gone[1]):
+            return f"a card whose ATR did not match ({gone[1].hex(' ')}), {where}, taken out again"
+        return ""
+    if reading.mute:
+        return f"a card that does not answer, {where}"
+    if pattern is not None and not pattern.search(reading.atr):
+        return f"a card whose ATR did not match ({reading.atr.hex(' ')}), {where}"
+    if slot.connecting is not None and slot.connecting.took is not None:
+        return f"a connect still blocked by another program's transaction, {where}"
+    if slot.holders:
+        return f"a card held by another SCard of this program, {where}"
+    if slot.foreign:
+        return f"a card held by another program, {where}"
+    return f"a card that could not be opened, {where}"

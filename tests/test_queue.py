@@ -793,16 +793,17 @@ def test_many_waiters_of_a_dead_loop_do_not_keep_the_card(table: Table) -> None:
 def test_patterns_are_matched_outside_the_lock(table: Table) -> None:
     """`Watched` fails when it is asked under the lock: at the join, when ready, when a card comes, at the time-out."""
     table.publish(look(A=card()))
-    joining = Person(table, atr=Watched(table)).joins()
-    Person(table, atr=Watched(table)).comes()
+    patterns = [Watched(table) for _ in range(4)]
+    joining = Person(table, atr=patterns[0]).joins()
+    Person(table, readers=["A"], atr=patterns[1]).comes()
     joining.gets_ready()
     assert joining.takes() == "A"
-    pattern = Watched(table)
-    waiting = Person(table, atr=pattern).comes()
+    waiting = Person(table, readers=["B"], atr=patterns[2]).comes()
     table.publish(look(A=card(), B=card(atr=OTHER_ATR)))
-    assert waiting.takes() is None
-    assert waiting.seen
-    assert pattern.asked
+    assert waiting.takes() == "B"
+    assert Person(table, readers=["A"], atr=patterns[3]).comes().seen
+    assert patterns[0].asked == [ATR]
+    assert patterns[2].asked == [OTHER_ATR]
 
 
 def test_a_pattern_is_asked_once_per_atr(table: Table) -> None:
@@ -894,6 +895,15 @@ def test_seen_a_blocked_connect(table: Table) -> None:
     assert first.takes() == "A"
     assert first.seen == "a connect still blocked by another program's transaction, in reader 'A'"
     assert seen(table) == first.seen
+
+
+def test_seen_a_mismatch_comes_before_who_has_the_card(table: Table) -> None:
+    table.publish(look(A=card(), B=card()))
+    holder, opening = Person(table).comes(), Person(table).comes()
+    assert (holder.takes(), opening.takes()) == ("A", "B")
+    holder.opens()
+    mismatch = "a card whose ATR did not match (3b 80 01 81), in reader"
+    assert seen(table, atr=rb"^\x3f") == f"{mismatch} 'A'; {mismatch} 'B'"
 
 
 def test_seen_a_card_that_fails(table: Table, clock: Clock) -> None:
@@ -988,34 +998,32 @@ def test_ten_thousand_are_served_one_after_the_other(table: Table) -> None:
 
 
 def test_threads_that_come_and_go_together(table: Table) -> None:
-    """Every acquisition of every thread ends with the card, one at a time."""
+    """Every acquisition of every thread ends with the card, and an exclusive one has it alone."""
     table.publish(look(A=card()))
-    inside: list[Person] = []
+    inside: list[ShareMode] = []
     failures: list[str] = []
 
     def visit() -> None:
         for number in range(60):
-            bell = threading.Event()
-            person = Person(table, EXCLUSIVE if number % 3 else SHARED)
-            person.waiter.wake = lambda bell=bell: (bell.set(), True)[1]  # type: ignore[misc]  # mypy knows no defaults here
+            person = Rung(table, EXCLUSIVE if number % 3 else SHARED)
             person.comes()
             if number % 5 == 0:
                 person.leaves()
                 if person.takes() is not None:
                     failures.append("offered after leaving")
                 continue
-            if not bell.wait(30) or person.takes() != "A":
-                failures.append("woken for nothing, or never")
+            if not person.waits():
+                failures.append("never woken")
                 return
-            if number % 7 == 0:
+            if number == 7:
                 person.fails(PROTO_MISMATCH).leaves()
                 continue
             person.opens()
-            inside.append(person)
-            beside = [other for other in list(inside) if other is not person]
-            if any(EXCLUSIVE in (person.waiter.share, other.waiter.share) for other in beside):
+            inside.append(person.waiter.share)
+            beside = list(inside)
+            if len(beside) > 1 and EXCLUSIVE in beside:
                 failures.append("two at once")
-            inside.remove(person)
+            inside.remove(person.waiter.share)
             person.closes()
 
     threads = [threading.Thread(target=visit, daemon=True) for _ in range(4)]
@@ -1025,6 +1033,30 @@ def test_threads_that_come_and_go_together(table: Table) -> None:
         thread.join(60)
     assert failures == []
     assert not any(thread.is_alive() for thread in threads)
+
+
+class Rung(Person):
+    """A person in a thread, with a bell."""
+
+    def __init__(self, table: Table, share: ShareMode) -> None:
+        super().__init__(table, share)
+        self.bell = threading.Event()
+
+    def wake(self) -> bool:
+        self.bell.set()
+        return super().wake()
+
+    def waits(self) -> bool:
+        """What an acquisition does until a card is offered; whether one was within 30 s."""
+        end = time.monotonic() + 30
+        while self.takes() is None:
+            at = self.retry_at
+            if time.monotonic() > end:
+                return False
+            self.bell.wait(1.0 if at is None else max(0.0, at - time.monotonic()))
+            self.bell.clear()
+            self.retries()
+        return True
 
 
 def test_a_fork_forgets_all_tables() -> None:

@@ -2,30 +2,26 @@
 
 Rules of this room:
 
-- `slot` is what is in the reader; `present`, `state`, `atr`, `counter` are what the service knows, which is what the driver saw when
-  it looked last. Who uses the card is known at once, but only a look of the driver reports it (facts 12 and 13).
-- A card's code runs in a thread of that card's own, one call at a time, never under the service's lock. Taking the card out, unplugging the
-  reader or stopping the service frees whoever waits for it, however long the code takes.
-- Rules of pcscd (winscard.c, readerfactory.c, eventhandler.c; tried out on 1.9.9): a card is switched on when it is seen, stays on
-  while it is used, and is switched off at the second look of the driver after its last user left. The protocol is settled by
-  the first to connect, until the card is reset or switched off.
-- The lock is counted. An EXCLUSIVE handle holds it once from the start, and that one is not given back by SCardEndTransaction, nor
-  when the handle is made SHARED: there it stays until SCardEndTransaction or SCardDisconnect.
-- Methods whose name begins with an underscore, and all others but `Slot`'s, are called under the service's lock. Those that talk
-  to the card let go of it meanwhile.
+- All methods are called under the service's lock. Those that talk to the card let go of it meanwhile.
+- `card` and `slot` are what is in the reader; `state`, `atr` and `counter` are what the service knows, which is what the driver saw
+  when it looked last. Who uses the card is known at once, but only a look of the driver reports it (facts 12 and 13).
+- Power, as pcscd has it: a card is switched on when it is seen, stays on while it is used, and is switched off at the second
+  turn of the driver after its last user left. The first to connect settles the protocol, until the card is reset or switched off.
+- The lock, as pcscd has it, is counted. An EXCLUSIVE handle holds it once from the start; that one SCardEndTransaction does not give
+  back, and making the handle SHARED does not either: then it stays until SCardEndTransaction or SCardDisconnect.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from .._atr import ATR
-from .._enums import Protocol
-from .._threads import Worker
-from . import _card_calls
+from .._enums import Protocol, ShareMode
+from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD, SHARING_VIOLATION
+from ._simulated_slot import CardGone, CardSlot
 from ._simulated_status import EXCLUSIVE
 from ._virtual_card import VirtualCard
 
@@ -33,13 +29,10 @@ if TYPE_CHECKING:
     from ._simulated_handle import SimulatedHandle
     from ._simulated_service import SimulatedService
 
-T = TypeVar("T")
-
 
 class CardState(enum.IntFlag):
     """The lower half of SCardStatus's state on pcsc-lite (pcsclite.h)."""
 
-    UNPLUGGED = 0x00
     ABSENT = 0x02
     PRESENT = 0x04
     SWALLOWED = 0x08
@@ -56,42 +49,10 @@ class Power(enum.IntEnum):
 
     OFF = 0
     ON = 1
-    """It is on and nobody uses it: it goes off at the driver's next look."""
+    """It is on and nobody uses it: it goes off at the driver's next turn."""
     GRACE = 2
-    """Its last user has left: it is `ON` after the driver's next look."""
+    """Its last user has left: it is `ON` after the driver's next turn."""
     IN_USE = 3
-
-
-class Interrupted(Exception):
-    """The card was taken out, the reader unplugged or the service stopped while the card was spoken to."""
-
-
-class Slot:
-    """A card that is in, and the thread that its code runs in."""
-
-    def __init__(self, card: VirtualCard) -> None:
-        self.card = card
-        self.powered = False
-        self.worker = Worker(f"scardface-{type(card).__name__}")
-
-    def finish(self) -> None:
-        """The card is out: it loses its power, and its thread ends when its code has returned."""
-        self.switch_off()
-        self.worker.finish()
-
-    def switch_off(self) -> None:
-        """Take the card's power; nobody waits for that."""
-        if self.powered:
-            self.powered = False
-            self.worker.submit(lambda: _card_calls.power_off(self.card))
-
-
-class _Exchange(Generic[T]):
-    """One call of a card's code."""
-
-    def __init__(self) -> None:
-        self.done = False
-        self.result: T
 
 
 class SimulatedReader:
@@ -102,22 +63,26 @@ class SimulatedReader:
         self.name = name
         self.changed = threading.Condition(service.lock)
         """Notified when the lock, or the wire to the card, is free; when the card, the reader or the service went."""
-        self.slot: Slot | None = None
+        self.card: VirtualCard | None = None
+        """What is in, whether the service runs or not."""
+        self.slot: CardSlot | None = None
+        """The same, as the running service can talk to it."""
         self.unplugged = False
-        self._talking: _Exchange[bytes] | _Exchange[None] | None = None
         self._looking = False
         self._forget()
 
     def _forget(self) -> None:
-        """Know nothing, like a service that has just been started."""
+        """Know nothing, like a service that was just started."""
         self.state = CardState.ABSENT
         self.atr = b""
         self.protocol = Protocol.UNDEFINED
         self.counter = 0
         self.power = Power.OFF
         self.sharing = 0
+        """How many handles share the reader, or EXCLUSIVE."""
         self.handles: set[SimulatedHandle] = set()
         self.owner: SimulatedHandle | None = None
+        """Who holds the lock."""
         self.locks = 0
         self._present_seen = False
         self._sharing_seen = 0
@@ -132,90 +97,210 @@ class SimulatedReader:
         """Whether that card does not answer."""
         return bool(self.state & CardState.SWALLOWED)
 
-    # Looks of the driver.
+    # Life.
+
+    def begin_life(self) -> None:
+        """The service starts, or the reader is plugged in: a card that is in is there from the first, and is not counted (fact 10)."""
+        if self.card is not None and self.slot is None:
+            self.slot = CardSlot(self.card, self.changed)
+            self._present_seen = self._looking = True
+            try:
+                self._arrive()
+                self._service.signal()
+            finally:
+                self._looking = False
+            self.look()
+
+    def end_life(self) -> CardSlot | None:
+        """The service stops, or the reader is unplugged; whoever waits here hears of it. Returns the slot, to be joined."""
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            slot.take_out()
+        self._forget()
+        self.changed.notify_all()
+        return slot
+
+    # Turns of the driver.
 
     def look(self) -> None:
-        """Notice that a card came or went, and who uses it."""
+        """Notice that a card came or went, and who uses the card."""
         if self._looking or not self._service.running:
-            return  # the one that looks looks again before it ends
+            return  # the one that looks just now looks again before it ends
         self._looking = True
         try:
             while self._service.running and self._present_seen != (self.slot is not None):
-                self._present_seen = self.slot is not None
+                self._present_seen = not self._present_seen
                 if self._present_seen:
-                    self._arrived()
+                    self._arrive()
                 else:
-                    self._left()
+                    self._leave()
+                if self._service.dialect.counts_cards:
+                    self.counter = (self.counter + 1) & 0xFFFF
+                self._service.signal()
         finally:
             self._looking = False
-        self._look_at_use()
+        if self._sharing_seen != self.sharing:
+            self._sharing_seen = self.sharing
+            self._service.signal()
 
     def look_if_polled(self) -> None:
-        """`look`, if the driver does so by itself."""
+        """`look`, if the driver does that by itself."""
         if self._service.driver_polls:
             self.look()
 
-    def poll(self) -> None:
-        """One turn of the driver: look; then switch off a card that nobody uses."""
+    def turn(self) -> None:
+        """One turn of the driver: look, then switch off a card that nobody uses."""
         self.look()
         if self.power is Power.ON:
             self.power = Power.OFF
             self.protocol = Protocol.UNDEFINED
             if self.slot is not None:
-                self.slot.switch_off()
+                self.slot.power_off()
         elif self.power is Power.GRACE:
             self.power = Power.ON
 
-    def _arrived(self) -> None:
+    def _arrive(self) -> None:
         life = self._service.life
-        atr = self.switch_on()
-        if life != self._service.life:
-            return
-        self._settle(READY if atr else MUTE, atr)
-        self.power = Power.ON if atr else Power.OFF
-        self._count()
+        atr = b""
+        while self.slot is not None:
+            try:
+                atr = self.slot.power_on()
+                break
+            except CardGone:  # perhaps there is another one already
+                continue
+        if life == self._service.life:
+            self._settle(READY if atr else MUTE, atr)
+            self.power = Power.ON if atr else Power.OFF
 
-    def _left(self) -> None:
+    def _leave(self) -> None:
         self.tell_handles(self._service.dialect.removed)
         self.owner, self.locks = None, 0
         self.power = Power.OFF
-        self._settle(CardState.ABSENT, b"")
-        self._count()
+        self._settle(CardState.ABSENT)
         self.changed.notify_all()
 
-    def _count(self) -> None:
-        if self._service.dialect.counts_cards and self._service.counting(self):
-            self.counter = (self.counter + 1) & 0xFFFF
-        self._service.signal()
+    def _settle(self, state: CardState, atr: bytes | None = b"") -> None:
+        """What the service knows of the card from now on; its protocol is to be settled anew. None: the ATR is as it was."""
+        self.state, self.protocol = state, Protocol.UNDEFINED
+        if atr is not None:
+            self.atr = atr
+        self._service.touch(self)
 
-    def _look_at_use(self) -> None:
-        if self._sharing_seen != self.sharing:
-            self._sharing_seen = self.sharing
-            self._service.signal()
+    def tell_handles(self, code: int) -> None:
+        """Have every handle answer `code` from now on."""
+        for handle in self.handles:
+            handle.event = code
 
     # The card.
 
-    def talk(self, job: Callable[[VirtualCard], T]) -> T:
-        """Have the card's code called in its thread, after whoever talks to the card just now.
+    def switch_on(self) -> bool:
+        """Switch the card on if it was switched off; whether it is ready to be used, which it then is."""
+        if self.power is Power.OFF:
+            with contextlib.suppress(
+                CardGone
+            ):  # it is gone, which the driver has not seen: connecting works all the same (fact 28)
+                self.atr = self._card().power_on()
+                if self.atr:
+                    self.state = READY
+                self._service.touch(self)
+        if not self.state & CardState.POWERED:
+            return False
+        self.power = Power.IN_USE
+        return True
 
-        Raises:
-            Interrupted: there is no card, or there is none any more; the code may run on.
-        """
-        slot, life = self._here()
-        while self._talking is not None and self._is_here(slot, life):
-            self.changed.wait()
-        if not self._is_here(slot, life):
-            raise Interrupted
-        exchange: _Exchange[T] = _Exchange()
-        self._talking = exchange  # type: ignore[assignment]  # only its identity matters here
-        slot.worker.submit(lambda: self._run(exchange, job, slot.card))
+    def reset(self, *, cold: bool = False) -> CardState:
+        """Reset the card, or switch it off and on (`cold`); what is known of it now. All handles hear of it."""
+        self.tell_handles(RESET_CARD)
+        life = self._service.life
+        state, atr = READY, b""
         try:
-            while not exchange.done and self._is_here(slot, life):
-                self.changed.wait()
-        finally:
-            if self._talking is exchange:
-                self._talking = None
-                self.changed.notify_all()
-        if not exchange.done:
-            raise Interrupted
-        return exchange.result
+            slot = self._card()
+            if cold:
+                slot.power_off()
+                atr = slot.power_on()
+            else:
+                atr = slot.reset()
+            state = READY if atr else MUTE
+        except CardGone:
+            state = CardState.ABSENT
+        if life == self._service.life:
+            self._settle(state, atr)
+        return state
+
+    def switch_off(self) -> None:
+        """Switch the card off. All handles hear of it."""
+        self.tell_handles(RESET_CARD)
+        self.power = Power.OFF
+        if self.slot is None:
+            self._settle(CardState.ABSENT)
+        else:
+            self.slot.power_off()
+            self._settle(CardState.PRESENT, None)
+
+    def wait_for_turn(self) -> None:
+        """Return when nobody talks to the card."""
+        with contextlib.suppress(CardGone):
+            self._card().wait_for_turn()
+
+    def exchange(self, command: bytes) -> bytes:
+        """The card's answer. Raises CardGone."""
+        return self._card().exchange(command)
+
+    def _card(self) -> CardSlot:
+        if self.slot is None:
+            raise CardGone
+        return self.slot
+
+    # Who uses it.
+
+    def is_free_for(self, handle: SimulatedHandle) -> bool:
+        """Whether no other handle holds the lock."""
+        return self.owner is None or self.owner is handle
+
+    def take_lock(self, handle: SimulatedHandle) -> None:
+        """Hold the lock once more."""
+        self.owner = handle
+        self.locks += 1
+
+    def give_lock_back(self, handle: SimulatedHandle) -> int:
+        """Hold the lock once less; the code of PC/SC that this answers."""
+        if not self.is_free_for(handle):
+            return SHARING_VIOLATION
+        if self.locks <= (1 if self.sharing == EXCLUSIVE else 0):
+            return NOT_TRANSACTED
+        self.locks -= 1
+        if not self.locks:
+            self.drop_lock()
+        return 0
+
+    def drop_lock(self) -> None:
+        """Nobody holds the lock any more."""
+        self.owner, self.locks = None, 0
+        self.changed.notify_all()
+
+    def share(self, sharing: int) -> None:
+        """So many handles use the reader from now on, or one alone."""
+        self.sharing = sharing
+        self._service.touch(self)
+        self.look_if_polled()
+
+    def part(self, handle: SimulatedHandle) -> None:
+        """A handle is closed. If it was the last one, the card's time to be switched off begins."""
+        if handle not in self.handles:
+            return  # this reader has forgotten it, since it was unplugged or the service stopped
+        self.handles.discard(handle)
+        self.share(0 if self.sharing == EXCLUSIVE else max(0, self.sharing - 1))
+        if not self.sharing and self.power is not Power.OFF:
+            self.power = Power.GRACE
+
+    def settle_protocol(self, share: ShareMode, protocols: Protocol) -> int:
+        """Agree on one of `protocols`, T=1 before T=0; the code of PC/SC that this answers (fact 27)."""
+        if protocols & Protocol.RAW:
+            self.protocol = Protocol.RAW
+        elif share is not ShareMode.DIRECT:
+            if not self.protocol:
+                offered = ATR(self.atr).protocols & protocols
+                self.protocol = next((one for one in (Protocol.T1, Protocol.T0) if offered & one), Protocol.UNDEFINED)
+            if not self.protocol & protocols:
+                return PROTO_MISMATCH
+        return 0

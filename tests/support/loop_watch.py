@@ -6,7 +6,7 @@ Rules of this room:
 - A frame of ours runs code of a file under scardface/, but not of scardface/testing/: what a test calls there, it may wait for.
 - A coroutine that is merely resumed often is not blocked, though it looks alike: the step of the loop that runs it must be the
   same one, too. Where no Python frame stands for a step (uvloop), a call must be in progress, not only an await.
-- A thread that wanted to run and got no processor is not blocked either (schedstat's run delay, Linux).
+- The time in which the thread wanted to run and got no processor (schedstat's run delay, Linux) does not count to the 25 ms.
 - Frames are held, which keeps their locals alive, only between those two looks, and only once a quick pair of looks without
   holding was suspicious: tests that watch objects die are not disturbed.
 """
@@ -17,6 +17,7 @@ import functools
 import inspect
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "scardface"
 
 INTERVAL = 0.025
 """Seconds between the two looks that count."""
+
+MOST_LOOKS = 40
+"""How often it looks again when the thread got too little of the processor."""
 
 QUICK_INTERVAL = 0.005
 """Seconds between the looks that only raise the suspicion."""
@@ -133,11 +137,13 @@ class LoopWatch:
                 self.found = self._confirm(thread)
 
     def _confirm(self, thread: int) -> str:
-        delay = _run_delay(self._target.native_id)
+        begin, delay = time.monotonic(), _run_delay(self._target.native_id)
         before = _look(_stack(thread), hold=True)
-        self._end.wait(INTERVAL)
-        frames = _stack(thread)
-        starved = _run_delay(self._target.native_id) - delay > INTERVAL * 1e9 / 2
-        if starved or _blocking(before, frames, _look(frames, hold=True)) is None:
-            return ""
-        return "\n".join(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in frames)
+        for _ in range(MOST_LOOKS):
+            self._end.wait(INTERVAL)
+            frames = _stack(thread)
+            if _blocking(before, frames, _look(frames, hold=True)) is None:
+                return ""
+            if time.monotonic() - begin - (_run_delay(self._target.native_id) - delay) / 1e9 >= INTERVAL:
+                return "\n".join(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in frames)
+        return ""

@@ -133,8 +133,9 @@ class Person:
         self.table.free(self.waiter)
 
     def retries(self) -> None:
-        """What its task does when the time has come."""
-        self.table.retry(self.waiter)
+        """What its task does when it was woken without an offer, and when its time has come."""
+        if self.retry_at is not None:
+            self.table.retry(self.waiter)
 
     @property
     def retry_at(self) -> float | None:

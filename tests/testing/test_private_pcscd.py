@@ -492,6 +492,13 @@ def possible(pcscd: PrivatePcscd) -> None:
     """A private daemon can be had here; other processes may have theirs at the same time."""
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder with so short a name that sockets can be in it; pytest's own are too long, and closed to other users."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
 @contextlib.contextmanager
 def program(text: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A process of its own session that runs `text`; it is killed in the end if it has not ended."""
@@ -587,8 +594,9 @@ def test_ctrl_c_is_for_the_owner() -> None:
 @pytest.mark.usefixtures("possible")
 def test_a_forked_child_leaves_its_parents_daemon_alone() -> None:
     text = (
-        f"{ANNOUNCE}"
+        f"import warnings\n{ANNOUNCE}"
         "pcscd.insert(0, FileCard())\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)\n"  # Python 3.12 on: of a fork beside threads, such as the card's
         "pid = os.fork()\n"
         "if pid == 0:\n"
         "    assert not pcscd.running and pcscd.log == ''\n"
@@ -607,7 +615,7 @@ def test_a_forked_child_leaves_its_parents_daemon_alone() -> None:
 
 
 @pytest.mark.usefixtures("possible")
-def test_another_service_used_before_is_noticed(pcscd: PrivatePcscd, tmp_path: Path) -> None:
+def test_another_service_used_before_is_noticed(short_folder: Path) -> None:
     """libpcsclite has settled: on a daemon that runs (that of this test run), and on one that does not."""
     text = (
         "import os\n"
@@ -627,10 +635,10 @@ def test_another_service_used_before_is_noticed(pcscd: PrivatePcscd, tmp_path: P
     words = "this process has used another PC/SC service before"
     lines = run(text).splitlines()
     assert (lines[0], lines[1].startswith(words), lines[2]) == ("True", True, "False True")
-    lines = run(text, PCSCLITE_CSOCK_NAME="/nonexistent/pcscd.comm", TMPDIR=str(tmp_path)).splitlines()
+    lines = run(text, PCSCLITE_CSOCK_NAME="/nonexistent/pcscd.comm", TMPDIR=str(short_folder)).splitlines()
     assert (lines[0], lines[1].startswith(words)) == ("False", True)
     assert lines[2].startswith("False")
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_folder.iterdir()) == []
 
 
 @pytest.mark.usefixtures("possible")
@@ -679,14 +687,12 @@ with PrivatePcscd() as pcscd:
 
 
 @pytest.fixture
-def readable_copy() -> Iterator[Path]:
+def readable_copy(short_folder: Path) -> Path:
     """The package where everybody can read it."""
-    folder = Path(tempfile.mkdtemp())
-    shutil.copytree(ROOT / "scardface", folder / "scardface", ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (folder, *folder.rglob("*")):
+    shutil.copytree(ROOT / "scardface", short_folder / "scardface", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (short_folder, *short_folder.rglob("*")):
         path.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    return short_folder
 
 
 def python_for_everybody() -> str:

@@ -1,0 +1,49 @@
+"""A call of the simulated PC/SC that is on its way: how it fails, and how it waits.
+
+Rules of this room:
+
+- Everything happens under the service's lock.
+- A call belongs to the life of the service in which it began: when that ends, the call ends with the code for it (fact 22).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import SCardError, error_for
+
+if TYPE_CHECKING:
+    from ._simulated_reader import SimulatedReader
+    from ._simulated_service import SimulatedService
+
+
+class Running:
+    """See the head of this file.
+
+    Args:
+        unplugged: the code for a reader that is gone; None: that is no error.
+    """
+
+    def __init__(self, call: str, service: SimulatedService, reader: SimulatedReader, unplugged: int | None) -> None:
+        self._call = call
+        self._service = service
+        self._reader = reader
+        self._unplugged = unplugged
+        self._life = service.life
+
+    def error(self, code: int) -> SCardError:
+        """The error that `code` of this call means."""
+        return error_for(code, self._call, self._reader.name)
+
+    def check(self, unplugged: int | None = None) -> None:
+        """Raise if the service stopped meanwhile, or the reader was unplugged."""
+        if self._life != self._service.life:
+            raise self.error(self._service.dialect.wait_lost)
+        code = self._unplugged if unplugged is None else unplugged
+        if self._reader.unplugged and code is not None:
+            raise self.error(code)
+
+    def wait(self) -> None:
+        """Wait until something about the reader changes; raises as `check` does."""
+        self._reader.changed.wait()
+        self.check()

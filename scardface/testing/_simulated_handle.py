@@ -1,0 +1,210 @@
+"""A card handle of the simulated PC/SC (SCARDHANDLE).
+
+Rules of this room:
+
+- While another handle holds a transaction, `status`, `transmit`, `begin_transaction`, `reconnect` and a `disconnect` that does
+  something to the card wait for its end, and nothing but that, the card's removal or the service's stop ends the wait; the other
+  calls answer SHARING_VIOLATION at once (fact 4).
+- What happened to the card behind a handle's back stays with it: RESET_CARD until it reconnects, REMOVED_CARD as long (facts 33, 34).
+- The order in which a call looks for what is wrong is pcscd's: it decides which of two codes is answered.
+- Transactions are counted (fact 30).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from .._backend import CardStatus
+from .._enums import Disposition, Protocol, ShareMode
+from ..errors import (
+    INVALID_HANDLE,
+    INVALID_VALUE,
+    NO_SMARTCARD,
+    NOT_TRANSACTED,
+    PROTO_MISMATCH,
+    READER_UNAVAILABLE,
+    SHARING_VIOLATION,
+    UNRESPONSIVE_CARD,
+    error_for,
+)
+from ._card_calls import MAX_MESSAGE
+from ._simulated_call import Running
+from ._simulated_reader import MUTE, CardState, Power, SimulatedReader
+from ._simulated_slot import CardGone
+from ._simulated_status import EXCLUSIVE
+
+if TYPE_CHECKING:
+    from ._simulated_context import SimulatedContext
+    from ._simulated_service import SimulatedService
+
+
+class SimulatedHandle:
+    """See the head of this file."""
+
+    def __init__(self, context: SimulatedContext, service: SimulatedService, reader: SimulatedReader, protocol: Protocol) -> None:
+        self._context = context
+        self._service = service
+        self._reader = reader
+        self.protocol = protocol
+        self.closed = False
+        self.event = 0
+        """The code of what happened to the card; 0: nothing."""
+
+    @contextmanager
+    def _calling(self, call: str, unplugged: int | None = INVALID_VALUE) -> Iterator[Running]:
+        """Be inside `call`, under the lock, with a handle that is worth something."""
+        with self._context.occupied(call):
+            self._service.raise_injected(call, self._reader.name)
+            with self._service.lock:
+                if self.closed or self._context.released:
+                    raise error_for(INVALID_HANDLE, call, self._reader.name)
+                running = Running(call, self._service, self._reader, unplugged)
+                if self._context.life != self._service.life:
+                    raise running.error(self._service.dialect.session_lost)
+                running.check()
+                yield running
+
+    def _wait_for_lock(self, running: Running) -> None:
+        while not self._reader.is_free_for(self):
+            running.wait()
+
+    def _raise_if_locked(self, running: Running) -> None:
+        if not self._reader.is_free_for(self):
+            raise running.error(SHARING_VIOLATION)
+
+    def _raise_event(self, running: Running) -> None:
+        if self.event:
+            raise running.error(self.event)
+
+    def status(self) -> CardStatus:
+        """SCardStatus."""
+        with self._calling("SCardStatus", READER_UNAVAILABLE) as running:
+            self._wait_for_lock(running)
+            self._raise_event(running)
+            reader = self._reader
+            return CardStatus(reader.name, int(reader.state) | reader.counter << 16, reader.protocol, reader.atr)
+
+    def transmit(self, data: bytes) -> bytes:
+        """SCardTransmit."""
+        with self._calling("SCardTransmit") as running:
+            self._wait_for_lock(running)
+            self._raise_event(running)
+            if self.protocol & (Protocol.T0 | Protocol.T1):
+                if not self._reader.present:
+                    raise running.error(NO_SMARTCARD)
+                if self.protocol != self._reader.protocol:
+                    raise running.error(PROTO_MISMATCH)
+            if not 2 <= len(data) <= MAX_MESSAGE or self._reader.slot is None:
+                raise running.error(NOT_TRANSACTED)
+            try:
+                return self._reader.exchange(bytes(data))
+            except CardGone:
+                running.check(NOT_TRANSACTED)
+                return b""  # of vpcd: the exchange ends with what has come so far
+
+    def begin_transaction(self) -> None:
+        """SCardBeginTransaction."""
+        with self._calling("SCardBeginTransaction") as running:
+            self._raise_event(running)
+            while not self._reader.is_free_for(self):
+                running.wait()
+                self._raise_event(running)
+            self._reader.take_lock(self)
+
+    def end_transaction(self, disposition: Disposition) -> None:
+        """SCardEndTransaction."""
+        with self._calling("SCardEndTransaction") as running:
+            self._raise_event(running)
+            self._raise_if_locked(running)
+            if disposition in (Disposition.RESET, Disposition.UNPOWER):
+                self._reader.reset(cold=disposition is Disposition.UNPOWER)
+                running.check()
+            code = self._reader.give_lock_back(self)
+            if code:
+                raise running.error(code)
+
+    def reconnect(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> Protocol:
+        """SCardReconnect."""
+        with self._calling("SCardReconnect") as running:
+            if share is not ShareMode.DIRECT and not protocols:
+                raise running.error(PROTO_MISMATCH)
+            self._wait_for_lock(running)
+            if self._service.dialect.reconnect_ends_transaction and self._reader.sharing != EXCLUSIVE:
+                self._reader.drop_lock()
+            state = self._reader.state
+            if disposition in (Disposition.RESET, Disposition.UNPOWER):
+                state = self._reader.reset(cold=disposition is Disposition.UNPOWER)
+                running.check()
+            if state == CardState.ABSENT:
+                raise running.error(NO_SMARTCARD)
+            if state == MUTE:
+                raise running.error(UNRESPONSIVE_CARD)
+            code = self._reader.settle_protocol(share, protocols)
+            if code:
+                raise running.error(code)
+            if share is not ShareMode.DIRECT:
+                self._reader.power = Power.IN_USE
+            self._share(running, share)
+            self.event = 0
+            self.protocol = self._reader.protocol
+            return self.protocol
+
+    def _share(self, running: Running, share: ShareMode) -> None:
+        """Share as was asked for, from now on."""
+        reader = self._reader
+        alone = share is ShareMode.EXCLUSIVE or (share is ShareMode.DIRECT and self._service.dialect.direct_is_exclusive)
+        if alone and reader.sharing != EXCLUSIVE:
+            if reader.sharing != 1:
+                raise running.error(SHARING_VIOLATION)
+            reader.take_lock(self)
+            reader.share(EXCLUSIVE)
+        elif not alone and reader.sharing == EXCLUSIVE:
+            reader.give_lock_back(self)
+            reader.share(1)
+
+    def disconnect(self, disposition: Disposition) -> None:
+        """SCardDisconnect."""
+        with self._calling("SCardDisconnect", unplugged=None) as running:
+            while disposition is not Disposition.LEAVE and not self._reader.is_free_for(self):
+                running.wait()
+            self.close(disposition)
+            running.check()
+
+    def close(self, disposition: Disposition) -> None:
+        """Leave the card; under the lock, when no other handle minds. With the reader gone there is nothing to leave (fact 35)."""
+        reader = self._reader
+        if reader.is_free_for(self):
+            reader.drop_lock()
+        if disposition is Disposition.RESET:
+            reader.reset()
+        elif disposition is Disposition.UNPOWER:
+            reader.switch_off()
+        self.closed = True
+        self._context.handles.discard(self)
+        reader.part(self)
+
+    def abandon(self) -> None:
+        """Its context is released: who holds the lock has the card reset, others leave it as it is (fact 31)."""
+        self.close(Disposition.RESET if self._reader.owner is self else Disposition.LEAVE)
+
+    def control(self, code: int, data: bytes) -> bytes:
+        """SCardControl: virtual readers have no commands of their own."""
+        with self._calling("SCardControl") as running:
+            self._raise_if_locked(running)
+            raise running.error(self._service.dialect.unsupported)
+
+    def get_attribute(self, attribute: int) -> bytes:
+        """SCardGetAttrib: virtual readers have no attributes."""
+        with self._calling("SCardGetAttrib") as running:
+            self._raise_if_locked(running)
+            self._raise_event(running)
+            raise running.error(self._service.dialect.unsupported)
+
+    def set_attribute(self, attribute: int, value: bytes) -> None:
+        """SCardSetAttrib: virtual readers have no attributes."""
+        with self._calling("SCardSetAttrib") as running:
+            self._raise_if_locked(running)
+            self._raise_event(running)
+            raise running.error(NOT_TRANSACTED)

@@ -1,0 +1,156 @@
+"""The binding on a real daemon: what goes in and out, and what never reaches it. PC/SC's own behaviour: test_conformance.py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from scardface import (
+    Disposition,
+    NoReaderError,
+    Protocol,
+    ProtocolMismatchError,
+    SCardError,
+    ServiceUnavailableError,
+    ShareMode,
+    _pcsc,
+)
+from scardface._backend import ATTR_ATR_STRING, PNP_READER, Context
+from scardface._enums import StateFlag
+from scardface._pcsc import PYSCARD
+from scardface.testing import PrivatePcscd
+from tests.support.cards import BOTH, ECHO, T1, LogCard
+
+
+@pytest.fixture
+def context(pcscd: PrivatePcscd) -> Context:
+    return PYSCARD.establish()
+
+
+def refused(call: Callable[[], object]) -> SCardError:
+    with pytest.raises(SCardError) as caught:
+        call()
+    return caught.value
+
+
+def test_readers_groups_and_states(pcscd: PrivatePcscd, context: Context) -> None:
+    assert context.list_readers() == pcscd.readers
+    assert context.list_readers(["SCard$DefaultReaders"]) == pcscd.readers
+    assert context.list_reader_groups() == ("SCard$DefaultReaders",)
+    pcscd.insert(1, LogCard(BOTH))
+    pcscd.wait_for_card(1)
+    change = context.get_status_change(0, [(name, 0) for name in pcscd.readers])
+    assert not change.timed_out
+    assert [entry.reader for entry in change.entries] == list(pcscd.readers)
+    assert [entry.atr for entry in change.entries] == [b"", BOTH, b"", b""]
+    assert [bool(entry.state & StateFlag.PRESENT) for entry in change.entries] == [False, True, False, False]
+    again = context.get_status_change(0, [(entry.reader, entry.state) for entry in change.entries])
+    assert again.timed_out
+    assert [entry.state & ~StateFlag.CHANGED for entry in again.entries] == [
+        entry.state & ~StateFlag.CHANGED for entry in change.entries
+    ]
+    context.release()
+
+
+def test_a_card_by_its_handle(pcscd: PrivatePcscd, context: Context) -> None:
+    card = LogCard(BOTH)
+    pcscd.insert(0, card)
+    pcscd.wait_for_card(0)
+    handle = context.connect(pcscd.readers[0], ShareMode.SHARED, Protocol.T0 | Protocol.T1)
+    assert handle.protocol is Protocol.T1
+    status = handle.status()
+    assert (status.reader, status.protocol, status.atr) == (pcscd.readers[0], Protocol.T1, BOTH)
+    assert handle.transmit(bytes([0, ECHO, 0, 0, 2, 1, 255])) == b"\x01\xff\x90\x00"
+    handle.begin_transaction()
+    handle.end_transaction(Disposition.LEAVE)
+    assert refused(lambda: handle.end_transaction(Disposition.LEAVE)).call == "SCardEndTransaction"
+    assert refused(lambda: handle.get_attribute(ATTR_ATR_STRING)).call == "SCardGetAttrib"  # vpcd has none
+    assert refused(lambda: handle.set_attribute(ATTR_ATR_STRING, b"\0")).call == "SCardSetAttrib"
+    assert refused(lambda: handle.control(0x42000001, b"\0")).call == "SCardControl"
+    assert handle.reconnect(ShareMode.EXCLUSIVE, Protocol.T0 | Protocol.T1, Disposition.RESET) is Protocol.T1
+    assert card.resets == 1
+    handle.disconnect(Disposition.LEAVE)
+    error = refused(lambda: handle.transmit(b"\0\0\0\0"))
+    assert (error.call, error.reader) == ("SCardTransmit", pcscd.readers[0])
+    context.release()
+
+
+def test_refusals_are_named(pcscd: PrivatePcscd, context: Context) -> None:
+    pcscd.insert(0, LogCard(T1))
+    pcscd.wait_for_card(0)
+    error = refused(lambda: context.connect(pcscd.readers[0], ShareMode.SHARED, Protocol.T0))
+    assert isinstance(error, ProtocolMismatchError)
+    assert (error.call, error.reader, error.code) == ("SCardConnect", pcscd.readers[0], 0x8010000F)
+    assert isinstance(refused(lambda: context.connect("nobody", ShareMode.SHARED, Protocol.T1)), NoReaderError)
+    assert isinstance(refused(lambda: context.get_status_change(0, [("nobody", 0)])), NoReaderError)
+    context.release()
+    pcscd.stop()
+    error = refused(PYSCARD.establish)
+    assert isinstance(error, ServiceUnavailableError)
+    assert error.call == "SCardEstablishContext"
+
+
+@pytest.mark.parametrize("name", ["Lecteur é", "two\0names"])
+def test_names_that_would_abort_the_process_do_not_reach_the_binding(context: Context, name: str) -> None:
+    for call in (
+        lambda: context.get_status_change(0, [("Virtual", 0), (name, 0)]),
+        lambda: context.connect(name, ShareMode.SHARED, Protocol.T1),
+    ):
+        with pytest.raises(ValueError, match="ASCII"):
+            call()
+    context.release()
+
+
+def test_the_bindings_own_failures_are_told_as_pcscs(context: Context) -> None:
+    for call in (
+        lambda: context.get_status_change(-1, [(PNP_READER, 0)]),
+        lambda: context.get_status_change(2**80, [(PNP_READER, 0)]),
+    ):
+        assert refused(call).call == "SCardGetStatusChange"
+    assert refused(lambda: _pcsc._call("SCardListReaders", "", 0, [])).call == "SCardListReaders"
+    context.release()
+
+
+def test_no_reader_is_an_empty_list(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    for answer in ((0x8010002E, []), (0x8010002E - 0x1_0000_0000, []), (0, [])):  # pcsc-lite, Windows, macOS
+        monkeypatch.setattr(_pcsc.scard, "SCardListReaders", lambda *_, answer=answer: answer)
+        assert context.list_readers() == ()
+    monkeypatch.setattr(_pcsc.scard, "SCardListReaders", lambda *_: (0x8010001D, []))
+    assert isinstance(refused(context.list_readers), ServiceUnavailableError)
+    monkeypatch.undo()
+    context.release()
+
+
+def test_signed_codes_and_states_are_folded(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows' and macOS' binding gives 32-bit numbers with a sign (fact 45)."""
+    fed: list[tuple[str, int]] = []
+
+    def status_change(_: int, timeout: int, pairs: list[tuple[str, int]]) -> tuple[int, list[tuple[str, int, list[int]]]]:
+        fed.extend(pairs)
+        return 0x8010000A - 0x1_0000_0000, [("R", 0x8001_0022 - 0x1_0000_0000, [0x3B, 0])]
+
+    monkeypatch.setattr(_pcsc.scard, "SCardGetStatusChange", status_change)
+    monkeypatch.setattr(_pcsc, "_DWORD_BITS", 31)
+    change = context.get_status_change(0, [("R", 0x8001_0020), ("S", 0x20)])
+    assert change.timed_out
+    assert change.entries == [("R", 0x8001_0022, b"\x3b\x00")]
+    assert fed == [("R", 0x8001_0020 - 0x1_0000_0000), ("S", 0x20)]
+    monkeypatch.undo()
+    context.release()
+
+
+def test_raw_has_the_platforms_own_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pcsc.scard, "SCARD_PROTOCOL_RAW", 0x10000)
+    assert _pcsc._mask(Protocol.RAW) == 0x10000
+    assert _pcsc._mask(Protocol.T0 | Protocol.T1) == 3
+    assert _pcsc._protocol(0x10000) is Protocol.RAW
+    assert _pcsc._protocol(2) is Protocol.T1
+
+
+def test_importing_the_library_does_not_load_the_binding() -> None:
+    import subprocess
+
+    check = "import sys, scardface, scardface.sync; sys.exit('smartcard' in ' '.join(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

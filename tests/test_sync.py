@@ -1,0 +1,251 @@
+"""What is the sync face's own: signals, threads, forks. What both faces share is in test_scard.py and test_monitor.py."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import scardface
+from scardface import WaitCancelledError, sync
+from scardface.sync import C_APDU, R_APDU, ReaderMonitor, SCard
+from scardface.testing import PrivatePcscd
+from tests.support.cards import T1, LogCard
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+def put(pcscd: PrivatePcscd, reader: int) -> LogCard:
+    card = LogCard()
+    pcscd.insert(reader, card)
+    pcscd.wait_for_card(reader)
+    return card
+
+
+def interrupt_when(condition: Callable[[], bool], told: list[float]) -> threading.Thread:
+    """Send this program a Ctrl-C once `condition` holds."""
+
+    def wait() -> None:
+        end = time.monotonic() + 5
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.001)
+        told.append(time.perf_counter())
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def interrupted_after(pause: float) -> float:
+    """Wait for a card until a Ctrl-C after `pause` seconds; seconds that it took to end the wait."""
+    told: list[float] = []
+    begin = time.monotonic()
+    thread = None
+    try:
+        thread = interrupt_when(lambda: time.monotonic() > begin + pause, told)
+        SCard()
+    except KeyboardInterrupt:
+        return time.perf_counter() - told[0]
+    finally:
+        assert thread is not None
+        thread.join()
+    raise AssertionError("there is no card")
+
+
+def test_ctrl_c_ends_the_wait_for_a_card(pcscd: PrivatePcscd) -> None:
+    taken = [interrupted_after(number * 0.002) for number in range(5, 25)]
+    assert statistics.median(taken) < 1  # 100 ms
+
+
+def test_ctrl_c_ends_the_wait_for_the_removal_and_the_card_stays_open(pcscd: PrivatePcscd) -> None:
+    put(pcscd, 0)
+    with SCard(timeout=5) as card:
+        thread = interrupt_when(lambda: len(card._removals) == 1, [])
+        with pytest.raises(KeyboardInterrupt):
+            card.wait()
+        thread.join()
+        assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
+
+
+def test_ctrl_c_ends_the_wait_for_an_event(pcscd: PrivatePcscd) -> None:
+    with ReaderMonitor() as monitor:
+        for _ in pcscd.readers:
+            next(monitor)
+        started = time.monotonic()
+        thread = interrupt_when(lambda: time.monotonic() > started + 0.1, [])
+        with pytest.raises(KeyboardInterrupt):
+            next(monitor)
+        thread.join()
+
+
+class Registered(SCard):
+    """Stores itself before it waits."""
+
+    def __init__(self, register: Callable[[SCard], object], *args: Any, **kwargs: Any) -> None:
+        register(self)
+        super().__init__(*args, **kwargs)
+
+
+def test_cancel_works_from_the_moment_that_init_began(pcscd: PrivatePcscd) -> None:
+    for pause in (None, 0.0, 0.0005, 0.002, 0.1):
+
+        def register(card: SCard, pause: float | None = pause) -> None:
+            if pause is None:
+                card.cancel()
+            else:
+                threading.Timer(pause, card.cancel).start()
+
+        with pytest.raises(WaitCancelledError, match=re.escape("cancel()")):
+            Registered(register)
+
+
+def test_cancel_from_a_signal_handler(pcscd: PrivatePcscd) -> None:
+    cards: list[SCard] = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: cards[0].cancel())
+    try:
+        timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident or 0, signal.SIGUSR1))
+        timer.start()
+        with pytest.raises(WaitCancelledError):
+            Registered(cards.append)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_callback_runs_in_the_callers_thread(pcscd: PrivatePcscd) -> None:
+    put(pcscd, 0)
+    threads: list[threading.Thread] = []
+    with SCard(timeout=5) as card:
+        card.send(b"\x00\x10\x00\x00", callback=lambda *_: threads.append(threading.current_thread()))
+    assert threads == [threading.current_thread()]
+
+
+def test_a_callback_cannot_send_nor_be_a_coroutine_function(pcscd: PrivatePcscd) -> None:
+    put(pcscd, 0)
+
+    async def coroutine(command: C_APDU, response: R_APDU) -> None: ...
+
+    with SCard(timeout=5) as card:
+        with pytest.raises(RuntimeError, match="inside its own callback"):
+            card.send(b"\x00\x10\x00\x00", callback=lambda *_: card.send(b"\x00\x10\x00\x00"))
+        with pytest.raises(TypeError, match="coroutine function"):
+            card.send(b"\x00\x10\x00\x00", callback=coroutine)
+        assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
+
+
+def test_an_open_idle_card_has_no_thread(pcscd: PrivatePcscd) -> None:
+    put(pcscd, 0)
+    with SCard(timeout=5):
+        end = time.monotonic() + 5
+        while names := [name for name in (thread.name for thread in threading.enumerate()) if name.startswith("scardface-")]:
+            if names == ["scardface-LogCard"]:  # the virtual card's own
+                break
+            assert time.monotonic() < end, names
+            time.sleep(0.001)
+
+
+def test_an_event_of_a_monitor_that_another_thread_closes(pcscd: PrivatePcscd) -> None:
+    with ReaderMonitor() as monitor:
+        threading.Timer(0.1, monitor.__exit__, (None, None, None)).start()
+        assert len(list(monitor)) == len(pcscd.readers)
+    with pytest.raises(RuntimeError, match="entered once"):
+        monitor.__enter__()
+    with pytest.raises(RuntimeError, match="with ReaderMonitor"):
+        next(ReaderMonitor())
+
+
+def test_a_monitor_has_one_consumer(pcscd: PrivatePcscd) -> None:
+    with ReaderMonitor() as monitor:
+        for _ in pcscd.readers:
+            next(monitor)
+        thread = threading.Thread(target=next, args=(monitor, None))
+        thread.start()
+        while not monitor._consumer.locked():
+            time.sleep(0.001)
+        with pytest.raises(RuntimeError, match="one consumer"):
+            next(monitor)
+        monitor.__exit__(None, None, None)
+        thread.join()
+
+
+def test_one_look_without_a_monitor(pcscd: PrivatePcscd) -> None:
+    put(pcscd, 1)
+    assert sync.readers() == pcscd.readers
+    assert sync.groups() == ("SCard$DefaultReaders",)
+    assert [state.atr for state in sync.states().values()] == [b"", T1, b"", b""]
+
+
+FORK = """
+import os, sys
+from scardface import sync
+from scardface.testing import PrivatePcscd
+from tests.support.cards import LogCard
+
+with PrivatePcscd(2) as pcscd:
+    pcscd.insert(0, LogCard())
+    pcscd.wait_for_card(0)
+    with sync.SCard(timeout=5) as card, sync.ReaderMonitor() as monitor:
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                for use in (lambda: card.send(b"\\x00\\x10\\x00\\x00"), card.wait, card.close, card.cancel):
+                    try:
+                        use()
+                    except RuntimeError as error:
+                        assert "fork" in str(error), error
+                    else:
+                        raise AssertionError("the parent's card works in the child")
+                sync.cancel_all()
+                assert sync.readers() == pcscd.readers
+                with sync.ReaderMonitor() as mine:
+                    next(mine)
+                try:
+                    sync.SCard(timeout=0.1)
+                except TimeoutError:
+                    status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert card.send(b"\\x00\\x10\\x00\\x00\\x01x").data == b"x"
+        for _ in range(3):
+            next(monitor)
+print("parent and child were right")
+"""
+
+
+@pytest.mark.usefixtures("pcscd")
+def test_a_forked_child_makes_its_own_and_the_parent_never_notices() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    del environment["PCSCLITE_CSOCK_NAME"]
+    done = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "parent and child were right" in done.stdout, done.stderr
+
+
+def test_the_faces_do_not_drift() -> None:
+    """The same names, arguments and defaults; `close` for `aclose`, blocks for async blocks."""
+    for ours, theirs in ((scardface.SCard, sync.SCard), (scardface.ReaderMonitor, sync.ReaderMonitor)):
+        names = {name for name in dir(ours) if not name.startswith("_")} - {"aclose"}
+        assert names == {name for name in dir(theirs) if not name.startswith("_")} - {"close"}
+        for name in [*names, "__init__"]:
+            mine, other = getattr(ours, name), getattr(theirs, name)
+            if callable(mine):
+                mine, other = inspect.signature(mine), inspect.signature(other)
+                assert [(p.name, p.kind, p.default) for p in mine.parameters.values()] == [
+                    (p.name, p.kind, p.default) for p in other.parameters.values()
+                ], name
+    for name in ("readers", "groups", "states"):
+        mine, other = (inspect.signature(getattr(module, name)) for module in (scardface, sync))
+        assert mine == other
+    assert set(sync.__all__) == {name for name in scardface.__all__ if not name.endswith("Error")} | {"StatusError"}
