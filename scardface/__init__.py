@@ -27,6 +27,7 @@ from ._events import (
     ServiceDown,
     ServiceUp,
 )
+from ._exchange import ExchangeOptions
 from ._monitor import ReaderMonitor
 from ._scard import SCard
 from ._threads import in_thread
@@ -58,6 +59,7 @@ __all__ = [
     "Disposition",
     "Event",
     "EventsLost",
+    "ExchangeOptions",
     "Lengths",
     "NoCardError",
     "NoReaderError",

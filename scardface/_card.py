@@ -19,6 +19,7 @@ from ._apdu import C_APDU
 from ._atr import ATR
 from ._backend import Backend, default_backend
 from ._enums import Lengths, Protocol, ShareMode
+from ._exchange import ExchangeOptions
 from ._removal import Removal
 from ._session import Session
 from ._threads import forget_at_fork, generation
@@ -58,9 +59,10 @@ class Card:
         share: ShareMode,
         protocols: Protocol,
         lengths: Lengths,
+        options: ExchangeOptions,
         backend: Backend | None,
     ) -> None:
-        self._wanted = Wanted.of(readers, groups, timeout, atr, pnp, share, protocols, lengths)
+        self._wanted = Wanted.of(readers, groups, timeout, atr, pnp, share, protocols, lengths, options)
         self._given_backend = backend
 
     def _begin(self) -> Acquisition:

@@ -298,8 +298,15 @@ class Table:
                 return "the PC/SC service is not available"
             slots = [slot for slot in self._slots.values() if slot.reading is not None]
         slots = [slot for slot in slots if waiter.readers is None or slot.name in waiter.readers]
-        told = [seen_in(slot, waiter) for slot in slots]
+        told = [seen_in(slot, waiter, self._matches) for slot in slots]
         return "; ".join(dict.fromkeys(filter(None, told))) or ("no card" if slots else "no reader")
+
+    def _matches(self, pattern: Pattern, atr: bytes) -> bool:
+        """The verdict of a pattern on an ATR, asked for now if need be; without the lock."""
+        verdict = self._verdicts.get((pattern, atr))
+        if verdict is None:
+            verdict = self._verdicts[pattern, atr] = pattern.search(atr) is not None
+        return verdict
 
 
 _tables: weakref.WeakKeyDictionary[Backend, Table] = weakref.WeakKeyDictionary()

@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextvars
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -24,15 +25,37 @@ from ._acquire import Acquisition
 from ._apdu import C_APDU, R_APDU
 from ._backend import Backend
 from ._card import Card, commands, raw_command
+from ._channel import OPEN, close_command, in_channel, opened
 from ._enums import Lengths, Protocol, ShareMode
+from ._exchange import ExchangeOptions
 from ._hub import hub_of
 from ._removal import Removal
-from ._session import Prepared, Session
+from ._session import Prepared, Session, quietly
 from ._threads import Loop, Reply, Worker, gone, settle
-from ._wanted import ANY_PROTOCOL, Groups, Readers
+from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, Readers
 
 T = TypeVar("T")
 Callback = Callable[[C_APDU, R_APDU], Awaitable[object] | object]
+
+
+class Channel:
+    """A logical channel of an open card; from `SCard.channel`.
+
+    Attributes:
+        number: 1 to 19.
+    """
+
+    def __init__(self, card: SCard, number: int) -> None:
+        self._card = card
+        self.number = number
+
+    async def send(self, *apdus: C_APDU | bytes | bytearray | memoryview, callback: Callback | None = None) -> R_APDU:
+        """As `SCard.send`, in this channel: the channel is set in each command's class (ISO 7816-4:2020, 5.4.1).
+
+        Raises:
+            ValueError: a class that has no place for the channel; nothing is sent then. And as `SCard.send`.
+        """
+        return await self._card.send(*[in_channel(command, self.number) for command in commands(apdus)], callback=callback)
 
 
 class _Inside:
@@ -71,6 +94,7 @@ class SCard(Card):
             who share, and leaves the card as it is; DIRECT opens the reader, with a card or without one (`atr` must be None).
         protocols: `Protocol.T0 | Protocol.T1` lets the reader choose by the ATR.
         lengths: how long commands and answers reach the card.
+        options: how far an exchange may go (steps, bytes), and what it may fetch beyond the standard's rules.
         backend: the PC/SC to use; None: the default one at the start of the acquisition.
 
     Raises (when acquiring):
@@ -95,9 +119,10 @@ class SCard(Card):
         share: ShareMode = ShareMode.EXCLUSIVE,
         protocols: Protocol = ANY_PROTOCOL,
         lengths: Lengths = Lengths.AUTO,
+        options: ExchangeOptions = DEFAULT_OPTIONS,
         backend: Backend | None = None,
     ) -> None:
-        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, backend)
+        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, backend)
         self._worker: Worker | None = None
         self._turn: anyio.Lock | None = None
         self._ended: anyio.Event | None = None  # set when the close is done
@@ -210,6 +235,26 @@ class SCard(Card):
         context = contextvars.copy_context()
         worker.submit(lambda: context.run(reply.run, job))
         return await reply.get()
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[Channel]:
+        """Open a logical channel and close it at the end of the block (ISO 7816-4:2020, 11.1.2): `async with card.channel() as ch`.
+
+        Raises:
+            StatusError: the card refuses to open or to close it.
+            CardCommunicationError: the card answers no channel number; and as `send`.
+        """
+        channel = Channel(self, opened(await self.send(OPEN)))
+        closing = close_command(channel.number)
+        try:
+            yield channel
+        except BaseException:
+            # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
+            session, worker = self._session, self._worker
+            if session is not None and worker is not None and not self._closed:
+                worker.submit(lambda: quietly(lambda: session.send(session.prepare([closing]))))
+            raise
+        (await self.send(closing)).check()
 
     async def wait(self) -> None:
         """Return once this card is gone: taken out, swapped, its reader unplugged; at once if it is already.

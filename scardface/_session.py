@@ -96,10 +96,10 @@ class Session:
                 session._freed = freed
                 return session
             except BaseException:
-                _quietly(lambda: handle.disconnect(Disposition.LEAVE))
+                quietly(lambda: handle.disconnect(Disposition.LEAVE))
                 raise
         except BaseException:
-            _quietly(context.release)
+            quietly(context.release)
             raise
 
     @contextmanager
@@ -123,7 +123,7 @@ class Session:
         Raises:
             ValueError: one of them cannot be sent to this card; nothing has been sent.
         """
-        return [(command, exchange(command, self.protocol, self.lengths)) for command in commands]
+        return [(command, exchange(command, self.protocol, self.lengths, self._wanted.options)) for command in commands]
 
     def send(
         self,
@@ -240,16 +240,16 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-            _quietly(lambda: self._handle.disconnect(disposition))
+            quietly(lambda: self._handle.disconnect(disposition))
             self._freed()
-            _quietly(self._context.release)
+            quietly(self._context.release)
 
 
-def _quietly(call: Callable[[], None]) -> None:
+def quietly(call: Callable[[], object]) -> None:
     """A step of a clean-up: what is gone already needs none."""
     try:
         call()
-    except SCardError as error:
+    except (SCardError, SessionClosedError) as error:
         _session_logger.debug("at the close of a card: %s", error)
 
 

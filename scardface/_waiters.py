@@ -131,17 +131,21 @@ def may_try(waiter: Waiter, slot: Slot) -> bool:
     return waiter.offer is None and (waiter.tried is None or slot.name not in waiter.tried)
 
 
-def seen_in(slot: Slot, waiter: Waiter) -> str:
-    """What of this reader kept `waiter` from a card, in words; empty if nothing was in it. Called without the lock: a look."""
+def seen_in(slot: Slot, waiter: Waiter, matches: Callable[[Pattern, bytes], bool]) -> str:
+    """What of this reader kept `waiter` from a card, in words; empty if nothing was in it. Called without the lock: a look.
+
+    Args:
+        matches: whether a pattern is found in an ATR.
+    """
     reading, gone, pattern = slot.reading, slot.gone, waiter.wanted.atr
     where = f"in reader {slot.name!r}"
     if reading is None or not reading.present:
-        if gone is not None and gone[0] >= waiter.ticket and pattern is not None and not pattern.search(gone[1]):
+        if gone is not None and gone[0] >= waiter.ticket and pattern is not None and not matches(pattern, gone[1]):
             return f"a card whose ATR did not match ({gone[1].hex(' ')}), {where}, taken out again"
         return ""
     if reading.mute:
         return f"a card that does not answer, {where}"
-    if pattern is not None and not pattern.search(reading.atr):
+    if pattern is not None and not matches(pattern, reading.atr):
         return f"a card whose ATR did not match ({reading.atr.hex(' ')}), {where}"
     if slot.connecting is not None and slot.connecting.took is not None:
         return f"a connect still blocked by another program's transaction, {where}"

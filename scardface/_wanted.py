@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from ._enums import Lengths, Protocol, ShareMode
+from ._exchange import ExchangeOptions
 
 Readers: TypeAlias = str | Iterable[str] | re.Pattern[str] | None
 Groups: TypeAlias = str | Iterable[str] | None
@@ -24,6 +25,7 @@ Groups: TypeAlias = str | Iterable[str] | None
 E = TypeVar("E", bound=enum.Enum)
 
 ANY_PROTOCOL = Protocol.T0 | Protocol.T1
+DEFAULT_OPTIONS = ExchangeOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Wanted:
     share: ShareMode
     protocols: Protocol
     lengths: Lengths
+    options: ExchangeOptions
 
     @classmethod
     def of(
@@ -110,6 +113,7 @@ class Wanted:
         share: ShareMode,
         protocols: Protocol,
         lengths: Lengths,
+        options: ExchangeOptions = DEFAULT_OPTIONS,
     ) -> Wanted:
         """The arguments of SCard, checked.
 
@@ -118,6 +122,8 @@ class Wanted:
             ValueError: an argument out of its range, or two that exclude each other.
         """
         share = _member("share", ShareMode, share)
+        if not isinstance(options, ExchangeOptions):
+            raise TypeError(f"options: ExchangeOptions are needed, not {type(options).__name__}")
         wanted = cls(
             ReaderFilter() if pnp else ReaderFilter.of(readers, groups),
             _atr_pattern(atr),
@@ -126,6 +132,7 @@ class Wanted:
             share,
             _protocols(protocols, share),
             _member("lengths", Lengths, lengths),
+            options,
         )
         if share is ShareMode.DIRECT and wanted.atr is not None:
             raise ValueError("atr: must be None with ShareMode.DIRECT, which needs no card")

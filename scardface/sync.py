@@ -15,7 +15,8 @@ from __future__ import annotations
 import inspect
 import re
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,7 @@ from ._apdu import C_APDU, R_APDU, StatusError
 from ._atr import ATR
 from ._backend import Backend, default_backend
 from ._card import Card, cancel_all, commands, raw_command
+from ._channel import OPEN, close_command, in_channel, opened
 from ._enums import Disposition, Lengths, Protocol, ShareMode
 from ._events import (
     CardInserted,
@@ -40,13 +42,14 @@ from ._events import (
     ServiceDown,
     ServiceUp,
 )
+from ._exchange import ExchangeOptions
 from ._feed import Feed
 from ._hub import hub_of
 from ._monitor import Watch
 from ._removal import Removal
 from ._runner import SLICE, Pending, get, start
 from ._threads import generation, spawn
-from ._wanted import ANY_PROTOCOL, Groups, ReaderFilter, Readers
+from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, ReaderFilter, Readers
 from .errors import CANCELLED, WaitCancelledError
 
 __all__ = [
@@ -57,6 +60,7 @@ __all__ = [
     "Disposition",
     "Event",
     "EventsLost",
+    "ExchangeOptions",
     "Lengths",
     "Protocol",
     "R_APDU",
@@ -99,9 +103,10 @@ class SCard(Card):
         share: ShareMode = ShareMode.EXCLUSIVE,
         protocols: Protocol = ANY_PROTOCOL,
         lengths: Lengths = Lengths.AUTO,
+        options: ExchangeOptions = DEFAULT_OPTIONS,
         backend: Backend | None = None,
     ) -> None:
-        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, backend)
+        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, backend)
         acquisition = self._begin()
         try:
             self._pending = _wait(lambda: _acquire(acquisition), acquisition.discard, acquisition.backend)
@@ -155,6 +160,23 @@ class SCard(Card):
         """
         return self._opened().transmit(raw_command(data))
 
+    @contextmanager
+    def channel(self) -> Iterator[Channel]:
+        """Open a logical channel and close it at the end of the block (ISO 7816-4:2020, 11.1.2): `with card.channel() as ch`.
+
+        Raises:
+            StatusError: the card refuses to open or to close it.
+            CardCommunicationError: the card answers no channel number; and as `send`.
+        """
+        channel = Channel(self, opened(self.send(OPEN)))
+        try:
+            yield channel
+        except BaseException:
+            with suppress(Exception):  # what went wrong is not hidden by what follows
+                self.send(close_command(channel.number))
+            raise
+        self.send(close_command(channel.number)).check()
+
     def wait(self) -> None:
         """Return once this card is gone: taken out, swapped, its reader unplugged; at once if it is already. Ctrl-C ends the wait.
 
@@ -189,6 +211,26 @@ class SCard(Card):
         assert self._session is not None
         self._closed = True
         spawn("scardface-close", self._session.close)
+
+
+class Channel:
+    """A logical channel of an open card; from `SCard.channel`.
+
+    Attributes:
+        number: 1 to 19.
+    """
+
+    def __init__(self, card: SCard, number: int) -> None:
+        self._card = card
+        self.number = number
+
+    def send(self, *apdus: C_APDU | bytes | bytearray | memoryview, callback: Callback | None = None) -> R_APDU:
+        """As `SCard.send`, in this channel: the channel is set in each command's class (ISO 7816-4:2020, 5.4.1).
+
+        Raises:
+            ValueError: a class that has no place for the channel; nothing is sent then. And as `SCard.send`.
+        """
+        return self._card.send(*[in_channel(command, self.number) for command in commands(apdus)], callback=callback)
 
 
 async def _acquire(acquisition: Acquisition) -> None:

@@ -305,6 +305,21 @@ def test_shared_ones_go_on_when_the_exclusive_one_before_them_leaves(table: Tabl
     assert shared.takes() == "A"
 
 
+@pytest.mark.parametrize("names", [("A", "B"), ("B", "A")], ids=["the card before", "the card behind"])
+def test_shared_ones_go_on_when_the_exclusive_one_before_them_gets_another_card(table: Table, names: tuple[str, str]) -> None:
+    """Its connect there may be blocked for long (fact 4)."""
+    shared_name, other_name = names
+    table.publish(look(**{name: card() for name in sorted(names)}))
+    holder, leaving = Person(table, SHARED, readers=[shared_name]).comes(), Person(table, readers=[other_name]).comes()
+    assert (holder.takes(), leaving.takes()) == names
+    holder.opens()
+    exclusive, shared = Person(table).comes(), Person(table, SHARED).comes()
+    leaving.leaves()
+    leaving.gives_back()
+    assert exclusive.takes() == other_name
+    assert shared.takes() == shared_name
+
+
 def test_a_card_that_is_freed_is_offered_on_at_once(table: Table) -> None:
     table.publish(look(A=card(flags=IN_USE)))
     first, second = Person(table).comes(), Person(table).comes()

@@ -16,13 +16,14 @@ from scardface._enums import ShareMode, StateFlag
 from scardface._events import Reading
 from scardface._queue import Table
 from scardface._waiters import RETRY
-from scardface.errors import NO_SERVICE, NO_SMARTCARD, SHARING_VIOLATION, UNPOWERED_CARD, error_for
+from scardface.errors import NO_SERVICE, NO_SMARTCARD, SHARING_VIOLATION, SUCCESS, UNPOWERED_CARD, error_for
 from tests.support.waiting import ATR, OTHER_ATR, Person, card, empty, look, mute
 
 NAMES = ["A", "B", "C"]
 IN_USE = StateFlag.INUSE | StateFlag.EXCLUSIVE
 DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
 SHARES = st.sampled_from([ShareMode.EXCLUSIVE, ShareMode.EXCLUSIVE, ShareMode.SHARED, ShareMode.SHARED, ShareMode.DIRECT])
+CODES = st.sampled_from([SUCCESS, SUCCESS, SHARING_VIOLATION, SHARING_VIOLATION, UNPOWERED_CARD, NO_SMARTCARD])
 ANYBODY = st.integers(0, 1000)
 
 
@@ -107,6 +108,10 @@ class Waiting(RuleBasedStateMachine):
         return [member for member in self.members if not member.left and not member.holds]
 
     @property
+    def offered(self) -> list[Member]:
+        return [member for member in self.members if member.offered and not member.trying]
+
+    @property
     def trying(self) -> list[Member]:
         return [member for member in self.members if member.trying]
 
@@ -121,7 +126,7 @@ class Waiting(RuleBasedStateMachine):
         readers=st.sampled_from([None, None, ["A"], ["A", "B"], ["B", "C"]]),
         picky=st.booleans(),
         hasty=st.sampled_from([False, False, False, True]),
-        at_once=st.booleans(),
+        at_once=st.sampled_from([True, True, True, False]),
     )
     def comes(self, share: ShareMode, readers: list[str] | None, picky: bool, hasty: bool, at_once: bool) -> None:
         atr = rb"^\x3b" if picky and share is not ShareMode.DIRECT else None
@@ -139,52 +144,46 @@ class Waiting(RuleBasedStateMachine):
         member.ready = True
         member.gets_ready()
 
-    @precondition(lambda self: any(member.offered and not member.trying for member in self.members))
-    @rule(who=ANYBODY)
-    def takes(self, who: int) -> None:
-        member = self.one([member for member in self.members if member.offered and not member.trying], who)
-        reader = member.takes()
-        assert reader is not None
-        assert reader == member.offered
-        assert all(other.trying != reader for other in self.members), "two connects in one reader"
-        assert member.takes() is None
-        member.trying, member.life = reader, self.life
+    @precondition(lambda self: self.offered)
+    @rule(who=ANYBODY, all_of_them=st.sampled_from([True, True, False]))
+    def takes(self, who: int, all_of_them: bool) -> None:
+        for member in self.offered if all_of_them else [self.one(self.offered, who)]:
+            reader = member.takes()
+            assert reader == member.offered
+            assert all(other.trying != reader for other in self.members), "two connects in one reader"
+            assert member.takes() is None
+            member.trying, member.life = reader, self.life
 
     @precondition(lambda self: self.trying)
-    @rule(who=ANYBODY)
-    def opens(self, who: int) -> None:
+    @rule(who=ANYBODY, code=CODES)
+    def settles(self, who: int, code: int) -> None:
         member = self.one(self.trying, who)
         reader, member.trying = member.trying, ""
-        if member.left:
+        if code != SUCCESS:
+            if not member.left:
+                self.failed.add(reader)
+                if member.hasty:
+                    member.tried.add(reader)
+            member.fails(code)
+        elif member.left:
             member.gives_back()
-            return
-        member.left = True
-        if member.life == self.life and self.up:
-            member.holds = reader
-        member.opens()
-
-    @precondition(lambda self: self.trying)
-    @rule(who=ANYBODY, code=st.sampled_from([SHARING_VIOLATION, SHARING_VIOLATION, UNPOWERED_CARD, NO_SMARTCARD]))
-    def fails(self, who: int, code: int) -> None:
-        member = self.one(self.trying, who)
-        reader, member.trying = member.trying, ""
-        if not member.left:
-            self.failed.add(reader)
-            if member.hasty:
-                member.tried.add(reader)
-        member.fails(code)
+        else:
+            member.left = True
+            if member.life == self.life:  # else the session died with the service
+                member.holds = reader
+            member.opens()
 
     @precondition(lambda self: self.present)
-    @rule(who=ANYBODY)
-    def leaves(self, who: int) -> None:
+    @rule(who=ANYBODY, dies=st.sampled_from([False, False, True]))
+    def leaves(self, who: int, dies: bool) -> None:
+        """By itself, or its loop is gone: the table finds out when it wakes it."""
         member = self.one(self.present, who)
-        member.left = True
-        member.leaves()
+        if dies:
+            member.alive = False
+        else:
+            member.left = True
+            member.leaves()
 
-    @precondition(lambda self: self.present)
-    @rule(who=ANYBODY)
-    def its_loop_dies(self, who: int) -> None:
-        self.one(self.present, who).alive = False
 
     @precondition(lambda self: self.holding)
     @rule(who=ANYBODY)
@@ -197,9 +196,12 @@ class Waiting(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(NAMES),
-        what=st.sampled_from(["card", "card", "card", "other card", "mute", "empty", "gone", "in use", "free"]),
+        what=st.sampled_from(["card"] * 7 + ["other card", "mute", "empty", "gone", "in use", "free", "service"]),
     )
     def changes(self, name: str, what: str) -> None:
+        if what == "service":
+            self.service_goes_or_comes()
+            return
         old = self.world.pop(name, None)
         counter = 1 if old is None else old.counter + 1
         if what in ("in use", "free"):
@@ -215,7 +217,6 @@ class Waiting(RuleBasedStateMachine):
             self.failed.discard(name)
         self.publish()
 
-    @rule()
     def service_goes_or_comes(self) -> None:
         self.up = not self.up
         if not self.up:

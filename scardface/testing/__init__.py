@@ -6,6 +6,7 @@ from ._card_files import DF, EF
 from ._file_card import FileCard
 from ._pcscd_needs import PcscdUnavailable
 from ._private_pcscd import PrivatePcscd
+from ._simulated_pcsc import SimulatedPCSC
 from ._virtual_card import VirtualCard
 
-__all__ = ["DF", "EF", "FileCard", "PcscdUnavailable", "PrivatePcscd", "VirtualCard"]
+__all__ = ["DF", "EF", "FileCard", "PcscdUnavailable", "PrivatePcscd", "SimulatedPCSC", "VirtualCard"]

@@ -7,7 +7,7 @@ Rules of this room:
   when it looked last. Who uses the card is known at once, but only a look of the driver reports it (facts 12 and 13).
 - Power, as pcscd has it: a card is switched on when it is seen, stays on while it is used, and is switched off at the second
   turn of the driver after its last user left. The first to connect settles the protocol, until the card is reset or switched off.
-- The lock, as pcscd has it, is counted. An EXCLUSIVE handle holds it once from the start; that one SCardEndTransaction does not give
+- The lock, as pcscd has it, is counted. An EXCLUSIVE handle holds it once from the start. SCardEndTransaction does not give that one
   back, and making the handle SHARED does not either: then it stays until SCardEndTransaction or SCardDisconnect.
 """
 
@@ -100,7 +100,7 @@ class SimulatedReader:
     # Life.
 
     def begin_life(self) -> None:
-        """The service starts, or the reader is plugged in: a card that is in is there from the first, and is not counted (fact 10)."""
+        """The service starts: a card that is in is there from the first, and is not counted (fact 10)."""
         if self.card is not None and self.slot is None:
             self.slot = CardSlot(self.card, self.changed)
             self._present_seen = self._looking = True
@@ -111,14 +111,35 @@ class SimulatedReader:
                 self._looking = False
             self.look()
 
-    def end_life(self) -> CardSlot | None:
-        """The service stops, or the reader is unplugged; whoever waits here hears of it. Returns the slot, to be joined."""
-        slot, self.slot = self.slot, None
-        if slot is not None:
-            slot.take_out()
+    def end_life(self) -> list[CardSlot]:
+        """The service stops, or the reader is unplugged: whoever waits here hears of it. The slot, to be joined."""
+        slots = self._empty_slot()
         self._forget()
         self.changed.notify_all()
-        return slot
+        return slots
+
+    def _empty_slot(self) -> list[CardSlot]:
+        slot, self.slot = self.slot, None
+        if slot is None:
+            return []
+        slot.take_out()
+        return [slot]
+
+    # The card's ways.
+
+    def put_in(self, card: VirtualCard) -> None:
+        """A card is inserted."""
+        self.card = card
+        if self._service.running:
+            self.slot = CardSlot(card, self.changed)
+            self.look_if_polled()
+
+    def take_out(self) -> list[CardSlot]:
+        """The card is taken out. The slot, to be joined."""
+        self.card = None
+        slots = self._empty_slot()
+        self.look_if_polled()
+        return slots
 
     # Turns of the driver.
 
@@ -126,14 +147,16 @@ class SimulatedReader:
         """Notice that a card came or went, and who uses the card."""
         if self._looking or not self._service.running:
             return  # the one that looks just now looks again before it ends
-        self._looking = True
+        self._looking, life = True, self._service.life
         try:
-            while self._service.running and self._present_seen != (self.slot is not None):
+            while self._present_seen != (self.slot is not None):
                 self._present_seen = not self._present_seen
                 if self._present_seen:
                     self._arrive()
                 else:
                     self._leave()
+                if life != self._service.life:
+                    return
                 if self._service.dialect.counts_cards:
                     self.counter = (self.counter + 1) & 0xFFFF
                 self._service.signal()

@@ -27,6 +27,7 @@ from ._simulated_status import Wait
 if TYPE_CHECKING:
     from ._simulated_context import SimulatedContext
     from ._simulated_reader import SimulatedReader
+    from ._simulated_slot import CardSlot
 
 logger = logging.getLogger("scardface.testing")
 
@@ -59,18 +60,20 @@ class SimulatedService:
     Args:
         max_readers: readers, and entries of a status call.
         max_contexts: contexts, all of them together.
-        latency: seconds that each call takes before anything else, or seconds by name of call; may be changed at any time.
     """
 
-    def __init__(self, dialect: Dialect, max_readers: int, max_contexts: int, latency: float | Mapping[str, float]) -> None:
+    def __init__(self, dialect: Dialect, max_readers: int, max_contexts: int) -> None:
         self.dialect = dialect
         self.max_readers = max_readers
         self.max_contexts = max_contexts
-        self.latency = latency
+        self.latency: float | Mapping[str, float] = 0.0
+        """Seconds that each call takes before anything else, or seconds by name of call."""
         self.driver_polls = True
         self.lock = threading.Lock()
         self.started = True
         """It was not told to stop."""
+        self.closed = False
+        """Nor to stop for good."""
         self.running = not dialect.needs_reader
         self.life = 1
         self.list_changes = 1  # as if pcscd had counted its own start: a list that was empty from the first is followed, too
@@ -109,34 +112,47 @@ class SimulatedService:
             self._slots.append(reader)
         self._readers[reader.name] = reader
         self._list_changed(reader)
+        self.run_if_due()
 
-    def unplug(self, reader: SimulatedReader) -> None:
-        """A reader goes."""
+    def unplug(self, reader: SimulatedReader) -> list[CardSlot]:
+        """A reader goes, with the card in it; the slots to be joined."""
+        reader.unplugged = True
         self._slots[self._slots.index(reader)] = None
         del self._readers[reader.name]
-        self._list_changed(reader)
+        slots = reader.end_life()
+        return slots + self._list_changed(reader)
 
-    def _list_changed(self, reader: SimulatedReader) -> None:
+    def _list_changed(self, reader: SimulatedReader) -> list[CardSlot]:
         self.list_changes = self.list_changes % 0xFFFF + 1
         self.touch(reader)
-        if self.running:
+        if self.running and self._is_due():
             self.signal()
+            return []
+        return self.stop()
 
     # Life.
 
-    def should_run(self) -> bool:
-        """Whether it was started, and has a reader if it needs one."""
+    def _is_due(self) -> bool:
         return self.started and bool(self._readers or not self.dialect.needs_reader)
 
-    def stop(self) -> None:
-        """End this life: whoever waits hears of it."""
+    def run_if_due(self) -> None:
+        """Begin a life if the service was started, and has a reader if it needs one."""
+        if not self.running and self._is_due():
+            self.running = True
+            for reader in self.readers():
+                reader.begin_life()
+
+    def stop(self) -> list[CardSlot]:
+        """End this life: whoever waits hears of it. The slots to be joined."""
+        if not self.running:
+            return []
         self.running = False
         self.life += 1
         self.contexts.clear()
-        for reader in self._readers.values():
-            reader.end_life()
+        slots = [slot for reader in self.readers() for slot in reader.end_life()]
         for wait in list(self._waits):
             wait.end(self.dialect.wait_lost)
+        return slots
 
     # Changes.
 

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from .._backend import PNP_READER, StatusEntry
 from .._enums import StateFlag
 from ._dialects import Dialect, PlugAndPlay
+
+if TYPE_CHECKING:
+    from ._simulated_reader import SimulatedReader
+    from ._simulated_service import SimulatedService
 
 EXCLUSIVE = -1
 """In place of the number of handles that share a reader."""
@@ -26,38 +30,12 @@ _LOST = StateFlag.UNKNOWN | StateFlag.UNAVAILABLE
 _SHARING = StateFlag.INUSE | StateFlag.EXCLUSIVE
 
 
-class Known(Protocol):
-    """What the service knows of a reader."""
-
-    name: str
-    present: bool
-    mute: bool
-    atr: bytes
-    counter: int
-    sharing: int
-
-
-class Readers(Protocol):
-    """The list of readers, as the plug-and-play entry sees it."""
-
-    @property
-    def dialect(self) -> Dialect: ...
-
-    @property
-    def list_changes(self) -> int:
-        """How many readers came and went."""
-
-    def find(self, name: str) -> Known | None: ...
-
-    def count(self) -> int: ...
-
-
 def is_plug_and_play(name: str) -> bool:
     """Whether a name stands for the list of readers; upper and lower case do not matter."""
     return name.casefold() == PNP_READER.casefold()
 
 
-def evaluate(name: str, given: int, reader: Known | None, dialect: Dialect) -> tuple[StatusEntry, bool]:
+def evaluate(name: str, given: int, reader: SimulatedReader | None, dialect: Dialect) -> tuple[StatusEntry, bool]:
     """One entry of a status call.
 
     Args:
@@ -81,19 +59,19 @@ def _entry(name: str, flags: int, counter: int, news: bool, atr: bytes = b"") ->
     return StatusEntry(name, int(flags | (StateFlag.CHANGED if news else 0) | counter << 16), atr)
 
 
-def _presence(reader: Known) -> StateFlag:
+def _presence(reader: SimulatedReader) -> StateFlag:
     if not reader.present:
         return StateFlag.EMPTY
     return StateFlag.PRESENT | StateFlag.MUTE if reader.mute else StateFlag.PRESENT
 
 
-def _use(reader: Known) -> StateFlag:
+def _use(reader: SimulatedReader) -> StateFlag:
     if reader.sharing == EXCLUSIVE:
         return StateFlag.EXCLUSIVE  # without a card, too
     return StateFlag.INUSE if reader.sharing and reader.present else StateFlag.UNAWARE
 
 
-def _is_news(given: int, flags: StateFlag, reader: Known, dialect: Dialect) -> bool:
+def _is_news(given: int, flags: StateFlag, reader: SimulatedReader, dialect: Dialect) -> bool:
     """Whether the difference ends the call. That somebody has begun to use the card does not; that nobody does any more, does."""
     counter = given >> 16
     if counter != reader.counter and (counter or not dialect.zero_is_no_count):
@@ -117,9 +95,9 @@ class Wait:
         woken: notified when the call is over.
     """
 
-    def __init__(self, readers: Readers, entries: Sequence[tuple[str, int]], woken: threading.Condition) -> None:
-        self._readers = readers
-        self._given = [(name, state & ~StateFlag.CHANGED) for name, state in entries]  # as pyscard does (fact 10)
+    def __init__(self, service: SimulatedService, entries: Sequence[tuple[str, int]], woken: threading.Condition) -> None:
+        self._service = service
+        self._given = [(name, state & ~int(StateFlag.CHANGED)) for name, state in entries]  # as pyscard does (fact 10)
         self._woken = woken
         self._places: dict[str, list[int]] = {}
         self._lists: list[int] = []
@@ -128,7 +106,7 @@ class Wait:
                 self._lists.append(index)
             else:
                 self._places.setdefault(name, []).append(index)
-        self._changes_at_start, self._count_at_start = readers.list_changes, readers.count()
+        self._changes_at_start, self._count_at_start = service.list_changes, service.count()
         self.over = False
         """The call has an answer."""
         self.code = 0
@@ -137,7 +115,9 @@ class Wait:
         self.look(self._places)
 
     def look(self, touched: Collection[str]) -> None:
-        """Evaluate the entries of the readers `touched`, and those for the list of readers."""
+        """Evaluate the entries of the readers `touched`, and those for the list of readers; not once the call has its answer."""
+        if self.over:
+            return
         news = False
         for name in touched if len(touched) < len(self._places) else self._places:
             if name in touched:
@@ -157,9 +137,9 @@ class Wait:
         news = False
         places = self._places.get(name)
         if places:
-            reader = self._readers.find(name)
+            reader = self._service.find(name)
             for index in places:
-                self.entries[index], ends = evaluate(name, self._given[index][1], reader, self._readers.dialect)
+                self.entries[index], ends = evaluate(name, self._given[index][1], reader, self._service.dialect)
                 news = news or ends
         return news
 
@@ -167,17 +147,17 @@ class Wait:
         name, given = self._given[index]
         if given & StateFlag.IGNORE:
             return False
-        kind, changes = self._readers.dialect.plug_and_play, self._readers.list_changes
+        kind, changes = self._service.dialect.plug_and_play, self._service.list_changes
         if kind is PlugAndPlay.NONE:
             news = not given & StateFlag.UNKNOWN
             self.entries[index] = _entry(name, StateFlag.UNKNOWN, 0, news)
         elif kind is PlugAndPlay.READERS:
-            news = given >> 16 != self._readers.count()
-            self.entries[index] = _entry(name, 0, self._readers.count(), news)
+            news = given >> 16 != self._service.count()
+            self.entries[index] = _entry(name, 0, self._service.count(), news)
         elif kind is PlugAndPlay.EVENTS:
             news = changes != (given >> 16 or self._changes_at_start)
             self.entries[index] = _entry(name, 0, changes, news)
         else:
-            news = self._readers.count() != self._count_at_start
+            news = self._service.count() != self._count_at_start
             self.entries[index] = _entry(name, 0, 0, news)
         return news

@@ -60,6 +60,30 @@ class _SyncCard:
     async def aclose(self) -> None:
         await off_loop(self.card.close)
 
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[Any]:
+        block = self.card.channel()
+        channel = await off_loop(block.__enter__)
+        try:
+            yield _SyncChannel(channel)
+        except BaseException as error:
+            await off_loop(_leave, block, error)
+            raise
+        await off_loop(block.__exit__, None, None, None)
+
+
+class _SyncChannel:
+    def __init__(self, channel: sync.Channel) -> None:
+        self.number = channel.number
+        self._channel = channel
+
+    async def send(self, *apdus: Any, **kwargs: Any) -> Any:
+        return await off_loop(self._channel.send, *apdus, **kwargs)
+
+
+def _leave(block: Any, error: BaseException) -> None:
+    assert not block.__exit__(type(error), error, error.__traceback__)
+
 
 class _Began(sync.SCard):
     """A sync SCard that tells of itself before it waits."""

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -191,6 +191,14 @@ def keeper() -> Iterator[tuple[process.Daemon, socket.socket]]:
     daemon._control, daemon._control_lock = owner, threading.Lock()
     with owner, keeper:
         yield daemon, keeper
+
+
+def test_a_forked_child_lets_go(keeper: tuple[process.Daemon, socket.socket]) -> None:
+    daemon, other = keeper
+    daemon._process = cast("subprocess.Popen[bytes]", SimpleNamespace(returncode=None))
+    daemon.forget()
+    assert other.recv(1) == b""
+    assert daemon._process.returncode is not None
 
 
 def test_a_keeper_that_leaves_is_the_daemons_end(keeper: tuple[process.Daemon, socket.socket]) -> None:

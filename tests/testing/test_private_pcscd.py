@@ -188,6 +188,13 @@ def test_a_mistake_in_a_card_comes_out_at_its_removal(pcscd: PrivatePcscd) -> No
         pcscd.wait_for_removal(0)
 
 
+def test_a_mistake_from_before_does_not_count(pcscd: PrivatePcscd) -> None:
+    card = Echo()
+    card.error = ValueError("of another test")
+    pcscd.insert(0, card)
+    assert pcscd.remove(0) is card
+
+
 def test_all_come_out_though_one_was_mistaken(pcscd: PrivatePcscd) -> None:
     pcscd.insert(0, Mistaken())
     pcscd.insert(1, Echo())
@@ -375,6 +382,13 @@ def test_a_daemon_that_dies_by_itself(pcscd: PrivatePcscd, no_leaks: None) -> No
     for reader in (0, 1):
         pcscd.wait_for_card(reader)
     pcscd.remove_all()
+
+
+def test_the_daemon_dies_with_the_keeper_of_its_namespaces(pcscd: PrivatePcscd) -> None:
+    assert pcscd._daemon is not None
+    pid = pcscd.pid
+    os.kill(pcscd._daemon._process.pid, signal.SIGKILL)
+    wait_for_end(pid)
 
 
 def test_a_frozen_daemon_is_killed_in_the_end(pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -654,6 +668,12 @@ def test_one_after_another_with_a_variable_of_somebody_else() -> None:
         "        scard.SCardReleaseContext(context)\n"
     )
     assert run(text).split() == ["2", "4"]
+
+
+@pytest.mark.usefixtures("possible")
+def test_what_the_environment_tells_other_daemons_is_kept_from_this_one() -> None:
+    text = "from scardface.testing import *\nwith PrivatePcscd(): print('started')\n"
+    assert run(text, PCSCLITE_FILTER_IGNORE_READER_NAMES="Virtual PCD") == "started\n"
 
 
 AS_NOBODY = """

@@ -1,0 +1,273 @@
+"""Two worlds that a conformance test moves with the same verbs: the simulated PC/SC, and the real pcscd with its virtual readers.
+
+Rules of this room:
+
+- A verb returns once PC/SC reports what it did; `yank` alone returns before.
+- Nobody sleeps to be on the safe side: the real driver reads a card's ATR each time it looks, so the card tells when it has looked.
+- Behind `world.backend` both worlds look alike; a test that asks which one it is in is no conformance test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from scardface import ShareMode
+from scardface import Protocol as CardProtocol
+from scardface._backend import Backend, CardHandle, Context
+from scardface._enums import StateFlag
+from scardface._pcsc import PYSCARD
+from scardface.errors import SCardError
+from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
+
+ANY = CardProtocol.T0 | CardProtocol.T1
+NO_PROTOCOL = CardProtocol.UNDEFINED
+T0_AND_T1 = bytes.fromhex("3b80800101")
+SELECT = bytes.fromhex("00a40000")
+
+PATIENCE = 10.0
+"""Seconds after which something that must happen has not happened."""
+A_WHILE = 0.15
+"""Seconds in which something that must not happen would have happened."""
+
+
+class Card(VirtualCard):
+    """A card that answers a command's bytes after the first four, then 9000, and tells what happens to it."""
+
+    def __init__(self, atr: bytes = T0_AND_T1) -> None:
+        self._atr = atr
+        self._looks = 0
+        self._looked = threading.Condition()
+        self.log: list[str] = []
+        self.logged = threading.Condition()
+
+    @property
+    def atr(self) -> bytes:
+        with self._looked:
+            self._looks += 1
+            self._looked.notify_all()
+        return self._atr
+
+    @atr.setter
+    def atr(self, atr: bytes) -> None:
+        self._atr = atr
+
+    def wait_for_looks(self, count: int) -> None:
+        """Return when the reader's driver has looked so many times from now on."""
+        with self._looked:
+            end = self._looks + count
+            assert self._looked.wait_for(lambda: self._looks >= end, PATIENCE), "the driver does not look at its reader"
+
+    def wait_for_log(self, *words: str) -> None:
+        """Return when the log is `words`."""
+        with self.logged:
+            assert self.logged.wait_for(lambda: self.log == list(words), PATIENCE), f"{self.log}, not {list(words)}"
+
+    def _tell(self, word: str) -> None:
+        with self.logged:
+            self.log.append(word)
+            self.logged.notify_all()
+
+    def power_on(self) -> None:
+        self._tell("on")
+
+    def power_off(self) -> None:
+        self._tell("off")
+
+    def reset(self) -> None:
+        self._tell("reset")
+
+    def process(self, command: bytes) -> bytes:
+        return command[4:] + b"\x90\x00"
+
+
+class SlowCard(Card):
+    """A card that takes its time: it answers when `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.go = threading.Event()
+
+    def process(self, command: bytes) -> bytes:
+        self.asked.set()
+        self.go.wait(PATIENCE)
+        return b"\x90\x00"
+
+
+class World(Protocol):
+    """What a test may do."""
+
+    backend: Backend
+    readers: tuple[str, ...]
+
+    def insert(self, reader: int, card: VirtualCard) -> None:
+        """Put a card in."""
+
+    def remove(self, reader: int) -> VirtualCard:
+        """Take the card out."""
+
+    def yank(self, reader: int) -> None:
+        """Take the card out; return before the driver has looked."""
+
+    def between_looks(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the driver does not look; in the real world that is likely at best, if the block is short."""
+
+    def let_driver_look(self, *cards: Card) -> None:
+        """Return when the driver has looked at the readers of all `cards`."""
+
+    def let_driver_rest(self, card: Card) -> None:
+        """Return when a card that nobody uses was switched off."""
+
+    def stop(self) -> None:
+        """Stop the service."""
+
+    def start(self) -> None:
+        """Start the service again; cards that are in are seen."""
+
+
+class RealWorld:
+    """The private pcscd."""
+
+    backend: Backend = PYSCARD
+
+    def __init__(self, pcscd: PrivatePcscd) -> None:
+        self._pcscd = pcscd
+        self.readers = pcscd.readers
+
+    def insert(self, reader: int, card: VirtualCard) -> None:
+        self._pcscd.insert(reader, card)
+        self._pcscd.wait_for_card(reader)
+
+    def remove(self, reader: int) -> VirtualCard:
+        try:
+            return self._pcscd.remove(reader)
+        finally:
+            self._pcscd.wait_for_removal(reader)
+
+    def yank(self, reader: int) -> None:
+        self._pcscd.remove(reader)
+
+    def between_looks(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def let_driver_look(self, *cards: Card) -> None:
+        for card in cards:
+            card.wait_for_looks(3)  # one may be under way, and the service hears of the second when it asks for the third
+
+    def let_driver_rest(self, card: Card) -> None:
+        card.wait_for_log(*card.log, "off")
+
+    def stop(self) -> None:
+        self._pcscd.stop()
+
+    def start(self) -> None:
+        self._pcscd.start()
+        for reader in self._pcscd.cards:
+            self._pcscd.wait_for_card(reader)
+
+
+class SimulatedWorld:
+    """The simulation, with readers that are called as the real ones are."""
+
+    def __init__(self, pcsc: SimulatedPCSC) -> None:
+        self.backend: Backend = pcsc
+        self._pcsc = pcsc
+        for name in ("Virtual PCD 0 00 00", "Virtual PCD 0 00 01", "Virtual PCD 1 00 00", "Virtual PCD 1 00 01"):
+            pcsc.add_reader(name)
+        self.readers = pcsc.readers
+
+    def insert(self, reader: int, card: VirtualCard) -> None:
+        self._pcsc.insert(reader, card)
+
+    def remove(self, reader: int) -> VirtualCard:
+        return self._pcsc.remove(reader)
+
+    def yank(self, reader: int) -> None:
+        self._pcsc.driver_polls = False
+        self._pcsc.remove(reader)
+
+    @contextlib.contextmanager
+    def between_looks(self) -> Iterator[None]:
+        self._pcsc.driver_polls = False
+        yield
+        self._pcsc.driver_polls = True
+
+    def let_driver_look(self, *cards: Card) -> None:
+        self._pcsc.driver_polls = True
+
+    def let_driver_rest(self, card: Card) -> None:
+        before = list(card.log)
+        self._pcsc.poll()
+        self._pcsc.poll()
+        card.wait_for_log(*before, "off")
+
+    def stop(self) -> None:
+        self._pcsc.stop_service()
+
+    def start(self) -> None:
+        self._pcsc.start_service()
+
+
+class Call:
+    """A call in a thread of its own."""
+
+    def __init__(self, call: Callable[..., Any], *args: Any) -> None:
+        self._ended = threading.Event()
+        self._outcome: Any = None
+        self._thread = threading.Thread(target=self._run, args=(call, args), daemon=True)
+        self._thread.start()
+
+    def _run(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            self._outcome = call(*args)
+        except Exception as error:
+            self._outcome = error
+        self._ended.set()
+
+    def ended(self, within: float = A_WHILE) -> bool:
+        """Whether it ends in that time (seconds)."""
+        return self._ended.wait(within)
+
+    def result(self) -> Any:
+        """What it returned or raised, once it has ended."""
+        assert self._ended.wait(PATIENCE), "the call does not return"
+        self._thread.join()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+    def code(self) -> int:
+        """The code it ended with; 0: success."""
+        return code_of(self.result)
+
+
+def code_of(call: Callable[..., object], *args: Any) -> int:
+    """The code of PC/SC that a call answers; 0: success."""
+    try:
+        call(*args)
+    except SCardError as error:
+        return error.code
+    return 0
+
+
+def state_of(context: Context, reader: str) -> int:
+    """A reader's state as it is now, without CHANGED: fit to be waited with."""
+    return context.get_status_change(0, [(reader, StateFlag.UNAWARE)]).entries[0].state & ~int(StateFlag.CHANGED)
+
+
+def flags(state: int) -> StateFlag:
+    """The lower half of a state."""
+    return StateFlag(state & 0xFFFF)
+
+
+def counter(state: int) -> int:
+    """The upper half of a state."""
+    return state >> 16
+
+
+def share(context: Context, reader: str, protocols: CardProtocol = ANY) -> CardHandle:
+    """A SHARED handle."""
+    return context.connect(reader, ShareMode.SHARED, protocols)

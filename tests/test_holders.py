@@ -1,0 +1,87 @@
+"""Who else has PC/SC open: names of programs, where /proc tells, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scardface import _holders
+from scardface._holders import other_programs
+
+if TYPE_CHECKING:
+    from scardface.testing import PrivatePcscd
+    from tests.support.foreign import Foreign
+
+MAPPED = "7f00-7f01 r-xp 00000000 fe:00 1 /usr/lib/x86_64-linux-gnu/libpcsclite.so.1.0.0\n"
+OTHERS = "7f00-7f01 r-xp 00000000 fe:00 1 /usr/lib/x86_64-linux-gnu/libc.so.6\n"
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A /proc of our own making."""
+    monkeypatch.setattr(_holders, "Path", lambda path: {"/proc": tmp_path}[path])
+    return tmp_path
+
+
+def add(proc: Path, pid: int, name: str | None, maps: str | None) -> None:
+    folder = proc / str(pid)
+    folder.mkdir()
+    if name is not None:
+        (folder / "comm").write_text(f"{name}\n")
+    if maps is not None:
+        (folder / "maps").write_text(maps)
+
+
+def test_programs_with_the_library_are_named(proc: Path) -> None:
+    add(proc, 11, "scdaemon", OTHERS + MAPPED)
+    add(proc, 12, "bash", OTHERS)
+    (proc / "self").mkdir()
+    (proc / "meminfo").write_text(MAPPED)
+    assert other_programs() == ["scdaemon (pid 11)"]
+
+
+def test_this_program_is_no_other(proc: Path) -> None:
+    add(proc, os.getpid(), "python", MAPPED)
+    assert other_programs() == []
+
+
+def test_a_program_whose_maps_cannot_be_read_is_left_out(proc: Path) -> None:
+    add(proc, 11, "another user's", None)
+    assert other_programs() == []
+
+
+def test_a_program_that_ends_meanwhile(proc: Path) -> None:
+    add(proc, 11, None, MAPPED)
+    assert other_programs() == ["a program (pid 11)"]
+
+
+def test_names_that_are_no_text(proc: Path) -> None:
+    add(proc, 11, "", MAPPED)
+    (proc / "11" / "comm").write_bytes(b"\xff\xfe\n")
+    (proc / "11" / "maps").write_bytes(b"\xff" + MAPPED.encode())
+    assert other_programs() == ["\ufffd\ufffd (pid 11)"]
+
+
+def test_a_bounded_number(proc: Path) -> None:
+    for pid in range(100, 150):
+        add(proc, pid, "browser", MAPPED)
+    assert len(other_programs()) == 8
+
+
+def test_no_proc_at_all(proc: Path) -> None:
+    proc.rmdir()
+    assert other_programs() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_a_real_program_is_found(pcscd: PrivatePcscd, foreign: Foreign) -> None:
+    foreign.establish()
+    named = [program for program in other_programs() if program.endswith(f"(pid {foreign.pid})")]
+    assert len(named) == 1
+    assert not named[0].startswith("(pid")
+    foreign.close()
+    assert not [program for program in other_programs() if program.endswith(f"(pid {foreign.pid})")]
