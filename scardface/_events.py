@@ -95,6 +95,10 @@ class EventsLost:
 Event: TypeAlias = ReaderAdded | ReaderRemoved | CardInserted | CardRemoved | ServiceDown | ServiceUp | EventsLost
 
 
+CHANGED = int(StateFlag.CHANGED)
+"""As an int: of a flag, `~` would keep the other known flags only, and lose the event counter."""
+
+
 class Reading(NamedTuple):
     """A reader as one status call saw it: flags (lower half of the state), event counter (upper half), ATR."""
 
@@ -105,7 +109,7 @@ class Reading(NamedTuple):
     @classmethod
     def of(cls, state: int, atr: bytes) -> Reading:
         """The reading that a 32-bit state of SCardGetStatusChange and its ATR mean; CHANGED is no part of it."""
-        return cls(state & 0xFFFF & ~StateFlag.CHANGED, state >> 16, atr)
+        return cls(state & 0xFFFF & ~CHANGED, state >> 16, atr)
 
     @property
     def present(self) -> bool:

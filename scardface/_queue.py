@@ -33,7 +33,7 @@ from ._threads import forget_at_fork
 from ._waiters import Line, Pattern, Slot, Waiter, Wish, can_try_again, forgive, may_try, refuse, seen_in, tries_again, wish_of
 from .errors import SCardError
 
-_SHARING = StateFlag.INUSE | StateFlag.EXCLUSIVE
+_SHARING = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
 _MOST_VERDICTS = 4096
 
 
@@ -196,8 +196,12 @@ class Table:
             concerned.append(waiter.offer)
             waiter.offer = None
         if waiter.share is ShareMode.EXCLUSIVE:  # SHARED ones may have queued behind it
-            concerned += [slot for slot in self._slots.values() if slot.holders]
+            concerned += self._shared()
         return concerned
+
+    def _shared(self) -> list[Slot]:
+        """The readers that this process holds."""
+        return [slot for slot in self._slots.values() if slot.holders]
 
     def free(self, waiter: Waiter) -> None:
         """The card that `waiter` held has been disconnected: offer it on."""
@@ -223,11 +227,14 @@ class Table:
     def _offer(self, slots: list[Slot]) -> list[Waiter]:
         """Offer what is free; the waiters to wake once the lock is released."""
         woken = []
-        for slot in slots:
+        slots = list(slots)
+        for slot in slots:  # grows while it is walked
             waiter = self._next(slot) if slot.connecting is None and slot.reading is not None else None
             if waiter is not None:
                 slot.connecting, waiter.offer = waiter, slot
                 woken.append(waiter)
+                if waiter.share is ShareMode.EXCLUSIVE:  # SHARED ones may have queued behind it
+                    slots += self._shared()
         return woken + self._hand_duties_on()
 
     def _hand_duties_on(self) -> list[Waiter]:

@@ -25,7 +25,7 @@ from ._apdu import C_APDU, R_APDU, redacted
 from ._atr import ATR
 from ._backend import ATTR_ATR_STRING, Backend, CardHandle, Context
 from ._enums import Disposition, ShareMode, StateFlag
-from ._events import Reading, same_card
+from ._events import CHANGED, Reading, same_card
 from ._exchange import exchange, resolve_lengths
 from ._wanted import Wanted
 from .errors import (
@@ -225,7 +225,7 @@ class Session:
                 return True
             if change.timed_out or not left:
                 break
-            state = entry.state & ~StateFlag.CHANGED  # only who else uses it changed
+            state = entry.state & ~CHANGED  # only who else uses it changed
         return False
 
     def close(self, disposition: Disposition | None = None) -> None:

@@ -6,6 +6,8 @@ it knows only that a reader with one in it (`failed`) may be kept from everybody
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,8 +24,9 @@ from tests.support.waiting import ATR, OTHER_ATR, Person, card, empty, look, mut
 NAMES = ["A", "B", "C"]
 IN_USE = StateFlag.INUSE | StateFlag.EXCLUSIVE
 DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
-SHARES = st.sampled_from([ShareMode.EXCLUSIVE, ShareMode.EXCLUSIVE, ShareMode.SHARED, ShareMode.SHARED, ShareMode.DIRECT])
-CODES = st.sampled_from([SUCCESS, SUCCESS, SHARING_VIOLATION, SHARING_VIOLATION, UNPOWERED_CARD, NO_SMARTCARD])
+EVERY_SHARE = [ShareMode.EXCLUSIVE, ShareMode.EXCLUSIVE, ShareMode.SHARED, ShareMode.SHARED, ShareMode.DIRECT]
+EVERY_CODE = [SUCCESS, SUCCESS, SHARING_VIOLATION, SHARING_VIOLATION, UNPOWERED_CARD, NO_SMARTCARD]
+EVERY_CHANGE = ["card"] * 7 + ["other card", "mute", "empty", "gone", "in use", "free", "service"]
 ANYBODY = st.integers(0, 1000)
 
 
@@ -122,7 +125,7 @@ class Waiting(RuleBasedStateMachine):
     # What acquisitions do.
 
     @rule(
-        share=SHARES,
+        share=st.sampled_from(EVERY_SHARE),
         readers=st.sampled_from([None, None, ["A"], ["A", "B"], ["B", "C"]]),
         picky=st.booleans(),
         hasty=st.sampled_from([False, False, False, True]),
@@ -155,7 +158,7 @@ class Waiting(RuleBasedStateMachine):
             member.trying, member.life = reader, self.life
 
     @precondition(lambda self: self.trying)
-    @rule(who=ANYBODY, code=CODES)
+    @rule(who=ANYBODY, code=st.sampled_from(EVERY_CODE))
     def settles(self, who: int, code: int) -> None:
         member = self.one(self.trying, who)
         reader, member.trying = member.trying, ""
@@ -196,7 +199,7 @@ class Waiting(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(NAMES),
-        what=st.sampled_from(["card"] * 7 + ["other card", "mute", "empty", "gone", "in use", "free", "service"]),
+        what=st.sampled_from(EVERY_CHANGE),
     )
     def changes(self, name: str, what: str) -> None:
         if what == "service":
@@ -228,11 +231,15 @@ class Waiting(RuleBasedStateMachine):
 
     @rule()
     def time_goes_by(self) -> None:
-        """Whoever has something to try again does: nothing lies idle then."""
+        """Whoever has something to try again does, and who is woken by that looks again: nothing lies idle then."""
         self.now += RETRY
-        for member in self.members:
+        rung = [member for member in self.members if member.waits]
+        while rung:
+            member = rung.pop(0)
             if member.waits:
+                before = [other.woken for other in self.members]
                 member.retries()
+                rung += [other for other, woken in zip(self.members, before, strict=True) if other.woken > woken]
         self.check_completeness(set())
 
     # The rules.
@@ -295,6 +302,45 @@ class Waiting(RuleBasedStateMachine):
             assert not any(slot.holders or slot.connecting for slot in self.table._slots.values())
         finally:
             self.patch.undo()
+
+
+def run_at_random(seed: int, steps: int) -> None:
+    """Much longer than hypothesis goes, many waiters at a time."""
+    chance = random.Random(seed)
+    machine = Waiting()
+    rarely = chance.random() < 0.5  # in every other run a cards stays a while
+    try:
+        for _ in range(steps):
+            who, dice = chance.randrange(1000), chance.random()
+            if dice < 0.25 and len(machine.present) < 12:
+                readers = chance.choice([None, None, ["A"], ["A", "B"], ["B", "C"]])
+                machine.comes(chance.choice(EVERY_SHARE), readers, chance.random() < 0.3, chance.random() < 0.2, chance.random() < 0.8)
+            elif dice < 0.35 and machine.joining:
+                machine.gets_ready(who)
+            elif dice < 0.55 and machine.offered:
+                machine.takes(who, chance.random() < 0.7)
+            elif dice < 0.7 and machine.trying:
+                machine.settles(who, chance.choice(EVERY_CODE))
+            elif dice < 0.76 and machine.present:
+                machine.leaves(who, chance.random() < 0.3)
+            elif dice < 0.86 and machine.holding:
+                machine.closes(who)
+            elif dice < (0.88 if rarely else 0.94):
+                machine.changes(chance.choice(NAMES), chance.choice(EVERY_CHANGE))
+            else:
+                machine.time_goes_by()
+            machine.one_connect_for_each_reader()
+            machine.exclusive_is_alone()
+            machine.who_left_is_offered_nothing()
+            machine.oldest_first()
+            machine.nothing_lies_idle()
+    finally:
+        machine.teardown()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_long_random_runs(seed: int) -> None:
+    run_at_random(seed, 400)
 
 
 TestWaiting = Waiting.TestCase

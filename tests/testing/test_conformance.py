@@ -11,7 +11,6 @@ pcscd has no hot plug without USB (fact 53); what the plug-and-play entry says t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -43,25 +42,6 @@ UNAWARE, IGNORE, UNKNOWN, UNAVAILABLE = StateFlag.UNAWARE, StateFlag.IGNORE, Sta
 WHILE_MS = int(1000 * A_WHILE)
 LONG_MS = 10_000
 INTERNAL_ERROR, NO_MEMORY = 0x80100001, 0x80100006
-
-
-@pytest.fixture
-def context(world: World) -> Iterator[Context]:
-    context = world.backend.establish()
-    yield context
-    code_of(context.release)
-
-
-@pytest.fixture
-def other(world: World) -> Iterator[Context]:
-    other = world.backend.establish()
-    yield other
-    code_of(other.release)
-
-
-@pytest.fixture
-def reader(world: World) -> str:
-    return world.readers[0]
 
 
 class TestContexts:

@@ -1,0 +1,466 @@
+"""A monitor's queue: what is told of which readers, the state after each event, and what a consumer who sleeps gets."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scardface import _feed
+from scardface._atr import ATR
+from scardface._enums import StateFlag
+from scardface._events import (
+    CardInserted,
+    CardRemoved,
+    Event,
+    EventsLost,
+    ReaderAdded,
+    ReaderRemoved,
+    ReaderState,
+    Reading,
+    ServiceDown,
+    ServiceUp,
+    Snapshot,
+    diff,
+)
+from scardface._feed import Feed
+from scardface._wanted import ReaderFilter
+from scardface.errors import NO_SERVICE, error_for
+from tests.support.waiting import ATR as ONE
+from tests.support.waiting import OTHER_ATR as TWO
+from tests.support.waiting import card, empty, look, mute
+
+DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
+IN_USE = StateFlag.INUSE | StateFlag.EXCLUSIVE
+NOTHING = ReaderState(present=False, atr=ATR(b""), mute=False, in_use=False, exclusive=False)
+
+
+class Listener:
+    """A feed, what is told to it, and how often it woke its consumer."""
+
+    def __init__(self, readers: Any = None, groups: Any = None) -> None:
+        self.woken = 0
+        self.feed = Feed(ReaderFilter.of(readers, groups), self.wake)
+        self.last: Snapshot | None = None
+
+    def wake(self) -> None:
+        assert not self.feed._lock.locked(), "woken under the lock"
+        self.woken += 1
+
+    def tell(self, snapshot: Snapshot, dropped: int = 0) -> Listener:
+        """What a hub does with a look: the first is the beginning."""
+        if self.last is None:
+            self.feed.begin(snapshot)
+        else:
+            self.feed.hear(snapshot, diff(self.last, snapshot), dropped)
+        self.last = snapshot
+        return self
+
+    def pop(self, most: int | None = None) -> list[Event]:
+        """All that can be heard, or `most` of it."""
+        events: list[Event] = []
+        while most is None or len(events) < most:
+            event = self.feed.pop()
+            if event is None:
+                break
+            events.append(event)
+        return events
+
+    @property
+    def state(self) -> dict[str, ReaderState]:
+        return dict(self.feed.state)
+
+
+def grouped(groups: dict[tuple[str, ...], set[str]], **readers: Reading) -> Snapshot:
+    return look(**readers)._replace(groups=MappingProxyType({key: frozenset(names) for key, names in groups.items()}))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How far a consumer may fall behind, made small."""
+    monkeypatch.setattr(_feed, "MOST", 10)
+    return 10
+
+
+# The beginning, and what happens.
+
+
+def test_the_initial_state_comes_first() -> None:
+    listener = Listener().tell(look(B=card(1, ONE), A=empty()))
+    assert listener.woken == 1
+    assert listener.pop() == [
+        ReaderAdded("B", initial=True),
+        CardInserted("B", ATR(ONE), initial=True),
+        ReaderAdded("A", initial=True),
+    ]
+
+
+def test_no_service_at_the_beginning() -> None:
+    listener = Listener().tell(look(DOWN))
+    assert listener.pop() == [ServiceDown(initial=True)]
+    assert listener.state == {}
+    listener.tell(look(life=2, A=card(1, ONE)))
+    assert listener.pop() == [ServiceUp(), ReaderAdded("A"), CardInserted("A", ATR(ONE))]
+
+
+def test_nothing_to_hear() -> None:
+    listener = Listener()
+    assert listener.feed.pop() is None
+    listener.tell(look())
+    assert listener.feed.pop() is None
+    assert listener.state == {}
+
+
+def test_everything_is_heard_once_and_in_order() -> None:
+    listener = Listener().tell(look(A=empty()))
+    listener.tell(look(A=card(1, ONE))).tell(look(A=card(3, TWO))).tell(look())
+    assert listener.pop() == [
+        ReaderAdded("A", initial=True),
+        CardInserted("A", ATR(ONE)),
+        CardRemoved("A"),
+        CardInserted("A", ATR(TWO)),
+        CardRemoved("A"),
+        ReaderRemoved("A"),
+    ]
+    assert listener.pop() == []
+
+
+def test_every_look_wakes() -> None:
+    listener = Listener()
+    for number in range(1, 4):
+        listener.tell(look(A=card(number)))
+        assert listener.woken == number
+
+
+# The state, as it is after the event popped last.
+
+
+def test_the_state_follows_what_was_popped() -> None:
+    listener = Listener().tell(look(A=card(1, ONE)))
+    listener.tell(look(A=mute(3))).tell(look())
+    inserted = card(1, ONE).state()
+    expected: list[dict[str, ReaderState]] = [
+        {},
+        {"A": NOTHING},
+        {"A": inserted},
+        {"A": NOTHING},
+        {"A": mute(3).state()},
+        {"A": NOTHING},
+        {},
+    ]
+    found = [listener.state]
+    while listener.pop(1):
+        found.append(listener.state)
+    assert found == expected
+
+
+def test_the_state_is_a_copy_that_cannot_be_written() -> None:
+    listener = Listener().tell(look(A=empty()))
+    listener.pop()
+    before = listener.feed.state
+    listener.tell(look())
+    listener.pop()
+    assert "A" in before
+    with pytest.raises(TypeError):
+        before["B"] = NOTHING  # type: ignore[index]  # that is the test
+
+
+def test_a_service_that_goes_takes_nothing_from_the_state() -> None:
+    listener = Listener().tell(look(A=card(1, ONE, IN_USE)))
+    listener.pop()
+    before = listener.state
+    listener.tell(look(DOWN, A=card(1, ONE)))
+    assert listener.pop() == [ServiceDown()]
+    assert listener.state == before
+    listener.tell(look(life=2, A=card(1, ONE)))
+    assert listener.pop() == [ServiceUp(), CardRemoved("A"), CardInserted("A", ATR(ONE))]
+    assert listener.state == {"A": card(1, ONE).state()}
+
+
+@pytest.mark.parametrize("flags", [StateFlag.INUSE, IN_USE])
+def test_who_uses_it_changes_silently(flags: int) -> None:
+    listener = Listener().tell(look(A=card(1, ONE)))
+    listener.pop()
+    listener.tell(look(A=card(1, ONE, flags)))
+    assert listener.state == {"A": card(1, ONE, flags).state()}
+    listener.tell(look(A=card(1, ONE)))
+    assert listener.state == {"A": card(1, ONE).state()}
+    assert listener.pop() == []
+
+
+def test_flags_that_changed_while_the_consumer_was_behind() -> None:
+    """They are told when it has caught up, and not before: the state is that of the event popped last."""
+    listener = Listener().tell(look(A=card(1, ONE)))
+    listener.tell(look(A=card(1, ONE, IN_USE)))
+    assert listener.pop(1) == [ReaderAdded("A", initial=True)]
+    assert listener.state == {"A": NOTHING}
+    listener.pop()
+    assert listener.state == {"A": card(1, ONE, IN_USE).state()}
+
+
+def test_a_reader_in_use_without_a_card() -> None:
+    """Another program has opened it with DIRECT."""
+    listener = Listener().tell(look(A=empty(0, StateFlag.INUSE)))
+    listener.pop()
+    assert listener.state == {"A": empty(0, StateFlag.INUSE).state()}
+
+
+def test_flags_of_a_service_that_is_gone_say_nothing() -> None:
+    listener = Listener().tell(look(A=card(1, ONE, IN_USE)))
+    listener.pop()
+    listener.tell(look(DOWN, A=card(1, ONE)))
+    listener.pop()
+    assert listener.state == {"A": card(1, ONE, IN_USE).state()}
+
+
+# The readers to tell of.
+
+
+@pytest.mark.parametrize("readers", ["A", ["A", "X"], re.compile("^A")])
+def test_only_readers_asked_for(readers: Any) -> None:
+    listener = Listener(readers).tell(look(A=empty(), B=card(1, ONE)))
+    listener.tell(look(B=empty(2), A=card(1, ONE), C=card())).tell(look(C=card()))
+    assert listener.pop() == [
+        ReaderAdded("A", initial=True),
+        CardInserted("A", ATR(ONE)),
+        CardRemoved("A"),
+        ReaderRemoved("A"),
+    ]
+    assert listener.state == {}
+
+
+def test_the_service_is_told_of_whatever_was_asked_for() -> None:
+    listener = Listener("A").tell(look(B=card()))
+    listener.tell(look(DOWN, B=card())).tell(look(life=2, B=card()))
+    assert listener.pop() == [ServiceDown(), ServiceUp()]
+
+
+def test_only_readers_of_the_groups() -> None:
+    groups = ("G", "H")
+    listener = Listener(None, groups).tell(grouped({groups: {"A"}, ("I",): {"B"}}, A=card(1, ONE), B=card()))
+    listener.tell(grouped({groups: {"A", "C"}}, A=card(1, ONE), B=empty(2), C=card(1, TWO)))
+    assert listener.pop() == [
+        ReaderAdded("A", initial=True),
+        CardInserted("A", ATR(ONE), initial=True),
+        ReaderAdded("C"),
+        CardInserted("C", ATR(TWO)),
+    ]
+    assert set(listener.state) == {"A", "C"}
+
+
+def test_readers_and_groups_together() -> None:
+    groups = ("G",)
+    listener = Listener(["A", "B"], groups).tell(grouped({groups: {"A", "C"}}, A=empty(), B=empty(), C=empty()))
+    assert listener.pop() == [ReaderAdded("A", initial=True)]
+
+
+def test_groups_that_nobody_has_asked_for_yet() -> None:
+    assert Listener(None, "G").tell(look(A=card())).pop() == []
+
+
+def test_a_reader_told_of_is_told_of_to_its_end() -> None:
+    """A reader that is unplugged is in no group any more."""
+    groups = ("G",)
+    listener = Listener(None, groups).tell(grouped({groups: {"A"}}, A=card(1, ONE)))
+    listener.tell(grouped({groups: set()}, A=empty(2))).tell(grouped({groups: set()}))
+    assert listener.pop()[2:] == [CardRemoved("A"), ReaderRemoved("A")]
+
+
+# A consumer that falls behind.
+
+
+def turns(listener: Listener, count: int, reader: str = "A", start: int = 1) -> None:
+    """One event each: in, out, in, out."""
+    for number in range(start, start + count):
+        listener.tell(look(**{reader: card(number, ONE) if number % 2 else empty(number)}))
+
+
+def test_how_far_is_far() -> None:
+    assert _feed.MOST == 10_000
+
+
+def test_a_full_queue_loses_nothing(few: int) -> None:
+    listener = Listener().tell(look(A=empty()))
+    turns(listener, few - 1)
+    events = listener.pop()
+    assert len(events) == few
+    assert not [event for event in events if isinstance(event, EventsLost)]
+
+
+def test_one_more_loses_all_and_starts_afresh(few: int) -> None:
+    listener = Listener().tell(look(A=empty()))
+    turns(listener, few - 1)
+    listener.tell(look(A=card(99, TWO, IN_USE), B=empty()))
+    assert listener.pop(1) == [EventsLost(few + 3)]
+    assert listener.state == {"A": card(99, TWO, IN_USE).state(), "B": NOTHING}
+    assert listener.pop() == [
+        ReaderAdded("A", initial=True),
+        CardInserted("A", ATR(TWO), initial=True),
+        ReaderAdded("B", initial=True),
+    ]
+    assert listener.state == {"A": card(99, TWO, IN_USE).state(), "B": NOTHING}
+
+
+def test_who_falls_behind_twice_has_lost_both(few: int) -> None:
+    """Every event dropped is counted once, the repeated state included, the notice itself not."""
+    listener = Listener().tell(look(A=empty()))
+    turns(listener, few)
+    turns(listener, few - 1, start=few + 1)
+    assert listener.pop() == [
+        EventsLost((1 + few) + (1 + few - 1)),
+        ReaderAdded("A", initial=True),
+        CardInserted("A", ATR(ONE), initial=True),
+    ]
+
+
+def test_the_queue_stays_bounded(few: int) -> None:
+    listener = Listener().tell(look(A=empty()))
+    for number in range(1, 12 * few):
+        turns(listener, 1, start=number)
+        assert len(listener.feed._queue) <= few
+
+
+def test_looks_that_were_never_seen_start_afresh() -> None:
+    listener = Listener().tell(look(A=empty()))
+    listener.tell(look(A=card(9, ONE)), dropped=3)
+    assert listener.pop() == [EventsLost(5), ReaderAdded("A", initial=True), CardInserted("A", ATR(ONE), initial=True)]
+
+
+def test_readers_that_went_meanwhile_are_gone_from_the_state(few: int) -> None:
+    listener = Listener().tell(look(A=card(), B=card()))
+    listener.pop()
+    listener.tell(look(B=card()), dropped=1)
+    listener.pop()
+    assert set(listener.state) == {"B"}
+
+
+def test_afresh_without_a_service() -> None:
+    """What was known last stays known; its return is told as ever."""
+    listener = Listener().tell(look(A=card(1, ONE)))
+    listener.tell(look(DOWN, A=card(1, ONE)), dropped=1)
+    assert listener.pop() == [EventsLost(4), ServiceDown(initial=True)]
+    assert listener.state == {"A": card(1, ONE).state()}
+    listener.tell(look(life=2, A=empty()))
+    assert listener.pop() == [ServiceUp(), CardRemoved("A")]
+    assert listener.state == {"A": NOTHING}
+
+
+def test_afresh_tells_of_the_readers_asked_for_alone(few: int) -> None:
+    groups = ("G",)
+    for listener in (Listener("A"), Listener(None, groups)):
+        listener.tell(grouped({groups: {"A"}}, A=empty(), B=card()))
+        listener.tell(grouped({groups: {"A"}}, A=card(1, ONE), B=card()), dropped=1)
+        assert listener.pop() == [EventsLost(3), ReaderAdded("A", initial=True), CardInserted("A", ATR(ONE), initial=True)]
+        assert set(listener.state) == {"A"}
+
+
+def test_other_readers_events_do_not_fill_the_queue(few: int) -> None:
+    listener = Listener("A").tell(look(A=empty(), B=empty()))
+    for number in range(1, few):
+        listener.tell(look(A=card(number) if number % 2 else empty(number), B=empty()))
+    for number in range(1, 3 * few):
+        listener.tell(look(A=card(few - 1), B=card(number) if number % 2 else empty(number)))
+    events = listener.pop()
+    assert len(events) == few
+    assert not [event for event in events if isinstance(event, EventsLost)]
+
+
+def test_one_that_sleeps_does_not_disturb_another(few: int) -> None:
+    awake, asleep = Listener(), Listener()
+    heard: list[Event] = []
+    last = look(A=empty())
+    for listener in (awake, asleep):
+        listener.tell(last)
+    for number in range(1, 3 * few):
+        snapshot = look(A=card(number) if number % 2 else empty(number))
+        for listener in (asleep, awake):
+            listener.tell(snapshot)
+        heard += awake.pop()
+    assert len(heard) == 3 * few
+    assert isinstance(asleep.feed.pop(), EventsLost)
+
+
+def test_a_consumer_in_another_thread() -> None:
+    """It hears everything in order while the loop goes on telling."""
+    listener = Listener().tell(look(A=empty()))
+    heard: list[Event] = []
+
+    def consume() -> None:
+        while len(heard) < 2001:
+            event = listener.feed.pop()
+            if event is not None:
+                heard.append(event)
+                assert listener.feed.state["A"].present is isinstance(event, CardInserted)
+
+    thread = threading.Thread(target=consume, daemon=True)
+    thread.start()
+    turns(listener, 2000)
+    thread.join(30)
+    assert not thread.is_alive()
+    kinds = [type(event) for event in heard[1:]]
+    assert kinds == [CardInserted, CardRemoved] * 1000
+
+
+# Whatever happens, and whenever the consumer looks: the final state is right.
+
+READINGS = st.one_of(
+    st.builds(empty, st.integers(0, 2), st.sampled_from([0, StateFlag.INUSE])),
+    st.builds(card, st.integers(0, 2), st.sampled_from([ONE, TWO]), st.sampled_from([0, IN_USE])),
+    st.builds(mute, st.integers(0, 2)),
+)
+STEPS = st.lists(
+    st.tuples(
+        st.dictionaries(st.sampled_from("ABC"), READINGS),
+        st.sampled_from(["look", "look", "look", "down", "dropped"]),
+        st.integers(0, 6),
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS, st.sampled_from([None, ["A", "B"]]))
+def test_the_final_state_is_right(steps: list[tuple[dict[str, Reading], str, int]], readers: list[str] | None) -> None:
+    listener = Listener(readers).tell(look())
+    books: dict[str, bytes | None] = {}
+    life = 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_feed, "MOST", 7)
+        for world, what, pops in [*steps, ({"A": card(7)}, "look", 0)]:
+            last = listener.last
+            assert last is not None
+            life += last.error is not None
+            snapshot = last._replace(error=DOWN) if what == "down" else look(life=life, **world)
+            listener.tell(snapshot, dropped=what == "dropped")
+            keep(books, listener, pops)
+    keep(books, listener, None)
+    assert listener.last is not None
+    right = {name: reading.state() for name, reading in listener.last.readers.items() if readers is None or name in readers}
+    assert listener.state == right
+
+
+def keep(books: dict[str, bytes | None], listener: Listener, most: int | None) -> None:
+    """Hear events and keep books of them: after each of them the feed's state says the same."""
+    for _ in itertools.count() if most is None else range(most):
+        event = listener.feed.pop()
+        if event is None:
+            return
+        match event:
+            case ReaderAdded(reader=reader):
+                books[reader] = None
+            case ReaderRemoved(reader=reader):
+                del books[reader]
+            case CardInserted(reader=reader, atr=atr):
+                books[reader] = atr
+            case CardRemoved(reader=reader):
+                assert books[reader] is not None
+                books[reader] = None
+            case EventsLost():
+                books.clear()
+                books.update({name: state.atr if state.present else None for name, state in listener.state.items()})
+        assert books == {name: state.atr if state.present else None for name, state in listener.state.items()}

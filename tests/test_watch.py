@@ -1,0 +1,356 @@
+"""The watcher, alone with a simulated PC/SC: what it publishes, what it survives, how it ends."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from scardface import ReaderState, ServiceUnavailableError
+from scardface._events import Snapshot, diff
+from scardface._watch import LONGEST_PAUSE, Watcher, start
+from scardface.errors import COMM_ERROR, INVALID_PARAMETER, NO_SERVICE, UNKNOWN_READER, SCardError
+from scardface.testing import SimulatedPCSC
+from tests.support.cards import BOTH, T1, LogCard
+
+
+class Watching:
+    """A watcher in its thread, and what it publishes."""
+
+    def __init__(self, pcsc: SimulatedPCSC) -> None:
+        self.snapshots: queue.SimpleQueue[Snapshot] = queue.SimpleQueue()
+        self.alive = True
+        self.ended = threading.Event()
+        self.watcher = Watcher(pcsc, self._publish, lambda: self.alive)
+        self.thread = start(self.watcher, self.ended.set)
+
+    def _publish(self, snapshot: Snapshot) -> bool:
+        self.snapshots.put(snapshot)
+        return self.alive
+
+    def next(self) -> Snapshot:
+        return self.snapshots.get(timeout=5)
+
+    def until(self, condition: Callable[[Snapshot], bool]) -> Snapshot:
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            snapshot = self.next()
+            if condition(snapshot):
+                return snapshot
+        raise AssertionError("it never came")
+
+    def answer(self) -> Snapshot:
+        """A fresh look."""
+        asked = self.watcher.ask()
+        return self.until(lambda snapshot: snapshot.number >= asked)
+
+    def stop(self) -> None:
+        self.watcher.stop()
+        assert self.ended.wait(5)
+        self.thread.join(5)
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as simulated:
+        yield simulated
+        assert simulated.open_contexts == 0
+
+
+@pytest.fixture
+def watching(pcsc: SimulatedPCSC) -> Iterator[Watching]:
+    watching = Watching(pcsc)
+    yield watching
+    watching.stop()
+
+
+def present(snapshot: Snapshot) -> list[str]:
+    return [name for name, reading in snapshot.readers.items() if reading.present]
+
+
+def test_it_publishes_the_start_and_every_change(pcsc: SimulatedPCSC, watching: Watching) -> None:
+    assert dict(watching.next().readers) == {}
+    pcsc.add_reader("A")
+    assert list(watching.next().readers) == ["A"]
+    for _ in range(3):
+        pcsc.insert("A", LogCard(BOTH))
+        snapshot = watching.next()
+        assert snapshot.readers["A"].state() == ReaderState(True, BOTH, False, False, False)  # type: ignore[arg-type]
+        pcsc.remove("A")
+        assert present(watching.next()) == []
+    pcsc.remove_reader("A")
+    assert dict(watching.until(lambda snapshot: not snapshot.readers).readers) == {}
+    assert watching.snapshots.empty()
+
+
+def test_a_question_is_answered_by_a_fresh_look(pcsc: SimulatedPCSC, watching: Watching) -> None:
+    pcsc.add_reader("A")
+    for number in range(1, 20):
+        assert watching.answer().number == number
+    groups = ("SCard$DefaultReaders",)
+    watching.watcher.want_groups(groups)
+    watching.watcher.want_groups(groups)
+    assert watching.answer().groups == {groups: frozenset({"A"})}
+
+
+def test_questions_that_come_together_cost_one_look(pcsc: SimulatedPCSC, watching: Watching) -> None:
+    watching.answer()
+    before = pcsc.calls.get("SCardListReaders", 0)
+    numbers = [watching.watcher.ask() for _ in range(200)]
+    watching.until(lambda snapshot: snapshot.number == numbers[-1])
+    assert pcsc.calls["SCardListReaders"] - before < 100
+
+
+def test_a_swap_between_two_looks_is_seen(pcsc: SimulatedPCSC, watching: Watching) -> None:
+    pcsc.add_reader("A")
+    pcsc.insert("A", LogCard())
+    before = watching.until(lambda snapshot: present(snapshot) == ["A"])
+    pcsc.driver_polls = False
+    pcsc.remove("A")
+    pcsc.insert("A", LogCard())
+    pcsc.driver_polls = True
+    pcsc.poll()
+    assert len(diff(before, watching.answer())) in (0, 2)  # one driver's look sees nothing; what it saw comes as a pair
+
+
+def test_it_outlives_the_service(pcsc: SimulatedPCSC, watching: Watching) -> None:
+    pcsc.add_reader("A")
+    pcsc.insert("A", LogCard())
+    first = watching.until(lambda snapshot: present(snapshot) == ["A"])
+    for _ in range(3):
+        pcsc.stop_service()
+        down = watching.until(lambda snapshot: snapshot.error is not None)
+        assert isinstance(down.error, ServiceUnavailableError)
+        assert present(down) == ["A"]
+        assert watching.answer().error is not None  # a question is answered while there is no service
+        pcsc.start_service()
+        up = watching.until(lambda snapshot: snapshot.error is None)
+        assert up.life > first.life
+        assert present(up) == ["A"]
+        first = up
+
+
+def test_its_pauses_grow_while_there_is_no_service(pcsc: SimulatedPCSC, watching: Watching) -> None:
+    pcsc.stop_service()
+    watching.until(lambda snapshot: snapshot.error is not None)
+    before = pcsc.calls.get("SCardEstablishContext", 0)
+    assert not watching.ended.wait(3 * LONGEST_PAUSE)
+    assert pcsc.calls["SCardEstablishContext"] - before < 30  # without pauses there would be thousands
+
+
+@pytest.mark.parametrize("code", [COMM_ERROR, NO_SERVICE, INVALID_PARAMETER, 0x80100001, 0x8010FFFF])
+@pytest.mark.parametrize("call", ["SCardGetStatusChange", "SCardListReaders", "SCardEstablishContext"])
+def test_it_starts_anew_after_any_failure(pcsc: SimulatedPCSC, watching: Watching, call: str, code: int) -> None:
+    pcsc.add_reader("A")
+    watching.answer()
+    pcsc.inject(call, code)
+    if call == "SCardEstablishContext":
+        pcsc.inject("SCardListReaders", COMM_ERROR)
+    watching.watcher.ask()
+    assert watching.until(lambda snapshot: snapshot.error is not None).error.code in (code, COMM_ERROR)  # type: ignore[union-attr]
+    assert watching.until(lambda snapshot: snapshot.error is None).readers.keys() == {"A"}
+
+
+@pytest.mark.parametrize("code", [UNKNOWN_READER, 0x8010001F, 0x80100022])
+def test_a_list_that_changed_under_it_is_read_again(pcsc: SimulatedPCSC, watching: Watching, code: int) -> None:
+    """Only the list says that a reader is gone (facts 16, 17)."""
+    pcsc.add_reader("A")
+    watching.answer()
+    pcsc.inject("SCardGetStatusChange", code, 5)
+    assert watching.answer().error is None
+    pcsc.inject("SCardGetStatusChange", code, 200)
+    asked = watching.watcher.ask()
+    assert watching.until(lambda snapshot: snapshot.error is not None).number >= asked  # a service that lies for ever has failed
+
+
+def test_a_failure_that_is_not_pcscs(pcsc: SimulatedPCSC, watching: Watching, caplog: pytest.LogCaptureFixture) -> None:
+    watching.answer()
+    broken = iter([RuntimeError("the binding broke")])
+    original = pcsc.establish
+
+    def establish() -> object:
+        for error in broken:
+            raise error
+        return original()
+
+    pcsc.establish = establish  # type: ignore[method-assign,assignment]
+    pcsc.inject("SCardListReaders", COMM_ERROR)
+    watching.watcher.ask()
+    watching.until(lambda snapshot: snapshot.error is not None)
+    pcsc.add_reader("A")
+    assert list(watching.until(lambda snapshot: bool(snapshot.readers)).readers) == ["A"]
+    assert [record.levelno for record in caplog.records if record.name == "scardface.watch"] == [logging.ERROR]
+
+
+def test_names_that_bindings_do_not_take_are_left_out_and_told_once(
+    pcsc: SimulatedPCSC, watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pcsc.add_reader("A")
+    establish = pcsc.establish
+
+    def with_odd_names() -> object:
+        context = establish()
+        listed = context.list_readers
+        monkeypatch.setattr(type(context), "list_readers", lambda self, groups=None: (*listed(groups), "Lecteur é", "two\0names"))
+        return context
+
+    monkeypatch.setattr(pcsc, "establish", with_odd_names)
+    pcsc.inject("SCardListReaders", COMM_ERROR)
+    for _ in range(3):
+        watching.answer()
+    assert list(watching.answer().readers) == ["A"]
+    assert len([record for record in caplog.records if "is left out" in record.getMessage()]) == 2
+
+
+@pytest.mark.parametrize("dialect", ["pcsclite", "pcsclite-1.9", "macos", "windows"])
+def test_readers_come_and_go_in_every_dialect(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scardface._watch.POLL", 50)
+    monkeypatch.setattr("scardface._watch.SLICE", 200)
+    with SimulatedPCSC(dialect) as pcsc:  # type: ignore[arg-type]
+        watching = Watching(pcsc)
+        for _ in range(3):
+            pcsc.add_reader("A")
+            watching.until(lambda snapshot: snapshot.error is None and list(snapshot.readers) == ["A"])
+            pcsc.insert("A", LogCard())
+            watching.until(lambda snapshot: present(snapshot) == ["A"])
+            pcsc.remove("A")
+            watching.until(lambda snapshot: snapshot.error is None and present(snapshot) == [])
+            pcsc.remove_reader("A")
+            watching.until(lambda snapshot: snapshot.error is not None or not snapshot.readers)
+        watching.stop()
+        assert pcsc.open_contexts == 0
+
+
+def test_more_readers_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scardface._watch.POLL", 300)
+    with SimulatedPCSC(max_readers=40) as pcsc:
+        for number in range(40):
+            pcsc.add_reader(f"R{number:02}")
+        monkeypatch.setattr(SimulatedPCSC, "max_entries", 16)
+        watching = Watching(pcsc)
+        assert len(watching.answer().readers) == 40
+        for number in (0, 17, 39):
+            pcsc.insert(number, LogCard())
+            watching.until(lambda snapshot, name=f"R{number:02}": name in present(snapshot))
+        watching.stop()
+
+
+def test_a_question_wakes_a_wait_without_readers(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS, where no entry tells of readers, nothing is waited for in PC/SC while there is none."""
+    with SimulatedPCSC("macos") as simulated:
+        watching = Watching(simulated)
+        watching.answer()
+        started = time.monotonic()
+        for _ in range(5):
+            watching.answer()
+        assert time.monotonic() - started < 1  # each would be a second otherwise
+        watching.stop()
+
+
+def test_a_group_that_pcsc_does_not_know_has_no_readers(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scardface import _watch
+
+    class Context:
+        def __init__(self, code: int) -> None:
+            self.code = code
+
+        def list_readers(self, groups: object) -> tuple[str, ...]:
+            raise SCardError("no such group", self.code)
+
+    assert _watch._list_group(Context(UNKNOWN_READER), ("g",)) == ()  # type: ignore[arg-type]
+    with pytest.raises(SCardError):
+        _watch._list_group(Context(COMM_ERROR), ("g",))  # type: ignore[arg-type]
+
+
+def test_a_plug_and_play_entry_that_fails(pcsc: SimulatedPCSC) -> None:
+    pcsc.add_reader("A")
+    pcsc.inject("SCardGetStatusChange", UNKNOWN_READER)
+    watching = Watching(pcsc)
+    assert list(watching.answer().readers) == ["A"]
+    watching.stop()
+
+
+def test_as_many_readers_as_one_call_takes_leave_no_room_for_the_list(pcsc: SimulatedPCSC, watching: Watching) -> None:
+    for number in range(16):
+        pcsc.add_reader(f"R{number:02}")
+    watching.until(lambda snapshot: len(snapshot.readers) == 16)
+    pcsc.insert(15, LogCard())
+    assert present(watching.until(lambda snapshot: bool(present(snapshot)))) == ["R15"]
+
+
+def test_it_ends_with_the_loop_that_it_works_for(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scardface._watch.SLICE", 50)
+    for told_by in ("publish", "alive"):
+        watching = Watching(pcsc)
+        watching.answer()
+        watching.alive = False
+        if told_by == "publish":
+            watching.watcher.ask()
+        assert watching.ended.wait(5)
+        assert not watching.watcher.resume()
+        watching.thread.join(5)
+
+
+def test_without_a_service_it_ends_too(pcsc: SimulatedPCSC) -> None:
+    pcsc.stop_service()
+    watching = Watching(pcsc)
+    watching.until(lambda snapshot: snapshot.error is not None)
+    watching.alive = False
+    assert watching.ended.wait(5)
+
+
+def test_a_stop_can_be_taken_back_until_it_is_heeded(pcsc: SimulatedPCSC) -> None:
+    resumed = 0
+    for _ in range(100):
+        watching = Watching(pcsc)
+        watching.watcher.stop()
+        if watching.watcher.resume():
+            resumed += 1
+            watching.answer()
+            watching.watcher.stop()
+        assert watching.ended.wait(5)
+        assert not watching.watcher.resume()
+        watching.thread.join(5)
+    assert resumed
+
+
+def test_a_stop_at_any_moment_is_heeded(pcsc: SimulatedPCSC) -> None:
+    """Also just before the blocked call begins, where PC/SC loses a cancel (fact 1)."""
+    pcsc.add_reader("A")
+    for number in range(200):
+        watching = Watching(pcsc)
+        time.sleep(number * 0.00002)
+        watching.watcher.stop()
+        assert watching.ended.wait(2), number
+        watching.thread.join(2)
+
+
+def test_every_insertion_at_full_speed_is_told_in_order(pcsc: SimulatedPCSC, watching: Watching) -> None:
+    pcsc.add_reader("A")
+    last = watching.until(lambda snapshot: "A" in snapshot.readers)
+    for number, atr in zip(range(200), itertools.cycle([T1, BOTH])):
+        pcsc.insert("A", LogCard(atr))
+        now = watching.next()
+        assert [type(event).__name__ for event in diff(last, now)] == ["CardInserted"], number
+        last = now
+        pcsc.remove("A")
+        now = watching.next()
+        assert [type(event).__name__ for event in diff(last, now)] == ["CardRemoved"], number
+        last = now
+
+
+def test_errors_of_a_context_that_is_gone_already_are_nobodys() -> None:
+    with SimulatedPCSC() as pcsc:
+        watching = Watching(pcsc)
+        watching.answer()
+        pcsc.inject("SCardReleaseContext", NO_SERVICE)
+        pcsc.inject("SCardListReaders", COMM_ERROR)
+        watching.watcher.ask()
+        assert isinstance(watching.until(lambda snapshot: snapshot.error is not None).error, SCardError)
+        assert watching.until(lambda snapshot: snapshot.error is None)
+        watching.stop()
