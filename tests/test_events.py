@@ -191,6 +191,7 @@ def test_a_reading_of_a_state() -> None:
     reading = Reading.of(0xFFFE0122, ONE)
     assert reading == Reading(0x0120, 0xFFFE, ONE)
     assert (reading.present, reading.mute) == (True, False)
+    assert Reading.of(0x0001F822, ONE).flags == 0xF820, "flags that have no name here are kept: states are opaque"
     assert Reading.of(0x00020220, b"").mute
     assert not Reading.of(0x00020012, b"").present
 

@@ -187,7 +187,6 @@ class Waiting(RuleBasedStateMachine):
             member.left = True
             member.leaves()
 
-
     @precondition(lambda self: self.holding)
     @rule(who=ANYBODY)
     def closes(self, who: int) -> None:
@@ -211,7 +210,12 @@ class Waiting(RuleBasedStateMachine):
             if old is not None:
                 self.world[name] = Reading(old.flags & ~IN_USE | (IN_USE if what == "in use" else 0), old.counter, old.atr)
         elif what != "gone":
-            readings = {"card": card(counter), "other card": card(counter, OTHER_ATR), "mute": mute(counter), "empty": empty(counter)}
+            readings = {
+                "card": card(counter),
+                "other card": card(counter, OTHER_ATR),
+                "mute": mute(counter),
+                "empty": empty(counter),
+            }
             self.world[name] = readings[what]
         self.world = {name: self.world[name] for name in NAMES if name in self.world}
         if not self.up:
@@ -314,7 +318,9 @@ def run_at_random(seed: int, steps: int) -> None:
             who, dice = chance.randrange(1000), chance.random()
             if dice < 0.25 and len(machine.present) < 12:
                 readers = chance.choice([None, None, ["A"], ["A", "B"], ["B", "C"]])
-                machine.comes(chance.choice(EVERY_SHARE), readers, chance.random() < 0.3, chance.random() < 0.2, chance.random() < 0.8)
+                machine.comes(
+                    chance.choice(EVERY_SHARE), readers, chance.random() < 0.3, chance.random() < 0.2, chance.random() < 0.8
+                )
             elif dice < 0.35 and machine.joining:
                 machine.gets_ready(who)
             elif dice < 0.55 and machine.offered:
@@ -345,5 +351,8 @@ def test_long_random_runs(seed: int) -> None:
 
 TestWaiting = Waiting.TestCase
 TestWaiting.settings = settings(
-    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=60,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

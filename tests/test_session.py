@@ -1,0 +1,241 @@
+"""The session: one open card, blocking. On the simulation, where every failure can be had."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from scardface import (
+    C_APDU,
+    CardCommunicationError,
+    CardRemovedError,
+    CardResetError,
+    Disposition,
+    Lengths,
+    Protocol,
+    SCardError,
+    ServiceUnavailableError,
+    ShareMode,
+    errors,
+)
+from scardface._session import Session, SessionClosedError
+from scardface._wanted import Wanted
+from scardface.testing import SimulatedPCSC
+from tests.support.cards import BOTH, BROKEN, ECHO, GATE, NOT_FOUND, LogCard
+
+ECHOED = C_APDU(0, ECHO, 0, 0, b"ab")
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as simulated:
+        simulated.add_reader("A")
+        simulated.insert("A", LogCard(BOTH))
+        yield simulated
+        assert simulated.open_contexts == 0
+
+
+def wish(share: ShareMode = ShareMode.SHARED, protocols: Protocol = Protocol.T0 | Protocol.T1) -> Wanted:
+    return Wanted.of(None, None, 1, None, False, share, protocols, Lengths.AUTO)
+
+
+def opened(pcsc: SimulatedPCSC, share: ShareMode = ShareMode.SHARED) -> Session:
+    return Session.open(pcsc, "A", wish(share), lambda: None)
+
+
+@pytest.fixture
+def session(pcsc: SimulatedPCSC) -> Iterator[Session]:
+    session = opened(pcsc)
+    yield session
+    session.close()
+
+
+def echo(session: Session) -> bytes:
+    response = session.send(session.prepare([ECHOED]))
+    assert response is not None
+    return response.data
+
+
+def test_what_an_open_card_shows(session: Session) -> None:
+    assert (session.reader, session.atr, session.protocol) == ("A", BOTH, Protocol.T1)
+    assert session.reading.present
+    assert echo(session) == b"ab"
+
+
+@pytest.mark.parametrize("call", ["SCardEstablishContext", "SCardConnect", "SCardGetStatusChange", "SCardStatus"])
+def test_an_open_that_fails_half_way_leaves_nothing(pcsc: SimulatedPCSC, call: str) -> None:
+    pcsc.inject(call, errors.UNPOWERED_CARD)
+    with pytest.raises(SCardError) as caught:
+        opened(pcsc)
+    assert caught.value.call == call
+    assert pcsc.open_contexts == 0
+    opened(pcsc, ShareMode.EXCLUSIVE).close()
+
+
+def test_a_batch_ends_when_its_caller_left(session: Session, pcsc: SimulatedPCSC) -> None:
+    card = pcsc.cards["A"]
+    assert isinstance(card, LogCard)
+    assert session.send(session.prepare([ECHOED]), None, lambda: True) is None
+    assert card.heard == []
+    left = iter([False, True])
+    assert session.send(session.prepare([ECHOED, C_APDU(0, NOT_FOUND)]), None, lambda: next(left)).sw == 0x9000  # type: ignore[union-attr]
+    assert len(card.heard) == 1
+
+
+def test_nothing_is_sent_if_one_command_of_a_batch_cannot_go(pcsc: SimulatedPCSC) -> None:
+    session = Session.open(pcsc, "A", wish(protocols=Protocol.T0), lambda: None)
+    session.lengths = Lengths.EXTENDED
+    with pytest.raises(ValueError, match="T=0"):
+        session.prepare([ECHOED, C_APDU(0, ECHO, 0, 0, bytes(300))])
+    assert pcsc.calls.get("SCardTransmit", 0) == 0
+    session.close()
+
+
+def test_from_inside_its_own_callback_nothing_can_be_sent(session: Session) -> None:
+    def callback(*_: object) -> None:
+        for call in (lambda: echo(session), lambda: session.transmit(b"\0\0\0\0"), session.check):
+            with pytest.raises(RuntimeError, match="inside its own callback"):
+                call()
+
+    session.send(session.prepare([ECHOED]), callback)
+    assert echo(session) == b"ab"
+
+
+def test_a_closed_session_refuses_and_frees_once(pcsc: SimulatedPCSC) -> None:
+    freed: list[int] = []
+    session = Session.open(pcsc, "A", wish(), lambda: freed.append(pcsc.calls["SCardDisconnect"]))
+    session.close()
+    session.close()
+    assert freed == [1]  # after the disconnect, once
+    for call in (lambda: echo(session), lambda: session.transmit(b"\0\0\0\0"), session.check):
+        with pytest.raises(SessionClosedError):
+            call()
+
+
+@pytest.mark.parametrize("call", ["SCardDisconnect", "SCardReleaseContext"])
+def test_a_close_that_fails_frees_all_the_same(call: str) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", LogCard())
+        freed: list[int] = []
+        session = Session.open(pcsc, "A", wish(), lambda: freed.append(1))
+        pcsc.inject(call, errors.NO_SERVICE)
+        session.close()
+        assert freed == [1]
+
+
+def test_threads_wait_for_each_other_for_a_whole_batch(session: Session, pcsc: SimulatedPCSC) -> None:
+    card = pcsc.cards["A"]
+    assert isinstance(card, LogCard)
+    batch = session.prepare([C_APDU(0, GATE), C_APDU(0, ECHO, 1)])
+    first = threading.Thread(target=session.send, args=(batch,))
+    first.start()
+    assert card.reached.wait(5)
+    second = threading.Thread(target=session.send, args=(session.prepare([C_APDU(0, ECHO, 2)]),))
+    closer = threading.Thread(target=session.close)
+    second.start()
+    while not session._lock.locked():
+        time.sleep(0.001)
+    card.gate.set()
+    for thread in (first, second):
+        thread.join(5)
+    closer.start()
+    closer.join(5)
+    assert [(command[1], command[2]) for command in card.heard] == [(GATE, 0), (ECHO, 1), (ECHO, 2)]
+
+
+@pytest.mark.parametrize("code", [errors.REMOVED_CARD, errors.READER_UNAVAILABLE, errors.UNKNOWN_READER, errors.NO_SMARTCARD])
+def test_what_means_that_the_card_is_gone(session: Session, pcsc: SimulatedPCSC, code: int) -> None:
+    pcsc.inject("SCardTransmit", code)
+    with pytest.raises(CardRemovedError) as caught:
+        echo(session)
+    assert (caught.value.code, caught.value.call, caught.value.reader) == (code, "SCardTransmit", "A")
+
+
+@pytest.mark.parametrize("code", [errors.NOT_TRANSACTED, errors.COMM_DATA_LOST, errors.INVALID_VALUE])
+def test_what_may_mean_that_the_card_is_gone(
+    session: Session, pcsc: SimulatedPCSC, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does if the reader says so within the time of a driver's poll; else it is what it is."""
+    monkeypatch.setattr("scardface._session.DRIVER_POLL", 30)
+    pcsc.inject("SCardTransmit", code)
+    with pytest.raises(SCardError) as caught:
+        echo(session)
+    assert not isinstance(caught.value, CardRemovedError)
+    assert echo(session) == b"ab"
+    monkeypatch.setattr("scardface._session.DRIVER_POLL", 5000)
+    pcsc.inject("SCardTransmit", code)
+    pull = threading.Timer(0.1, pcsc.remove, ("A",))
+    pull.start()
+    with pytest.raises(CardRemovedError):
+        echo(session)
+    pull.join()
+
+
+def test_who_else_uses_the_card_is_no_removal(session: Session, pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scardface._session.DRIVER_POLL", 200)
+    pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
+    other = threading.Timer(0.05, lambda: opened(pcsc).close())
+    other.start()
+    with pytest.raises(CardCommunicationError):
+        echo(session)
+    other.join()
+
+
+def test_a_reader_that_is_unplugged_under_an_open_card(session: Session, pcsc: SimulatedPCSC) -> None:
+    pcsc.remove_reader("A")
+    with pytest.raises(CardRemovedError):
+        echo(session)
+
+
+def test_a_failure_that_cannot_be_looked_into(session: Session, pcsc: SimulatedPCSC) -> None:
+    pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
+    pcsc.inject("SCardGetStatusChange", errors.COMM_ERROR)
+    with pytest.raises(CardCommunicationError):
+        echo(session)
+    pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
+    pcsc.inject("SCardGetStatusChange", errors.UNKNOWN_READER)
+    with pytest.raises(CardRemovedError):
+        echo(session)
+
+
+def test_an_answer_without_a_status_word(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scardface._session.DRIVER_POLL", 30)
+    with pytest.raises(CardCommunicationError, match="1 byte"):
+        session.send(session.prepare([C_APDU(0, BROKEN)]))
+    with pytest.raises(CardCommunicationError, match="1 byte"):
+        session.transmit(bytes([0, BROKEN, 0, 0]))
+
+
+def test_a_reset_by_another_is_told(session: Session, pcsc: SimulatedPCSC) -> None:
+    other = opened(pcsc)
+    other.close(Disposition.RESET)
+    with pytest.raises(CardResetError):
+        echo(session)
+    session.check()  # the card is there all the same
+
+
+def test_a_direct_session_has_no_card_to_lose(pcsc: SimulatedPCSC) -> None:
+    pcsc.remove("A")
+    session = Session.open(pcsc, "A", wish(ShareMode.DIRECT, Protocol.UNDEFINED), lambda: None)
+    assert not session.reading.present
+    pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
+    with pytest.raises(CardCommunicationError):
+        session.transmit(b"\0\0\0\0")
+    session.close()
+
+
+def test_check_tells_of_a_lost_service_and_of_nothing_else(session: Session, pcsc: SimulatedPCSC) -> None:
+    session.check()
+    for code in (errors.SHARING_VIOLATION, 0x8010001F):
+        pcsc.inject("SCardGetAttrib", code)
+        session.check()
+    pcsc.inject("SCardGetAttrib", errors.REMOVED_CARD)
+    with pytest.raises(CardRemovedError):
+        session.check()
+    pcsc.stop_service()
+    with pytest.raises(ServiceUnavailableError):
+        session.check()
