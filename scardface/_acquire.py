@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager
 import anyio
 
 from ._backend import Backend
-from ._enums import Disposition, ShareMode
+from ._enums import ShareMode
 from ._events import Snapshot
 from ._holders import other_programs
 from ._hub import Hub, hub_of
@@ -237,7 +237,7 @@ class Acquisition:
                 self._session, self._error = session, error
         if session is not None:
             if over:
-                session.close(Disposition.LEAVE)
+                session.close()
             table.settle(waiter, None, kept=not over)
         if not bell.ring():  # the loop is gone, and with it whoever would close the card
             self._abandon()
@@ -272,5 +272,5 @@ class Acquisition:
             worker, self.worker = self.worker, None
         if worker is not None:
             if session is not None:
-                worker.submit(lambda: session.close(Disposition.LEAVE))
+                worker.submit(session.close)
             worker.finish()

@@ -110,6 +110,7 @@ class Backend(Protocol):
     Attributes:
         max_entries: how many entries one status call takes (fact 18).
         absent_service_means_no_reader: the service stops with the last reader and comes with the first (fact 48).
+        release_disconnects: releasing a context disconnects its handles: RESET if EXCLUSIVE, else LEAVE; see `_session`.
     """
 
     @property
@@ -119,6 +120,10 @@ class Backend(Protocol):
     @property
     def absent_service_means_no_reader(self) -> bool:
         """Whether the service lives only while a reader is plugged in."""
+
+    @property
+    def release_disconnects(self) -> bool:
+        """Whether SCardReleaseContext disconnects the context's handles: RESET for an EXCLUSIVE one, LEAVE for others."""
 
     def establish(self) -> Context:
         """SCardEstablishContext."""

@@ -30,7 +30,8 @@ What follows an answer:
   With EXTENDED, declared by the ATR or decided by the caller, it is a status as any other.
 
 Nothing here trusts the card: the number of steps and of bytes is bounded; an answer under two bytes, a 6Cxx that comes again or
-asks for what was sent, a 61xx after GET RESPONSE that brought nothing are each a `CardCommunicationError` naming the step.
+asks for what was sent, a 61xx after GET RESPONSE that brought nothing are each a `CardCommunicationError` naming the step. So is
+one that was thrown in.
 """
 
 from __future__ import annotations
@@ -223,8 +224,12 @@ class _Talk:
             answer = yield tpdu
         except SCardError as error:
             if _has_extended_fields(tpdu) and (isinstance(error, CardCommunicationError) or error.code in _REFUSALS):
-                raise as_error(CardCommunicationError, error, f"command of {len(tpdu)} bytes not transmitted; {_ADVICE}") from error
-            raise
+                words = f"{self.where(what)}, {len(tpdu)} bytes: failed; {_ADVICE}"
+            elif isinstance(error, CardCommunicationError):
+                words = f"{self.where(what)}: failed"
+            else:
+                raise
+            raise as_error(CardCommunicationError, error, words) from error
         if len(answer) < 2:
             raise self.error(what, f"the answer has {len(answer)} bytes, a status word alone has 2")
         self.bytes_left -= len(answer) - 2
@@ -232,8 +237,11 @@ class _Talk:
             raise self.error(what, "the answer is longer than the bound on bytes (ExchangeOptions.max_bytes)")
         return answer
 
+    def where(self, what: str) -> str:
+        return f"command {self.name:08X}, step {self.steps} ({what})"
+
     def error(self, what: str, words: str) -> CardCommunicationError:
-        return CardCommunicationError(f"command {self.name:08X}, step {self.steps} ({what}): {words}")
+        return CardCommunicationError(f"{self.where(what)}: {words}")
 
 
 def _steps(command: C_APDU, tpdus: list[bytes], protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> Steps:

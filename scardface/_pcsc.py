@@ -166,6 +166,7 @@ class _PyscardBackend:
 
     max_entries = 16
     absent_service_means_no_reader = sys.platform == "win32"
+    release_disconnects = sys.platform not in ("win32", "darwin")
 
     def establish(self) -> _Context:
         return _Context(_call("SCardEstablishContext", "", scard.SCARD_SCOPE_USER)[1])

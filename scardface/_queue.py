@@ -30,7 +30,21 @@ from ._backend import Backend
 from ._enums import ShareMode, StateFlag
 from ._events import Reading, Snapshot
 from ._threads import forget_at_fork
-from ._waiters import Line, Pattern, Slot, Waiter, Wish, can_try_again, forgive, may_try, refuse, seen_in, tries_again, wish_of
+from ._waiters import (
+    RETRY,
+    Line,
+    Pattern,
+    Slot,
+    Waiter,
+    Wish,
+    can_try_again,
+    forgive,
+    may_try,
+    refuse,
+    seen_in,
+    tries_again,
+    wish_of,
+)
 from .errors import SCardError
 
 _SHARING = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
@@ -171,7 +185,10 @@ class Table:
         now = time.monotonic()
         with self._change() as concerned:
             for slot in self._slots.values():
-                if tries_again(waiter, slot) and slot.retry_at <= now:
+                if not tries_again(waiter, slot) or slot.retry_at > now:
+                    continue
+                slot.retry_at = now + RETRY
+                if slot.connecting is None:
                     # While others of this process share the card an EXCLUSIVE try must fail, and may not keep SHARED ones waiting.
                     still = slot.refused & {ShareMode.EXCLUSIVE} if slot.holders and slot.foreign else frozenset()
                     forgive(slot)

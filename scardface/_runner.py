@@ -2,8 +2,8 @@
 
 Who owns what, who may call it from where, what ends it:
 
-- `start` comes from any thread; it hands over a coroutine function and returns at once. What the coroutine owns must have been made
-  by the caller before, so that an interrupted caller can still end it.
+- `start` comes from any thread and returns at once. What it hands over was made by the caller before, so that an interrupted caller
+  can still end it.
 - One daemon thread runs the loop while anything is pending; the last one to end ends it. The next `start` makes a new one: a thread
   that is on its way out takes no more work.
 - A forked child has no such thread and starts its own.
@@ -33,97 +33,110 @@ SETTLE = 0.2
 
 
 class Pending:
-    """One coroutine in the loop thread."""
+    """One coroutine for the loop thread. Made before it is started, so that an interrupted caller can cancel it all the same.
 
-    def __init__(self, running: _LoopThread, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._running = running
+    Args:
+        job: makes the coroutine, which must not raise.
+    """
+
+    def __init__(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.job = job
-        self.cancelled = False
-        self.scope: anyio.CancelScope | None = None
         self.ended = threading.Event()
+        self._cancelled = False
+        self._running: _LoopThread | None = None
+        self._scope: anyio.CancelScope | None = None
 
     def cancel(self) -> None:
-        """Cancel the coroutine; from any thread."""
-        self.cancelled = True
-        self._running.post(self.cancel_here)
+        """Cancel the coroutine, begun or not; from any thread."""
+        self._cancelled = True
+        if self._running is not None:
+            self._running.post(self._cancel_here)
 
-    def cancel_here(self) -> None:
-        """The same, in the loop."""
-        if self.scope is not None:
-            self.scope.cancel()
+    def _cancel_here(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def run(self, running: _LoopThread) -> None:
+        """Run the coroutine, in the loop."""
+        self._running = running
+        try:
+            with anyio.CancelScope() as self._scope:
+                if self._cancelled:
+                    self._cancel_here()
+                await self.job()
+        finally:
+            running.finished()
+            self.ended.set()
 
     def settle(self) -> None:
         """Wait, 0.2 s at most, until the coroutine has ended, and its thread with it if it was the last."""
         end = time.monotonic() + SETTLE
-        if self.ended.wait(SETTLE) and not self._running.pending:
+        if self.ended.wait(SETTLE) and self._running is not None and not self._running.busy:
             self._running.thread.join(max(0.0, end - time.monotonic()))
 
 
 class _LoopThread:
-    """One run of the loop. `pending` is guarded by the module's lock."""
+    """One run of the loop. What is to begin, and the number of those begun, are guarded by the module's lock."""
 
     def __init__(self) -> None:
-        self.pending = 0
-        self.inbox: SimpleQueue[Pending] = SimpleQueue()
+        self.waiting: list[Pending] = []
+        self._begun = 0
         self._loop: Loop | None = None
         self._bell: Bell | None = None
         self.thread = spawn("scardface-sync", anyio.run, self._main)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is to begin or has not ended."""
+        return bool(self.waiting or self._begun)
+
     def post(self, callback: Callable[[], object]) -> None:
-        """Run `callback` in the loop, if it still runs; one that has not begun finds all that was posted in its inbox."""
+        """Run `callback` in the loop, if it still runs."""
         if self._loop is not None:
             self._loop.post(callback)
 
     def knock(self) -> None:
-        """Have the loop look into its inbox."""
+        """Have the loop look for what is to begin."""
         if self._bell is not None:
             self._bell.ring()
 
-    async def _main(self) -> None:
+    def finished(self) -> None:
+        """One of those begun has ended; said in the loop."""
         with _lock:
-            self._loop = Loop()
-            bell = self._bell = Bell(self._loop)
-        async with anyio.create_task_group() as tasks:
-            while True:
-                while not self.inbox.empty():
-                    tasks.start_soon(self._run, self.inbox.get(), bell)
-                with _lock:
-                    if not self.pending:
-                        return
-                await bell.wait()
+            self._begun -= 1
+        self.knock()
 
-    async def _run(self, pending: Pending, bell: Bell) -> None:
+    async def _main(self) -> None:
         global _running
-        try:
-            with anyio.CancelScope() as pending.scope:
-                if pending.cancelled:
-                    pending.cancel_here()
-                await pending.job()
-        finally:
+        async with anyio.create_task_group() as tasks:
             with _lock:
-                self.pending -= 1
-                if not self.pending and _running is self:
-                    _running = None
-            pending.ended.set()
-            bell.strike()
+                self._loop = Loop()
+                bell = self._bell = Bell(self._loop)
+            while True:
+                with _lock:
+                    begin, self.waiting = self.waiting, []
+                    self._begun += len(begin)
+                    if not self._begun:
+                        if _running is self:
+                            _running = None
+                        return
+                for pending in begin:
+                    tasks.start_soon(pending.run, self)
+                await bell.wait()
 
 
 _lock = threading.RLock()
 _running: _LoopThread | None = None
 
 
-def start(job: Callable[[], Coroutine[Any, Any, None]]) -> Pending:
-    """Run the coroutine that `job` makes in the loop thread. It must not raise."""
+def start(pending: Pending) -> None:
+    """Run a coroutine in the loop thread. An interrupt at any moment in here leaves nothing half done."""
     global _running
     with _lock:
         if _running is None:
             _running = _LoopThread()
-        running = _running
-        running.pending += 1
-        pending = Pending(running, job)
-        running.inbox.put(pending)
-        running.knock()
-    return pending
+        _running.waiting.append(pending)
+        _running.knock()
 
 
 def get(queue: SimpleQueue[T]) -> T:

@@ -5,7 +5,10 @@ Who owns what, who may call it from where, what ends it:
 - A session owns its PC/SC context and its card handle. Any thread may call it; its lock lets one in at a time, for a whole batch,
   and PC/SC is never called outside the lock (fact 5: a second thread in one context freezes every PC/SC call of the process).
 - The lock is not re-entrant: `send` from inside a batch's own callback is a RuntimeError, not a deadlock.
-- `close` ends it: disconnect, then the word that the card is free, then release. It is final, and never raises.
+- `close` ends it: disconnect and release, then the word that the card is free. It is final, and never raises.
+- On pcsc-lite the release is the disconnect: it resets the card of an EXCLUSIVE handle and leaves others as they are, which is just
+  what a close wants. SCardDisconnect itself walks libpcsclite's list of contexts without its lock, while another thread may be
+  releasing one: of 4 processes that did both for 8 s one crashed (1.9.9; 2.3.3 has the same code), without SCardDisconnect none.
 
 What PC/SC's codes mean for an open card (facts 28, 33 to 35): a reader that is gone is a card that is gone; an exchange that
 failed, or was answered with nothing, is a card that is gone if the reader says so within the time of a driver's poll, else bad
@@ -71,6 +74,7 @@ class Session:
         self._owner = 0  # the thread inside the lock
         self._closed = False
         self._freed: Callable[[], None] = _nothing
+        self._release_disconnects = False
         self.reader = reader
         self.reading = reading
         """What the reader showed at the time of the connect: tells this card from the next."""
@@ -94,9 +98,11 @@ class Session:
                 atr = handle.status().atr
                 session = cls(context, handle, reader, Reading.of(entry.state, entry.atr), atr, wanted)
                 session._freed = freed
+                session._release_disconnects = backend.release_disconnects
                 return session
             except BaseException:
-                quietly(lambda: handle.disconnect(Disposition.LEAVE))
+                if not backend.release_disconnects:
+                    quietly(lambda: handle.disconnect(Disposition.LEAVE))
                 raise
         except BaseException:
             quietly(context.release)
@@ -229,20 +235,22 @@ class Session:
         return False
 
     def close(self, disposition: Disposition | None = None) -> None:
-        """Disconnect and release; the card is free in between. Waits for an exchange in flight. Does nothing the second time.
+        """Disconnect and release; then the card is free. Waits for an exchange in flight. Does nothing the second time.
 
         Args:
             disposition: None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.
         """
+        usual = Disposition.RESET if self._wanted.share is ShareMode.EXCLUSIVE else Disposition.LEAVE
         if disposition is None:
-            disposition = Disposition.RESET if self._wanted.share is ShareMode.EXCLUSIVE else Disposition.LEAVE
+            disposition = usual
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            quietly(lambda: self._handle.disconnect(disposition))
-            self._freed()
+            if disposition is not usual or not self._release_disconnects:
+                quietly(lambda: self._handle.disconnect(disposition))
             quietly(self._context.release)
+            self._freed()
 
 
 def quietly(call: Callable[[], object]) -> None:

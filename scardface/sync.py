@@ -266,14 +266,13 @@ def _wait(run: Callable[[], Coroutine[Any, Any, None]], cancel: Callable[[], Non
             outcome.put(None)
         await hub_of(backend).quiet()
 
-    pending: Pending | None = None
+    pending = Pending(job)
     try:
-        pending = start(job)
+        start(pending)
         error = get(outcome)
     except BaseException:
         cancel()
-        if pending is not None:
-            pending.settle()
+        pending.settle()
         raise
     if error is not None:
         pending.settle()
@@ -324,7 +323,8 @@ class ReaderMonitor:
                 await watch.close(cancelled=True)
 
         try:
-            self._pending = start(job)
+            self._pending = Pending(job)
+            start(self._pending)
             get(entered)
         except BaseException:
             self._end()

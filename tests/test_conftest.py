@@ -115,7 +115,7 @@ def inner(pytester: pytest.Pytester) -> pytest.Pytester:
 
 def test_a_blocked_loop_fails_its_test_and_no_other(inner: pytest.Pytester) -> None:
     inner.makepyfile(f"PACKAGE = {str(PACKAGE)!r}\n" + BLOCKING)
-    result = inner.runpytest_inprocess("-p", "no:cacheprovider")
+    result = inner.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:faulthandler")
     # The checking fixture's finding comes after the test proper, which passes: an error beside a pass. Each of the blocked
     # ones runs on three backends, but the one under pytest-asyncio.
     blocked, free = 3 * 3 + 1, 3 * 3 + 1
@@ -159,7 +159,7 @@ def test_tidy_up():
 def test_leaks_fail_the_test_that_asks(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(census, "BOUND", 0.5)
     inner.makepyfile(LEAKING)
-    result = inner.runpytest_inprocess("-p", "no:cacheprovider")
+    result = inner.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:faulthandler")
     result.assert_outcomes(passed=8, errors=2)
     result.stdout.fnmatch_lines(["*still there*threads*left behind*", "*still there*descriptors*/dev/null*"])
 

@@ -36,7 +36,7 @@ def test_every_number_is_compared() -> None:
 
 
 def test_flags_combine() -> None:
-    assert Protocol.T0 | Protocol.T1 == Protocol(3)
+    assert Protocol(3) == Protocol.T0 | Protocol.T1
     assert isinstance(Protocol.T0 | Protocol.T1, Protocol)
     assert StateFlag.PRESENT in StateFlag.PRESENT | StateFlag.INUSE
 

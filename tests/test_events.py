@@ -30,17 +30,18 @@ from scardface._events import (
     same_card,
 )
 from scardface.errors import NO_SERVICE, SCardError, error_for
-from tests.support.waiting import card, empty, look, mute
+from tests.support.waiting import DOWN, IN_USE, card, empty, look, mute
 
 ONE = bytes.fromhex("3B800181")
 TWO = bytes.fromhex("3F6500")
-DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
-IN_USE = StateFlag.INUSE | StateFlag.EXCLUSIVE
 UNKNOWN_ATR = Reading(StateFlag.PRESENT, 1, b"")
 
 
 def test_nothing_new() -> None:
+    """Like readings, and the very same ones: the watcher keeps those that did not change."""
     assert diff(look(A=card(), B=empty()), look(A=card(), B=empty())) == []
+    same = {"A": card(), "B": empty()}
+    assert diff(look(**same), look(**same)) == []
 
 
 def test_a_card_in_and_out() -> None:

@@ -495,11 +495,24 @@ def test_a_reader_that_refuses_extended_length(code: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "protocol", "step"),
+    [(SELECT, T1, "00A40400, step 1 (command)"), (LONG, T0, "00DB3FFF, step 1 (part 1 of 2)")],
+)
+def test_a_step_that_failed_is_named(command: C_APDU, protocol: Protocol, step: str) -> None:
+    failure = errors.error_for(errors.NOT_TRANSACTED, "SCardTransmit", "a reader")
+    steps = exchange(command, protocol)
+    next(steps)
+    with pytest.raises(CardCommunicationError) as told:
+        steps.throw(failure)
+    assert str(told.value) == f"command {step}: failed [{failure}]"
+    assert (told.value.code, told.value.call, told.value.reader) == (failure.code, failure.call, failure.reader)
+
+
+@pytest.mark.parametrize(
     ("command", "protocol", "failure"),
     [
-        (SELECT, T1, errors.error_for(errors.NOT_TRANSACTED, "SCardTransmit")),
-        (C_APDU(0x00, 0x44), T0, errors.error_for(errors.NOT_TRANSACTED, "SCardTransmit")),
-        (LONG, T0, errors.error_for(errors.NOT_TRANSACTED, "SCardTransmit")),
+        (SELECT, T1, errors.error_for(errors.INVALID_PARAMETER, "SCardTransmit")),
+        (C_APDU(0x00, 0x44), T0, errors.error_for(errors.RESET_CARD, "SCardTransmit")),
         (LONG, T1, CardRemovedError("gone")),
         (LONG, T1, errors.error_for(errors.INVALID_VALUE, "SCardTransmit")),
     ],

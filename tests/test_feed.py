@@ -31,13 +31,10 @@ from scardface._events import (
 )
 from scardface._feed import Feed
 from scardface._wanted import ReaderFilter
-from scardface.errors import NO_SERVICE, error_for
 from tests.support.waiting import ATR as ONE
+from tests.support.waiting import DOWN, IN_USE, card, empty, look, mute
 from tests.support.waiting import OTHER_ATR as TWO
-from tests.support.waiting import card, empty, look, mute
 
-DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
-IN_USE = StateFlag.INUSE | StateFlag.EXCLUSIVE
 NOTHING = ReaderState(present=False, atr=ATR(b""), mute=False, in_use=False, exclusive=False)
 
 
@@ -270,6 +267,16 @@ def test_a_reader_told_of_is_told_of_to_its_end() -> None:
     listener = Listener(None, groups).tell(grouped({groups: {"A"}}, A=card(1, ONE)))
     listener.tell(grouped({groups: set()}, A=empty(2))).tell(grouped({groups: set()}))
     assert listener.pop()[2:] == [CardRemoved("A"), ReaderRemoved("A")]
+
+
+def test_a_reader_that_went_is_told_of_no_more() -> None:
+    """It comes back in another group."""
+    groups = ("G",)
+    listener = Listener(None, groups).tell(grouped({groups: {"A"}}, A=empty())).tell(grouped({groups: set()}))
+    listener.pop()
+    listener.tell(grouped({groups: set()}, A=card()))
+    assert listener.pop() == []
+    assert listener.state == {}
 
 
 # A consumer that falls behind.

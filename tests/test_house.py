@@ -155,18 +155,13 @@ def test_has_a_test_module(module: Path) -> None:
     assert any(name.lower().startswith("test") for name in tests), f"{mirror.relative_to(ROOT)} has no test in it"
 
 
-def sorting_key(name: str) -> tuple[int, str]:
-    """The order that ruff's RUF022 keeps: CONSTANTS, Classes, functions."""
-    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
-
-
 def test_all_is_sorted_and_resolvable(module: Path) -> None:
     loaded = importlib.import_module(dotted(module)) if module.name != "__main__.py" else None
     names = getattr(loaded, "__all__", None)
     if module == PACKAGE / "__init__.py":
         assert names, "scardface/__init__.py has no __all__"
     if names is not None:
-        assert list(names) == sorted(set(names), key=sorting_key)
+        assert list(names) == sorted(set(names))
         assert not [name for name in names if not hasattr(loaded, name)]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
 
 NAMES = ("A", "B", "C")
+CARD = 0x00010000 | StateFlag.PRESENT | StateFlag.CHANGED
 
 
 class Looked:
@@ -57,7 +58,7 @@ class LookedContext:
 
     def get_status_change(self, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
         self._pcsc.note("get_status_change", (timeout, tuple(entries)))
-        return StatusChange(False, [StatusEntry(name, 0x00010000 | StateFlag.PRESENT | StateFlag.CHANGED, T1) for name, _ in entries])
+        return StatusChange(False, [StatusEntry(name, CARD, T1) for name, _ in entries])
 
     def connect(self, reader: str, share: ShareMode, protocols: Protocol) -> CardHandle:
         pytest.fail("a look connects to nothing")
@@ -117,7 +118,7 @@ def test_groups_are_passed_on(pcsc: Looked) -> None:
 
 @pytest.mark.parametrize("group", [1, b"G", ["G"]])
 def test_a_group_is_one_name(pcsc: Looked, group: Any) -> None:
-    with pytest.raises(TypeError, match="^group: a str"):
+    with pytest.raises(TypeError, match=r"^group: a str"):
         _looks.list_readers(group)
     assert pcsc.calls == []
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from scardface import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,3 +36,14 @@ def test_unknown_commands_are_wrong_usage() -> None:
 
 def test_no_command_is_wrong_usage() -> None:
     assert run().returncode == 2
+
+
+def test_it_ends_with_the_commands_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "main", lambda: 7)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("scardface", run_name="__main__")
+    assert ended.value.code == 7
+
+
+def test_importing_it_runs_nothing() -> None:
+    runpy.run_module("scardface.__main__", run_name="imported")

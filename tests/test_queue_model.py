@@ -14,16 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from scardface import _queue, _waiters
-from scardface._enums import ShareMode, StateFlag
+from scardface._enums import ShareMode
 from scardface._events import Reading
 from scardface._queue import Table
 from scardface._waiters import RETRY
-from scardface.errors import NO_SERVICE, NO_SMARTCARD, SHARING_VIOLATION, SUCCESS, UNPOWERED_CARD, error_for
-from tests.support.waiting import ATR, OTHER_ATR, Person, card, empty, look, mute
+from scardface.errors import NO_SMARTCARD, SHARING_VIOLATION, SUCCESS, UNPOWERED_CARD
+from tests.support.waiting import ATR, DOWN, IN_USE, OTHER_ATR, Person, card, empty, look, mute
 
 NAMES = ["A", "B", "C"]
-IN_USE = StateFlag.INUSE | StateFlag.EXCLUSIVE
-DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
 EVERY_SHARE = [ShareMode.EXCLUSIVE, ShareMode.EXCLUSIVE, ShareMode.SHARED, ShareMode.SHARED, ShareMode.DIRECT]
 EVERY_CODE = [SUCCESS, SUCCESS, SHARING_VIOLATION, SHARING_VIOLATION, UNPOWERED_CARD, NO_SMARTCARD]
 EVERY_CHANGE = ["card"] * 7 + ["other card", "mute", "empty", "gone", "in use", "free", "service"]
@@ -43,11 +41,29 @@ class Member(Person):
         self.tried: set[str] = set()
         self.life = 0
         self.hasty = hasty
+        self.rung = False
+        self.due: float | None = None
 
     def wake(self) -> bool:
         alive = super().wake()
         self.left = self.left or not alive
+        self.rung = True
         return alive
+
+    def looks(self) -> None:
+        """What its task does when the bell rang or its time has come: see `Acquisition`."""
+        self.rung = False
+        if self.hasty:
+            self.left = True
+            self.leaves()
+            return
+        if self.due is not None:
+            self.table.retry(self.waiter)
+        self.due = None if self.offered else self.retry_at
+
+    def runs(self, now: float) -> bool:
+        """Whether its task has something to do."""
+        return self.rung or (self.due is not None and self.due <= now)
 
     @property
     def offered(self) -> str:
@@ -137,15 +153,19 @@ class Waiting(RuleBasedStateMachine):
         self.members.append(member)
         member.joins()
         if at_once:
-            member.ready = True
-            member.gets_ready()
+            self.get_ready(member)
 
     @precondition(lambda self: self.joining)
     @rule(who=ANYBODY)
     def gets_ready(self, who: int) -> None:
-        member = self.one(self.joining, who)
+        self.get_ready(self.one(self.joining, who))
+
+    def get_ready(self, member: Member) -> None:
+        """Its first look is there; it waits from now on."""
         member.ready = True
         member.gets_ready()
+        if member.waits:
+            member.looks()
 
     @precondition(lambda self: self.offered)
     @rule(who=ANYBODY, all_of_them=st.sampled_from([True, True, False]))
@@ -168,6 +188,8 @@ class Waiting(RuleBasedStateMachine):
                 if member.hasty:
                     member.tried.add(reader)
             member.fails(code)
+            if member.waits:
+                member.looks()
         elif member.left:
             member.gives_back()
         else:
@@ -235,16 +257,21 @@ class Waiting(RuleBasedStateMachine):
 
     @rule()
     def time_goes_by(self) -> None:
-        """Whoever has something to try again does, and who is woken by that looks again: nothing lies idle then."""
+        """Whoever was woken looks, and whoever has something to try again does: nothing lies idle then."""
+        self.let_all_look()
         self.now += RETRY
-        rung = [member for member in self.members if member.waits]
-        while rung:
-            member = rung.pop(0)
-            if member.waits:
-                before = [other.woken for other in self.members]
-                member.retries()
-                rung += [other for other, woken in zip(self.members, before, strict=True) if other.woken > woken]
+        self.let_all_look()
         self.check_completeness(set())
+
+    @rule()
+    def let_all_look(self) -> None:
+        """The tasks run that were woken, or whose time has come."""
+        for _ in range(1000):
+            running = [member for member in self.members if member.waits and member.runs(self.now)]
+            if not running:
+                return
+            running[0].looks()
+        raise AssertionError("they wake each other for ever")
 
     # The rules.
 
@@ -333,6 +360,8 @@ def run_at_random(seed: int, steps: int) -> None:
                 machine.closes(who)
             elif dice < (0.88 if rarely else 0.94):
                 machine.changes(chance.choice(NAMES), chance.choice(EVERY_CHANGE))
+            elif dice < 0.97:
+                machine.let_all_look()
             else:
                 machine.time_goes_by()
             machine.one_connect_for_each_reader()

@@ -106,17 +106,36 @@ def test_from_inside_its_own_callback_nothing_can_be_sent(session: Session) -> N
 
 def test_a_closed_session_refuses_and_frees_once(pcsc: SimulatedPCSC) -> None:
     freed: list[int] = []
-    session = Session.open(pcsc, "A", wish(), lambda: freed.append(pcsc.calls["SCardDisconnect"]))
+    session = Session.open(pcsc, "A", wish(), lambda: freed.append(pcsc.calls["SCardReleaseContext"]))
     session.close()
     session.close()
-    assert freed == [1]  # after the disconnect, once
+    assert freed == [1]  # once, and when another can connect
     for call in (lambda: echo(session), lambda: session.transmit(b"\0\0\0\0"), session.check):
         with pytest.raises(SessionClosedError):
             call()
 
 
+@pytest.mark.parametrize("share", [ShareMode.SHARED, ShareMode.EXCLUSIVE])
+@pytest.mark.parametrize("disposition", [None, Disposition.LEAVE, Disposition.RESET])
+@pytest.mark.parametrize("by_release", [True, False])
+def test_what_a_close_does_to_the_card(
+    pcsc: SimulatedPCSC, share: ShareMode, disposition: Disposition | None, by_release: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same whether the PC/SC disconnects when a context is released, or has to be told."""
+    monkeypatch.setattr(SimulatedPCSC, "release_disconnects", by_release)
+    card = pcsc.cards["A"]
+    assert isinstance(card, LogCard)
+    opened(pcsc, share).close(disposition)
+    usual = Disposition.RESET if share is ShareMode.EXCLUSIVE else Disposition.LEAVE
+    assert card.resets == ((usual if disposition is None else disposition) is Disposition.RESET)
+    told = pcsc.calls.get("SCardDisconnect", 0)
+    assert told == (0 if by_release and disposition in (None, usual) else 1)
+    opened(pcsc, ShareMode.EXCLUSIVE).close()  # nothing holds the card
+
+
 @pytest.mark.parametrize("call", ["SCardDisconnect", "SCardReleaseContext"])
-def test_a_close_that_fails_frees_all_the_same(call: str) -> None:
+def test_a_close_that_fails_frees_all_the_same(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimulatedPCSC, "release_disconnects", False)
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", LogCard())

@@ -82,6 +82,8 @@ WRONG: list[tuple[str, Any, type[Exception], str]] = [
     ("lengths", "AUTO", ValueError, "lengths.*AUTO"),
     ("lengths", None, ValueError, "lengths.*None"),
     ("lengths", 256, ValueError, "lengths.*256"),
+    ("options", None, TypeError, "options.*NoneType"),
+    ("options", {}, TypeError, "options.*dict"),
 ]
 
 
@@ -99,14 +101,14 @@ def test_wrong_arguments_name_the_argument(argument: str, value: Any, kind: type
             lambda: sync.ReaderMonitor(**{argument: value}, backend=Untouched()),
         ]
     for call in calls:
-        with pytest.raises((TypeError, ValueError), match=f"^{words}") as raised:
+        with pytest.raises((TypeError, ValueError), match=rf"^{words}") as raised:
             call()
         assert type(raised.value) is kind
 
 
 @pytest.mark.parametrize("atr", [rb"^\x3b", re.compile(rb"^\x3b"), b""])
 def test_direct_takes_no_atr(atr: bytes | re.Pattern[bytes]) -> None:
-    with pytest.raises(ValueError, match="atr.*None.*DIRECT"):
+    with pytest.raises(ValueError, match=r"atr.*None.*DIRECT"):
         wanted(share=ShareMode.DIRECT, atr=atr)
     assert wanted(share=ShareMode.DIRECT).atr is None
 
@@ -137,7 +139,14 @@ def test_protocols(protocols: Protocol) -> None:
 
 @pytest.mark.parametrize("protocols", [*Protocol, Protocol.UNDEFINED, ANY_PROTOCOL])
 def test_direct_takes_no_protocol_too(protocols: Protocol) -> None:
-    assert wanted(share=ShareMode.DIRECT, protocols=protocols).protocols == protocols
+    direct = wanted(share=ShareMode.DIRECT, protocols=int(protocols)).protocols
+    assert direct == protocols
+    assert isinstance(direct, Protocol)
+
+
+def test_direct_takes_protocols_alone() -> None:
+    with pytest.raises(ValueError, match=r"protocols.*T0"):
+        wanted(share=ShareMode.DIRECT, protocols="T0")
 
 
 @pytest.mark.parametrize("share", ShareMode)

@@ -24,7 +24,7 @@ def answer(card: VirtualCard, command: bytes) -> bytes:
     """The card's answer to one command."""
     try:
         return _checked(card.process(command), MAX_MESSAGE, "process()")
-    except Exception as error:
+    except BaseException as error:  # pytest.fail, too: the thread must go on
         keep_error(card, error)
         return INTERNAL_ERROR
 
@@ -43,18 +43,18 @@ def power_off(card: VirtualCard) -> None:
     """Switch the card off."""
     try:
         card.power_off()
-    except Exception as error:
+    except BaseException as error:  # pytest.fail, too: the thread must go on
         keep_error(card, error)
 
 
 def _reset(card: VirtualCard, hook: Callable[[], None]) -> bytes:
     try:
         hook()
-    except Exception as error:
+    except BaseException as error:  # pytest.fail, too: the thread must go on
         keep_error(card, error)
     try:
         return _checked(card.atr, MAX_ATR, "atr")
-    except Exception as error:
+    except BaseException as error:  # pytest.fail, too: the thread must go on
         keep_error(card, error)
         return b""
 

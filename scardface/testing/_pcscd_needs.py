@@ -74,10 +74,10 @@ def daemon_options(pcscd: str) -> tuple[str, ...]:
 
 
 def explain_end(log: str) -> PcscdUnavailable:
-    """Why a daemon ended while it started, as far as what it and its helpers wrote tells."""
+    """Why a daemon did not start, as far as what it and its helpers wrote tells."""
     tail = log.strip()[-_LOG_TAIL:] or "(nothing)"
     if not log.startswith(("unshare:", "mount:", "namespace:")):
-        return PcscdUnavailable(f"the private pcscd ended while it started; it wrote: {tail}")
+        return PcscdUnavailable(f"the private pcscd did not start; it wrote: {tail}")
     what = "root may not make namespaces here" if os.geteuid() == 0 else "this user may not make user namespaces"
     return PcscdUnavailable(f"{what}: {_namespace_advice()} ({tail})")
 

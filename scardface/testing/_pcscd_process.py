@@ -108,10 +108,14 @@ class Daemon:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PCSCLITE_")}
         environment["PATH"] = search_path()
         with theirs, self._log.open("wb") as log:
-            # A session of its own: Ctrl-C in the terminal is for the owner.
-            self._process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True
-            )
+            try:
+                # A session of its own: Ctrl-C in the terminal is for the owner.
+                self._process = subprocess.Popen(
+                    command, stdin=theirs.fileno(), stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True
+                )
+            except BaseException:
+                self._control.close()
+                raise
 
     def _await_start(self, folder: Path, readers: tuple[str, ...]) -> None:
         deadline = time.monotonic() + _START_LIMIT

@@ -4,6 +4,7 @@ Rules of this room:
 
 - Everything happens under the service's lock.
 - A call belongs to the life of the service in which it began: when that ends, the call ends with the code for it (fact 22).
+- libpcsclite itself waits for the end of a transaction in some calls, by asking again every 0.1 s: those find no service then.
 """
 
 from __future__ import annotations
@@ -46,4 +47,11 @@ class Running:
     def wait(self) -> None:
         """Wait until something about the reader changes; raises as `check` does."""
         self._reader.changed.wait()
+        self.check()
+
+    def ask_again(self) -> None:
+        """The same, for a call that libpcsclite repeats."""
+        self._reader.changed.wait()
+        if self._life != self._service.life:
+            raise self.error(self._service.dialect.session_lost)
         self.check()

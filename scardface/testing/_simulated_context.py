@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .._backend import StatusChange, StatusEntry
-from .._enums import Protocol, ShareMode, StateFlag
+from .._enums import Protocol, ShareMode
 from .._watch import is_usable
 from ..errors import (
     CANCELLED,
@@ -35,7 +35,7 @@ from ..errors import (
 )
 from ._simulated_call import Running
 from ._simulated_handle import SimulatedHandle
-from ._simulated_status import EXCLUSIVE, Wait, is_plug_and_play
+from ._simulated_status import EXCLUSIVE, IGNORE, Wait, is_plug_and_play
 
 if TYPE_CHECKING:
     from ._simulated_reader import SimulatedReader
@@ -58,24 +58,24 @@ class SimulatedContext:
         self.handles: set[SimulatedHandle] = set()
         self._woken = threading.Condition(service.lock)
         self._wait: Wait | None = None
-        self._occupant: tuple[str, str] | None = None  # the call that is inside, and its thread
+        self._inside = threading.Lock()
+        self._occupant = "", ""  # the call that is inside, and its thread
 
     @contextmanager
     def occupied(self, call: str) -> Iterator[None]:
         """Be the only thread inside this context."""
         me = call, threading.current_thread().name
-        with self._service.lock:
-            if self._occupant is not None:
-                raise self._service.misused(
-                    "two threads in one PC/SC context, which freezes a real one: {} of thread {!r} meets {} of thread {!r}".format(
-                        *me, *self._occupant
-                    )
+        if not self._inside.acquire(blocking=False):
+            raise self._service.misused(
+                "two threads in one PC/SC context, which freezes a real one: {} of thread {!r} meets {} of thread {!r}".format(
+                    *me, *self._occupant
                 )
-            self._occupant = me
+            )
+        self._occupant = me
         try:
             yield
         finally:
-            self._occupant = None
+            self._inside.release()
 
     @contextmanager
     def _calling(self, call: str, reader: str = "") -> Iterator[None]:
@@ -124,7 +124,7 @@ class SimulatedContext:
             with self._service.lock:
                 if len(entries) > self._service.max_readers:
                     raise error_for(INVALID_PARAMETER, call)
-                if all(state & StateFlag.IGNORE for _, state in entries):  # none at all is nothing to wait for, either (fact 15)
+                if all(state & IGNORE for _, state in entries):  # none at all is nothing to wait for, either (fact 15)
                     return StatusChange(False, [StatusEntry(name, 0, b"") for name, _ in entries])
                 self._check(call)
                 if any(self._service.find(name) is None and not is_plug_and_play(name) for name, _ in entries):
@@ -177,17 +177,17 @@ class SimulatedContext:
 
     def _prepare_card(self, running: Running, reader: SimulatedReader) -> None:
         """See to it that there is a card, that it is switched on, and that nobody talks to it."""
+        reader.wait_for_turn()
+        running.check()
         if not reader.present:
             raise running.error(NO_SMARTCARD)
         ready = reader.switch_on()
         running.check()
         if not ready:
             raise running.error(UNPOWERED_CARD)
-        reader.wait_for_turn()
-        running.check()
 
     def _open(self, running: Running, reader: SimulatedReader, share: ShareMode) -> SimulatedHandle:
-        alone = share is ShareMode.EXCLUSIVE or (share is ShareMode.DIRECT and self._service.dialect.direct_is_exclusive)
+        alone = reader.is_for_one(share)
         if alone and reader.sharing:
             raise running.error(SHARING_VIOLATION)
         if len(reader.handles) >= _MOST_HANDLES:

@@ -5,7 +5,7 @@ Rules of this room:
 - While another handle holds a transaction, `status`, `transmit`, `begin_transaction`, `reconnect` and a `disconnect` that does
   something to the card wait for its end, and nothing but that, the card's removal or the service's stop ends the wait; the other
   calls answer SHARING_VIOLATION at once (fact 4).
-- What happened to the card behind a handle's back stays with it: RESET_CARD until it reconnects, REMOVED_CARD as long (facts 33, 34).
+- What happened to the card behind a handle's back stays with it until it reconnects: RESET_CARD, REMOVED_CARD (facts 33, 34).
 - The order in which a call looks for what is wrong is pcscd's: it decides which of two codes is answered.
 - Transactions are counted (fact 30).
 """
@@ -68,7 +68,7 @@ class SimulatedHandle:
 
     def _wait_for_lock(self, running: Running) -> None:
         while not self._reader.is_free_for(self):
-            running.wait()
+            running.ask_again()
 
     def _raise_if_locked(self, running: Running) -> None:
         if not self._reader.is_free_for(self):
@@ -96,6 +96,8 @@ class SimulatedHandle:
                     raise running.error(NO_SMARTCARD)
                 if self.protocol != self._reader.protocol:
                     raise running.error(PROTO_MISMATCH)
+            self._reader.wait_for_turn()
+            running.check()
             if not 2 <= len(data) <= MAX_MESSAGE or self._reader.slot is None:
                 raise running.error(NOT_TRANSACTED)
             try:
@@ -126,43 +128,55 @@ class SimulatedHandle:
                 raise running.error(code)
 
     def reconnect(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> Protocol:
-        """SCardReconnect."""
+        """SCardReconnect. To be alone, it waits until all others have left (libpcsclite takes that for a transaction)."""
         with self._calling("SCardReconnect") as running:
             if share is not ShareMode.DIRECT and not protocols:
                 raise running.error(PROTO_MISMATCH)
             self._wait_for_lock(running)
             if self._service.dialect.reconnect_ends_transaction and self._reader.sharing != EXCLUSIVE:
                 self._reader.drop_lock()
-            state = self._reader.state
-            if disposition in (Disposition.RESET, Disposition.UNPOWER):
-                state = self._reader.reset(cold=disposition is Disposition.UNPOWER)
-                running.check()
-            if state == CardState.ABSENT:
-                raise running.error(NO_SMARTCARD)
-            if state == MUTE:
-                raise running.error(UNRESPONSIVE_CARD)
-            code = self._reader.settle_protocol(share, protocols)
-            if code:
-                raise running.error(code)
-            if share is not ShareMode.DIRECT:
-                self._reader.power = Power.IN_USE
-            self._share(running, share)
+            self._prepare_card(running, disposition)
+            self._settle(running, share, protocols)
+            while not self._share(share):
+                running.ask_again()
+                self._wait_for_lock(running)
+                self._prepare_card(running, Disposition.LEAVE)
+                self._settle(running, share, protocols)
             self.event = 0
             self.protocol = self._reader.protocol
             return self.protocol
 
-    def _share(self, running: Running, share: ShareMode) -> None:
-        """Share as was asked for, from now on."""
+    def _prepare_card(self, running: Running, disposition: Disposition) -> None:
+        """See to it that there is a card that answers, reset if need be."""
+        state = self._reader.state
+        if disposition in (Disposition.RESET, Disposition.UNPOWER):
+            state = self._reader.reset(cold=disposition is Disposition.UNPOWER)
+            running.check()
+        if state == CardState.ABSENT:
+            raise running.error(NO_SMARTCARD)
+        if state == MUTE:
+            raise running.error(UNRESPONSIVE_CARD)
+
+    def _settle(self, running: Running, share: ShareMode, protocols: Protocol) -> None:
+        code = self._reader.settle_protocol(share, protocols)
+        if code:
+            raise running.error(code)
+        if share is not ShareMode.DIRECT:
+            self._reader.power = Power.IN_USE
+
+    def _share(self, share: ShareMode) -> bool:
+        """Share as was asked for, from now on; False: others are in the way."""
         reader = self._reader
-        alone = share is ShareMode.EXCLUSIVE or (share is ShareMode.DIRECT and self._service.dialect.direct_is_exclusive)
+        alone = reader.is_for_one(share)
         if alone and reader.sharing != EXCLUSIVE:
             if reader.sharing != 1:
-                raise running.error(SHARING_VIOLATION)
+                return False
             reader.take_lock(self)
             reader.share(EXCLUSIVE)
         elif not alone and reader.sharing == EXCLUSIVE:
             reader.give_lock_back(self)
             reader.share(1)
+        return True
 
     def disconnect(self, disposition: Disposition) -> None:
         """SCardDisconnect."""

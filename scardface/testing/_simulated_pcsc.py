@@ -6,7 +6,7 @@ Rules of this room:
   and `tests/testing/test_conformance.py` proves those answers against a real pcscd.
 - Deterministic: what a verb does has been done when it returns, and waiting calls have been woken. A real driver looks at its
   readers every 0.4 s; this one looks whenever there is something to see, or only when it is told to.
-- The block's end raises what went wrong inside and was seen by nobody: first two threads in one context, then errors in cards' code.
+- The block's end raises what went wrong inside and was seen by nobody: two threads in one context, then errors in cards' code.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SimulatedPCSC:
             ...                                 # code under test, which says SCard(timeout=5) as ever
             pcsc.remove("Reader A")
 
-    Blocks nest; the end of one brings back the PC/SC before. Without a block, pass it as `SCard(..., backend=pcsc)`, and `close` it.
+    Blocks nest; the end of one brings back the PC/SC before. Without a block: `SCard(..., backend=pcsc)`, and `close` at the end.
 
     It does what pcscd does: status calls wait, a cancel that comes too early is lost, counters count, the transactions, resets and
     exclusive handles of others are in the way. Two things are easier here. Changes are seen at once; set `driver_polls` to False
@@ -91,6 +91,11 @@ class SimulatedPCSC:
         """Whether the service lives only while a reader is plugged in."""
         return self._service.dialect.needs_reader
 
+    @property
+    def release_disconnects(self) -> bool:
+        """Whether releasing a context disconnects its handles, as pcsc-lite does."""
+        return True
+
     def establish(self) -> SimulatedContext:
         """SCardEstablishContext."""
         call, service = "SCardEstablishContext", self._service
@@ -130,8 +135,7 @@ class SimulatedPCSC:
     @property
     def calls(self) -> Mapping[str, int]:
         """How often each call of PC/SC was made, by name, as of now."""
-        with self._service.lock:
-            return MappingProxyType(dict(self._service.calls))
+        return MappingProxyType(self._service.calls())
 
     # Readers and cards.
 

@@ -7,8 +7,8 @@ Rules of this room:
   when it looked last. Who uses the card is known at once, but only a look of the driver reports it (facts 12 and 13).
 - Power, as pcscd has it: a card is switched on when it is seen, stays on while it is used, and is switched off at the second
   turn of the driver after its last user left. The first to connect settles the protocol, until the card is reset or switched off.
-- The lock, as pcscd has it, is counted. An EXCLUSIVE handle holds it once from the start. SCardEndTransaction does not give that one
-  back, and making the handle SHARED does not either: then it stays until SCardEndTransaction or SCardDisconnect.
+- The lock, as pcscd has it, is counted. An EXCLUSIVE handle holds it once from the start. SCardEndTransaction does not give that
+  one back, and making the handle SHARED does not either: then it stays until SCardEndTransaction or SCardDisconnect.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class SimulatedReader:
         self._service = service
         self.name = name
         self.changed = threading.Condition(service.lock)
-        """Notified when the lock, or the wire to the card, is free; when the card, the reader or the service went."""
+        """Notified when the lock, or the wire to the card, is free; when somebody came or left; when the card, the reader or the
+        service went."""
         self.card: VirtualCard | None = None
         """What is in, whether the service runs or not."""
         self.slot: CardSlot | None = None
@@ -90,12 +91,12 @@ class SimulatedReader:
     @property
     def present(self) -> bool:
         """Whether the service knows of a card."""
-        return bool(self.state & CardState.PRESENT)
+        return self.state != CardState.ABSENT
 
     @property
     def mute(self) -> bool:
         """Whether that card does not answer."""
-        return bool(self.state & CardState.SWALLOWED)
+        return self.state == MUTE
 
     # Life.
 
@@ -226,7 +227,7 @@ class SimulatedReader:
                 if self.atr:
                     self.state = READY
                 self._service.touch(self)
-        if not self.state & CardState.POWERED:
+        if self.state != READY:
             return False
         self.power = Power.IN_USE
         return True
@@ -306,6 +307,11 @@ class SimulatedReader:
         self.sharing = sharing
         self._service.touch(self)
         self.look_if_polled()
+        self.changed.notify_all()
+
+    def is_for_one(self, share: ShareMode) -> bool:
+        """Whether who shares like that shares with nobody."""
+        return share is ShareMode.EXCLUSIVE or (share is ShareMode.DIRECT and self._service.dialect.direct_is_exclusive)
 
     def part(self, handle: SimulatedHandle) -> None:
         """A handle is closed. If it was the last one, the card's time to be switched off begins."""

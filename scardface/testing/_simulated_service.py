@@ -81,11 +81,13 @@ class SimulatedService:
         """Those of this life."""
         self.unreleased = 0
         """Contexts of any life that their owners have not released."""
-        self.calls: Counter[str] = Counter()
         self.misuses: list[AssertionError] = []
+        """What `misused` kept; appended to without the lock."""
         self._generation = generation()
         self._slots: list[SimulatedReader | None] = []
         self._readers: dict[str, SimulatedReader] = {}
+        self._calls_lock = threading.Lock()  # for these two alone: all calls pass here, and most need the other lock as well
+        self._calls: Counter[str] = Counter()
         self._injected: dict[str, deque[int]] = {}
         self._waits: dict[Wait, None] = {}
         self._touched: set[str] = set()
@@ -177,9 +179,14 @@ class SimulatedService:
 
     # Calls.
 
+    def calls(self) -> dict[str, int]:
+        """How often each was made."""
+        with self._calls_lock:
+            return dict(self._calls)
+
     def inject(self, call: str, code: int, times: int) -> None:
         """See `SimulatedPCSC.inject`."""
-        with self.lock:
+        with self._calls_lock:
             self._injected.setdefault(call, deque()).extend([code] * times)
 
     def begin_call(self, call: str) -> int:
@@ -193,8 +200,8 @@ class SimulatedService:
         seconds = self.latency.get(call, 0.0) if isinstance(self.latency, Mapping) else self.latency
         if seconds > 0:
             time.sleep(seconds)
-        with self.lock:
-            self.calls[call] += 1
+        with self._calls_lock:
+            self._calls[call] += 1
             codes = self._injected.get(call)
             return codes.popleft() if codes else 0
 

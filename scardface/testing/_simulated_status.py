@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 EXCLUSIVE = -1
 """In place of the number of handles that share a reader."""
 
-_LOST = StateFlag.UNKNOWN | StateFlag.UNAVAILABLE
-_SHARING = StateFlag.INUSE | StateFlag.EXCLUSIVE
+# Plain numbers: thousands of entries are evaluated, and every operation on an enumeration costs as much as the rest of an entry.
+_CHANGED = int(StateFlag.CHANGED)
+_UNKNOWN = int(StateFlag.UNKNOWN)
+_LOST = int(StateFlag.UNKNOWN | StateFlag.UNAVAILABLE)
+IGNORE = int(StateFlag.IGNORE)
+_EMPTY, _PRESENT = int(StateFlag.EMPTY), int(StateFlag.PRESENT)
+_EXCLUSIVE, _INUSE, _MUTE = int(StateFlag.EXCLUSIVE), int(StateFlag.INUSE), int(StateFlag.MUTE)
 
 
 def is_plug_and_play(name: str) -> bool:
@@ -45,46 +50,47 @@ def evaluate(name: str, given: int, reader: SimulatedReader | None, dialect: Dia
     Returns:
         The entry, and whether it ends the call.
     """
-    if given & StateFlag.IGNORE:
+    if given & IGNORE:
         return StatusEntry(name, 0, b""), False
     if reader is None:
-        news = not given & StateFlag.UNKNOWN
+        news = not given & _UNKNOWN
         return _entry(name, _LOST, 0, news), news
-    flags = _presence(reader) | _use(reader)
+    present, mute = reader.present, reader.mute
+    flags = _presence(present, mute) | _use(reader.sharing, present)
     news = not given or bool(given & _LOST) or _is_news(given, flags, reader, dialect)
-    return _entry(name, flags, reader.counter, news, reader.atr if reader.present else b""), news
+    return _entry(name, flags, reader.counter, news, reader.atr if present else b""), news
 
 
 def _entry(name: str, flags: int, counter: int, news: bool, atr: bytes = b"") -> StatusEntry:
-    return StatusEntry(name, int(flags | (StateFlag.CHANGED if news else 0) | counter << 16), atr)
+    return StatusEntry(name, flags | (_CHANGED if news else 0) | counter << 16, atr)
 
 
-def _presence(reader: SimulatedReader) -> StateFlag:
-    if not reader.present:
-        return StateFlag.EMPTY
-    return StateFlag.PRESENT | StateFlag.MUTE if reader.mute else StateFlag.PRESENT
+def _presence(present: bool, mute: bool) -> int:
+    if not present:
+        return _EMPTY
+    return _PRESENT | _MUTE if mute else _PRESENT
 
 
-def _use(reader: SimulatedReader) -> StateFlag:
-    if reader.sharing == EXCLUSIVE:
-        return StateFlag.EXCLUSIVE  # without a card, too
-    return StateFlag.INUSE if reader.sharing and reader.present else StateFlag.UNAWARE
+def _use(sharing: int, present: bool) -> int:
+    if sharing == EXCLUSIVE:
+        return _EXCLUSIVE  # without a card, too
+    return _INUSE if sharing and present else 0
 
 
-def _is_news(given: int, flags: StateFlag, reader: SimulatedReader, dialect: Dialect) -> bool:
+def _is_news(given: int, flags: int, reader: SimulatedReader, dialect: Dialect) -> bool:
     """Whether the difference ends the call. That somebody has begun to use the card does not; that nobody does any more, does."""
     counter = given >> 16
     if counter != reader.counter and (counter or not dialect.zero_is_no_count):
         return True
-    if given & (StateFlag.EMPTY if reader.present else StateFlag.PRESENT):
+    if given & (_PRESENT if flags & _EMPTY else _EMPTY):
         return True
-    if reader.present and (given ^ flags) & StateFlag.MUTE:
+    if flags & _PRESENT and (given ^ flags) & _MUTE:
         return True
-    if flags & StateFlag.EXCLUSIVE:
-        return bool(given & StateFlag.INUSE)
-    if flags & StateFlag.INUSE:
-        return bool(given & StateFlag.EXCLUSIVE)
-    return not reader.sharing and bool(given & _SHARING)
+    if flags & _EXCLUSIVE:
+        return bool(given & _INUSE)
+    if flags & _INUSE:
+        return bool(given & _EXCLUSIVE)
+    return not reader.sharing and bool(given & (_INUSE | _EXCLUSIVE))
 
 
 class Wait:
@@ -97,7 +103,7 @@ class Wait:
 
     def __init__(self, service: SimulatedService, entries: Sequence[tuple[str, int]], woken: threading.Condition) -> None:
         self._service = service
-        self._given = [(name, state & ~int(StateFlag.CHANGED)) for name, state in entries]  # as pyscard does (fact 10)
+        self._given = [(name, state & ~_CHANGED) for name, state in entries]  # as pyscard does (fact 10)
         self._woken = woken
         self._places: dict[str, list[int]] = {}
         self._lists: list[int] = []
@@ -145,12 +151,12 @@ class Wait:
 
     def _look_at_list(self, index: int) -> bool:
         name, given = self._given[index]
-        if given & StateFlag.IGNORE:
+        if given & IGNORE:
             return False
         kind, changes = self._service.dialect.plug_and_play, self._service.list_changes
         if kind is PlugAndPlay.NONE:
-            news = not given & StateFlag.UNKNOWN
-            self.entries[index] = _entry(name, StateFlag.UNKNOWN, 0, news)
+            news = not given & _UNKNOWN
+            self.entries[index] = _entry(name, _UNKNOWN, 0, news)
         elif kind is PlugAndPlay.READERS:
             news = given >> 16 != self._service.count()
             self.entries[index] = _entry(name, 0, self._service.count(), news)

@@ -10,14 +10,14 @@ Rules of this room:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from scardface import ShareMode
-from scardface import Protocol as CardProtocol
 from scardface._backend import Backend, CardHandle, Context
-from scardface._enums import StateFlag
+from scardface._enums import Disposition, ShareMode, StateFlag
+from scardface._enums import Protocol as CardProtocol
 from scardface._pcsc import PYSCARD
 from scardface.errors import SCardError
 from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
@@ -29,7 +29,7 @@ SELECT = bytes.fromhex("00a40000")
 
 PATIENCE = 10.0
 """Seconds after which something that must happen has not happened."""
-A_WHILE = 0.15
+A_WHILE = 0.1
 """Seconds in which something that must not happen would have happened."""
 
 
@@ -98,10 +98,25 @@ class SlowCard(Card):
 
 
 class World(Protocol):
-    """What a test may do."""
+    """What a test may do.
+
+    Attributes:
+        readers: the names of the readers that its verbs count. The first is empty when a test begins, the others after `clear`.
+        listed: the names in PC/SC's order.
+        look_ms: milliseconds in which the driver certainly looks at its readers.
+    """
 
     backend: Backend
     readers: tuple[str, ...]
+    listed: tuple[str, ...]
+    look_ms: int
+
+    @property
+    def card(self) -> Card:
+        """The card in the first reader, which is there when a test begins that asked for it."""
+
+    def clear(self) -> None:
+        """Return when no card is in."""
 
     def insert(self, reader: int, card: VirtualCard) -> None:
         """Put a card in."""
@@ -128,34 +143,76 @@ class World(Protocol):
         """Start the service again; cards that are in are seen."""
 
 
+_tests = itertools.count()
+
+
 class RealWorld:
-    """The private pcscd."""
+    """The private pcscd.
+
+    The driver takes up to 0.4 s to see that a card came or went. So tests that want just a card share one, the standing card, as
+    long as none takes it out; it has a reader of its own, and is reset in between. Other tests begin at another reader each, since
+    cards of the test before may still be on their way out.
+    """
 
     backend: Backend = PYSCARD
+    look_ms = 1500
 
-    def __init__(self, pcscd: PrivatePcscd) -> None:
+    def __init__(self, pcscd: PrivatePcscd, *, with_card: bool) -> None:
         self._pcscd = pcscd
-        self.readers = pcscd.readers
+        self.listed = pcscd.readers
+        *others, standing = self.listed
+        first = next(_tests) % len(others)
+        others = others[first:] + others[:first]
+        self.readers = (standing, *others) if with_card else (*others, standing)
+        self._standing = standing
+        if with_card and standing not in pcscd.cards:
+            self.insert(0, Card())
+        elif not with_card:
+            pcscd.wait_for_removal(self.readers[0])
+
+    @property
+    def card(self) -> Card:
+        card = self._pcscd.cards[self._standing]
+        assert isinstance(card, Card)
+        return card
+
+    def end(self) -> None:
+        """The test is over: take its cards out, but for the standing one, which is made as good as new."""
+        for reader in set(self._pcscd.cards) - {self._standing}:
+            self._pcscd.remove(reader)
+        if not self._pcscd.running:
+            self.start()
+        if self._standing in self._pcscd.cards:
+            context = PYSCARD.establish()
+            context.connect(self._standing, ShareMode.DIRECT, NO_PROTOCOL).disconnect(Disposition.RESET)
+            context.release()
+            self.card.log.clear()
+
+    def clear(self) -> None:
+        self._pcscd.remove_all()
+        for reader in self.readers:
+            self._pcscd.wait_for_removal(reader)
 
     def insert(self, reader: int, card: VirtualCard) -> None:
-        self._pcscd.insert(reader, card)
-        self._pcscd.wait_for_card(reader)
+        self._pcscd.wait_for_removal(self.readers[reader])
+        self._pcscd.insert(self.readers[reader], card)
+        self._pcscd.wait_for_card(self.readers[reader])
 
     def remove(self, reader: int) -> VirtualCard:
         try:
-            return self._pcscd.remove(reader)
+            return self._pcscd.remove(self.readers[reader])
         finally:
-            self._pcscd.wait_for_removal(reader)
+            self._pcscd.wait_for_removal(self.readers[reader])
 
     def yank(self, reader: int) -> None:
-        self._pcscd.remove(reader)
+        self._pcscd.remove(self.readers[reader])
 
     def between_looks(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def let_driver_look(self, *cards: Card) -> None:
         for card in cards:
-            card.wait_for_looks(3)  # one may be under way, and the service hears of the second when it asks for the third
+            card.wait_for_looks(2)  # the first may have begun before
 
     def let_driver_rest(self, card: Card) -> None:
         card.wait_for_log(*card.log, "off")
@@ -172,12 +229,25 @@ class RealWorld:
 class SimulatedWorld:
     """The simulation, with readers that are called as the real ones are."""
 
-    def __init__(self, pcsc: SimulatedPCSC) -> None:
+    look_ms = 150
+
+    def __init__(self, pcsc: SimulatedPCSC, *, with_card: bool) -> None:
         self.backend: Backend = pcsc
         self._pcsc = pcsc
         for name in ("Virtual PCD 0 00 00", "Virtual PCD 0 00 01", "Virtual PCD 1 00 00", "Virtual PCD 1 00 01"):
             pcsc.add_reader(name)
-        self.readers = pcsc.readers
+        self.readers = self.listed = pcsc.readers
+        self._card = Card()
+        if with_card:
+            self.insert(0, self._card)
+            self._card.log.clear()
+
+    @property
+    def card(self) -> Card:
+        return self._card
+
+    def clear(self) -> None:
+        assert not self._pcsc.cards
 
     def insert(self, reader: int, card: VirtualCard) -> None:
         self._pcsc.insert(reader, card)

@@ -17,10 +17,13 @@ from scardface._events import Reading, Snapshot
 from scardface._queue import Table
 from scardface._waiters import Waiter
 from scardface._wanted import ANY_PROTOCOL, Wanted
-from scardface.errors import SHARING_VIOLATION, SCardError, error_for
+from scardface.errors import NO_SERVICE, SHARING_VIOLATION, SCardError, error_for
 
 ATR = bytes.fromhex("3B800181")
 OTHER_ATR = bytes.fromhex("3F6500")
+IN_USE = StateFlag.INUSE | StateFlag.EXCLUSIVE
+DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
+"""Why there is no service."""
 
 
 def card(counter: int = 1, atr: bytes = ATR, flags: int = 0) -> Reading:
@@ -41,6 +44,17 @@ def mute(counter: int = 1) -> Reading:
 def look(error: SCardError | None = None, life: int = 1, **readers: Reading) -> Snapshot:
     """A snapshot of these readers, in this order."""
     return Snapshot(1, life, error, MappingProxyType(readers))
+
+
+class Clock:
+    """The monotonic clock, standing until it is moved; in a room in place of `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
 
 
 class Watched:

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from scardface._backend import Context
-from tests.support.conformance import RealWorld, SimulatedWorld, World, code_of
+from scardface._backend import CardHandle, Context
+from tests.support.conformance import Card, RealWorld, SimulatedWorld, World, code_of, share
+
+if TYPE_CHECKING:
+    from scardface.testing import PrivatePcscd
 
 
-@pytest.fixture(params=["simulated", "simulated 1.9", "real"])
+@pytest.fixture(scope="module")
+def _emptied(_daemon: PrivatePcscd) -> Iterator[PrivatePcscd]:
+    """The daemon that `pcscd` hands out, without waiting before each test until all of its readers are empty."""
+    yield _daemon
+    _daemon.remove_all()
+
+
+@pytest.fixture(params=["simulated", "real"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """PC/SC with four empty readers, and the verbs to move it."""
+    """PC/SC with four readers, and the verbs to move it."""
+    with_card = "card" in request.fixturenames
     if request.param == "real":
-        yield RealWorld(request.getfixturevalue("pcscd"))
+        daemon = request.getfixturevalue("_emptied")
+        if not daemon.running:  # left like that by a test of another module
+            daemon.start()
+        real = RealWorld(daemon, with_card=with_card)
+        yield real
+        real.end()
         return
     from scardface.testing import SimulatedPCSC
 
-    with SimulatedPCSC("pcsclite" if request.param == "simulated" else "pcsclite-1.9") as pcsc:
-        yield SimulatedWorld(pcsc)
+    with SimulatedPCSC() as pcsc:
+        yield SimulatedWorld(pcsc, with_card=with_card)
         assert not pcsc.open_contexts, "the test left contexts behind"
+
+
+@pytest.fixture
+def card(world: World) -> Card:
+    """A card in the first reader."""
+    return world.card
 
 
 @pytest.fixture
@@ -43,3 +66,9 @@ def other(world: World) -> Iterator[Context]:
 def reader(world: World) -> str:
     """The name of the first reader."""
     return world.readers[0]
+
+
+@pytest.fixture
+def handle(card: Card, context: Context, reader: str) -> CardHandle:
+    """The card in the first reader, shared."""
+    return share(context, reader)

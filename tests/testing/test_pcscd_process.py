@@ -92,6 +92,12 @@ def test_a_start_takes_so_long_at_most(unshare: Unshare, folder: Path, monkeypat
     assert not folder.exists()
 
 
+def test_a_program_that_cannot_be_run_leaves_nothing(unshare: Unshare, folder: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        process.Daemon(("a", "b"))
+    assert not folder.exists()
+
+
 class Pcsc:
     """A PC/SC service in the place of pyscard's."""
 
@@ -189,6 +195,7 @@ def keeper() -> Iterator[tuple[process.Daemon, socket.socket]]:
     owner, keeper = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     daemon = object.__new__(process.Daemon)
     daemon._control, daemon._control_lock = owner, threading.Lock()
+    keeper.settimeout(5)
     with owner, keeper:
         yield daemon, keeper
 

@@ -1,0 +1,73 @@
+"""Dumps of apdu4j, a library and command line for Java, as cassettes.
+
+Rules of this room (apdu4j, DumpFormat.java):
+
+- A dump is text: `# ATR: ` and `# PROTOCOL: ` at its head, each with its value, other comments from `#` on; then, in lines by
+  turns, a command and its response in hexadecimal digits.
+- Java's own smart card library asks for what 61xx and 6Cxx announce before the dump is written, apdu4j's newer layers after it.
+  So an exchange is a caller's, as `send` would have recorded it, unless its response is one of those, or the command cannot be
+  decoded: then it is one of `transmit`'s.
+- Nothing is hidden in a dump, and none is ever written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._apdu import C_APDU, R_APDU, is_secret
+from .._enums import Protocol
+from ._lines import MAX_ATR, TITLE, Damage, Line, octets
+from ._tape import Exchange, Raw, Sent
+
+_ATR, _PROTOCOL = "# ATR: ", "# PROTOCOL: "
+_PROTOCOLS = {"T=0": Protocol.T0, "T=1": Protocol.T1}
+
+
+def is_dump(lines: Sequence[Line]) -> bool:
+    """Whether the lines are a dump's: an ATR in a comment, and no title of ours."""
+    texts = [text.strip() for _, text in lines]
+    content = next((text for text in texts if text and not text.startswith("#")), "")
+    return any(text.startswith(_ATR) for text in texts) and not content.startswith(TITLE)
+
+
+def parse_dump(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, ...]]:
+    """What a dump says.
+
+    Args:
+        lines: all of them.
+
+    Returns:
+        ATR, protocol, exchanges.
+
+    Raises:
+        Damage: a line is not as it has to be.
+    """
+    protocols = [(number, text.strip()[len(_PROTOCOL) :].strip()) for number, text in lines if text.strip().startswith(_PROTOCOL)]
+    number, protocol = protocols[0] if protocols else (lines[-1][0], "")
+    if protocol not in _PROTOCOLS:
+        raise Damage(number, f"a dump of apdu4j has a line '{_PROTOCOL}' with one of {', '.join(_PROTOCOLS)}")
+    number, digits = next((number, text.strip()[len(_ATR) :]) for number, text in lines if text.strip().startswith(_ATR))
+    atr = octets(digits, number, "the ATR")
+    if len(atr) > MAX_ATR:
+        raise Damage(number, f"an ATR has at most {MAX_ATR} bytes")
+    rows = [(number, text.strip()) for number, text in lines if text.strip() and not text.strip().startswith("#")]
+    if len(rows) % 2:
+        raise Damage(rows[-1][0], "the last command has no response")
+    exchanges = (_exchange(command, response) for command, response in zip(rows[::2], rows[1::2], strict=True))
+    return atr, _PROTOCOLS[protocol], tuple(exchanges)
+
+
+def _exchange(command: Line, response: Line) -> Exchange:
+    line = command[0]
+    sent, received = octets(command[1], line, "the command"), octets(response[1], response[0], "the response")
+    if len(sent) < 4:
+        raise Damage(line, "a command has at least 4 bytes")
+    if len(received) < 2:
+        raise Damage(response[0], "a response has at least 2 bytes")
+    if received[-2] in (0x61, 0x6C):
+        return Raw(sent, received, line=line)
+    try:
+        apdu = C_APDU.from_bytes(sent)
+    except ValueError:
+        return Raw(sent, received, line=line)
+    return Sent(apdu, R_APDU.from_bytes(received, secret=is_secret(apdu)), line=line)

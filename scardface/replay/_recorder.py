@@ -1,0 +1,284 @@
+"""The recorder: a live card, as its users have it, and a cassette beside it.
+
+Rules of this room:
+
+- It has `send` and `transmit` of the card that it wraps, and awaits where that one does. Exchanges are taken down where the caller
+  gives a command and gets a response, in the order in which the card answered them.
+- What is to be hidden is left out when an exchange is taken down, not when it is written. GET RESPONSE by `transmit` fetches what
+  another command left, so it is hidden as that one was.
+- Modes are vcrpy's. What is played from the cassette never reaches the live card, so its state does not follow.
+- The file is written by `save`, which the block's end calls, an exception or not: the exchanges up to a failure are of use, too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Literal, TypeVar, get_args, overload
+
+import anyio.lowlevel
+
+from .. import sync
+from .._apdu import C_APDU, R_APDU
+from .._atr import ATR
+from .._card import commands, raw_command
+from .._enums import Protocol
+from .._scard import Callback as AsyncCallback
+from .._scard import SCard
+from ._cassette import CassetteError, StrPath, append, read, write
+from ._secrets import carries_secret
+from ._tape import Exchange, Raw, Sent, Tape, outline
+
+CardT = TypeVar("CardT", SCard, sync.SCard)
+Mode = Literal["once", "none", "all", "new"]
+Octets = bytes | bytearray | memoryview
+Redact = Callable[[C_APDU], bool]
+
+_GET_RESPONSE = 0xC0
+
+
+class Recorder(Generic[CardT]):
+    """Wraps an open card and writes what is exchanged to a cassette.
+
+    ::
+
+        async with SCard(timeout=30) as card:
+            with Recorder(card, "session.cassette") as recorder:
+                await use(recorder)                  # has send and transmit, as the card has
+
+    With a `scardface.SCard`, `send` and `transmit` are awaited; with a `scardface.sync.SCard` they are plain methods.
+
+    ====== ================================ ==================================
+    mode   what is recorded is              what is not recorded
+    ====== ================================ ==================================
+    once   played                           is recorded if there was no file, else an error
+    none   played                           is an error
+    new    played                           is recorded
+    all    exchanged and recorded afresh    is recorded
+    ====== ================================ ==================================
+
+    What is played does not reach the live card: with "new" it is not in the state that the recorded commands left it in.
+
+    Attributes:
+        card: the card that is wrapped; what it can do besides is not recorded.
+        path: the cassette.
+        mode: the mode.
+    """
+
+    def __init__(self, card: CardT, path: StrPath, mode: Mode = "once", *, redact: Redact = carries_secret) -> None:
+        """Begin to record, or to play.
+
+        Args:
+            card: an open card.
+            path: the cassette. Its folder is made when it is written.
+            mode: see above.
+            redact: whether the data of a command and of its response are hidden: the cassette then says how many bytes of response
+                there were, and any data of a command will match. `carries_secret` is the default; `may_carry_secret` hides all
+                that no standard says to be harmless; `lambda command: carries_secret(command) or command.ins == 0xDA` adds one.
+
+        Raises:
+            CassetteError: the cassette is damaged, or cannot be added to: it is a dump of apdu4j, or of another card.
+            FileNotFoundError: the mode is "none", and there is no cassette.
+            AttributeError: the card is not open.
+            ValueError: no such mode, or a card without a protocol.
+        """
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode {mode!r}: there are {', '.join(get_args(Mode))}")
+        if card.protocol not in (Protocol.T0, Protocol.T1, Protocol.RAW):
+            raise ValueError("a cassette is of a card that is opened with a protocol, T=0 or T=1")
+        self.card: CardT = card
+        self.path = Path(path)
+        self.mode: Mode = mode
+        self._redact = redact
+        self._plays = mode != "all" and (mode == "none" or self.path.exists())
+        self._records = mode in ("all", "new") or not self._plays
+        self._tape = Tape(self._load() if self._plays else (), path)
+        self._fresh: list[Exchange] = []
+        self._saved = 0  # how many of these are in the file
+        self._is_hidden = False  # whether the last command that was taken down is
+
+    def _load(self) -> tuple[Exchange, ...]:
+        cassette = read(self.path)
+        if self._records and cassette.is_dump:
+            raise CassetteError(self.path, 0, "a dump of apdu4j can be played, but nothing can be added to it")
+        if self._records and (cassette.atr, cassette.protocol) != (bytes(self.card.atr), self.card.protocol):
+            raise CassetteError(self.path, 0, f"recorded of another card: ATR {ATR(cassette.atr)}, {cassette.protocol.name}")
+        return cassette.exchanges
+
+    @property
+    def reader(self) -> str:
+        """The card's reader."""
+        return self.card.reader
+
+    @property
+    def atr(self) -> ATR:
+        """The card's ATR."""
+        return self.card.atr
+
+    @property
+    def protocol(self) -> Protocol:
+        """The card's protocol."""
+        return self.card.protocol
+
+    @property
+    def all_played(self) -> bool:
+        """Whether every exchange that was on the cassette at the beginning was played."""
+        return self._tape.all_played
+
+    @overload
+    def send(
+        self: Recorder[SCard], *apdus: C_APDU | Octets, callback: AsyncCallback | None = None
+    ) -> Coroutine[Any, Any, R_APDU]: ...
+
+    @overload
+    def send(self: Recorder[sync.SCard], *apdus: C_APDU | Octets, callback: sync.Callback | None = None) -> R_APDU: ...
+
+    def send(self, *apdus: C_APDU | Octets, callback: AsyncCallback | None = None) -> Any:
+        """As the card's `send`. A batch that is played, or partly so, is no unit: another `send` may come between its commands.
+
+        Raises:
+            UnrecordedCommandError: nothing is recorded any more, and this is not on the cassette.
+            And what the card's own raises.
+        """
+        batch = commands(apdus)
+        if isinstance(self.card, sync.SCard):
+            return self._send(self.card, batch, callback)
+        return self._send_async(self.card, batch, callback)
+
+    def _send(self, card: sync.SCard, batch: list[C_APDU], callback: sync.Callback | None) -> R_APDU:
+        keep = self._keeping(callback)
+        if not self._plays:
+            return card.send(*batch, callback=keep)
+        response: R_APDU | None = None
+        for command in batch:
+            response = self._play(command)
+            if response is None:
+                response = card.send(command, callback=keep)
+            elif callback is not None:
+                sync._plain(callback)(command, response)
+            if response.sw != 0x9000:
+                break
+        assert response is not None, "commands() refuses an empty batch"
+        return response
+
+    async def _send_async(self, card: SCard, batch: list[C_APDU], callback: AsyncCallback | None) -> R_APDU:
+        keep = self._keeping(callback)
+        if not self._plays:
+            return await card.send(*batch, callback=keep)
+        response: R_APDU | None = None
+        for command in batch:
+            response = self._play(command)
+            if response is None:
+                response = await card.send(command, callback=keep)
+            else:
+                await anyio.lowlevel.checkpoint()
+                result = callback(command, response) if callback is not None else None
+                if inspect.isawaitable(result):
+                    await result
+            if response.sw != 0x9000:
+                break
+        assert response is not None, "commands() refuses an empty batch"
+        return response
+
+    @overload
+    def transmit(self: Recorder[SCard], data: Octets) -> Coroutine[Any, Any, bytes]: ...
+
+    @overload
+    def transmit(self: Recorder[sync.SCard], data: Octets) -> bytes: ...
+
+    def transmit(self, data: Octets) -> Any:
+        """As the card's `transmit`.
+
+        Raises:
+            UnrecordedCommandError: as `send`.
+            And what the card's own raises.
+        """
+        raw = raw_command(data)
+        if isinstance(self.card, sync.SCard):
+            return self._transmit(self.card, raw)
+        return self._transmit_async(self.card, raw)
+
+    def _transmit(self, card: sync.SCard, raw: bytes) -> bytes:
+        response = self._play_raw(raw)
+        return self._keep_raw(raw, card.transmit(raw)) if response is None else response
+
+    async def _transmit_async(self, card: SCard, raw: bytes) -> bytes:
+        response = self._play_raw(raw)
+        if response is None:
+            return self._keep_raw(raw, await card.transmit(raw))
+        await anyio.lowlevel.checkpoint()
+        return response
+
+    # Playing.
+
+    def _play(self, command: C_APDU) -> R_APDU | None:
+        """What is recorded of a command; None: it goes to the card."""
+        found = self._take(lambda each: isinstance(each, Sent) and each.is_of(command), command)
+        return found.response if isinstance(found, Sent) else None
+
+    def _play_raw(self, raw: bytes) -> bytes | None:
+        found = self._take(lambda each: isinstance(each, Raw) and each.is_of(raw), outline(raw))
+        return found.response if isinstance(found, Raw) else None
+
+    def _take(self, fits: Callable[[Exchange], bool], command: C_APDU) -> Exchange | None:
+        found = self._tape.take(fits)
+        if found is None and not self._records:
+            raise self._tape.unrecorded(command)
+        return found
+
+    # Recording.
+
+    def _keeping(self, callback: AsyncCallback | None) -> AsyncCallback:
+        """A callback that takes the exchange down, and then calls the caller's."""
+
+        def keep(command: C_APDU, response: R_APDU) -> object:
+            self._keep(command, response)
+            return None if callback is None else callback(command, response)
+
+        return keep
+
+    def _keep(self, command: C_APDU, response: R_APDU) -> None:
+        hidden = self._hides(command)
+        any_data, hides_response = hidden and bool(command.data), hidden and bool(response.data)
+        if any_data:
+            command = C_APDU(command.cla, command.ins, command.p1, command.p2, b"", command.le)
+        if hides_response:
+            response = R_APDU(bytes(len(response.data)), response.sw1, response.sw2, secret=response.secret)
+        self._fresh.append(Sent(command, response, any_data, hides_response))
+
+    def _keep_raw(self, raw: bytes, response: bytes) -> bytes:
+        hidden = self._hides(outline(raw))
+        any_data, hides_response = hidden and len(raw) > 4, hidden and len(response) > 2
+        kept = bytes(len(response) - 2) + response[-2:] if hides_response else response
+        self._fresh.append(Raw(raw[:4] if any_data else raw, kept, any_data, hides_response))
+        return response
+
+    def _hides(self, command: C_APDU) -> bool:
+        if command.ins != _GET_RESPONSE:
+            self._is_hidden = self._redact(command)
+        return self._is_hidden or self._redact(command)
+
+    # The file.
+
+    def save(self) -> None:
+        """Write what was recorded since the last time. Does nothing if nothing was.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self._saved == len(self._fresh):
+            return
+        if self._plays:
+            append(self.path, self._fresh[self._saved :])
+        else:
+            write(self.path, self.card.atr, self.card.protocol, self._fresh)
+        self._saved = len(self._fresh)
+
+    def __enter__(self) -> Recorder[CardT]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Save, also when the block failed."""
+        self.save()

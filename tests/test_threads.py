@@ -1,0 +1,553 @@
+"""How work leaves a loop and comes back: on every backend, with loops that are gone, jobs that fail and tasks that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+from scardface import _threads
+from scardface._threads import Bell, Loop, Reply, Worker, forget_at_fork, generation, gone, in_thread, settle, spawn
+
+ROOT = Path(__file__).resolve().parents[1]
+SOON = 10.0
+"""Seconds that something may take that takes none."""
+
+colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
+
+
+class Told(Exception):
+    """What a job of a test raises."""
+
+
+async def ended(thread: threading.Thread) -> None:
+    """Wait, with a bound, for a thread that is to end by itself."""
+    with anyio.fail_after(SOON):
+        while thread.is_alive():
+            await anyio.sleep(0.001)
+
+
+# Loops.
+
+
+@pytest.mark.anyio
+async def test_a_callback_from_another_thread_runs_in_the_loop() -> None:
+    loop, event, here = Loop(), anyio.Event(), threading.get_ident()
+    ran: list[tuple[int, tuple[object, ...]]] = []
+
+    def callback(*args: object) -> None:
+        ran.append((threading.get_ident(), args))
+        event.set()
+
+    answers: list[bool] = []
+    spawn("poster", lambda: answers.append(loop.post(callback, 1, "two"))).join(SOON)
+    with anyio.fail_after(SOON):
+        await event.wait()
+    assert ran == [(here, (1, "two"))]
+    assert answers == [True]
+
+
+@pytest.mark.anyio
+async def test_posting_does_not_wait_for_the_loop() -> None:
+    """It runs later, not in the call, also in the loop itself; in the order of the posts."""
+    loop, event = Loop(), anyio.Event()
+    ran: list[int] = []
+    for number in range(5):
+        assert loop.post(ran.append, number)
+    assert loop.post(event.set)
+    assert ran == []
+    await event.wait()
+    assert ran == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.anyio
+async def test_a_loop_is_known_by_its_token() -> None:
+    assert Loop().token == Loop().token
+    assert len({Loop().token, Loop().token}) == 1
+
+
+def run(backend: tuple[str, dict[str, Any]], function: Callable[..., Any], *args: Any) -> Any:
+    name, options = backend
+    return anyio.run(function, *args, backend=name, backend_options=options)
+
+
+async def make(*kinds: Callable[..., Any]) -> list[Any]:
+    return [kind() if kind is Reply else kind(Loop()) if kind is Bell else kind() for kind in kinds]
+
+
+def test_a_loop_that_is_gone_says_so(anyio_backend: Any) -> None:
+    """asyncio's closed loop and trio's finished run alike."""
+    loop, bell, reply = run(anyio_backend, make, Loop, Bell, Reply)
+    assert loop.post(pytest.fail, "ran in a loop that is gone") is False
+    assert bell.ring() is False
+    done: list[int] = []
+    reply.run(lambda: done.append(1))
+    assert done == [1], "the job is done all the same, and nothing is raised"
+
+
+def test_a_loop_that_goes_while_others_post(anyio_backend: Any) -> None:
+    """From True to False, once, and nothing escapes."""
+    answers: list[bool] = []
+
+    async def live() -> threading.Thread:
+        loop, event = Loop(), anyio.Event()
+
+        def post() -> None:
+            while not answers or answers[-1]:
+                answers.append(loop.post(event.set))
+
+        thread = spawn("poster", post)
+        await event.wait()
+        return thread
+
+    thread = run(anyio_backend, live)
+    thread.join(SOON)
+    assert not thread.is_alive()
+    assert answers[0] is True
+    assert answers.index(False) == len(answers) - 1
+
+
+def test_only_a_loop_that_is_gone_is_taken_for_one() -> None:
+    """Other errors are not swallowed."""
+
+    async def post() -> None:
+        Loop().post(None)  # type: ignore[arg-type]  # that is the test
+
+    with pytest.raises(TypeError):
+        asyncio.run(post(), debug=True)
+
+
+# Bells.
+
+
+@pytest.mark.anyio
+async def test_a_bell_wakes_its_task() -> None:
+    bell = Bell(Loop())
+    spawn("ringer", bell.ring)
+    with anyio.fail_after(SOON):
+        await bell.wait()
+
+
+@pytest.mark.anyio
+async def test_a_bell_that_was_rung_before_is_heard_once() -> None:
+    bell = Bell(Loop())
+    for _ in range(3):
+        bell.strike()
+    with anyio.fail_after(SOON):
+        await bell.wait()
+    with anyio.move_on_after(0.01) as scope:
+        await bell.wait()
+    assert scope.cancelled_caught
+    bell.strike()
+    with anyio.fail_after(SOON):
+        await bell.wait()
+
+
+@pytest.mark.anyio
+async def test_a_ring_is_not_lost_with_a_wait_that_was_cancelled() -> None:
+    bell = Bell(Loop())
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        bell.strike()
+        await bell.wait()
+    assert scope.cancelled_caught
+    with anyio.fail_after(SOON):
+        await bell.wait()
+
+
+@pytest.mark.anyio
+async def test_no_ring_is_lost() -> None:
+    """A task that looks after each ring sees all that was there before the ring."""
+    bell, done = Bell(Loop()), list[int]()
+
+    def ring() -> None:
+        for number in range(1000):
+            done.append(number)
+            bell.ring()
+
+    spawn("ringer", ring)
+    with anyio.fail_after(SOON):
+        while len(done) < 1000:
+            await bell.wait()
+
+
+# Replies.
+
+
+@pytest.mark.anyio
+async def test_a_reply_brings_what_the_job_returned() -> None:
+    reply: Reply[int] = Reply()
+    spawn("job", reply.run, lambda: 42)
+    assert await reply.get() == 42
+    assert not reply.is_abandoned()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [Told, KeyboardInterrupt, SystemExit])
+async def test_a_reply_brings_what_the_job_raised(kind: type[BaseException]) -> None:
+    reply: Reply[None] = Reply()
+
+    def job() -> None:
+        raise kind("in the thread")
+
+    thread = spawn("job", reply.run, job)
+    caught: BaseException | None = None
+    try:
+        await reply.get()
+    except BaseException as error:
+        caught = error
+    assert type(caught) is kind
+    await ended(thread)
+
+
+@pytest.mark.anyio
+async def test_an_error_is_not_kept_by_the_frame_that_raised_it() -> None:
+    """Otherwise an error, and all that its frames hold, would live until the next collection."""
+    reply: Reply[None] = Reply()
+
+    def job() -> None:
+        raise Told
+
+    reply.run(job)
+    gc.disable()
+    try:
+        try:
+            await reply.get()
+        except Told as error:
+            error.__traceback__ = None
+            left = weakref.ref(error)
+        del reply
+        await anyio.sleep(0)
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.anyio
+async def test_a_task_that_leaves_marks_its_reply() -> None:
+    reply: Reply[bool] = Reply()
+    gate, seen = threading.Event(), list[bool]()
+    thread = spawn("job", reply.run, lambda: (gate.wait(SOON), seen.append(reply.is_abandoned()))[0])
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await reply.get()
+    assert scope.cancelled_caught
+    assert reply.abandoned
+    gate.set()
+    await ended(thread)
+    assert seen == [True]
+
+
+@pytest.mark.asyncio
+async def test_a_task_cancelled_by_asyncio_marks_its_reply() -> None:
+    reply: Reply[None] = Reply()
+    task = asyncio.create_task(reply.get())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert reply.is_abandoned()
+    reply.run(lambda: None)
+    await asyncio.sleep(0)
+
+
+# Workers.
+
+
+def test_a_worker_does_its_jobs_in_their_order() -> None:
+    worker, done = Worker("a worker"), list[tuple[int, int | None]]()
+    assert worker.thread.daemon
+    assert worker.thread.name == "a worker"
+    for number in range(100):
+        worker.submit(lambda number=number: done.append((number, threading.get_ident())))  # type: ignore[misc]  # as above
+    worker.finish()
+    worker.thread.join(SOON)
+    assert not worker.thread.is_alive()
+    assert done == [(number, worker.thread.ident) for number in range(100)]
+
+
+def test_a_worker_ends_only_when_it_is_told_to() -> None:
+    worker, first, second = Worker("a worker"), threading.Event(), threading.Event()
+    worker.submit(first.set)
+    assert first.wait(SOON)
+    assert worker.thread.is_alive()
+    worker.submit(second.set)
+    assert second.wait(SOON)
+    worker.finish()
+    worker.thread.join(SOON)
+    assert not worker.thread.is_alive()
+
+
+def test_what_comes_after_the_end_is_not_done() -> None:
+    worker, done = Worker("a worker"), list[int]()
+    worker.submit(lambda: done.append(1))
+    worker.finish()
+    worker.submit(lambda: done.append(2))
+    worker.finish()
+    worker.thread.join(SOON)
+    assert done == [1]
+
+
+def test_an_idle_worker_holds_on_to_nothing() -> None:
+    class Thing:
+        def touch(self) -> None:
+            pass
+
+    thing, idle = Thing(), threading.Event()
+    left = weakref.ref(thing)
+    worker = Worker("a worker")
+    worker.submit(thing.touch)
+    del thing
+    worker.submit(idle.set)
+    assert idle.wait(SOON)
+    gone_by = time.monotonic() + SOON
+    while left() is not None:
+        assert time.monotonic() < gone_by
+        time.sleep(0.001)
+    worker.finish()
+    worker.thread.join(SOON)
+
+
+# Blocking jobs of one's own.
+
+
+@pytest.mark.anyio
+async def test_a_blocking_job_in_a_thread_of_its_own() -> None:
+    colour.set("green")
+    before = threading.active_count()
+
+    def job() -> tuple[str, str, bool]:
+        found = colour.get()
+        colour.set("red")
+        thread = threading.current_thread()
+        return found, thread.name, thread.daemon
+
+    assert await in_thread("a job", job) == ("green", "a job", True)
+    assert colour.get() == "green"
+    assert threading.active_count() <= before
+
+
+@pytest.mark.anyio
+async def test_a_blocking_job_that_fails() -> None:
+    def job() -> None:
+        raise Told("in the thread")
+
+    with pytest.raises(Told, match="in the thread"):
+        await in_thread("a job", job)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("no_leaks")
+async def test_a_task_that_leaves_does_not_wait_for_its_job() -> None:
+    gate, threads = threading.Event(), list[threading.Thread]()
+
+    def job() -> None:
+        threads.append(threading.current_thread())
+        gate.wait(SOON)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(in_thread, "a job", job)
+        with anyio.fail_after(SOON):
+            while not threads:
+                await anyio.sleep(0.001)
+        tasks.cancel_scope.cancel()
+    assert threads[0].is_alive()
+    gate.set()
+    await ended(threads[0])
+
+
+# Ends.
+
+
+@pytest.mark.anyio
+async def test_gone_waits_until_all_threads_are() -> None:
+    gates = [threading.Event(), threading.Event()]
+    threads = [spawn("a thread", gate.wait, SOON) for gate in gates]
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            await gone(threads)
+            assert not any(thread.is_alive() for thread in threads)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(wait)
+        gates[1].set()
+        await ended(threads[1])
+        assert not tasks.cancel_scope.cancel_called
+        gates[0].set()
+        with anyio.fail_after(SOON):
+            await anyio.sleep_forever()
+    await gone([])
+
+
+class Waits:
+    """Something to wait for, counted."""
+
+    def __init__(self) -> None:
+        self.begun = self.done = 0
+        self.event = anyio.Event()
+
+    async def __call__(self) -> None:
+        self.begun += 1
+        await self.event.wait()
+        self.done += 1
+
+
+def test_how_long_a_cancelled_block_waits() -> None:
+    assert _threads._SETTLE == 0.2
+
+
+@pytest.mark.anyio
+async def test_in_peace_the_wait_has_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_threads, "_SETTLE", 0.0)
+    waits = Waits()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(settle, waits)
+        await anyio.sleep(0.05)
+        assert (waits.begun, waits.done) == (1, 0)
+        waits.event.set()
+    assert (waits.begun, waits.done) == (1, 1)
+
+
+@pytest.mark.anyio
+async def test_what_the_wait_raises_comes_out() -> None:
+    async def wait() -> None:
+        raise Told
+
+    with pytest.raises(Told):
+        await settle(wait)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("told", [False, True], ids=["while it waits", "before"])
+async def test_cancelled_it_waits_shortly(told: bool) -> None:
+    waits = Waits()
+    begin = time.monotonic()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await settle(waits, cancelled=told)
+        await anyio.sleep(0)
+    took = time.monotonic() - begin
+    assert scope.cancelled_caught
+    assert waits.done == 0
+    assert 0.19 < took < 2
+
+
+@pytest.mark.anyio
+async def test_cancelled_it_waits_no_longer_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_threads, "_SETTLE", 2 * SOON)
+    waits = Waits()
+    begin = time.monotonic()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        Loop().post(waits.event.set)
+        await settle(waits)
+    assert scope.cancelled_caught, "the cancellation goes on"
+    assert waits.done == 1
+    assert time.monotonic() - begin < SOON
+
+
+@pytest.mark.asyncio
+async def test_cancelled_by_asyncio_it_waits_shortly() -> None:
+    waits = Waits()
+    task = asyncio.create_task(settle(waits))
+    await asyncio.sleep(0)
+    begin = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert 0.19 < time.monotonic() - begin < 2
+    assert waits.done == 0
+
+
+@pytest.mark.asyncio
+async def test_cancelled_twice_by_asyncio_it_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_threads, "_SETTLE", 2 * SOON)
+    waits = Waits()
+    task = asyncio.create_task(settle(waits))
+    await asyncio.sleep(0)
+    begin = time.monotonic()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - begin < SOON
+
+
+def test_trio_cancels_it_alike() -> None:
+    """Natively, without anyio around it."""
+
+    async def main() -> tuple[bool, float]:
+        waits = Waits()
+        begin = trio.current_time()
+        with trio.move_on_after(0.01) as scope:
+            await settle(waits)
+        return scope.cancelled_caught, trio.current_time() - begin
+
+    caught, took = trio.run(main)
+    assert caught
+    assert 0.2 < took < 2
+
+
+# Forks.
+
+
+def test_a_fork_is_told_apart_and_forgotten_in_the_child_alone() -> None:
+    program = (
+        "import os\n"
+        "from scardface._threads import forget_at_fork, generation\n"
+        "told = []\n"
+        "forget_at_fork(lambda: told.append('one'))\n"
+        "forget_at_fork(lambda: told.append('two'))\n"
+        "assert generation() == 0\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    assert (generation(), told) == (1, ['one', 'two']), (generation(), told)\n"
+        "    grandchild = os.fork()\n"
+        "    if not grandchild:\n"
+        "        assert (generation(), told) == (2, ['one', 'two'] * 2)\n"
+        "        os._exit(0)\n"
+        "    os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+        "assert (generation(), told) == (0, [])\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)
+
+
+def test_the_hook_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(_threads, "_generation", generation())
+    monkeypatch.setattr(_threads, "_forgetters", [])
+    before = generation()
+    forget_at_fork(lambda: told.append("forgotten"))
+    _threads._forget()
+    assert generation() == before + 1
+    assert told == ["forgotten"]
+
+
+def test_a_spawned_thread_never_holds_up_the_exit() -> None:
+    program = "import threading\nfrom scardface._threads import Worker, spawn\nspawn('x', threading.Event().wait)\nWorker('y')\n"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=30, check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="Windows has no fork")
+def test_every_table_of_the_process_is_forgotten_at_a_fork() -> None:
+    import scardface.sync
+
+    assert scardface.sync.SCard
+    rooms = {forget.__module__ for forget in _threads._forgetters}
+    assert {"scardface._queue", "scardface._hub", "scardface._card", "scardface._runner"} <= rooms
