@@ -5,7 +5,6 @@ Rules of this room:
 - Calls block, and are named as PC/SC names them without the prefix; failures are `SCardError`s with PC/SC's code and call.
 - One context belongs to one thread at a time. Another thread may do nothing to it but `cancel` it (fact 5).
 - Reader states are unsigned 32-bit numbers, opaque but for their flags and counter; they are fed back as they came.
-- Which PC/SC is meant is decided once, when an acquisition or a monitor starts: the one given, else the default.
 """
 
 from __future__ import annotations
@@ -127,29 +126,3 @@ class Backend(Protocol):
 
     def establish(self) -> Context:
         """SCardEstablishContext."""
-
-
-_installed: list[Backend] = []
-
-
-def default_backend() -> Backend:
-    """The backend installed last, else pyscard's, which is loaded now at the earliest."""
-    if _installed:
-        return _installed[-1]
-    from ._pcsc import PYSCARD
-
-    return PYSCARD
-
-
-def install(backend: Backend) -> None:
-    """Make `backend` the process's default until `uninstall`; the last one installed counts."""
-    _installed.append(backend)
-
-
-def uninstall(backend: Backend) -> None:
-    """Undo the last `install` of `backend`."""
-    for index in range(len(_installed) - 1, -1, -1):
-        if _installed[index] is backend:
-            del _installed[index]
-            return
-    raise RuntimeError("this backend is not installed")

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 from ._acquire import Acquisition
 from ._apdu import C_APDU
 from ._atr import ATR
-from ._backend import Backend, default_backend
+from ._backend import Backend
+from ._default import default_backend
 from ._enums import Lengths, Protocol, ShareMode
 from ._exchange import ExchangeOptions
 from ._removal import Removal

@@ -97,6 +97,7 @@ Event: TypeAlias = ReaderAdded | ReaderRemoved | CardInserted | CardRemoved | Se
 
 CHANGED = int(StateFlag.CHANGED)
 """As an int: of a flag, `~` would keep the other known flags only, and lose the event counter."""
+_PRESENT, _MUTE = int(StateFlag.PRESENT), int(StateFlag.MUTE)  # flags are slow, and this is asked of each reader at each look
 
 
 class Reading(NamedTuple):
@@ -114,12 +115,12 @@ class Reading(NamedTuple):
     @property
     def present(self) -> bool:
         """Whether a card is in the reader."""
-        return bool(self.flags & StateFlag.PRESENT)
+        return bool(self.flags & _PRESENT)
 
     @property
     def mute(self) -> bool:
         """Whether the card in it does not answer."""
-        return bool(self.flags & StateFlag.MUTE)
+        return bool(self.flags & _MUTE)
 
     def state(self) -> ReaderState:
         """The same for users."""

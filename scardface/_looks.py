@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from ._backend import Context, default_backend
+from ._backend import Context
+from ._default import default_backend
 from ._events import ReaderState, Reading
 from ._watch import look
 

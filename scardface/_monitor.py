@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
-from ._backend import Backend, default_backend
+from ._backend import Backend
+from ._default import default_backend
 from ._events import Event, ReaderState, Snapshot
 from ._feed import Feed
 from ._hub import Hub, Question, hub_of

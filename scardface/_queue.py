@@ -49,6 +49,7 @@ from .errors import SCardError
 
 _SHARING = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
 _MOST_VERDICTS = 4096
+_MOST_TOLD = 5
 
 
 class Table:
@@ -60,6 +61,7 @@ class Table:
         self._lines: dict[Wish, Line] = {}
         self._joining: dict[int, Waiter] = {}
         self._slots: dict[str, Slot] = {}
+        self._busy: set[Slot] = set()  # those with a card in, or with something of ours: all that need be walked
         self._down: SCardError | None = None
         self._life = 0  # counts the times that the service went
         self._verdicts: dict[tuple[Pattern, bytes], bool] = {}
@@ -106,6 +108,8 @@ class Table:
             for name in [name for name in self._slots if name not in snapshot.readers]:
                 self._see(self._slots[name], None)
             slots = {name: self._slots.get(name) or Slot(name) for name in snapshot.readers}
+            for place, slot in enumerate(slots.values()):
+                slot.place = place
             absent = {name: slot for name, slot in self._slots.items() if name not in slots}
             self._slots = slots | {name: slot for name, slot in absent.items() if slot.holders or slot.connecting}
             for name, reading in snapshot.readers.items():
@@ -117,7 +121,11 @@ class Table:
         """The readers with a card; all of them while somebody wants one without."""
         if any(share is ShareMode.DIRECT for _, _, share in self._lines):
             return list(self._slots.values())
-        return [slot for slot in self._slots.values() if slot.reading is not None and slot.reading.present]
+        return [slot for slot in self._walk() if slot.reading is not None and slot.reading.present]
+
+    def _walk(self) -> list[Slot]:
+        """The readers that matter, in the order of the list."""
+        return sorted(self._busy, key=lambda slot: slot.place)
 
     def _see(self, slot: Slot, reading: Reading | None) -> None:
         """Another card, or a sharing flag that fell: forget who was refused."""
@@ -128,6 +136,10 @@ class Table:
             forgive(slot)
         elif old.flags & _SHARING & ~reading.flags:
             forgive(slot)
+        if (reading is not None and reading.present) or slot.holders or slot.connecting is not None:
+            self._busy.add(slot)
+        else:
+            self._busy.discard(slot)
 
     # What acquisitions say.
 
@@ -174,17 +186,17 @@ class Table:
     def retry_at(self, waiter: Waiter) -> float | None:
         """When (monotonic clock) `waiter` should call `retry`; None: it has nothing to try again."""
         with self._lock:
-            for slot in self._slots.values():
+            for slot in self._walk():
                 vacant = slot.retrier is None or not can_try_again(slot.retrier, slot)
                 if slot.refused and vacant and can_try_again(waiter, slot) and waiter in self._in_line(slot):
                     slot.retrier = waiter
-            return min((slot.retry_at for slot in self._slots.values() if tries_again(waiter, slot)), default=None)
+            return min((slot.retry_at for slot in self._busy if tries_again(waiter, slot)), default=None)
 
     def retry(self, waiter: Waiter) -> None:
         """Offer again the cards whose next try is this waiter's, and is due."""
         now = time.monotonic()
         with self._change() as concerned:
-            for slot in self._slots.values():
+            for slot in self._walk():
                 if not tries_again(waiter, slot) or slot.retry_at > now:
                     continue
                 slot.retry_at = now + RETRY
@@ -218,12 +230,12 @@ class Table:
 
     def _shared(self) -> list[Slot]:
         """The readers that this process holds."""
-        return [slot for slot in self._slots.values() if slot.holders]
+        return [slot for slot in self._walk() if slot.holders]
 
     def free(self, waiter: Waiter) -> None:
         """The card that `waiter` held has been disconnected: offer it on."""
         with self._change() as concerned:
-            for slot in self._slots.values():
+            for slot in self._walk():
                 if waiter in slot.holders:
                     slot.holders.discard(waiter)
                     if not slot.holders:
@@ -249,6 +261,7 @@ class Table:
             waiter = self._next(slot) if slot.connecting is None and slot.reading is not None else None
             if waiter is not None:
                 slot.connecting, waiter.offer = waiter, slot
+                self._busy.add(slot)
                 woken.append(waiter)
                 if waiter.share is ShareMode.EXCLUSIVE:  # SHARED ones may have queued behind it
                     slots += self._shared()
@@ -257,7 +270,7 @@ class Table:
     def _hand_duties_on(self) -> list[Waiter]:
         """Where the one who was to try a card again left, or has another to try, the next in line will; it is woken to see when."""
         woken = []
-        for slot in self._slots.values():
+        for slot in self._walk():
             if slot.retrier is not None and not can_try_again(slot.retrier, slot):
                 slot.retrier = next((waiter for waiter in self._in_line(slot) if can_try_again(waiter, slot)), None)
                 if slot.retrier is not None:
@@ -322,8 +335,9 @@ class Table:
                 return "the PC/SC service is not available"
             slots = [slot for slot in self._slots.values() if slot.reading is not None]
         slots = [slot for slot in slots if waiter.readers is None or slot.name in waiter.readers]
-        told = [seen_in(slot, waiter, self._matches) for slot in slots]
-        return "; ".join(dict.fromkeys(filter(None, told))) or ("no card" if slots else "no reader")
+        told = list(filter(None, (seen_in(slot, waiter, self._matches) for slot in slots)))
+        more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+        return "; ".join(told[:_MOST_TOLD]) + more or ("no card" if slots else "no reader")
 
     def _matches(self, pattern: Pattern, atr: bytes) -> bool:
         """The verdict of a pattern on an ATR, asked for now if need be; without the lock."""

@@ -174,6 +174,10 @@ class Session:
         except StopIteration as end:
             response: R_APDU = end.value
             return response
+        except CardCommunicationError as error:  # what the exchange itself found wrong knows no reader
+            if error.reader:
+                raise
+            raise CardCommunicationError(f"reader {self.reader!r}: {error}", error.code, error.call, self.reader) from error
 
     def transmit(self, data: bytes) -> bytes:
         """One raw exchange, as it is."""

@@ -54,10 +54,11 @@ class Waiter:
 class Slot:
     """One reader: what is in it, who of this process has it."""
 
-    __slots__ = ("connecting", "foreign", "gone", "holders", "name", "reading", "refused", "retrier", "retry_at")
+    __slots__ = ("connecting", "foreign", "gone", "holders", "name", "place", "reading", "refused", "retrier", "retry_at")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.place = 0  # in the reader list
         self.reading: Reading | None = None  # None: the reader, or the service, is not there
         self.holders: set[Waiter] = set()
         self.connecting: Waiter | None = None

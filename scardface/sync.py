@@ -27,9 +27,10 @@ from . import _looks
 from ._acquire import Acquisition
 from ._apdu import C_APDU, R_APDU, StatusError
 from ._atr import ATR
-from ._backend import Backend, default_backend
+from ._backend import Backend
 from ._card import Card, cancel_all, commands, raw_command
 from ._channel import OPEN, close_command, in_channel, opened
+from ._default import default_backend
 from ._enums import Disposition, Lengths, Protocol, ShareMode
 from ._events import (
     CardInserted,

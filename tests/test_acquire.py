@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
 def waiting() -> int:
-    from scardface._backend import default_backend
+    from scardface._default import default_backend
     from scardface._queue import table_of
 
     return sum(len(line) for line in table_of(default_backend())._lines.values())

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scardface import ServiceUnavailableError, _looks
-from scardface._backend import CardHandle, Context, StatusChange, StatusEntry, install, uninstall
+from scardface._backend import CardHandle, Context, StatusChange, StatusEntry
+from scardface._default import install, uninstall
 from scardface._enums import Protocol, ShareMode, StateFlag
 from scardface.errors import NO_SERVICE, error_for
 from tests.support.cards import T1, LogCard

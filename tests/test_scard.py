@@ -204,7 +204,7 @@ async def test_waiters_are_served_oldest_first_and_handed_the_card_directly(pcsc
 
 def _waiting() -> list[Any]:
     """The waiters in the table."""
-    from scardface._backend import default_backend
+    from scardface._default import default_backend
     from scardface._queue import table_of
 
     table = table_of(default_backend())

@@ -148,6 +148,8 @@ class SimulatedHandle:
 
     def _prepare_card(self, running: Running, disposition: Disposition) -> None:
         """See to it that there is a card that answers, reset if need be."""
+        self._reader.wait_for_turn()  # a reset in progress decides the protocol anew
+        running.check()
         state = self._reader.state
         if disposition in (Disposition.RESET, Disposition.UNPOWER):
             state = self._reader.reset(cold=disposition is Disposition.UNPOWER)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Literal
 
-from .._backend import install, uninstall
+from .._default import install, uninstall
 from ..errors import NO_SERVICE, error_for
 from ._dialects import DIALECTS
 from ._simulated_context import SimulatedContext

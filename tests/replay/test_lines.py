@@ -19,6 +19,14 @@ def parsed(*lines: str) -> tuple[bytes, Protocol, tuple[Exchange, ...]]:
     return parse(list(enumerate(lines, 1)))
 
 
+def damage_of(*lines: str) -> Damage | None:
+    try:
+        parsed(*lines)
+    except Damage as damage:
+        return damage
+    return None
+
+
 def only(line: str) -> Exchange:
     (exchange,) = parsed(*HEAD, line)[2]
     return exchange
@@ -26,7 +34,7 @@ def only(line: str) -> Exchange:
 
 def test_the_format_is_as_documented() -> None:
     select = C_APDU(0x00, 0xA4, 0x04, 0x00, bytes.fromhex("A000000308"), 256)
-    exchanges = [
+    exchanges: list[Exchange] = [
         Sent(select, R_APDU(b"\x6f\x10", 0x90, 0x00)),
         Sent(C_APDU(0x00, 0x20, 0x00, 0x01), R_APDU(b"", 0x63, 0xC2), any_data=True),
         Sent(C_APDU(0x0C, 0xB0, 0x00, 0x00, b"", 256), R_APDU(bytes(16), 0x90, 0x00), any_data=True, hides_response=True),
@@ -162,8 +170,7 @@ def test_damage_is_named_by_its_line(lines: list[str], number: int, words: str) 
 
 @given(st.lists(st.text(alphabet="raw0123ABCg<>-=# Ne\tsecret", max_size=30), max_size=4))
 def test_rubbish_is_damage_and_nothing_worse(lines: list[str]) -> None:
-    try:
-        parsed(*HEAD, *lines)
-    except Damage as damage:
-        assert 1 <= damage.line <= 3 + len(lines)
+    damage = damage_of(*HEAD, *lines)
+    if damage is not None:
+        assert 4 <= damage.line <= 3 + len(lines)
         assert not [line for line in lines if len(line) > 12 and line in str(damage)]

@@ -73,7 +73,7 @@ def test_long_exchanges_are_played_as_they_were(
 octet = st.integers(0, 255)
 commands = st.builds(
     C_APDU,
-    st.sampled_from([0x00, 0x03, 0x41, 0x80, 0xA0, 0xFF]),
+    st.sampled_from([0x00, 0x03, 0x41, 0x80, 0xA0, 0xEF]),
     octet.filter(lambda ins: ins not in (0xC0, 0xC2)),
     octet,
     octet,
@@ -287,7 +287,7 @@ def test_a_mute_card(tmp_path: Path) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("Reader")
         pcsc.insert(0, ReplayCard(path))
-        with pytest.raises(SCardError, match="does not answer|a card"):
+        with pytest.raises(SCardError, match="a card that does not answer"):
             SCard(timeout=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_the_nearest_are_shown() -> None:
         ((0x00, 0xA4, 0x04, 0x00, b"abcd", 16), (0x00, 0xA4, 0x04, 0x00, b"abcd", 256), "Ne is 16, not 256"),
     ],
 )
-def test_what_differs_is_said(recorded: tuple[int, ...], wanted: tuple[int, ...], words: str) -> None:
+def test_what_differs_is_said(recorded: Any, wanted: Any, words: str) -> None:
     text = str(Tape([sent(C_APDU(*recorded), 4)], "a.cassette").unrecorded(C_APDU(*wanted)))
     assert f"({words})" in text
 
@@ -134,7 +135,7 @@ def test_an_empty_cassette_says_so() -> None:
 
 def test_no_secret_is_told() -> None:
     verify = C_APDU(0x00, 0x20, 0x00, 0x01, PIN)
-    unhidden = [sent(verify, 1), Raw(bytes(verify), b"\x90\x00", line=2)]  # as in a dump, which hides nothing
+    unhidden: list[Exchange] = [sent(verify, 1), Raw(bytes(verify), b"\x90\x00", line=2)]  # as in a dump, which hides nothing
     hidden = Sent(C_APDU(0x00, 0x20, 0x00, 0x02), OK, any_data=True, line=3)
     tape = Tape([*unhidden, hidden], "a.cassette")
     error = tape.unrecorded(C_APDU(0x00, 0x20, 0x00, 0x03, PIN + b"\x55"))

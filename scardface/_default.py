@@ -1,0 +1,34 @@
+"""Which PC/SC is meant: the one installed last, else pyscard's.
+
+Asked once, when an acquisition or a monitor starts; what has started keeps its own. The binding is loaded when it is first meant,
+so that importing the library is as light as importing anyio.
+"""
+
+from __future__ import annotations
+
+from ._backend import Backend
+
+_installed: list[Backend] = []
+
+
+def default_backend() -> Backend:
+    """The backend installed last, else pyscard's, which is loaded now at the earliest."""
+    if _installed:
+        return _installed[-1]
+    from ._pcsc import PYSCARD
+
+    return PYSCARD
+
+
+def install(backend: Backend) -> None:
+    """Make `backend` the process's default until `uninstall`; the last one installed counts."""
+    _installed.append(backend)
+
+
+def uninstall(backend: Backend) -> None:
+    """Undo the last `install` of `backend`."""
+    for index in range(len(_installed) - 1, -1, -1):
+        if _installed[index] is backend:
+            del _installed[index]
+            return
+    raise RuntimeError("this backend is not installed")
