@@ -115,7 +115,13 @@ def test_whatever_was_recorded_is_played(
 @pytest.mark.parametrize(("protocol", "lengths"), [way for way in WAYS if way[1] is not Lengths.SHORT])
 @pytest.mark.parametrize("size", [1, 4, 255, 256, 600])
 def test_hidden_data_match_any(tmp_path: Path, protocol: Protocol, lengths: Lengths, size: int) -> None:
-    card = written(tmp_path, "T0" if protocol is T0 else "T1", "0CDA0000 <secret> Ne=256 -> <16 bytes> 9000", "0CDA0001 01 -> 9000")
+    card = written(
+        tmp_path,
+        "T0" if protocol is T0 else "T1",
+        "raw 0CDA0000 -> 6700",
+        "0CDA0000 <secret> Ne=256 -> <16 bytes> 9000",
+        "0CDA0001 01 -> 9000",
+    )
     response = converse(card, C_APDU(0x0C, 0xDA, 0x00, 0x00, pattern(size), 256), protocol, lengths)
     assert response == R_APDU(bytes(16), 0x90, 0x00)
     assert converse(card, C_APDU(0x0C, 0xDA, 0x00, 0x01, b"\x01"), protocol, lengths).is_successful()

@@ -28,7 +28,8 @@ from scardface import (
     cancel_all,
     sync,
 )
-from scardface._backend import Backend, default_backend
+from scardface._backend import Backend
+from scardface._default import default_backend
 from scardface._enums import Disposition
 from scardface.errors import NO_SMARTCARD, NOT_TRANSACTED
 from scardface.testing import FileCard, SimulatedPCSC
@@ -336,7 +337,7 @@ async def test_a_thousand_readers_and_ten_thousand_waiting_cards(no_leaks: None)
             for number in range(served):
                 pcsc.insert(number * 50, FileCard())
             await all_served.wait()
-            cancel_all()
+            await off_loop(cancel_all)
         assert ended == waiting
         assert pcsc.open_contexts == 0
     assert len(opened) == served
