@@ -13,8 +13,11 @@ _installed: list[Backend] = []
 
 def default_backend() -> Backend:
     """The backend installed last, else pyscard's, which is loaded now at the earliest."""
-    if _installed:
-        return _installed[-1]
+    return _installed[-1] if _installed else system_pcsc()
+
+
+def system_pcsc() -> Backend:
+    """pyscard's backend, whatever is installed; its binding is loaded now at the latest."""
     from ._pcsc import PYSCARD
 
     return PYSCARD

@@ -21,9 +21,9 @@ from .replay import Mode, Recorder, ReplayCard, carries_secret
 from .replay._recorder import CardT, Redact
 from .testing import FileCard, PcscdUnavailable, PrivatePcscd, SimulatedPCSC
 
-__all__ = ["READER", "CardCassette"]
+__all__ = ["CardCassette"]
 
-READER = "Virtual Reader"
+_READER = "Virtual Reader"
 """The reader that the fixture `pcsc` has at first."""
 
 _READERS = 2
@@ -33,7 +33,7 @@ _READERS = 2
 def pcsc() -> Iterator[SimulatedPCSC]:
     """See `pytest_scardface.pcsc`."""
     with SimulatedPCSC() as pcsc:
-        pcsc.add_reader(READER)
+        pcsc.add_reader(_READER)
         yield pcsc
 
 

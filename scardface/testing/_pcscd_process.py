@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from .._pcsc import PYSCARD
+from .._default import system_pcsc
 from .._threads import forget_at_fork
 from ..errors import NO_SERVICE, ServiceUnavailableError
 from ._pcscd_needs import PcscdUnavailable, daemon_options, explain_end, find_needs, search_path
@@ -223,7 +223,7 @@ def _settle_folder() -> Path:
     before = os.environ.get(_SOCKET_VARIABLE)
     os.environ[_SOCKET_VARIABLE] = path
     try:
-        PYSCARD.establish().release()
+        system_pcsc().establish().release()
     except ServiceUnavailableError:
         return folder  # as it must be: nobody serves that path yet
     if before is None:
@@ -251,7 +251,7 @@ def _accepts_clients(folder: Path) -> bool:
 def _check_listing(readers: tuple[str, ...]) -> None:
     """Ask PC/SC for its readers, which a fresh daemon answers once it has made them (fact 25)."""
     try:
-        context = PYSCARD.establish()
+        context = system_pcsc().establish()
     except ServiceUnavailableError as error:
         if error.code == NO_SERVICE:  # though we could connect just now
             raise RuntimeError(_OTHER_SERVICE) from error

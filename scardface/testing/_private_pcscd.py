@@ -18,8 +18,8 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 
+from .._default import system_pcsc
 from .._enums import StateFlag
-from .._pcsc import PYSCARD
 from .._threads import forget_at_fork
 from ._pcscd_process import Daemon, reader_names, remove_folder
 from ._virtual_card import VirtualCard, raise_kept
@@ -252,7 +252,7 @@ class PrivatePcscd:
     def _wait(self, reader: int | str, flag: StateFlag, timeout: float) -> None:
         name = self._names[self._index(reader)]
         deadline = time.monotonic() + timeout
-        context = PYSCARD.establish()
+        context = system_pcsc().establish()
         try:
             state = 0
             while not state & flag:

@@ -91,11 +91,8 @@ class SimulatedHandle:
         with self._calling("SCardTransmit") as running:
             self._wait_for_lock(running)
             self._raise_event(running)
-            if self.protocol & (Protocol.T0 | Protocol.T1):
-                if not self._reader.present:
-                    raise running.error(NO_SMARTCARD)
-                if self.protocol != self._reader.protocol:
-                    raise running.error(PROTO_MISMATCH)
+            if self.protocol & (Protocol.T0 | Protocol.T1) and self.protocol != self._reader.protocol:
+                raise running.error(PROTO_MISMATCH)
             self._reader.wait_for_turn()
             running.check()
             if not 2 <= len(data) <= MAX_MESSAGE or self._reader.slot is None:
@@ -123,7 +120,7 @@ class SimulatedHandle:
             if disposition in (Disposition.RESET, Disposition.UNPOWER):
                 self._reader.reset(cold=disposition is Disposition.UNPOWER)
                 running.check()
-            code = self._reader.give_lock_back(self)
+            code = self._reader.give_lock_back()
             if code:
                 raise running.error(code)
 
@@ -176,7 +173,7 @@ class SimulatedHandle:
             reader.take_lock(self)
             reader.share(EXCLUSIVE)
         elif not alone and reader.sharing == EXCLUSIVE:
-            reader.give_lock_back(self)
+            reader.give_lock_back()
             reader.share(1)
         return True
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from .._atr import ATR
 from .._enums import Protocol, ShareMode
-from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD, SHARING_VIOLATION
+from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD
 from ._simulated_slot import CardGone, CardSlot
 from ._simulated_status import EXCLUSIVE
 from ._virtual_card import VirtualCard
@@ -286,10 +286,8 @@ class SimulatedReader:
         self.owner = handle
         self.locks += 1
 
-    def give_lock_back(self, handle: SimulatedHandle) -> int:
-        """Hold the lock once less; the code of PC/SC that this answers."""
-        if not self.is_free_for(handle):
-            return SHARING_VIOLATION
+    def give_lock_back(self) -> int:
+        """Its owner, if there is one, holds the lock once less; the code of PC/SC that this answers."""
         if self.locks <= (1 if self.sharing == EXCLUSIVE else 0):
             return NOT_TRANSACTED
         self.locks -= 1

@@ -125,9 +125,8 @@ class Wait:
         if self.over:
             return
         news = False
-        for name in touched if len(touched) < len(self._places) else self._places:
-            if name in touched:
-                news = self._look_at(name) or news
+        for name in touched:
+            news = self._look_at(name) or news
         for index in self._lists:
             news = self._look_at_list(index) or news
         if news:
@@ -141,12 +140,10 @@ class Wait:
 
     def _look_at(self, name: str) -> bool:
         news = False
-        places = self._places.get(name)
-        if places:
-            reader = self._service.find(name)
-            for index in places:
-                self.entries[index], ends = evaluate(name, self._given[index][1], reader, self._service.dialect)
-                news = news or ends
+        reader = self._service.find(name)
+        for index in self._places.get(name, ()):
+            self.entries[index], ends = evaluate(name, self._given[index][1], reader, self._service.dialect)
+            news = news or ends
         return news
 
     def _look_at_list(self, index: int) -> bool:

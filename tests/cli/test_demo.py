@@ -86,13 +86,22 @@ def test_an_interrupted_demo_says_nothing(moment: str) -> None:
     assert (process.returncode, errors) == (130, "")
 
 
-def test_without_a_daemon_it_says_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("no_leaks")
+def test_without_a_daemon_it_is_shown_on_the_simulation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Unavailable:
         def __init__(self, readers: int) -> None:
             raise PcscdUnavailable("the program pcscd is missing: install the package pcscd")
 
     monkeypatch.setattr(demo, "PrivatePcscd", Unavailable)
-    assert demo.run() == 1
+    assert demo.run() == 0
     told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == "scardface demo cannot run here: the program pcscd is missing: install the package pcscd\n"
+    assert told.err == ""
+    first = "no private PC/SC daemon can run here: the program pcscd is missing: install the package pcscd"
+    second = "a simulated PC/SC runs, with the readers Virtual Reader 0 and Virtual Reader 1"
+    assert [line[9:] for line in told.out.splitlines()[:2]] == [first, second]
+    story = ["a FileCard is put into Virtual Reader 1", "acquired: Virtual Reader 1, T1, ATR 3B 87", "'Hello from a virtual card.'"]
+    places = [told.out.index(words) for words in [*story, "the card is taken out", "wait() returned"]]
+    assert places == sorted(places)
+    assert told.out.index("event: CardInserted(reader='Virtual Reader 1'") < told.out.index("event: CardRemoved")

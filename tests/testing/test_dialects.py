@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scardface._backend import PNP_READER, Context
+from scardface._backend import PNP_READER
 from scardface._enums import Disposition, ShareMode, StateFlag
 from scardface.errors import (
     COMM_ERROR,

@@ -128,7 +128,7 @@ class Pcsc:
 def test_the_daemon_has_to_be_the_one_that_pcsc_talks_to(
     monkeypatch: pytest.MonkeyPatch, pcsc: Pcsc, kind: type[Exception], words: str
 ) -> None:
-    monkeypatch.setattr(process, "PYSCARD", pcsc)
+    monkeypatch.setattr(process, "system_pcsc", lambda: pcsc)
     with pytest.raises(kind, match=words) as caught:
         process._check_listing(("Virtual PCD 0 00 00",))
     assert type(caught.value) is kind
@@ -136,7 +136,7 @@ def test_the_daemon_has_to_be_the_one_that_pcsc_talks_to(
 
 def test_a_right_listing_is_fine_and_its_context_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
     pcsc = Pcsc("one", "two")
-    monkeypatch.setattr(process, "PYSCARD", pcsc)
+    monkeypatch.setattr(process, "system_pcsc", lambda: pcsc)
     process._check_listing(("one", "two"))
     assert pcsc.released == 1
 
@@ -150,7 +150,7 @@ def variable(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_socket_path_is_told_once_nobody_serves_it(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    monkeypatch.setattr(process, "PYSCARD", Pcsc(error=NO_SERVICE))
+    monkeypatch.setattr(process, "system_pcsc", lambda: Pcsc(error=NO_SERVICE))
     first, second = process._settle_folder(), process._settle_folder()
     assert first != second
     assert os.environ[variable] == str(second / "pcscd" / "pcscd.comm")
@@ -162,7 +162,7 @@ def test_a_service_that_answers_already_is_another_one(monkeypatch: pytest.Monke
     if before is None:
         monkeypatch.delenv(variable)
     pcsc = Pcsc("Other 00 00")
-    monkeypatch.setattr(process, "PYSCARD", pcsc)
+    monkeypatch.setattr(process, "system_pcsc", lambda: pcsc)
     with pytest.raises(RuntimeError, match="before the process's first PC/SC call"):
         process._settle_folder()
     assert os.environ.get(variable) == before

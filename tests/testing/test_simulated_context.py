@@ -65,14 +65,17 @@ class TestTwoThreadsInOneContext:
             pcsc.close()
 
     def test_a_block_that_failed_is_not_hidden_by_it(self) -> None:
-        with pytest.raises(ZeroDivisionError), SimulatedPCSC() as pcsc:
-            context = pcsc.establish()
-            wait = Call(context.get_status_change, LONG_MS, [(PNP_READER, 0)])
-            assert not wait.ended()
-            with pytest.raises(AssertionError):
-                context.list_readers()
-            raise ZeroDivisionError
-        assert wait.code()
+        def block() -> None:
+            with SimulatedPCSC() as pcsc:
+                context = pcsc.establish()
+                wait = Call(context.get_status_change, LONG_MS, [(PNP_READER, 0)])
+                assert not wait.ended()
+                with pytest.raises(AssertionError):
+                    context.list_readers()
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            block()
 
     def test_one_after_the_other_is_allowed(self) -> None:
         with SimulatedPCSC() as pcsc:

@@ -44,7 +44,9 @@ class TestADriverThatDoesNotLook:
         pcsc.remove("A")
         assert code_of(handle.transmit, SELECT) == NOT_TRANSACTED
         assert handle.status().atr
+        assert not pcsc.driver_polls
         pcsc.driver_polls = True
+        assert pcsc.driver_polls
         assert code_of(handle.transmit, SELECT) == REMOVED_CARD
 
     def test_sees_no_short_visit(self, pcsc: SimulatedPCSC) -> None:

@@ -96,7 +96,9 @@ class TestInject:
         context.cancel()
         assert wait.code() == CANCELLED
 
-    @pytest.mark.parametrize(("call", "code", "times"), [("transmit", NO_SERVICE, 1), ("SCardTransmit", 0, 1), ("SCardTransmit", NO_SERVICE, 0)])
+    @pytest.mark.parametrize(
+        ("call", "code", "times"), [("transmit", NO_SERVICE, 1), ("SCardTransmit", 0, 1), ("SCardTransmit", NO_SERVICE, 0)]
+    )
     def test_what_cannot_be_injected(self, pcsc: SimulatedPCSC, call: str, code: int, times: int) -> None:
         with pytest.raises(ValueError, match=r"call of PC/SC|SUCCESS|at least 1"):
             pcsc.inject(call, code, times)

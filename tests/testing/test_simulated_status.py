@@ -17,7 +17,9 @@ LONG_MS = 10_000
 PCSCLITE = DIALECTS["pcsclite"]
 
 
-@pytest.mark.parametrize(("given", "news"), [(0, True), (StateFlag.PRESENT, True), (UNKNOWN, False), (UNKNOWN | UNAVAILABLE, False)])
+@pytest.mark.parametrize(
+    ("given", "news"), [(0, True), (StateFlag.PRESENT, True), (UNKNOWN, False), (UNKNOWN | UNAVAILABLE, False)]
+)
 def test_a_reader_that_is_gone(given: int, news: bool) -> None:
     entry, ends = evaluate("A", given, None, PCSCLITE)
     assert ends is news
