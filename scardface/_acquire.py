@@ -151,7 +151,7 @@ class Acquisition:
         question = hub.ask(bell, self.wanted.readers.groups)
         while question.answer is None:
             await self._rung(bell)
-        table.ready(waiter, self._readers(question.answer))
+        table.ready(waiter, self._readers(hub, question.answer))
         while True:
             reader = table.take(waiter)
             if reader is not None:
@@ -162,7 +162,7 @@ class Acquisition:
             else:
                 await self._offered(table, waiter, bell)
 
-    def _readers(self, snapshot: Snapshot) -> frozenset[str] | None:
+    def _readers(self, hub: Hub, snapshot: Snapshot) -> frozenset[str] | None:
         """The readers to watch: with pnp any, else those of the wish that are there now."""
         wanted = self.wanted
         if snapshot.error is not None:
@@ -171,6 +171,8 @@ class Acquisition:
             return None
         if wanted.pnp:
             return None
+        if snapshot.readers and not wanted.readers.named and wanted.readers.groups is None:
+            return hub.names(snapshot)
         names = [name for name in snapshot.readers if wanted.readers.accepts(name)]
         if wanted.readers.groups is not None:
             names = [name for name in names if name in snapshot.groups[wanted.readers.groups]]

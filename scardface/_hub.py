@@ -53,7 +53,8 @@ class Hub:
         self._watcher: Watcher | None = None
         self._thread: threading.Thread | None = None
         self._calmed = anyio.Event()
-        self._questions: list[Question] = []
+        self._questions: deque[Question] = deque()  # by number
+        self._names: tuple[object, frozenset[str]] = (None, frozenset())
         self._subscribers: dict[object, Subscriber] = {}
         self._pending: deque[Snapshot] = deque(maxlen=MOST_PENDING)
         self._dropped = 0
@@ -105,6 +106,12 @@ class Hub:
         question.number = watcher.ask()
         return question
 
+    def names(self, snapshot: Snapshot) -> frozenset[str]:
+        """The names of all readers, made once a look: ten thousand waiters share them."""
+        if self._names[0] is not snapshot.readers:
+            self._names = snapshot.readers, frozenset(snapshot.readers)
+        return self._names[1]
+
     def subscribe(self, key: object, subscriber: Subscriber) -> None:
         """Have `subscriber` called in the loop with each snapshot; it may neither raise nor wait."""
         self._subscribers[key] = subscriber
@@ -144,12 +151,10 @@ class Hub:
             self._current = snapshot
             for subscriber in list(self._subscribers.values()):
                 subscriber(snapshot, events, dropped)
-            asking = [question for question in self._questions if question.number > snapshot.number]
-            for question in self._questions:
-                if question.number <= snapshot.number:
-                    question.answer = snapshot
-                    question.bell.strike()
-            self._questions = asking
+            while self._questions and self._questions[0].number <= snapshot.number:
+                question = self._questions.popleft()
+                question.answer = snapshot
+                question.bell.strike()
 
     def _end(self, watcher: Watcher) -> None:
         if self._watcher is not watcher:

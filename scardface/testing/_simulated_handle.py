@@ -93,9 +93,10 @@ class SimulatedHandle:
             self._raise_event(running)
             if self.protocol & (Protocol.T0 | Protocol.T1) and self.protocol != self._reader.protocol:
                 raise running.error(PROTO_MISMATCH)
+            slot = self._reader.slot
             self._reader.wait_for_turn()
             running.check()
-            if not 2 <= len(data) <= MAX_MESSAGE or self._reader.slot is None:
+            if not 2 <= len(data) <= MAX_MESSAGE or slot is None or slot is not self._reader.slot:
                 raise running.error(NOT_TRANSACTED)
             try:
                 return self._reader.exchange(bytes(data))

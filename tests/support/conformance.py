@@ -155,7 +155,7 @@ class RealWorld:
     """
 
     backend: Backend = PYSCARD
-    look_ms = 1500
+    look_ms = 2000
 
     def __init__(self, pcscd: PrivatePcscd, *, with_card: bool) -> None:
         self._pcscd = pcscd

@@ -302,6 +302,17 @@ class TestStatusAndTransmit:
         card.go.set()
         assert one.result() == two.result() == b"\x90\x00"
 
+    def test_who_connects_waits_for_the_exchange(self, world: World, context: Context, other: Context, reader: str) -> None:
+        card = SlowCard()
+        world.insert(0, card)
+        exchange = Call(share(context, reader).transmit, SELECT)
+        assert card.asked.wait(10)
+        connect = Call(share, other, reader)
+        assert not connect.ended()
+        card.go.set()
+        exchange.result()
+        connect.result()
+
 
 class Answers(Card):
     """Answers whatever it was told."""
@@ -414,6 +425,14 @@ class TestReset:
         assert reconnect.result() == T1
         assert flags(state_of(context, reader)) == PRESENT | IN_EXCLUSIVE_USE
         assert code_of(share, other, reader) == SHARING_VIOLATION
+
+    def test_it_waits_in_a_transaction_too(self, handle: CardHandle, context: Context, other: Context, reader: str) -> None:
+        second = share(other, reader)
+        handle.begin_transaction()
+        reconnect = Call(handle.reconnect, EXCLUSIVE, ANY, LEAVE)
+        assert not reconnect.ended()
+        second.disconnect(LEAVE)
+        assert reconnect.result() == T1
 
 
 class TestRemoval:

@@ -123,8 +123,9 @@ class TestOthersWait:
         assert waiting.code() == REMOVED_CARD
         assert code_of(handle.end_transaction, LEAVE) == REMOVED_CARD
 
-    def test_to_hear_of_a_reset(self, handle: CardHandle, contender: CardHandle) -> None:
-        waiting = Call(contender.transmit, SELECT)
+    @pytest.mark.parametrize("call", ["status", "transmit", "begin"])
+    def test_to_hear_of_a_reset(self, handle: CardHandle, contender: CardHandle, call: str) -> None:
+        waiting = Call(WAITING[call], contender)
         assert not waiting.ended()
         handle.end_transaction(RESET)
         assert waiting.code() == RESET_CARD
