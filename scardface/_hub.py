@@ -51,7 +51,7 @@ class Hub:
         self._table = table_of(backend)
         self._users = 0
         self._watcher: Watcher | None = None
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []  # the watcher's, and that of one before it that is just ending
         self._calmed = anyio.Event()
         self._questions: deque[Question] = deque()  # by number
         self._names: tuple[object, frozenset[str]] = (None, frozenset())
@@ -69,7 +69,8 @@ class Hub:
         if self._watcher is None or not self._watcher.resume():
             watcher = self._watcher = Watcher(self._backend, self._arrive, self._alive)
             self._current = None
-            self._thread = start(watcher, lambda: self._over(watcher))
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            self._threads.append(start(watcher, lambda: self._over(watcher)))
 
     def leave(self) -> None:
         """Need the watcher no more; the last one stops it."""
@@ -79,16 +80,16 @@ class Hub:
 
     async def quiet(self, *, cancelled: bool = False) -> None:
         """Return when nobody's wait is left behind: the watcher is needed, or its thread is gone. Cancelled, within 0.2 s."""
-        if not self._users and self._thread is not None:
+        if not self._users:
             await settle(self._quieted, cancelled=cancelled)
 
     async def _quieted(self) -> None:
-        watcher, thread = self._watcher, self._thread
+        watcher = self._watcher
         if watcher is not None:
             await self._calmed.wait()
-        if not self._users and thread is not None:
+        if not self._users:
             canceller = watcher.canceller() if watcher is not None else None
-            await gone([thread] if canceller is None else [thread, canceller])
+            await gone(self._threads if canceller is None else [*self._threads, canceller])
 
     def _calm(self) -> None:
         """Wake those who wait for the watcher's end: it ended, or is needed again."""
@@ -182,6 +183,14 @@ def hub_of(backend: Backend) -> Hub:
         if hub is None:
             hub = _hubs[loop.token, backend] = Hub(backend, loop)
         return hub
+
+
+async def quiet(backend: Backend) -> None:
+    """Return when the running loop has no wait of `backend` left behind; makes no hub where there is none."""
+    with _hubs_lock:
+        hub = _hubs.get((Loop().token, backend))
+    if hub is not None:
+        await hub.quiet()
 
 
 def _forget() -> None:

@@ -28,7 +28,7 @@ from ._card import Card, commands, raw_command
 from ._channel import OPEN, close_command, in_channel, opened
 from ._enums import Lengths, Protocol, ShareMode
 from ._exchange import ExchangeOptions
-from ._hub import hub_of
+from ._hub import quiet
 from ._removal import Removal
 from ._session import Prepared, Session, quietly
 from ._threads import Loop, Reply, Worker, gone, settle
@@ -294,7 +294,7 @@ class SCard(Card):
         async def closed() -> None:
             await ended.wait()
             await gone([worker.thread])
-            await hub_of(acquisition.backend).quiet()
+            await quiet(acquisition.backend)
 
         await settle(closed, cancelled=cancelled)
 

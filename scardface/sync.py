@@ -45,7 +45,7 @@ from ._events import (
 )
 from ._exchange import ExchangeOptions
 from ._feed import Feed
-from ._hub import hub_of
+from ._hub import quiet
 from ._monitor import Watch
 from ._removal import Removal
 from ._runner import SLICE, Pending, get, start
@@ -265,7 +265,7 @@ def _wait(run: Callable[[], Coroutine[Any, Any, None]], cancel: Callable[[], Non
             outcome.put(error)
         else:
             outcome.put(None)
-        await hub_of(backend).quiet()
+        await quiet(backend)
 
     pending = Pending(job)
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from scardface import _hub
+from scardface import SCard, _hub
 from scardface._events import CardInserted, Event, ReaderAdded, Snapshot
 from scardface._hub import Hub, hub_of
 from scardface._threads import Bell, Loop
@@ -181,6 +181,16 @@ async def test_one_that_has_not_heeded_its_stop_is_taken_up_again(pcsc: Simulate
     assert len(watchers()) == 1
     pcsc.latency = 0.0
     await hub.quiet()
+
+
+async def test_a_closed_card_leaves_no_hub_behind(pcsc: SimulatedPCSC) -> None:
+    pcsc.insert("A", LogCard())
+    before = dict(_hub._hubs)
+    async with SCard(timeout=5):
+        pass
+    assert _hub._hubs == before
+    await _hub.quiet(pcsc)
+    assert _hub._hubs == before
 
 
 def test_a_loop_that_is_gone_takes_its_hub_along(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:

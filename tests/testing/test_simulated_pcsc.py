@@ -345,4 +345,4 @@ async def test_a_thousand_readers_and_ten_thousand_waiting_cards(no_leaks: None)
             await off_loop(cancel_all)
         assert ended == waiting
         assert pcsc.open_contexts == 0
-    assert len(opened) == served
+    assert sorted(opened[:served]) == list(range(served))  # others may follow while the first are being cancelled
