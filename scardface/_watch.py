@@ -118,10 +118,7 @@ class Watcher:
                 noticed.set()
                 return
             self._cancelling = noticed
-            self._canceller = canceller = threading.Thread(
-                target=self._cancel, args=(context, noticed), name="scardface-cancel", daemon=True
-            )
-        canceller.start()
+            self._canceller = spawn("scardface-cancel", self._cancel, context, noticed)
 
     def _cancel(self, context: Context, noticed: threading.Event) -> None:
         pause = CANCEL_PAUSE

@@ -74,6 +74,7 @@ def test_nothing_is_loaded():
 
 def test_until_a_fixture_is_asked_for(pcsc):
     assert "scardface" in sys.modules
+    assert "smartcard.scard" not in sys.modules
 """
 
 

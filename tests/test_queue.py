@@ -147,6 +147,14 @@ def test_one_that_joins_with_another_pattern(table: Table) -> None:
     assert younger.takes() == "A"
 
 
+def test_one_that_joins_with_a_pattern_that_does_not_match(table: Table) -> None:
+    """It is known by others' waits: this card is not for it."""
+    table.publish(look(A=card()))
+    assert Person(table, atr=rb"^\x3f").comes().takes() is None
+    Person(table, atr=rb"^\x3f").joins()
+    assert Person(table).comes().takes() == "A"
+
+
 def test_several_cards_come_in_the_order_of_the_reader_list(table: Table) -> None:
     table.publish(look(C=card(), A=card(), B=card()))
     assert [Person(table).comes().takes() for _ in range(4)] == ["C", "A", "B", None]
@@ -340,6 +348,24 @@ def test_an_open_card_that_was_taken_out_still_holds_its_reader(table: Table) ->
     assert other.takes() is None
     holder.closes()
     assert other.takes() == "A"
+
+
+def test_a_reader_that_went_is_not_offered_when_a_connect_in_it_returns(table: Table) -> None:
+    table.publish(look(A=card()))
+    first, second = Person(table).comes(), Person(table).comes()
+    assert first.takes() == "A"
+    table.publish(look())
+    first.leaves()
+    first.gives_back()
+    assert second.takes() is None
+
+
+def test_a_card_given_back_is_offered_again(table: Table) -> None:
+    table.publish(look(A=card()))
+    person = Person(table).comes()
+    assert person.takes() == "A"
+    person.gives_back()
+    assert person.takes() == "A"
 
 
 # Leaving.
@@ -651,6 +677,7 @@ def test_a_fork_forgets_all_tables() -> None:
     tables, lock = _queue._tables, _queue._tables_lock
     try:
         _queue._forget()
+        assert _queue._tables_lock is not lock, "another thread may have held it"
         assert table_of(backend) is not table
     finally:
         _queue._tables, _queue._tables_lock = tables, lock

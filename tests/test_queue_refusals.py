@@ -71,8 +71,20 @@ def test_one_of_all_tries_again_and_all_keep_their_places(table: Table, clock: C
         assert [person.takes() for person in persons] == [None] * 3
         clock.now += RETRY
         for person in reversed(persons):
-            person.retries()
+            table.retry(person.waiter)
     assert [person.woken for person in persons] == [4, 0, 0]
+
+
+def test_nobody_else_tries_when_it_is_time(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=IN_USE)))
+    first, second = Person(table).comes(), Person(table).comes()
+    assert first.takes() == "A"
+    first.fails()
+    clock.now += RETRY
+    table.retry(second.waiter)
+    assert (first.takes(), second.takes()) == (None, None)
+    first.retries()
+    assert first.takes() == "A"
 
 
 def test_who_comes_later_does_not_try_a_card_that_is_known_to_be_held(table: Table, clock: Clock) -> None:
@@ -97,6 +109,32 @@ def test_shared_ones_pass_an_exclusive_one_that_was_turned_away(table: Table, cl
     assert exclusive.takes() is None
     another.closes()
     assert exclusive.takes() == "A"
+
+
+def test_the_last_shared_one_that_closes_lets_the_exclusive_one_try(table: Table, clock: Clock) -> None:
+    table.publish(look(A=card(flags=StateFlag.INUSE)))
+    exclusive, shared = Person(table).comes(), Person(table, SHARED).comes()
+    assert exclusive.takes() == "A"
+    exclusive.fails()
+    assert shared.takes() == "A"
+    shared.opens().closes()
+    assert exclusive.takes() == "A"
+
+
+def test_a_shared_one_tries_again_beside_holders_of_ours_past_an_exclusive_one(table: Table, clock: Clock) -> None:
+    """The exclusive one, turned away by another program, cannot have it anyway."""
+    table.publish(look(A=card(flags=StateFlag.INUSE)))
+    exclusive, holder, shared = Person(table).comes(), Person(table, SHARED).comes(), Person(table, SHARED).comes()
+    assert exclusive.takes() == "A"
+    exclusive.fails()
+    assert holder.takes() == "A"
+    holder.opens()
+    assert shared.takes() == "A"
+    shared.fails(UNPOWERED_CARD)
+    clock.now += RETRY
+    exclusive.retries()
+    shared.retries()
+    assert (exclusive.takes(), shared.takes()) == (None, "A")
 
 
 def test_the_exclusive_one_comes_first_again_when_its_time_has_come(table: Table, clock: Clock) -> None:
@@ -290,6 +328,19 @@ def test_many_held_cards_are_tried_four_times_a_second_by_many(table: Table, clo
         for person in persons:
             person.retries()
     assert min(tries.values()) >= rounds
+
+
+@pytest.mark.parametrize("flags", [0, IN_USE], ids=["nothing", "a flag rose"])
+def test_a_reader_that_is_held_without_a_card_is_tried_again(table: Table, clock: Clock, flags: int) -> None:
+    """DIRECT needs no card, and another program may have the reader open for itself."""
+    direct = Person(table, DIRECT).comes()
+    assert direct.takes() == "A"
+    direct.fails()
+    table.publish(look(A=empty(0, flags)))
+    assert direct.retry_at == clock.now + RETRY
+    clock.now += RETRY
+    direct.retries()
+    assert direct.takes() == "A"
 
 
 def test_nobody_spins_beside_a_connect_in_flight(table: Table, clock: Clock) -> None:

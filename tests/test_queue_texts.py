@@ -71,6 +71,13 @@ def test_seen_a_card_that_matched_and_went(table: Table, clock: Clock, atr: byte
     assert person.seen == "no card"
 
 
+def test_seen_nothing_in_a_reader_that_changed(table: Table) -> None:
+    """A card came and went between two looks: nobody saw its ATR."""
+    person = Person(table, atr=rb"^\x3f").comes()
+    table.publish(look(A=empty(2)))
+    assert person.seen == "no card"
+
+
 def test_seen_a_mute_card(table: Table) -> None:
     table.publish(look(A=mute()))
     assert seen(table) == "a card that does not answer, in reader 'A'"
@@ -92,6 +99,7 @@ def test_seen_a_card_of_our_own(table: Table) -> None:
     assert first.takes() == "A"
     first.opens()
     assert seen(table) == "a card held by another SCard of this program, in reader 'A'"
+    assert seen(table, atr=rb"^\x3b") == "a card held by another SCard of this program, in reader 'A'", "asked for now"
 
 
 def test_seen_a_blocked_connect(table: Table) -> None:

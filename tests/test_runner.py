@@ -262,6 +262,16 @@ def test_settle_is_bounded_where_the_thread_does_not_end(monkeypatch: pytest.Mon
     assert took < 2
 
 
+def test_settle_of_one_that_never_began() -> None:
+    """Its caller was interrupted before it could start it."""
+    pending = Pending(anyio.sleep_forever)
+    pending.cancel()
+    begin = time.monotonic()
+    pending.settle()
+    assert time.monotonic() - begin < 2
+    assert not pending.ended.is_set()
+
+
 # Waiting for an outcome.
 
 

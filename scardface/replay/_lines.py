@@ -79,7 +79,7 @@ def parse(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, ...]]
         if name not in ("atr", "protocol"):
             _check_head(head, number)
             exchanges.append(_parse_exchange(text, number))
-        elif name in head or exchanges:
+        elif name in head:
             raise Damage(number, f"'{name}' stands once, before the first exchange")
         else:
             head[name] = value

@@ -77,7 +77,9 @@ class Raw:
 
     def is_of(self, command: bytes) -> bool:
         """Whether this is what was recorded of `command`."""
-        return self.command == (command[:4] if self.any_data and len(command) > 4 else command)
+        if self.any_data:
+            return self.command == command[:4] and len(command) > 4
+        return self.command == command
 
 
 Exchange = Sent | Raw

@@ -108,6 +108,7 @@ def test_edited_by_hand() -> None:
 
 
 def test_a_card_that_is_mute_has_no_atr() -> None:
+    assert head_lines(b"", Protocol.T1) == ["scardface cassette 1", "atr", "protocol T1"]
     assert parsed("scardface cassette 1", "atr", "protocol T1") == (b"", Protocol.T1, ())
 
 

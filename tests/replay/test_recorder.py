@@ -365,6 +365,17 @@ def test_what_is_hidden_can_be_chosen(cassette: Path) -> None:
     assert record(EchoCard(), cassette, AUTHENTICATE, redact=lambda command: False) == ["0087039B 7C028100 Ne=256 -> 7C028100 9000"]
 
 
+def test_what_is_hidden_is_not_kept_in_memory(pcsc: SimulatedPCSC, cassette: Path) -> None:
+    pcsc.insert(0, EchoCard())
+    with sync.SCard(timeout=5) as card:
+        recorder = Recorder(card, cassette)
+        recorder.send(VERIFY)
+        recorder.transmit(bytes(VERIFY))
+        for kept in recorder._fresh:
+            assert PIN not in bytes(kept.response)
+            assert PIN not in bytes(kept.command)
+
+
 def test_hidden_responses_are_played_as_zeros(pcsc: SimulatedPCSC, cassette: Path) -> None:
     record(EchoCard(), cassette, AUTHENTICATE, bytes(AUTHENTICATE))
     pcsc.insert(0, EchoCard())

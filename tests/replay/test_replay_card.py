@@ -165,6 +165,38 @@ def test_an_answer_that_nobody_fetches_is_lost(tmp_path: Path) -> None:
     assert card.process(bytes.fromhex("00C0000002")) == b"\x69\x85"
 
 
+def test_an_answer_that_waits_is_lost_at_a_reset(tmp_path: Path) -> None:
+    card = written(tmp_path, "T0", "00A40400 3F00 -> 6F00 9000")
+    for _ in range(2):
+        assert card.process(bytes.fromhex("00A40400023F00")) == b"\x61\x02"
+        card.reset()
+    assert card.process(bytes.fromhex("00C0000002")) == b"\x69\x85"
+
+
+def test_data_with_the_same_header_are_another_command(tmp_path: Path) -> None:
+    card = written(tmp_path, "T0", "00CB3FFF Ne=256 -> 010203 9000", "00CB3FFF AABB -> 6A80")
+    assert card.process(bytes.fromhex("00CB3FFF00")) == b"\x6c\x03"
+    assert card.process(bytes.fromhex("00CB3FFF02AABB")) == b"\x6a\x80"
+
+
+def test_another_le_is_another_command(tmp_path: Path) -> None:
+    for protocol in ("T0", "T1"):
+        card = written(tmp_path, protocol, "00B00000 Ne=4 -> 01020304 9000", "00B00001 Ne=256 -> 01 9000")
+        for other in ("00B0000005", "00B0000000", "00B0000101"):
+            with pytest.raises(UnrecordedCommandError):
+                card.process(bytes.fromhex(other))
+
+
+def test_the_first_part_that_nothing_begins_with_is_an_error(tmp_path: Path) -> None:
+    content = bytes(C_APDU(0x00, STORE, 0x3F, 0xFF, pattern(600)))
+    card = written(tmp_path, "T0", f"00DB3FFF {pattern(600).hex()} -> 9000")
+    assert card.process(b"\x00\xc2\0\0\xff" + content[:255]) == b"\x90\x00"
+    with pytest.raises(UnrecordedCommandError):
+        card.process(b"\x00\xc2\0\0\xff" + bytes(255))
+    with pytest.raises(UnrecordedCommandError):
+        card.process(b"\x10\xdb\x3f\xff\xff" + bytes(255))
+
+
 def test_an_answer_longer_than_asked_for_goes_out_in_one(tmp_path: Path) -> None:
     """Virtual cards, and readers that do it themselves, may answer so; what the caller got then is what it gets."""
     for protocol in ("T0", "T1"):

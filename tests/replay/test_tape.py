@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 from typing import Any
 
@@ -51,6 +53,7 @@ def test_raw_bytes_match_themselves() -> None:
     hidden = Raw(b"\x00\x20\x00\x01", b"\x90\x00", any_data=True)
     assert hidden.is_of(b"\x00\x20\x00\x01\x04" + PIN)
     assert not hidden.is_of(b"\x00\x20\x00\x02\x04" + PIN)
+    assert not hidden.is_of(b"\x00\x20\x00\x01")
     assert not Raw(b"\x00\x20\x00\x01", b"\x63\xc3").is_of(b"\x00\x20\x00\x01\x04" + PIN)
 
 
@@ -82,10 +85,15 @@ def test_threads_never_play_the_same_exchange() -> None:
             played.append(found.line)
 
     threads = [threading.Thread(target=play) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert sorted(played) == list(range(2000))
 
 
@@ -127,6 +135,18 @@ def test_commands_of_the_same_kind_are_nearer_than_others() -> None:
     others = [sent(C_APDU(0x00, ins, 0x04, 0x00, wanted.data, 256), ins) for ins in (0xCA, 0xCB, 0xCC)]
     text = str(Tape([*others, sent(near, 1), sent(nearer, 2)], "a.cassette").unrecorded(wanted))
     assert [line.split(":")[0] for line in text.splitlines()[1:-1]] == ["  line 2", "  line 1", "  line 202"]
+
+
+def test_what_can_still_be_played_is_nearer() -> None:
+    exchanges = [sent(read_at(offset), offset) for offset in (1, 2, 3, 4, 5)]
+    tape = Tape(exchanges, "a.cassette")
+    for offset in (2, 3, 4):
+        take(tape, read_at(offset))
+    text = str(tape.unrecorded(read_at(7)))
+    assert re.findall(r"line (\d)", text) == ["5", "1", "4"]
+    tape.rewind()
+    text = str(tape.unrecorded(read_at(7)))
+    assert re.findall(r"line (\d)", text) == ["1", "2", "3"]
 
 
 def test_an_empty_cassette_says_so() -> None:
