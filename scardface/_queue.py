@@ -136,7 +136,7 @@ class Table:
             forgive(slot)
         elif old.flags & _SHARING & ~reading.flags:
             forgive(slot)
-        if (reading is not None and reading.present) or slot.holders or slot.connecting is not None:
+        if (reading is not None and reading.present) or slot.holders or slot.connecting is not None or slot.refused:
             self._busy.add(slot)
         else:
             self._busy.discard(slot)
@@ -181,6 +181,7 @@ class Table:
                 self._drop(waiter)
             elif error is not None and not waiter.left:
                 refuse(slot, waiter, error)
+                self._busy.add(slot)
             concerned += self._worth_offering()
 
     def retry_at(self, waiter: Waiter) -> float | None:

@@ -6,13 +6,15 @@ Rules of this room:
 - A frame of ours runs code of a file under scardface/, but not of scardface/testing/: what a test calls there, it may wait for.
 - A coroutine that is merely resumed often is not blocked, though it looks alike: the step of the loop that runs it must be the
   same one, too. Where no Python frame stands for a step (uvloop), a call must be in progress, not only an await.
-- The time in which the thread wanted to run and got no processor (schedstat's run delay, Linux) does not count to the 25 ms.
+- The time in which a thread of this process wanted to run and got no processor (schedstat's run delay, Linux) does not count to the
+  25 ms: the loop may be what waited, or it waited for another thread that did.
 - Frames are held, which keeps their locals alive, only between those two looks, and only once a quick pair of looks without
   holding was suspicious: tests that watch objects die are not disturbed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -29,7 +31,7 @@ INTERVAL = 0.025
 """Seconds between the two looks that count."""
 
 MOST_LOOKS = 40
-"""How often it looks again when the thread got too little of the processor."""
+"""How often it looks again when the process got too little of the processors."""
 
 QUICK_INTERVAL = 0.005
 """Seconds between the looks that only raise the suspicion."""
@@ -96,12 +98,18 @@ def _blocking(before: Sequence[_Look], now: Sequence[FrameType], after: Sequence
     return None
 
 
-def _run_delay(native_id: int | None) -> int:
-    """Nanoseconds that a thread wanted to run and was not let (Documentation/scheduler/sched-stats.rst); 0 where not told."""
-    try:
-        return int(Path(f"/proc/self/task/{native_id}/schedstat").read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError):
-        return 0
+def _run_delays() -> dict[str, int]:
+    """Nanoseconds that each thread of the process wanted to run and was not let (sched-stats.rst); empty where it is not told."""
+    delays = {}
+    for folder in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            delays[folder.parent.name] = int(folder.read_text(encoding="ascii").split()[1])
+    return delays
+
+
+def _starved(before: dict[str, int]) -> float:
+    """Seconds that the thread that fared worst waited for a processor since `before`."""
+    return max((delay - before.get(task, 0) for task, delay in _run_delays().items()), default=0) / 1e9
 
 
 class LoopWatch:
@@ -113,7 +121,6 @@ class LoopWatch:
 
     def __init__(self) -> None:
         self.found = ""
-        self._target = threading.current_thread()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(threading.get_ident(),), name="loop watch", daemon=True)
 
@@ -137,13 +144,13 @@ class LoopWatch:
                 self.found = self._confirm(thread)
 
     def _confirm(self, thread: int) -> str:
-        begin, delay = time.monotonic(), _run_delay(self._target.native_id)
+        begin, delays = time.monotonic(), _run_delays()
         before = _look(_stack(thread), hold=True)
         for _ in range(MOST_LOOKS):
             self._end.wait(INTERVAL)
             frames = _stack(thread)
             if _blocking(before, frames, _look(frames, hold=True)) is None:
                 return ""
-            if time.monotonic() - begin - (_run_delay(self._target.native_id) - delay) / 1e9 >= INTERVAL:
+            if time.monotonic() - begin - _starved(delays) >= INTERVAL:
                 return "\n".join(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in frames)
         return ""
