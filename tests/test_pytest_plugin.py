@@ -205,7 +205,7 @@ def test_the_simulation(inner: pytest.Pytester, live: SimulatedPCSC) -> None:
 
 REAL = """
 import pytest
-from scardface.sync import SCard, readers
+from scardface.sync import SCard, readers, states
 from scardface.testing import FileCard
 
 pids = set()
@@ -216,6 +216,7 @@ def test_empty_at_first(pcscd, stays):
     assert readers() == pcscd.readers
     assert len(pcscd.readers) == 2
     assert not pcscd.cards
+    assert not [state for state in states().values() if state.present]
     pcscd.insert(1, FileCard())
     with SCard(timeout=5) as card:
         assert card.reader == pcscd.readers[1]

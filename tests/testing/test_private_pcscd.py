@@ -680,6 +680,8 @@ AS_NOBODY = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 import scardface
+import scardface._pcsc  # while root can still read it
+from smartcard import scard
 from scardface.testing import *
 assert scardface.__file__.startswith(sys.argv[1])
 if os.geteuid() == 0:
@@ -688,7 +690,6 @@ if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)
 os.environ["PATH"] = "/usr/bin:/bin"
 sys.executable = sys.argv[2]
-from smartcard import scard
 with PrivatePcscd() as pcscd:
     assert os.stat(f"/proc/{pcscd.pid}").st_uid == os.getuid() != 0
     pcscd.insert(0, FileCard())
