@@ -319,6 +319,39 @@ def test_an_idle_worker_holds_on_to_nothing() -> None:
     worker.thread.join(SOON)
 
 
+# Threads.
+
+
+def test_starting_a_thread_does_not_wait_for_it() -> None:
+    """It has not run a step yet, since nobody gave it the interpreter's lock, and is a thread like any other all the same."""
+    gate, ran = threading.Event(), list[threading.Thread]()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SOON)
+    try:
+        thread = spawn("a thread", lambda: (ran.append(threading.current_thread()), gate.wait(SOON)))
+        assert ran == []
+        assert thread.is_alive()
+    finally:
+        sys.setswitchinterval(interval)
+    assert thread in threading.enumerate()
+    assert (thread.name, thread.daemon) == ("a thread", True)
+    thread.join(0.01)
+    assert thread.is_alive()
+    gate.set()
+    thread.join(SOON)
+    assert not thread.is_alive()
+    assert ran == [thread]
+    assert thread not in threading.enumerate()
+
+
+def test_joining_a_thread_that_has_not_begun() -> None:
+    threads = [spawn("a thread", threading.Event().is_set) for _ in range(200)]
+    for thread in threads:
+        thread.join(SOON)
+        assert not thread.is_alive()
+    threads[0].join()
+
+
 # Blocking jobs of one's own.
 
 
