@@ -86,4 +86,6 @@ def card_cassette(request: pytest.FixtureRequest) -> Iterator[CardCassette]:
     """
     from scardface import pytest_plugin
 
-    yield from pytest_plugin.card_cassette(request)
+    name = request.node.name if request.cls is None else f"{request.cls.__name__}.{request.node.name}"
+    mode = request.config.getoption("card_record")
+    yield from pytest_plugin.card_cassette(request.path, name, mode, lambda: request.getfixturevalue("pcsc"))

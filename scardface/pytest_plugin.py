@@ -11,9 +11,9 @@ Rules of this room:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -78,9 +78,9 @@ class CardCassette:
     """
 
     def __init__(self, path: Path, mode: Mode) -> None:
-        self.path = path
+        self.path: Path = path
         self.mode: Mode = mode
-        self.replays = mode == "none" or (mode == "once" and path.exists())
+        self.replays: bool = mode == "none" or (mode == "once" and path.exists())
         self._recorder: Recorder[Any] | None = None
 
     def __call__(self, card: CardT, *, redact: Redact = carries_secret) -> Recorder[CardT]:
@@ -106,17 +106,20 @@ class CardCassette:
             self._recorder.save()
 
 
-def card_cassette(request: pytest.FixtureRequest) -> Iterator[CardCassette]:
-    """See `pytest_scardface.card_cassette`."""
-    cassette = CardCassette(_path_of(request), cast(Mode, request.config.getoption("card_record")))
+def card_cassette(module: Path, test: str, mode: Mode, pcsc: Callable[[], SimulatedPCSC]) -> Iterator[CardCassette]:
+    """See `pytest_scardface.card_cassette`.
+
+    Args:
+        module: the test's file.
+        test: the test's name, its class's in front of it.
+        mode: of the recorder.
+        pcsc: gives the fixture `pcsc`.
+    """
+    path = module.parent / "cassettes" / module.stem / (re.sub(r"[^\w.-]+", "_", test) + ".cassette")
+    cassette = CardCassette(path, mode)
     if cassette.replays:
-        if not cassette.path.exists():
-            pytest.fail(f"there is no cassette {cassette.path}; record it with --card-record=once", pytrace=False)
-        request.getfixturevalue("pcsc").insert(0, ReplayCard(cassette.path))
+        if not path.exists():
+            pytest.fail(f"there is no cassette {path}; record it with --card-record=once", pytrace=False)
+        pcsc().insert(0, ReplayCard(path))
     yield cassette
     cassette.save()
-
-
-def _path_of(request: pytest.FixtureRequest) -> Path:
-    name = request.node.name if request.cls is None else f"{request.cls.__name__}.{request.node.name}"
-    return request.path.parent / "cassettes" / request.path.stem / (re.sub(r"[^\w.-]+", "_", name) + ".cassette")

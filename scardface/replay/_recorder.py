@@ -89,7 +89,7 @@ class Recorder(Generic[CardT]):
         if card.protocol not in (Protocol.T0, Protocol.T1, Protocol.RAW):
             raise ValueError("a cassette is of a card that is opened with a protocol, T=0 or T=1")
         self.card: CardT = card
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.mode: Mode = mode
         self._redact = redact
         self._plays = mode != "all" and (mode == "none" or self.path.exists())

@@ -53,7 +53,7 @@ class ReplayCard(VirtualCard):
 
     def __init__(self, path: StrPath) -> None:
         cassette = read(path)
-        self.atr = cassette.atr
+        self.atr: bytes = cassette.atr
         self._is_t0 = cassette.protocol == Protocol.T0
         self._tape = Tape(cassette.exchanges, path)
         self._is_fresh = False
