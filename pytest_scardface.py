@@ -7,12 +7,13 @@ Nothing of scardface, anyio or pyscard is imported here: that comes with the fir
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 if TYPE_CHECKING:
     from scardface.pytest_plugin import CardCassette
+    from scardface.replay import Mode
     from scardface.testing import FileCard, PrivatePcscd, SimulatedPCSC
 
 
@@ -87,5 +88,5 @@ def card_cassette(request: pytest.FixtureRequest) -> Iterator[CardCassette]:
     from scardface import pytest_plugin
 
     name = request.node.name if request.cls is None else f"{request.cls.__name__}.{request.node.name}"
-    mode = request.config.getoption("card_record")
+    mode = cast("Mode", request.config.getoption("card_record"))
     yield from pytest_plugin.card_cassette(request.path, name, mode, lambda: request.getfixturevalue("pcsc"))

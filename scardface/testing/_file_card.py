@@ -100,17 +100,18 @@ class FileCard(VirtualCard):
         check_range("tries", tries, 1, 15)
         if protocol not in (Protocol.T0, Protocol.T1):
             raise ValueError("protocol is Protocol.T0 or Protocol.T1")
-        self.mf = _example_files() if mf is None else mf
+        self.mf: DF = _example_files() if mf is None else mf
         if self.mf.file_id != MF:
             raise ValueError("the identifier of the MF is 3F00")
         self.protocol = protocol
-        self.atr = _answer_to_reset(protocol)
-        self.tries = self._all_tries = tries
+        self.atr: bytes = _answer_to_reset(protocol)
+        self.tries: int = tries
+        self._all_tries = tries
         self._pin = pin
         self.power_on()
 
     def power_on(self) -> None:
-        self.verified = False
+        self.verified: bool = False
         self._df = self.mf
         self._ef: EF | None = None
         self._waiting = b""  # for GET RESPONSE

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Literal
 
+from .._backend import Context
 from .._default import install, uninstall
 from ..errors import NO_SERVICE, error_for
 from ._dialects import DIALECTS
@@ -96,7 +97,7 @@ class SimulatedPCSC:
         """Whether releasing a context disconnects its handles, as pcsc-lite does."""
         return True
 
-    def establish(self) -> SimulatedContext:
+    def establish(self) -> Context:
         """SCardEstablishContext."""
         call, service = "SCardEstablishContext", self._service
         service.raise_injected(call)
