@@ -20,9 +20,11 @@ from smartcard import scard
 
 from ._backend import CardStatus, StatusChange, StatusEntry
 from ._enums import Disposition, Protocol, ShareMode
-from .errors import NO_READERS_AVAILABLE, SUCCESS, TIMEOUT, UNKNOWN_ERROR, SCardError, error_for
+from .errors import COMM_ERROR, NO_READERS_AVAILABLE, SUCCESS, TIMEOUT, UNKNOWN_ERROR, SCardError, error_for
 
 _PCI = {Protocol.T0: scard.SCARD_PCI_T0, Protocol.T1: scard.SCARD_PCI_T1, Protocol.RAW: scard.SCARD_PCI_RAW}
+_LISTS = ("SCardListReaders", "SCardListReaderGroups")
+"""Calls of which pyscard 2.0.5 converts the names even when they failed, from memory that nobody wrote: seen as the service died."""
 _DWORD_BITS = 31 if sys.platform == "win32" else 64
 
 
@@ -63,6 +65,8 @@ def _call(name: str, reader: str, *args: Any) -> Any:
     try:
         answer = getattr(scard, name)(*args)
     except (SystemError, UnicodeError, OverflowError) as error:
+        if name in _LISTS:
+            raise error_for(COMM_ERROR, name) from error
         raise SCardError(f"{name}: pyscard failed: {error}", UNKNOWN_ERROR, name, reader) from error
     code = _unsigned(answer[0] if isinstance(answer, (list, tuple)) else answer)
     if code != SUCCESS:

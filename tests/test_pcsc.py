@@ -109,7 +109,9 @@ def test_the_bindings_own_failures_are_told_as_pcscs(context: Context) -> None:
         lambda: context.get_status_change(2**80, [(PNP_READER, 0)]),
     ):
         assert refused(call).call == "SCardGetStatusChange"
-    assert refused(lambda: _pcsc._call("SCardListReaders", "", 0, [])).call == "SCardListReaders"
+    for name, arguments in (("SCardListReaders", (0, [])), ("SCardListReaderGroups", (0,))):
+        error = refused(lambda name=name, arguments=arguments: _pcsc._call(name, "", *arguments))  # type: ignore[misc]
+        assert (type(error), error.call) == (ServiceUnavailableError, name)
     context.release()
 
 

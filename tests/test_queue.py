@@ -594,7 +594,7 @@ def test_ten_thousand_waiters_cost_no_quadratic_time(table: Table, order: Callab
         person.opens()
     for person in order(persons):
         person.leaves()
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 5  # traced and on a busy machine it was seen to take 1.8 s
     assert sum(person.woken for person in persons) == 2
 
 
