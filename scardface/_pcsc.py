@@ -24,7 +24,7 @@ from .errors import COMM_ERROR, NO_READERS_AVAILABLE, SUCCESS, TIMEOUT, UNKNOWN_
 
 _PCI = {Protocol.T0: scard.SCARD_PCI_T0, Protocol.T1: scard.SCARD_PCI_T1, Protocol.RAW: scard.SCARD_PCI_RAW}
 _LISTS = ("SCardListReaders", "SCardListReaderGroups")
-"""Calls of which pyscard 2.0.5 converts the names even when they failed, from memory that nobody wrote: seen as the service died."""
+"""Calls whose outputs pyscard 2.0.5 converts even when they failed, from memory that nobody wrote: seen as the service died."""
 _DWORD_BITS = 31 if sys.platform == "win32" else 64
 
 
