@@ -97,7 +97,8 @@ async def test_free_when_the_test_itself_blocks():
 
 @pytest.mark.anyio
 async def test_free_when_a_helper_for_tests_blocks():
-    ours(SLEEPS, "testing/_helper.py")["block"]()
+    helper = ours("def help(block): block()", "testing/_helper.py")["help"]
+    helper(ours(SLEEPS)["block"])
 
 
 def test_free_without_a_loop():

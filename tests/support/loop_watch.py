@@ -3,7 +3,8 @@
 Rules of this room:
 
 - Blocked means: a frame of ours, above the event loop's own frames, is in the same call in two looks that are 25 ms apart.
-- A frame of ours runs code of a file under scardface/, but not of scardface/testing/: what a test calls there, it may wait for.
+- A frame of ours runs code of a file under scardface/. What a test calls in scardface/testing/ it may wait for: those frames, and
+  all that they call, are not looked at.
 - A coroutine that is merely resumed often is not blocked, though it looks alike: the step of the loop that runs it must be the
   same one, too. Where no Python frame stands for a step (uvloop), a call must be in progress, not only an await.
 - The time in which a thread of this process wanted to run and got no processor (schedstat's run delay, Linux) does not count to the
@@ -56,9 +57,20 @@ class _Look(NamedTuple):
 
 
 @functools.cache
-def _is_ours(filename: str) -> bool:
-    path = Path(filename)
-    return path.is_relative_to(PACKAGE) and not path.is_relative_to(PACKAGE / "testing")
+def _is_within(folder: Path, filename: str) -> bool:
+    return Path(filename).is_relative_to(folder)
+
+
+def _places_of_ours(frames: Sequence[FrameType]) -> list[int]:
+    """Which of the frames are ours, up to the first of a helper for tests."""
+    places = []
+    for place, frame in enumerate(frames):
+        filename = frame.f_code.co_filename
+        if _is_within(PACKAGE / "testing", filename):
+            break
+        if _is_within(PACKAGE, filename):
+            places.append(place)
+    return places
 
 
 def _function(frame: FrameType) -> tuple[str, str]:
@@ -81,8 +93,8 @@ def _look(frames: Sequence[FrameType], hold: bool) -> list[_Look]:
     return [_Look(frame if hold else id(frame), frame.f_lasti) for frame in frames]
 
 
-def _blocking(before: Sequence[_Look], now: Sequence[FrameType], after: Sequence[_Look]) -> FrameType | None:
-    """The innermost frame of ours that is in the same call in both looks; `now` are the frames that `after` is a look at."""
+def _blocking(before: Sequence[_Look], now: Sequence[FrameType], after: Sequence[_Look]) -> bool:
+    """Whether a frame of ours is in the same call in both looks; `now` are the frames that `after` is a look at."""
     same = 0
     while same < min(len(before), len(after)) and before[same] == after[same]:
         same += 1
@@ -90,12 +102,12 @@ def _blocking(before: Sequence[_Look], now: Sequence[FrameType], after: Sequence
     if same < min(len(before), len(after)) and before[same].frame == after[same].frame:
         in_call = now[: same + 1]
     unmoved = same == len(before) == len(after)
-    for index in reversed(range(same)):
-        if _is_ours(now[index].f_code.co_filename):
-            one_step = _function(now[0]) in _STEP_FUNCTIONS
-            calls = any(not frame.f_code.co_flags & _SUSPENDABLE for frame in in_call[index:])
-            return now[index] if one_step or unmoved or calls else None
-    return None
+    ours = _places_of_ours(now[:same])
+    if not ours:
+        return False
+    one_step = _function(now[0]) in _STEP_FUNCTIONS
+    calls = any(not frame.f_code.co_flags & _SUSPENDABLE for frame in in_call[ours[-1] :])
+    return one_step or unmoved or calls
 
 
 def _run_delays() -> dict[str, int]:
@@ -137,7 +149,7 @@ class LoopWatch:
         while not self.found and not self._end.wait(QUICK_INTERVAL):
             frames = _stack(thread)
             now = _look(frames, hold=False)
-            suspicious = _blocking(before, frames, now) is not None
+            suspicious = _blocking(before, frames, now)
             before = now
             del frames
             if suspicious:
@@ -149,7 +161,7 @@ class LoopWatch:
         for _ in range(MOST_LOOKS):
             self._end.wait(INTERVAL)
             frames = _stack(thread)
-            if _blocking(before, frames, _look(frames, hold=True)) is None:
+            if not _blocking(before, frames, _look(frames, hold=True)):
                 return ""
             if time.monotonic() - begin - _starved(delays) >= INTERVAL:
                 return "\n".join(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in frames)
