@@ -14,9 +14,10 @@ _MOST_NAMED = 8
 
 
 def other_programs() -> list[str]:
-    """Programs with PC/SC open, as "name (pid n)", this one left out; empty where that cannot be told."""
+    """Programs with PC/SC open, as "name (pid n)", the newest first, this one left out; empty where that cannot be told."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
+    processes = [path for path in Path("/proc").glob("[0-9]*") if path.name.isdecimal()]
+    for process in sorted(processes, key=lambda path: int(path.name), reverse=True):
         if process.name != str(os.getpid()) and _uses_pcsc(process):
             found.append(f"{_name(process)} (pid {process.name})")
             if len(found) == _MOST_NAMED:

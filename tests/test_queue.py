@@ -263,6 +263,7 @@ def test_exclusive_has_nobody_beside_it(table: Table) -> None:
     table.publish(look(A=card(flags=IN_USE)))
     table.publish(look(A=card()))
     assert [other.takes() for other in others] == [None] * 3
+    assert [other.retry_at for other in others] == [None] * 3
     holder.closes()
     assert [other.takes() for other in others] == ["A", None, None]
 
@@ -347,6 +348,18 @@ def test_an_open_card_that_was_taken_out_still_holds_its_reader(table: Table) ->
     table.publish(look(A=card(1)))
     assert other.takes() is None
     holder.closes()
+    assert other.takes() == "A"
+
+
+@pytest.mark.parametrize("readers", [{"A": empty(2)}, {}], ids=["card out", "reader gone"])
+def test_an_open_card_that_was_taken_out_is_closed_before_the_next_comes(table: Table, readers: dict[str, Reading]) -> None:
+    table.publish(look(A=card()))
+    holder, other = Person(table).comes(), Person(table).comes()
+    assert holder.takes() == "A"
+    holder.opens()
+    table.publish(look(None, 1, **readers))
+    holder.closes()
+    table.publish(look(A=card(3)))
     assert other.takes() == "A"
 
 

@@ -137,6 +137,22 @@ def test_a_shared_one_tries_again_beside_holders_of_ours_past_an_exclusive_one(t
     assert (exclusive.takes(), shared.takes()) == (None, "A")
 
 
+def test_an_exclusive_one_that_no_program_turned_away_is_not_passed(table: Table, clock: Clock) -> None:
+    """The card was refused for another reason, and to a SHARED one."""
+    table.publish(look(A=card()))
+    holder, first = Person(table, SHARED).comes(), Person(table, SHARED).comes()
+    exclusive, second = Person(table).comes(), Person(table, SHARED).comes()
+    assert holder.takes() == "A"
+    holder.opens()
+    assert first.takes() == "A"
+    first.fails(UNPOWERED_CARD)
+    clock.now += RETRY
+    first.retries()
+    assert first.takes() == "A"
+    first.opens()
+    assert (exclusive.takes(), second.takes()) == (None, None)
+
+
 def test_the_exclusive_one_comes_first_again_when_its_time_has_come(table: Table, clock: Clock) -> None:
     table.publish(look(A=card(flags=StateFlag.INUSE)))
     exclusive = Person(table).comes()
