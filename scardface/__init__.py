@@ -9,46 +9,54 @@ Loggers: "scardface" (a card is held by another program), "scardface.apdu" (exch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from . import _looks
-from ._apdu import C_APDU, R_APDU, StatusError
-from ._atr import ATR
-from ._card import cancel_all
-from ._enums import Disposition, Lengths, Protocol, ShareMode
-from ._events import (
-    CardInserted,
-    CardRemoved,
-    Event,
-    EventsLost,
-    ReaderAdded,
-    ReaderRemoved,
-    ReaderState,
-    ServiceDown,
-    ServiceUp,
-)
-from ._exchange import ExchangeOptions
-from ._monitor import ReaderMonitor
-from ._scard import SCard
-from ._threads import in_thread
-from .errors import (
-    CardCommunicationError,
-    CardRemovedError,
-    CardResetError,
-    CardTimeoutError,
-    NoCardError,
-    NoReaderError,
-    ProtocolMismatchError,
-    SCardError,
-    ServiceUnavailableError,
-    SharingViolationError,
-    WaitCancelledError,
-)
+if TYPE_CHECKING:
+    from ._apdu import C_APDU, R_APDU, StatusError
+    from ._async_looks import groups, readers, states
+    from ._atr import ATR
+    from ._attributes import Attribute
+    from ._card import cancel_all
+    from ._enums import Disposition, Lengths, Protocol, ShareMode
+    from ._events import (
+        CardInserted,
+        CardRemoved,
+        Event,
+        EventsLost,
+        ReaderAdded,
+        ReaderRemoved,
+        ReaderState,
+        ServiceDown,
+        ServiceUp,
+    )
+    from ._exchange import ExchangeOptions
+    from ._features import EntryEnd, Feature, ReaderProperties, control_code
+    from ._layer import Layer
+    from ._monitor import ReaderMonitor
+    from ._pin_entry import PinEntry, PinFormat
+    from ._pin_pad import PadResult
+    from ._scard import SCard
+    from ._wanted import serial
+    from .errors import (
+        CardCommunicationError,
+        CardRemovedError,
+        CardResetError,
+        CardTimeoutError,
+        NoCardError,
+        NoReaderError,
+        ProtocolMismatchError,
+        SCardError,
+        ServiceUnavailableError,
+        SharingViolationError,
+        WaitCancelledError,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ATR",
+    "Attribute",
     "C_APDU",
     "CardCommunicationError",
     "CardInserted",
@@ -57,17 +65,24 @@ __all__ = [
     "CardResetError",
     "CardTimeoutError",
     "Disposition",
+    "EntryEnd",
     "Event",
     "EventsLost",
     "ExchangeOptions",
+    "Feature",
+    "Layer",
     "Lengths",
     "NoCardError",
     "NoReaderError",
+    "PadResult",
+    "PinEntry",
+    "PinFormat",
     "Protocol",
     "ProtocolMismatchError",
     "R_APDU",
     "ReaderAdded",
     "ReaderMonitor",
+    "ReaderProperties",
     "ReaderRemoved",
     "ReaderState",
     "SCard",
@@ -80,37 +95,63 @@ __all__ = [
     "StatusError",
     "WaitCancelledError",
     "cancel_all",
+    "control_code",
     "groups",
     "readers",
+    "serial",
     "states",
 ]
 
+_ROOMS = {
+    "_apdu": ("C_APDU", "R_APDU", "StatusError"),
+    "_atr": ("ATR",),
+    "_async_looks": ("groups", "readers", "states"),
+    "_attributes": ("Attribute",),
+    "_card": ("cancel_all",),
+    "_enums": ("Disposition", "Lengths", "Protocol", "ShareMode"),
+    "_events": (
+        "CardInserted",
+        "CardRemoved",
+        "Event",
+        "EventsLost",
+        "ReaderAdded",
+        "ReaderRemoved",
+        "ReaderState",
+        "ServiceDown",
+        "ServiceUp",
+    ),
+    "_exchange": ("ExchangeOptions",),
+    "_features": ("EntryEnd", "Feature", "ReaderProperties", "control_code"),
+    "_layer": ("Layer",),
+    "_monitor": ("ReaderMonitor",),
+    "_pin_entry": ("PinEntry", "PinFormat"),
+    "_pin_pad": ("PadResult",),
+    "_scard": ("SCard",),
+    "_wanted": ("serial",),
+    "errors": (
+        "CardCommunicationError",
+        "CardRemovedError",
+        "CardResetError",
+        "CardTimeoutError",
+        "NoCardError",
+        "NoReaderError",
+        "ProtocolMismatchError",
+        "SCardError",
+        "ServiceUnavailableError",
+        "SharingViolationError",
+        "WaitCancelledError",
+    ),
+}
+"""Where each name lives. Its room is loaded when the name is first used, so importing the package costs next to nothing."""
 
-async def readers(group: str | None = None) -> tuple[str, ...]:
-    """The names of the readers plugged in, in PC/SC's order.
+if not TYPE_CHECKING:  # to a type checker, any name would be one then
 
-    Args:
-        group: only those of this reader group, where PC/SC keeps groups (pcsc-lite does not).
+    def __getattr__(name: str) -> object:
+        for room, names in _ROOMS.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(f".{room}", __name__), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    Raises:
-        ServiceUnavailableError: no PC/SC service.
-    """
-    return await in_thread("scardface-look", lambda: _looks.list_readers(group))
-
-
-async def groups() -> tuple[str, ...]:
-    """The names of the reader groups.
-
-    Raises:
-        ServiceUnavailableError: no PC/SC service.
-    """
-    return await in_thread("scardface-look", _looks.list_groups)
-
-
-async def states() -> Mapping[str, ReaderState]:
-    """Reader name to `ReaderState`: one look at all readers, without a monitor.
-
-    Raises:
-        ServiceUnavailableError: no PC/SC service.
-    """
-    return await in_thread("scardface-look", _looks.list_states)
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

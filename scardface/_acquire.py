@@ -14,6 +14,7 @@ Who owns what, who may call it from where, what ends it:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
@@ -22,13 +23,14 @@ from contextlib import AbstractContextManager
 import anyio
 
 from ._backend import Backend
-from ._enums import ShareMode
+from ._enums import Protocol, ShareMode
 from ._events import Snapshot
 from ._holders import other_programs
 from ._hub import Hub, hub_of
 from ._queue import Table, table_of
+from ._serials import readers_with
 from ._session import Session
-from ._threads import Bell, Loop, Worker, spawn
+from ._threads import Bell, Loop, Worker, in_thread, spawn
 from ._waiters import Waiter
 from ._wanted import Wanted
 from .errors import (
@@ -82,6 +84,7 @@ class Acquisition:
         self._session: Session | None = None
         self._error: BaseException | None = None
         self._warned = False
+        self._waiter: Waiter | None = None
 
     @property
     def session(self) -> Session:
@@ -122,7 +125,7 @@ class Acquisition:
             self._bell = bell
         self._raise_if_cancelled()
         table, hub = table_of(self.backend), hub_of(self.backend)
-        waiter = Waiter(self.wanted, bell.ring)
+        waiter = self._waiter = Waiter(self.wanted, bell.ring)
         table.join(waiter)
         hub.enter()
         try:
@@ -151,8 +154,15 @@ class Acquisition:
         question = hub.ask(bell, self.wanted.readers.groups)
         while question.answer is None:
             await self._rung(bell)
+        if self.wanted.readers.serial is not None and question.answer.error is None:
+            await self._find(self.wanted.readers.serial)
         table.ready(waiter, self._readers(hub, question.answer))
         while True:
+            unsettled = table.settling(waiter)
+            if unsettled:
+                with anyio.move_on_after(unsettled):
+                    await self._rung(bell)
+                continue
             reader = table.take(waiter)
             if reader is not None:
                 if await self._try(table, waiter, bell, reader):
@@ -161,6 +171,12 @@ class Acquisition:
                 return
             else:
                 await self._offered(table, waiter, bell)
+
+    async def _find(self, serial: str) -> None:
+        """Find out which reader has the serial number that is wanted."""
+        names = await in_thread("scardface-serial", lambda: readers_with(serial, self.backend))
+        self.wanted = dataclasses.replace(self.wanted, readers=self.wanted.readers.found(names))
+        self._raise_if_cancelled()
 
     def _readers(self, hub: Hub, snapshot: Snapshot) -> frozenset[str] | None:
         """The readers to watch: with pnp any, else those of the wish that are there now."""
@@ -255,6 +271,17 @@ class Acquisition:
         logger.warning("the card in %r is held by another program; programs with PC/SC open: %s%s", reader, programs, advice)
 
     # The end.
+
+    def reconnect(self, share: ShareMode, protocols: Protocol | None) -> None:
+        """Reconnect the open card, blocking, and have the table know how it is shared: at no time more freely than it is."""
+        assert self._waiter is not None, "not acquired"
+        session, table = self.session, table_of(self.backend)
+        if share is ShareMode.EXCLUSIVE:
+            table.reshare(self._waiter, share)
+        try:
+            session.reconnect(share, protocols)
+        finally:
+            table.reshare(self._waiter, session.share)
 
     def _claim(self, table: Table, waiter: Waiter) -> None:
         """Hand the card out, or say why there is none."""

@@ -188,10 +188,15 @@ class R_APDU(_Value):
         Raises:
             ValueError: it is shorter than two bytes.
         """
-        octets = _octets("the response", encoded)
+        octets = encoded if type(encoded) is bytes else _octets("the response", encoded)
         if len(octets) < 2:
             raise ValueError(f"a response has at least 2 bytes, not {len(octets)}")
-        return cls(octets[:-2], octets[-2], octets[-1], secret=secret)
+        response = object.__new__(cls)  # nothing is left to be checked, and this is done for every command that is sent
+        _set(response, "data", octets[:-2])
+        _set(response, "sw1", octets[-2])
+        _set(response, "sw2", octets[-1])
+        _set(response, "secret", secret)
+        return response
 
     @property
     def sw(self) -> int:

@@ -24,7 +24,10 @@ from ._exchange import ExchangeOptions
 from ._removal import Removal
 from ._session import Session
 from ._threads import forget_at_fork, generation
-from ._wanted import Groups, Readers, Wanted
+from ._wanted import Groups, OnReset, Readers, Wanted, member, protocols_for
+
+_LONGEST_CONTROL = 65548
+"""Bytes, of pcsc-lite's buffer (MAX_BUFFER_SIZE_EXTENDED), in each direction."""
 
 _lock = threading.RLock()
 _cards: weakref.WeakSet[Card] = weakref.WeakSet()
@@ -61,9 +64,12 @@ class Card:
         protocols: Protocol,
         lengths: Lengths,
         options: ExchangeOptions,
+        settle: float,
+        new_only: bool,
+        on_reset: OnReset,
         backend: Backend | None,
     ) -> None:
-        self._wanted = Wanted.of(readers, groups, timeout, atr, pnp, share, protocols, lengths, options)
+        self._wanted = Wanted.of(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset)
         self._given_backend = backend
 
     def _begin(self) -> Acquisition:
@@ -85,12 +91,13 @@ class Card:
         Raises:
             RuntimeError: not open yet, closed, or another process's.
         """
+        session = self._session
+        if session is not None and not self._closed and self._generation == generation():
+            return session
         self._check_process()
         if self._closed:
             raise RuntimeError("the card is closed")
-        if self._session is None:
-            raise RuntimeError(f"the card is not open yet; {self._verb}")
-        return self._session
+        raise RuntimeError(f"the card is not open yet; {self._verb}")
 
     def _check_process(self) -> None:
         if self._generation != generation():
@@ -147,7 +154,15 @@ class Card:
     @property
     def share(self) -> ShareMode:
         """Who else may use the card while it is open."""
-        return self._wanted.share
+        return self._wanted.share if self._session is None else self._session.share
+
+    def _checked(self, share: ShareMode | None, protocols: Protocol | None) -> tuple[ShareMode | None, Protocol | None]:
+        """What `reconnect` was given, checked."""
+        if share is not None:
+            share = member("share", ShareMode, share)
+        if protocols is not None:
+            protocols = protocols_for(self.share if share is None else share, protocols)
+        return share, protocols
 
     def _shown(self) -> Session:
         if self._session is None:
@@ -201,6 +216,23 @@ def raw_command(data: Any) -> bytes:
     if len(raw) < 4:
         raise ValueError(f"a command is at least 4 bytes (CLA INS P1 P2), not {len(raw)}")
     return raw
+
+
+def code_and_data(code: Any, data: Any) -> tuple[int, bytes]:
+    """What the caller gave to `control`; ValueError unless PC/SC has room for it."""
+    octets_ = octets(data)
+    if len(octets_) > _LONGEST_CONTROL:
+        raise ValueError(f"a control takes at most {_LONGEST_CONTROL} bytes, not {len(octets_)}")
+    return dword("code", code), octets_
+
+
+def dword(name: str, number: Any) -> int:
+    """A number of PC/SC's: 32 bits without a sign."""
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{name} is a number, not {type(number).__name__}")
+    if not 0 <= number <= 0xFFFFFFFF:
+        raise ValueError(f"{name} is 0 to 0xFFFFFFFF, not {number}")
+    return number
 
 
 def cancel_all() -> None:

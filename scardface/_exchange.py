@@ -29,6 +29,10 @@ What follows an answer:
 - 67xx on T=1 to extended length that nobody declared (AUTO): the card most likely does not know the form. An error that says so.
   With EXTENDED, declared by the ATR or decided by the caller, it is a status as any other.
 
+Most commands go out in one step and are answered in full. For these there is a shortcut past the generator: `one_step` says how
+they go out, `whole_response` whether the answer was all. Where either has no answer, `exchange` takes the same first step, or is
+told what came of it: the rules stand there alone.
+
 Nothing here trusts the card: the number of steps and of bytes is bounded; an answer under two bytes, a 6Cxx that comes again or
 asks for what was sent, a 61xx after GET RESPONSE that brought nothing are each a `CardCommunicationError` naming the step. So is
 one that was thrown in.
@@ -36,7 +40,7 @@ one that was thrown in.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from . import errors
@@ -50,6 +54,8 @@ __all__ = ["ExchangeOptions", "exchange", "resolve_lengths", "response_class"]
 Steps = Generator[bytes, bytes, R_APDU]
 
 _PART = 255
+_MORE_FOLLOWS = frozenset({0x61, 0x67, 0x6C})
+"""First status bytes that may not be the last word (67: of extended length that nobody declared)."""
 _ADVICE = "the card or the reader may not take extended length: set lengths=Lengths.CHAINING, or Lengths.SHORT"
 _REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, 0x8010001F, 0x80100022)
 """What PC/SC answers, besides failed exchanges, where a command is too long: INSUFFICIENT_BUFFER, UNSUPPORTED_FEATURE."""
@@ -153,6 +159,65 @@ def exchange(command: C_APDU, protocol: Protocol, lengths: Lengths = Lengths.AUT
     if protocol != Protocol.T0 and lengths is Lengths.ENVELOPE:
         raise ValueError("ENVELOPE carries long commands on T=0 only: set lengths=Lengths.EXTENDED, CHAINING or AUTO")
     return _steps(command, _tpdus(command, protocol, lengths, options), protocol, lengths, options)
+
+
+def one_step(protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> Callable[[C_APDU], bytes | None]:
+    """How commands go out that one step carries; for others it says None, and `exchange` is to be asked."""
+    if options.fetch_after or options.max_bytes is not None:
+        return _never
+    if protocol == Protocol.T0:
+        return _never if lengths is Lengths.EXTENDED else _short_t0
+    if lengths is Lengths.ENVELOPE:
+        return _never
+    return bytes if lengths in (Lengths.AUTO, Lengths.EXTENDED) else _short_t1
+
+
+def _never(command: C_APDU) -> None:
+    return None
+
+
+def _short_t0(command: C_APDU) -> bytes | None:
+    return _t0(command) if len(command.data) <= 0xFF and command.le <= 0x100 else None
+
+
+def _short_t1(command: C_APDU) -> bytes | None:
+    return bytes(command) if len(command.data) <= 0xFF and command.le <= 0x100 else None
+
+
+def whole_response(command: C_APDU, answer: bytes) -> R_APDU | None:
+    """The response, if the answer to a command's one step is all of it; None: `exchange` knows what follows.
+
+    Args:
+        answer: at least two bytes.
+    """
+    if answer[-2] in _MORE_FOLLOWS or len(answer) > 0x10000:
+        return None
+    return R_APDU.from_bytes(answer, secret=is_secret(command))
+
+
+def carry(steps: Steps, transmit: Callable[[bytes], bytes], first: bytes | SCardError | None = None) -> R_APDU:
+    """Run an exchange to its end.
+
+    Args:
+        transmit: one step: bytes there, bytes back.
+        first: what came of the first step, where that has been taken already.
+    """
+    try:
+        data = next(steps)
+        if isinstance(first, SCardError):
+            data = steps.throw(first)
+        elif first is not None:
+            data = steps.send(first)
+        while True:
+            try:
+                answer = transmit(data)
+            except SCardError as error:
+                data = steps.throw(error)  # it knows which step that was
+            else:
+                data = steps.send(answer)
+    except StopIteration as end:
+        response: R_APDU = end.value
+        return response
 
 
 def _tpdus(command: C_APDU, protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> list[bytes]:

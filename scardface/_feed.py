@@ -25,6 +25,7 @@ from ._events import (
     ReaderAdded,
     ReaderRemoved,
     ReaderState,
+    Reading,
     Snapshot,
     initial_events,
 )
@@ -50,11 +51,13 @@ class Feed:
         self._state: dict[str, ReaderState] = {}
         self._told: dict[str, ReaderState] = {}  # the state at the queue's end
         self._latest: Snapshot | None = None
+        self._caught: Mapping[str, Reading] = {}  # what `_catch_up` has taken in: a look keeps the readings that have not changed
 
     @property
     def state(self) -> Mapping[str, ReaderState]:
         """State by reader, as it is after the event popped last; a copy."""
         with self._lock:
+            self._catch_up()
             return MappingProxyType(dict(self._state))
 
     def pop(self) -> Event | None:
@@ -70,7 +73,6 @@ class Feed:
                     self._state.pop(name, None)
                 else:
                     self._state[name] = state
-            self._catch_up()
             return event
 
     def begin(self, snapshot: Snapshot) -> None:
@@ -89,8 +91,8 @@ class Feed:
                 self._latest = snapshot
                 for event in mine:
                     self._append(event, snapshot)
-                self._catch_up()
-        self._wake()
+        if mine or dropped:
+            self._wake()
 
     def _queue_initial(self, snapshot: Snapshot) -> None:
         self._latest = snapshot
@@ -109,12 +111,13 @@ class Feed:
 
     def _catch_up(self) -> None:
         """Once the consumer has heard all, the flags that change without an event are those of the latest look."""
-        latest = self._latest
-        if not self._queue and latest is not None and latest.error is None:
-            for name in self._state:
-                reading = latest.readers.get(name)
-                if reading is not None:
-                    self._state[name] = self._told[name] = reading.state()
+        latest, before = self._latest, self._caught
+        if self._queue or latest is None or latest.error is not None or latest.readers is before:
+            return
+        for name, reading in latest.readers.items():
+            if before.get(name) is not reading and name in self._state:
+                self._state[name] = self._told[name] = reading.state()
+        self._caught = latest.readers
 
     def _append(self, event: Event, snapshot: Snapshot) -> None:
         changes: dict[str, ReaderState | None] = {}

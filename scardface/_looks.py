@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
@@ -10,6 +11,9 @@ from ._backend import Context
 from ._default import default_backend
 from ._events import ReaderState, Reading
 from ._watch import look
+from .errors import SCardError
+
+logger = logging.getLogger("scardface.watch")
 
 T = TypeVar("T")
 
@@ -19,7 +23,10 @@ def _with_context(use: Callable[[Context], T]) -> T:
     try:
         return use(context)
     finally:
-        context.release()
+        try:
+            context.release()
+        except SCardError as error:  # what was seen is no less true
+            logger.debug("after a look: %s", error)
 
 
 def list_readers(group: str | None) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from ._events import Event, ReaderState, Snapshot
 from ._feed import Feed
 from ._hub import Hub, Question, hub_of
 from ._threads import Bell, Loop, generation
-from ._wanted import Groups, ReaderFilter, Readers
+from ._wanted import Groups, Names, ReaderFilter
 
 
 class Watch:
@@ -91,8 +91,8 @@ class ReaderMonitor:
         RuntimeError: entered twice, used outside its block, by two consumers at once, or in a forked child.
     """
 
-    def __init__(self, readers: Readers = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
-        self._wanted = ReaderFilter.of(readers, groups)
+    def __init__(self, readers: Names = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
+        self._wanted = ReaderFilter.to_watch(readers, groups)
         self._given_backend = backend
         self._generation = generation()
         self._watch: Watch | None = None

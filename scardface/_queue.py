@@ -58,6 +58,7 @@ class Table:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tickets = 0
+        self._cards = 0
         self._lines: dict[Wish, Line] = {}
         self._joining: dict[int, Waiter] = {}
         self._slots: dict[str, Slot] = {}
@@ -107,6 +108,8 @@ class Table:
                 return
             for name in [name for name in self._slots if name not in snapshot.readers]:
                 self._see(self._slots[name], None)
+                self._slots[name].card = 0
+                self._slots[name].holders.clear()  # their handles died with the reader (fact 35)
             slots = {name: self._slots.get(name) or Slot(name) for name in snapshot.readers}
             for place, slot in enumerate(slots.values()):
                 slot.place = place
@@ -130,6 +133,8 @@ class Table:
     def _see(self, slot: Slot, reading: Reading | None) -> None:
         """Another card, or a sharing flag that fell: forget who was refused."""
         old, slot.reading = slot.reading, reading
+        if reading is not None:
+            self._count(slot, old, reading)
         if old is None or reading is None or (old.counter, old.present, old.atr) != (reading.counter, reading.present, reading.atr):
             if old is not None and old.present:
                 slot.gone = self._tickets, old.atr
@@ -140,6 +145,14 @@ class Table:
             self._busy.add(slot)
         else:
             self._busy.discard(slot)
+
+    def _count(self, slot: Slot, old: Reading | None, reading: Reading) -> None:
+        """Number the card in `slot` if it is another one. With the same ATR after the service was away it is not."""
+        if not reading.present:
+            slot.card = 0
+        elif not slot.card or slot.atr != reading.atr or (old is not None and old.counter != reading.counter):
+            self._cards += 1
+            slot.card, slot.atr, slot.since = self._cards, reading.atr, time.monotonic()
 
     # What acquisitions say.
 
@@ -156,9 +169,23 @@ class Table:
         if waiter.wanted.timeout == 0:
             waiter.tried = set()
         with self._change() as concerned:
+            if waiter.wanted.new_only:
+                waiter.known = {slot.name: slot.card for slot in self._walk() if slot.card}
             del self._joining[waiter.ticket]
             self._lines.setdefault(wish_of(waiter), Line()).add(waiter)
             concerned += self._worth_offering()
+
+    def settling(self, waiter: Waiter) -> float:
+        """Seconds until the card offered has been in for as long as `waiter` wants; an offer whose card has left is taken back."""
+        with self._change() as concerned:
+            slot = waiter.offer
+            if slot is None or not waiter.wanted.settle:
+                return 0.0
+            if not slot.card:
+                waiter.offer = slot.connecting = None
+                concerned.append(slot)
+                return 0.0
+            return max(0.0, slot.since + waiter.wanted.settle - time.monotonic())
 
     def take(self, waiter: Waiter) -> str | None:
         """The reader offered to `waiter`, which must then try it and `settle`; None: nothing was offered."""
@@ -232,6 +259,12 @@ class Table:
     def _shared(self) -> list[Slot]:
         """The readers that this process holds."""
         return [slot for slot in self._walk() if slot.holders]
+
+    def reshare(self, waiter: Waiter, share: ShareMode) -> None:
+        """The card that `waiter` holds is held with `share` from now on."""
+        with self._change() as concerned:
+            waiter.share = share
+            concerned += self._shared()
 
     def free(self, waiter: Waiter) -> None:
         """The card that `waiter` held has been disconnected: offer it on."""

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from ._backend import Backend
 from ._events import Event, Snapshot, same_card
 from ._hub import Hub, Question, hub_of
-from ._session import Session, SessionClosedError
+from ._loss import SessionClosedError
+from ._session import Session
 from ._threads import Bell, Loop
 from .errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, again
 

@@ -14,48 +14,31 @@ from __future__ import annotations
 import contextvars
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 
 from ._acquire import Acquisition
-from ._apdu import C_APDU, R_APDU
+from ._apdu import C_APDU, R_APDU, Buffer
 from ._backend import Backend
-from ._card import Card, commands, raw_command
-from ._channel import OPEN, close_command, in_channel, opened
-from ._enums import Lengths, Protocol, ShareMode
+from ._calls import AsyncCalls
+from ._card import commands, raw_command
+from ._channel import OPEN, close_command, opened
+from ._enums import Disposition, Lengths, Protocol, ShareMode
 from ._exchange import ExchangeOptions
 from ._hub import quiet
+from ._layer import Layer
+from ._loss import quietly
 from ._removal import Removal
-from ._session import Prepared, Session, quietly
-from ._threads import Loop, Reply, Worker, gone, settle
-from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, Readers
-
-T = TypeVar("T")
-Callback = Callable[[C_APDU, R_APDU], Awaitable[object] | object]
-
-
-class Channel:
-    """A logical channel of an open card; from `SCard.channel`.
-
-    Attributes:
-        number: 1 to 19.
-    """
-
-    def __init__(self, card: SCard, number: int) -> None:
-        self._card = card
-        self.number = number
-
-    async def send(self, *apdus: C_APDU | bytes | bytearray | memoryview, callback: Callback | None = None) -> R_APDU:
-        """As `SCard.send`, in this channel: the channel is set in each command's class (ISO 7816-4:2020, 5.4.1).
-
-        Raises:
-            ValueError: a class that has no place for the channel; nothing is sent then. And as `SCard.send`.
-        """
-        return await self._card.send(*[in_channel(command, self.number) for command in commands(apdus)], callback=callback)
+from ._routes import Callback, Channel
+from ._session import Prepared, Session
+from ._threads import Loop, Reply, gone, settle
+from ._turn import Turn
+from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member
+from .errors import CardRemovedError
 
 
 class _Inside:
@@ -72,7 +55,7 @@ class _Inside:
 _inside: contextvars.ContextVar[_Inside | None] = contextvars.ContextVar("scardface_inside", default=None)
 
 
-class SCard(Card):
+class SCard(AsyncCalls):
     """A smart card: waits for one that matches, opens it, talks to it.
 
     `async with SCard(...) as card:` acquires and closes; `card = await SCard(...)` with `await card.aclose()` is the same without
@@ -80,8 +63,8 @@ class SCard(Card):
     process are served oldest first.
 
     Args:
-        readers: exact names of readers to watch, a str or an iterable of str; a compiled str pattern is searched in the name.
-            None: all readers.
+        readers: exact names of readers to watch, a str or an iterable of str; a compiled str pattern is searched in the name;
+            `serial("...")` is the reader with that serial number. None: all readers.
         groups: reader groups to watch, a str or an iterable of str. None: no group is passed (pcsc-lite ignores groups).
         timeout: seconds for the whole acquisition, connecting included. None, -1, inf: for ever. 0: one look and one try at each
             card that matches.
@@ -95,6 +78,12 @@ class SCard(Card):
         protocols: `Protocol.T0 | Protocol.T1` lets the reader choose by the ATR.
         lengths: how long commands and answers reach the card.
         options: how far an exchange may go (steps, bytes), and what it may fetch beyond the standard's rules.
+        settle: seconds, 0 to 60, that a card must have been in without a change before it is opened; 0.05 for contactless readers
+            that report a tap twice.
+        new_only: ignore the cards that are in when the wait starts, until they have been taken out.
+        on_reset: "raise" a CardResetError when another program has reset the card; "reconnect": reconnect, and send the command
+            that met the reset once more, from its beginning. For those alone who keep no state on the card: what was selected and
+            verified is gone without a word. Not for commands that go through a layer.
         backend: the PC/SC to use; None: the default one at the start of the acquisition.
 
     Raises (when acquiring):
@@ -120,11 +109,12 @@ class SCard(Card):
         protocols: Protocol = ANY_PROTOCOL,
         lengths: Lengths = Lengths.AUTO,
         options: ExchangeOptions = DEFAULT_OPTIONS,
+        settle: float = 0.0,
+        new_only: bool = False,
+        on_reset: OnReset = "raise",
         backend: Backend | None = None,
     ) -> None:
-        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, backend)
-        self._worker: Worker | None = None
-        self._turn: anyio.Lock | None = None
+        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset, backend)
         self._ended: anyio.Event | None = None  # set when the close is done
 
     def __await__(self) -> Generator[Any, None, SCard]:
@@ -139,15 +129,16 @@ class SCard(Card):
         if kind is not None and issubclass(kind, GeneratorExit):
             self._hand_over_close()  # the coroutine is being thrown away: nothing can be awaited any more
             return
-        await self._aclose(cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
+        await self._aclose(None, cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
 
     async def _acquire(self) -> SCard:
         acquisition: Acquisition = self._begin()
         await acquisition.run()
+        self._turn, self._loop = Turn(), Loop()
         self._session, self._worker = acquisition.session, acquisition.worker
         return self
 
-    async def send(self, *apdus: C_APDU | bytes | bytearray | memoryview, callback: Callback | None = None) -> R_APDU:
+    async def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> R_APDU:
         """Send commands in order; stop after the first whose final status is not 9000.
 
         The caller never sees 61xx, 6Cxx, T=0's missing Le or chaining (ISO 7816-4:2020, 5.3; ISO 7816-3:2006, 12). No other
@@ -168,26 +159,38 @@ class SCard(Card):
             CardRemovedError, CardResetError, CardCommunicationError, ServiceUnavailableError: what became of the card.
             RuntimeError: the card is not open, or is called from inside its own callback.
         """
+        return await self._exchange(commands(apdus), callback, None)
+
+    async def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
         session = self._opened()
         self._refuse_inside()
-        batch = session.prepare(commands(apdus))
-        if self._turn is None:
-            self._turn = anyio.Lock(fast_acquire=True)
-        async with self._turn:
+        batch = session.prepare(commands, layer)
+        await self._turn.take()
+        try:
             if callback is None:
                 return await self._send(session, batch)
-            response: R_APDU | None = None
-            for prepared in batch:
+            return await self._send_each(session, batch, callback)
+        finally:
+            self._turn.give()
+
+    async def _send_each(self, session: Session, batch: list[Prepared], callback: Callback) -> R_APDU:
+        """A hop for each command, since the callback runs in this task before the next goes out."""
+        response: R_APDU | None = None
+        for answered, prepared in enumerate(batch):
+            try:
                 response = await self._send(session, [prepared])
-                await self._call_back(callback, prepared[0], response)
-                if response.sw != 0x9000:
-                    break
-            assert response is not None
-            return response
+            except CardRemovedError as error:
+                error.answered = answered
+                raise
+            await self._call_back(callback, prepared[0], response)
+            if response.sw != 0x9000:
+                break
+        assert response is not None, "a batch has a command"
+        return response
 
     async def _send(self, session: Session, batch: list[Prepared]) -> R_APDU:
-        reply: Reply[R_APDU | None] = Reply()
-        response = await self._in_thread(reply, lambda: session.send(batch, None, reply.is_abandoned))
+        reply: Reply[R_APDU | None] = Reply(self._loop)
+        response = await self._hop(reply, reply.run, session.send, batch, None, reply.is_abandoned)
         assert response is not None, "only an abandoned batch has no response, and nobody awaits that one"
         return response
 
@@ -206,7 +209,7 @@ class SCard(Card):
         inside = _inside.get()
         while inside is not None:
             if inside.card is self and inside.running:
-                raise RuntimeError("send() and transmit() on this card cannot be called from inside its own callback")
+                raise RuntimeError("this card cannot be used from inside its own callback")
             inside = inside.outer
 
     async def transmit(self, data: bytes) -> bytes:
@@ -218,41 +221,26 @@ class SCard(Card):
         Raises:
             ValueError: shorter than that; and as `send`.
         """
-        session = self._opened()
-        self._refuse_inside()
         raw = raw_command(data)
-        if self._turn is None:
-            self._turn = anyio.Lock(fast_acquire=True)
-        async with self._turn:
-            reply: Reply[bytes] = Reply()
-            return await self._in_thread(reply, lambda: b"" if reply.abandoned else session.transmit(raw))
-
-    async def _in_thread(self, reply: Reply[T], job: Callable[[], T]) -> T:
-        """One hop into the card's thread and back, in the caller's context variables."""
-        self._opened()  # it may have been closed while this task waited for its turn
-        worker = self._worker
-        assert worker is not None
-        context = contextvars.copy_context()
-        worker.submit(lambda: context.run(reply.run, job))
-        return await reply.get()
+        return await self._do(lambda session: session.transmit(raw))
 
     @asynccontextmanager
-    async def channel(self) -> AsyncIterator[Channel]:
+    async def channel(self) -> AsyncIterator[Channel[Coroutine[Any, Any, R_APDU]]]:
         """Open a logical channel and close it at the end of the block (ISO 7816-4:2020, 11.1.2): `async with card.channel() as ch`.
 
         Raises:
             StatusError: the card refuses to open or to close it.
             CardCommunicationError: the card answers no channel number; and as `send`.
         """
-        channel = Channel(self, opened(await self.send(OPEN)))
+        channel = Channel(self._exchange, opened(await self.send(OPEN)))
         closing = close_command(channel.number)
         try:
             yield channel
         except BaseException:
             # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
-            session, worker = self._session, self._worker
-            if session is not None and worker is not None and not self._closed:
-                worker.submit(lambda: quietly(lambda: session.send(session.prepare([closing]))))
+            session = self._session
+            if session is not None and not self._closed:
+                self._later(lambda: quietly(lambda: session.send(session.prepare([closing]))))
             raise
         (await self.send(closing)).check()
 
@@ -274,17 +262,23 @@ class SCard(Card):
         finally:
             self._end_removal(removal)
 
-    async def aclose(self) -> None:
-        """Close the card: reset after EXCLUSIVE, else left as it is; then offer it to the next waiter.
+    async def aclose(self, disposition: Disposition | None = None) -> None:
+        """Close the card; then offer it to the next waiter. Does nothing the second time.
 
         Returns when its thread and its PC/SC context are gone; cancelled, within 0.2 s, and the thread finishes by itself.
-        """
-        await self._aclose(cancelled=False)
 
-    async def _aclose(self, *, cancelled: bool) -> None:
+        Args:
+            disposition: what becomes of the card; None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.
+                While another program holds a transaction, everything but LEAVE waits for its end.
+        """
+        if disposition is not None:
+            disposition = member("disposition", Disposition, disposition)
+        await self._aclose(disposition, cancelled=False)
+
+    async def _aclose(self, disposition: Disposition | None, *, cancelled: bool) -> None:
         self._check_process()
         ended, loop = anyio.Event(), Loop()
-        if self._hand_over_close(lambda: loop.post(ended.set)):
+        if self._hand_over_close(disposition, lambda: loop.post(ended.set)):
             self._ended = ended
         worker, acquisition = self._worker, self._acquisition
         if worker is None or acquisition is None or self._ended is None:
@@ -298,7 +292,7 @@ class SCard(Card):
 
         await settle(closed, cancelled=cancelled)
 
-    def _hand_over_close(self, ended: Callable[[], object] | None = None) -> bool:
+    def _hand_over_close(self, disposition: Disposition | None = None, ended: Callable[[], object] | None = None) -> bool:
         """Queue the close behind what the card's thread still does, and `ended` behind it; whether this was the first call."""
         if self._closed:
             return False
@@ -306,8 +300,9 @@ class SCard(Card):
         self._cancel_removals()
         if self._acquisition is not None:
             self._acquisition.cancel()  # a task that still acquires
-        if self._session is not None and self._worker is not None:
-            self._worker.submit(self._session.close)
+        session = self._session
+        if session is not None and self._worker is not None:
+            self._worker.submit(lambda: session.close(disposition))
             if ended is not None:
                 self._worker.submit(ended)
             self._worker.finish()

@@ -5,82 +5,95 @@ Who owns what, who may call it from where, what ends it:
 - A session owns its PC/SC context and its card handle. Any thread may call it; its lock lets one in at a time, for a whole batch,
   and PC/SC is never called outside the lock (fact 5: a second thread in one context freezes every PC/SC call of the process).
 - The lock is not re-entrant: `send` from inside a batch's own callback is a RuntimeError, not a deadlock.
-- `close` ends it: disconnect and release, then the word that the card is free. It is final, and never raises.
+- A transaction spans several calls, so the lock is not held for it: who else may call meanwhile is the face's to say.
+- `close` ends it: transactions, connection, context, then the word that the card is free. It is final, and never raises.
 - On pcsc-lite the release is the disconnect: it resets the card of an EXCLUSIVE handle and leaves others as they are, which is just
-  what a close wants. SCardDisconnect itself walks libpcsclite's list of contexts without its lock, while another thread may be
-  releasing one: of 4 processes that did both for 8 s one crashed (1.9.9; 2.3.3 has the same code), without SCardDisconnect none.
-
-What PC/SC's codes mean for an open card (facts 28, 33 to 35): a reader that is gone is a card that is gone; an exchange that
-failed, or was answered with nothing, is a card that is gone if the reader says so within the time of a driver's poll, else bad
-communication. A reset by somebody else stays a reset.
+  what a close wants. Any other disposition takes SCardDisconnect, which resets once no other program's transaction is in the way.
+- A card found to be another one after a reconnect is lost for good: nothing is sent to a card that nobody chose.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypeVar
 
 from ._apdu import C_APDU, R_APDU, redacted
 from ._atr import ATR
 from ._backend import ATTR_ATR_STRING, Backend, CardHandle, Context
-from ._enums import Disposition, ShareMode, StateFlag
-from ._events import CHANGED, Reading, same_card
-from ._exchange import exchange, resolve_lengths
+from ._connect import connect, look, reconnect
+from ._dialogue import Dialogue, converse
+from ._enums import Disposition, Protocol, ShareMode
+from ._events import Reading
+from ._exchange import Steps, carry, exchange, one_step, resolve_lengths, whole_response
+from ._layer import Layer, layered
+from ._loss import SessionClosedError, explained, quietly
 from ._wanted import Wanted
 from .errors import (
     COMM_DATA_LOST,
-    INVALID_VALUE,
-    NO_SMARTCARD,
     NOT_TRANSACTED,
-    READER_UNAVAILABLE,
-    REMOVED_CARD,
-    UNKNOWN_READER,
     CardCommunicationError,
     CardRemovedError,
+    CardResetError,
     SCardError,
     ServiceUnavailableError,
-    as_error,
+    again,
 )
 
 logger = logging.getLogger("scardface.apdu")
 _session_logger = logging.getLogger("scardface.session")
 
-DRIVER_POLL = 500
-"""Milliseconds after which a removal has been noticed: drivers are polled every 400 ms (fact 12)."""
+T = TypeVar("T")
 
-_GONE = frozenset({REMOVED_CARD, READER_UNAVAILABLE, UNKNOWN_READER, NO_SMARTCARD})
-_PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE})
-
-Prepared: TypeAlias = "tuple[C_APDU, Generator[bytes, bytes, R_APDU]]"
-"""A command of the caller's and the exchange that carries it, checked and not begun."""
+_RESETS = 3
+"""How often one command begins anew after resets by others (`on_reset="reconnect"`)."""
+_MOST_ENDS = 16
+"""How many transactions pcsc-lite may have left behind in a handle that was EXCLUSIVE, at most."""
 
 
-class SessionClosedError(RuntimeError):
-    """The card was closed."""
+Prepared: TypeAlias = "tuple[C_APDU, bytes | Steps, bool]"
+"""A command of the caller's, checked; what carries it: the bytes of its one step, or its exchange, not begun; may it begin anew?"""
 
 
 class Session:
     """One open card (see the head of this file). Made by `open`."""
 
-    def __init__(self, context: Context, handle: CardHandle, reader: str, reading: Reading, atr: bytes, wanted: Wanted) -> None:
+    def __init__(
+        self,
+        context: Context,
+        handle: CardHandle,
+        protocols: Protocol,
+        reader: str,
+        reading: Reading,
+        atr: bytes,
+        wanted: Wanted,
+        freed: Callable[[], None] | None = None,
+        release_disconnects: bool = False,
+    ) -> None:
         self._context = context
         self._handle = handle
+        self._protocols = protocols
         self._wanted = wanted
+        self._repeats = wanted.on_reset == "reconnect"
         self._lock = threading.Lock()
         self._owner = 0  # the thread inside the lock
+        self._begun = 0  # transactions that have not ended
         self._closed = False
-        self._freed: Callable[[], None] = _nothing
-        self._release_disconnects = False
+        self._lost: CardRemovedError | None = None
+        self._freed = freed or _nothing
+        self._release_disconnects = release_disconnects
         self.reader = reader
+        self.share = wanted.share
+        self._settle(reading, atr)
+
+    def _settle(self, reading: Reading, atr: bytes) -> None:
+        """Take what a connect or reconnect has found; `reading` tells this card from the next."""
         self.reading = reading
-        """What the reader showed at the time of the connect: tells this card from the next."""
         self.atr = ATR(atr)
-        self.protocol = handle.protocol
-        self.lengths = resolve_lengths(wanted.lengths, self.atr, self.protocol)
+        self.protocol = self._handle.protocol
+        self.lengths = resolve_lengths(self._wanted.lengths, self.atr, self.protocol)
+        self._one_step = one_step(self.protocol, self.lengths, self._wanted.options)
 
     @classmethod
     def open(cls, backend: Backend, reader: str, wanted: Wanted, freed: Callable[[], None]) -> Session:
@@ -91,15 +104,11 @@ class Session:
         """
         context = backend.establish()
         try:
-            handle = context.connect(reader, wanted.share, wanted.protocols)
+            handle, protocols = connect(context, reader, wanted)
             try:
-                # In this order: a status that is answered says that the card which was read is the card that is connected.
-                entry = context.get_status_change(0, [(reader, StateFlag.UNAWARE)]).entries[0]
+                reading = look(context, reader)
                 atr = handle.status().atr
-                session = cls(context, handle, reader, Reading.of(entry.state, entry.atr), atr, wanted)
-                session._freed = freed
-                session._release_disconnects = backend.release_disconnects
-                return session
+                return cls(context, handle, protocols, reader, reading, atr, wanted, freed, backend.release_disconnects)
             except BaseException:
                 if not backend.release_disconnects:
                     quietly(lambda: handle.disconnect(Disposition.LEAVE))
@@ -108,28 +117,45 @@ class Session:
             quietly(context.release)
             raise
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the lock. A closed session lets nobody in."""
+    def _enter(self) -> None:
+        """Take the lock; `_leave` gives it back. A closed session, or one whose card is lost, lets nobody in."""
         me = threading.get_ident()
         if self._owner == me:
-            raise RuntimeError("send() and transmit() on this card cannot be called from inside its own callback")
-        with self._lock:
-            if self._closed:
-                raise SessionClosedError("the card is closed")
-            self._owner = me
-            try:
-                yield
-            finally:
-                self._owner = 0
+            self.refuse_inside()
+        self._lock.acquire()
+        if self._closed:
+            self._lock.release()
+            raise SessionClosedError("the card is closed")
+        if self._lost is not None:
+            self._lock.release()
+            raise again(self._lost)
+        self._owner = me
 
-    def prepare(self, commands: Sequence[C_APDU]) -> list[Prepared]:
+    def _leave(self) -> None:
+        self._owner = 0
+        self._lock.release()
+
+    def refuse_inside(self) -> None:
+        """RuntimeError if this thread is inside a batch: it would wait for itself."""
+        if self._owner == threading.get_ident():
+            raise RuntimeError("this card cannot be used from inside its own callback")
+
+    # Exchanges.
+
+    def prepare(self, commands: Sequence[C_APDU], layer: Layer | None = None) -> list[Prepared]:
         """The exchanges of `commands`.
 
         Raises:
-            ValueError: one of them cannot be sent to this card; nothing has been sent.
+            ValueError: one of them cannot be sent to this card; nothing has been sent. With a layer, its turn tells.
         """
-        return [(command, exchange(command, self.protocol, self.lengths, self._wanted.options)) for command in commands]
+        if layer is not None:
+            protocol, lengths, options = self.protocol, self.lengths, self._wanted.options
+            return [(command, layered(command, layer, protocol, lengths, options), False) for command in commands]
+        encode, repeats = self._one_step, self._repeats
+        return [(command, encode(command) or self._steps(command), repeats) for command in commands]
+
+    def _steps(self, command: C_APDU) -> Steps:
+        return exchange(command, self.protocol, self.lengths, self._wanted.options)
 
     def send(
         self,
@@ -146,34 +172,54 @@ class Session:
 
         Returns:
             The last response; None if the batch was abandoned before its first command.
+
+        Raises:
+            CardRemovedError: it says how many commands had been answered.
         """
         response: R_APDU | None = None
-        with self._alone():
-            for command, steps in batch:
+        answered = 0
+        self._enter()
+        try:
+            traced = logger.isEnabledFor(logging.DEBUG)
+            for command, way, repeats in batch:
                 if abandoned is not None and abandoned():
                     break
-                response = self._exchange(steps)
-                if logger.isEnabledFor(logging.DEBUG):
+                response = self._exchange_anew(command, way) if repeats else self._exchange(command, way)
+                answered += 1
+                if traced:
                     logger.debug("%s: %s -> %s", self.reader, redacted(command), redacted(response))
                 if callback is not None:
                     callback(command, response)
-                if response.sw != 0x9000:
+                if response.sw2 or response.sw1 != 0x90:
                     break
+        except CardRemovedError as error:
+            error.answered = answered
+            raise
+        finally:
+            self._leave()
         return response
 
-    def _exchange(self, steps: Generator[bytes, bytes, R_APDU]) -> R_APDU:
+    def _exchange(self, command: C_APDU, way: bytes | Steps) -> R_APDU:
+        if not isinstance(way, bytes):
+            return self._carry(way)
         try:
-            data = next(steps)
-            while True:
-                try:
-                    answer = self._transmit(data)
-                except SCardError as error:
-                    data = steps.throw(error)  # it knows which step that was
-                else:
-                    data = steps.send(answer)
-        except StopIteration as end:
-            response: R_APDU = end.value
-            return response
+            answer = self._transmit(way)
+        except SCardError as error:
+            return self._carry(self._steps(command), error)
+        return whole_response(command, answer) or self._carry(self._steps(command), answer)
+
+    def _exchange_anew(self, command: C_APDU, way: bytes | Steps) -> R_APDU:
+        for _ in range(_RESETS):
+            try:
+                return self._exchange(command, way)
+            except CardResetError:  # the step was not carried out, and what those before it did is undone
+                self._reattach(self.share, self._protocols, Disposition.LEAVE)
+                [(_, way, _)] = self.prepare([command])
+        return self._exchange(command, way)
+
+    def _carry(self, steps: Steps, first: bytes | SCardError | None = None) -> R_APDU:
+        try:
+            return carry(steps, self._transmit, first)
         except CardCommunicationError as error:  # what the exchange itself found wrong knows no reader
             if error.reader:
                 raise
@@ -181,8 +227,7 @@ class Session:
 
     def transmit(self, data: bytes) -> bytes:
         """One raw exchange, as it is."""
-        with self._alone():
-            return self._transmit(data)
+        return self._alone(lambda: self._transmit(data))
 
     def _transmit(self, data: bytes) -> bytes:
         try:
@@ -200,43 +245,123 @@ class Session:
         )
         raise self._explained(short)
 
+    def _explained(self, error: SCardError) -> SCardError:
+        return explained(error, self._handle, self._context, self.reader, self.reading)
+
+    def _alone(self, call: Callable[[], T]) -> T:
+        """One call of PC/SC inside the lock; its failure as it is for an open card."""
+        self._enter()
+        try:
+            return call()
+        except SCardError as error:
+            failure = self._explained(error)
+            if failure is error:
+                raise
+            raise failure from error
+        finally:
+            self._leave()
+
+    # Transactions.
+
+    def begin(self) -> None:
+        """SCardBeginTransaction: waits for another's transaction to end, and nothing cancels that (fact 4). They nest."""
+        self._alone(self._begin)
+
+    def _begin(self) -> None:
+        self._handle.begin_transaction()
+        self._begun += 1
+
+    def end(self, disposition: Disposition) -> None:
+        """SCardEndTransaction; never waits. A transaction that is over with its card, its service or (Windows) a reconnect is over.
+
+        The reset of SCardEndTransaction would turn against our own handle as well; that of SCardReconnect does not (fact 33).
+        """
+        try:
+            self._alone(lambda: self._end(disposition))
+        except (CardRemovedError, ServiceUnavailableError) as error:
+            _session_logger.debug("at the end of a transaction: %s", error)
+
+    def _end(self, disposition: Disposition) -> None:
+        self._begun -= 1
+        try:
+            if disposition in (Disposition.RESET, Disposition.UNPOWER):
+                self._reattach(self.share, self._protocols, disposition)
+                disposition = Disposition.LEAVE
+        finally:
+            try:
+                self._handle.end_transaction(disposition)
+            except SCardError as error:
+                if error.code != NOT_TRANSACTED:
+                    raise
+                _session_logger.debug("no transaction is left: %s", error)
+
+    # The connection.
+
+    def reset(self, disposition: Disposition) -> None:
+        """SCardReconnect with a RESET (warm) or UNPOWER (cold); waits for another's transaction to end."""
+        self._alone(lambda: self._reattach(self.share, self._protocols, disposition))
+
+    def reconnect(self, share: ShareMode, protocols: Protocol | None) -> None:
+        """SCardReconnect, which leaves the card as it is; waits for another's transaction, and to be alone for EXCLUSIVE.
+
+        Args:
+            protocols: None: those that were asked for before.
+
+        Raises:
+            RuntimeError: another share mode, inside a transaction.
+        """
+        if self._begun and share is not self.share:
+            raise RuntimeError("the share mode cannot change inside a transaction")
+        self._alone(lambda: self._reattach(share, self._protocols if protocols is None else protocols, Disposition.LEAVE))
+
+    def _reattach(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> None:
+        try:
+            reading, atr = reconnect(self._context, self._handle, self.reader, self.reading, share, protocols, disposition)
+        except SCardError as error:
+            failure = self._explained(error)
+            if isinstance(failure, CardRemovedError):
+                self._lost = failure
+            raise failure from error
+        if self.share is ShareMode.EXCLUSIVE and share is not ShareMode.EXCLUSIVE:
+            self._unlock()
+        self.share, self._protocols = share, protocols
+        self._settle(reading, atr)
+
+    def _unlock(self) -> None:
+        """pcsc-lite keeps the lock of a handle that was EXCLUSIVE until its transactions have ended."""
+        try:
+            for _ in range(_MOST_ENDS):
+                self._handle.end_transaction(Disposition.LEAVE)
+        except SCardError as error:
+            _session_logger.debug("no transaction is left: %s", error)
+
+    # The reader.
+
+    def converse(self, dialogue: Dialogue[T]) -> T:
+        """Run a talk with the reader. These calls never wait: SHARING_VIOLATION in another's transaction (fact 4)."""
+        return self._alone(lambda: converse(dialogue, self._handle.control))
+
+    def control(self, code: int, data: bytes) -> bytes:
+        """SCardControl."""
+        return self._alone(lambda: self._handle.control(code, data))
+
+    def get_attribute(self, attribute: int) -> bytes:
+        """SCardGetAttrib."""
+        return self._alone(lambda: self._handle.get_attribute(attribute))
+
+    def set_attribute(self, attribute: int, value: bytes) -> None:
+        """SCardSetAttrib."""
+        self._alone(lambda: self._handle.set_attribute(attribute, value))
+
     def check(self) -> None:
         """Raise if the card, its reader or the service is known to be lost. Never waits for another program."""
-        with self._alone():
-            try:
-                self._handle.get_attribute(ATTR_ATR_STRING)
-            except SCardError as error:
-                explained = self._explained(error)
-                if isinstance(explained, (CardRemovedError, ServiceUnavailableError)):
-                    raise explained from error
-                # Anything else says nothing about the card: a driver without the attribute, another's transaction, a reset.
-
-    def _explained(self, error: SCardError) -> SCardError:
-        """`error` as it is for an open card."""
-        if isinstance(error, CardRemovedError):
-            return error
-        if error.code in _GONE or (error.code in _PERHAPS_GONE and self._is_gone()):
-            return as_error(CardRemovedError, error, f"the card was taken out of reader {self.reader!r}, or the reader unplugged")
-        return error
-
-    def _is_gone(self) -> bool:
-        """Whether the card is gone, or goes within the time that a driver needs to notice."""
-        seen = self.reading
-        state = seen.counter << 16 | seen.flags
-        end = time.monotonic() + DRIVER_POLL / 1000
-        while seen.present:
-            left = max(0, int(1000 * (end - time.monotonic())))
-            try:
-                change = self._context.get_status_change(left, [(self.reader, state)])
-            except SCardError as error:
-                return error.code in _GONE
-            entry = change.entries[0]
-            if not same_card(seen, Reading.of(entry.state, entry.atr)):
-                return True
-            if change.timed_out or not left:
-                break
-            state = entry.state & ~CHANGED  # only who else uses it changed
-        return False
+        try:
+            self.get_attribute(ATTR_ATR_STRING)
+        except (CardRemovedError, ServiceUnavailableError):
+            raise
+        except SCardError as error:
+            # It says nothing about the card: a driver without the attribute, another's transaction, a reset.
+            _session_logger.debug("the card is there, as far as is known: %s", error)
 
     def close(self, disposition: Disposition | None = None) -> None:
         """Disconnect and release; then the card is free. Waits for an exchange in flight. Does nothing the second time.
@@ -244,25 +369,21 @@ class Session:
         Args:
             disposition: None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.
         """
-        usual = Disposition.RESET if self._wanted.share is ShareMode.EXCLUSIVE else Disposition.LEAVE
-        if disposition is None:
-            disposition = usual
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+            usual = Disposition.RESET if self.share is ShareMode.EXCLUSIVE else Disposition.LEAVE
+            if disposition is None:
+                disposition = usual
+            for _ in range(self._begun):  # a context released inside one has the card reset (fact 31)
+                quietly(lambda: self._handle.end_transaction(Disposition.LEAVE))
             if disposition is not usual or not self._release_disconnects:
+                if disposition is not Disposition.LEAVE:
+                    quietly(self._handle.begin_transaction)  # a disconnect that waits would keep others waiting
                 quietly(lambda: self._handle.disconnect(disposition))
             quietly(self._context.release)
             self._freed()
-
-
-def quietly(call: Callable[[], object]) -> None:
-    """A step of a clean-up: what is gone already needs none."""
-    try:
-        call()
-    except (SCardError, SessionClosedError) as error:
-        _session_logger.debug("at the close of a card: %s", error)
 
 
 def _nothing() -> None:

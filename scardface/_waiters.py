@@ -33,33 +33,37 @@ class Waiter:
         wake: called, outside the lock and from any thread, when it has been offered a card. False: its loop is gone.
     """
 
-    __slots__ = ("left", "offer", "readers", "ticket", "took", "tried", "wake", "wanted")
+    __slots__ = ("known", "left", "offer", "readers", "share", "ticket", "took", "tried", "wake", "wanted")
 
     def __init__(self, wanted: Wanted, wake: Callable[[], bool]) -> None:
         self.wanted = wanted
         self.wake = wake
+        self.share = wanted.share
+        """How it wants the card, or holds it."""
         self.ticket = 0
         self.readers: frozenset[str] | None = None  # those to watch; None: any
         self.offer: Slot | None = None
         self.took: int | None = None  # the service's life in which the offer was taken: a connect is in flight
         self.tried: set[str] | None = None  # only with timeout 0: one connect per match
+        self.known: dict[str, int] = {}  # the cards that were in at the start, if it wants new ones only
         self.left = False
-
-    @property
-    def share(self) -> ShareMode:
-        """How it wants the card."""
-        return self.wanted.share
 
 
 class Slot:
     """One reader: what is in it, who of this process has it."""
 
-    __slots__ = ("connecting", "foreign", "gone", "holders", "name", "place", "reading", "refused", "retrier", "retry_at")
+    __slots__ = (
+        *("atr", "card", "connecting", "foreign", "gone", "holders", "name", "place"),
+        *("reading", "refused", "retrier", "retry_at", "since"),
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.place = 0  # in the reader list
         self.reading: Reading | None = None  # None: the reader, or the service, is not there
+        self.card = 0  # the number of the card in it, of all cards that came; 0: none
+        self.atr = b""
+        self.since = 0.0  # when that card came (monotonic clock)
         self.holders: set[Waiter] = set()
         self.connecting: Waiter | None = None
         self.refused: frozenset[ShareMode] = frozenset()  # share modes that would fail again just now
@@ -128,8 +132,10 @@ def can_try_again(waiter: Waiter, slot: Slot) -> bool:
 
 
 def may_try(waiter: Waiter, slot: Slot) -> bool:
-    """Whether a waiter is free, and has a try at this reader left."""
-    return waiter.offer is None and (waiter.tried is None or slot.name not in waiter.tried)
+    """Whether a waiter is free, has a try at this reader left, and did not know its card before."""
+    if waiter.offer is not None or (waiter.known and waiter.known.get(slot.name) == slot.card):
+        return False
+    return waiter.tried is None or slot.name not in waiter.tried
 
 
 def seen_in(slot: Slot, waiter: Waiter, matches: Callable[[Pattern, bytes], bool]) -> str:

@@ -14,18 +14,52 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 from ._enums import Lengths, Protocol, ShareMode
 from ._exchange import ExchangeOptions
 
-Readers: TypeAlias = str | Iterable[str] | re.Pattern[str] | None
+
+@dataclass(frozen=True, slots=True)
+class Serial:
+    """A reader by its serial number; made by `serial`."""
+
+    number: str
+
+
+def serial(number: str) -> Serial:
+    """The reader with this serial number, whatever it is called now: `SCard(readers=serial("5C000123"))`.
+
+    Identical readers swap their names when they are plugged in otherwise; serial numbers stay. It is looked for when the wait
+    starts, in the name or by asking the reader (VENDOR_IFD_SERIAL_NO), and is the reader of that name from then on. A reader that
+    another program has for itself, and that does not carry the number in its name, cannot be asked. To give readers names of your
+    own, keep them in a dictionary: `READERS = {"entrance": serial("5C000123"), "exit": serial("5C000124")}`.
+
+    Args:
+        number: exactly as the reader has it; `SCard.attribute(Attribute.VENDOR_IFD_SERIAL_NO)` tells.
+
+    Raises:
+        TypeError, ValueError: not a str, or an empty one.
+    """
+    if not isinstance(number, str):
+        raise TypeError(f"a serial number is a str, not {type(number).__name__}")
+    if not number:
+        raise ValueError("a serial number has at least one character")
+    return Serial(number)
+
+
+Names: TypeAlias = str | Iterable[str] | re.Pattern[str] | None
+Readers: TypeAlias = Names | Serial
 Groups: TypeAlias = str | Iterable[str] | None
 
 E = TypeVar("E", bound=enum.Enum)
 
+OnReset: TypeAlias = Literal["raise", "reconnect"]
+
 ANY_PROTOCOL = Protocol.T0 | Protocol.T1
 DEFAULT_OPTIONS = ExchangeOptions()
+_LONGEST_SETTLE = 60.0
+"""Seconds; more would be a waiting time, not a bounce."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +70,42 @@ class ReaderFilter:
         names: exact names; None: any.
         pattern: searched in the name; None: any.
         groups: reader groups; None: PC/SC is asked for all.
+        serial: the reader's serial number; whose that is has to be found out.
     """
 
     names: frozenset[str] | None = None
     pattern: re.Pattern[str] | None = None
     groups: tuple[str, ...] | None = None
+    serial: str | None = None
 
     @classmethod
     def of(cls, readers: Readers, groups: Groups) -> ReaderFilter:
         """The filter that the two arguments mean.
 
         Raises:
-            TypeError: not a str, an iterable of str or (readers only) a compiled str pattern.
+            TypeError: not a str, an iterable of str or (readers only) a compiled str pattern or a serial number.
         """
-        pattern = names = None
-        if isinstance(readers, re.Pattern):
+        pattern = names = number = None
+        if isinstance(readers, Serial):
+            number = readers.number
+        elif isinstance(readers, re.Pattern):
             if not isinstance(readers.pattern, str):
                 raise TypeError("readers: a pattern is searched in names, so it must be a str pattern, not a bytes one")
             pattern = readers
         elif readers is not None:
             names = frozenset(_strings("readers", readers))
-        return cls(names, pattern, None if groups is None else tuple(_strings("groups", groups)))
+        return cls(names, pattern, None if groups is None else tuple(_strings("groups", groups)), number)
+
+    @classmethod
+    def to_watch(cls, readers: Names, groups: Groups) -> ReaderFilter:
+        """As `of`, for a monitor: readers come and go while it runs, and names are what it goes by."""
+        if isinstance(readers, Serial):
+            raise TypeError("readers: a monitor goes by names; serial numbers are for SCard")
+        return cls.of(readers, groups)
+
+    def found(self, names: frozenset[str]) -> ReaderFilter:
+        """The filter once the readers with the serial number are known."""
+        return ReaderFilter(names, None, self.groups)
 
     def accepts(self, name: str) -> bool:
         """Whether the reader's name is one of those meant; its groups are PC/SC's to tell."""
@@ -67,7 +116,7 @@ class ReaderFilter:
     @property
     def named(self) -> bool:
         """Whether particular readers were asked for."""
-        return self.names is not None or self.pattern is not None
+        return self.names is not None or self.pattern is not None or self.serial is not None
 
 
 def _strings(argument: str, value: str | Iterable[str]) -> tuple[str, ...]:
@@ -101,6 +150,9 @@ class Wanted:
     protocols: Protocol
     lengths: Lengths
     options: ExchangeOptions
+    settle: float
+    new_only: bool
+    on_reset: OnReset
 
     @classmethod
     def of(
@@ -114,6 +166,9 @@ class Wanted:
         protocols: Protocol,
         lengths: Lengths,
         options: ExchangeOptions = DEFAULT_OPTIONS,
+        settle: float = 0.0,
+        new_only: bool = False,
+        on_reset: OnReset = "raise",
     ) -> Wanted:
         """The arguments of SCard, checked.
 
@@ -121,7 +176,7 @@ class Wanted:
             TypeError: an argument of another type than it should be.
             ValueError: an argument out of its range, or two that exclude each other.
         """
-        share = _member("share", ShareMode, share)
+        share = member("share", ShareMode, share)
         if not isinstance(options, ExchangeOptions):
             raise TypeError(f"options: ExchangeOptions are needed, not {type(options).__name__}")
         wanted = cls(
@@ -130,12 +185,19 @@ class Wanted:
             _seconds(timeout),
             bool(pnp),
             share,
-            _protocols(protocols, share),
-            _member("lengths", Lengths, lengths),
+            protocols_for(share, protocols),
+            member("lengths", Lengths, lengths),
             options,
+            _settle(settle),
+            bool(new_only),
+            on_reset,
         )
+        if on_reset not in get_args(OnReset):
+            raise ValueError(f"on_reset: {on_reset!r} is none of {', '.join(map(repr, get_args(OnReset)))}")
         if share is ShareMode.DIRECT and wanted.atr is not None:
             raise ValueError("atr: must be None with ShareMode.DIRECT, which needs no card")
+        if share is ShareMode.DIRECT and (wanted.settle or wanted.new_only):
+            raise ValueError("settle and new_only: not with ShareMode.DIRECT, which needs no card")
         return wanted
 
 
@@ -170,15 +232,25 @@ def _seconds(timeout: float | None) -> float | None:
     return seconds
 
 
-def _member(argument: str, kind: type[E], value: E) -> E:
+def _settle(settle: float) -> float:
+    if isinstance(settle, bool) or not isinstance(settle, (int, float)):
+        raise TypeError(f"settle: seconds as a number, not {type(settle).__name__}")
+    if not 0 <= settle <= _LONGEST_SETTLE:
+        raise ValueError(f"settle: 0 to {_LONGEST_SETTLE:g} seconds, not {settle!r}")
+    return float(settle)
+
+
+def member(argument: str, kind: type[E], value: E) -> E:
+    """`value` as a member of `kind`; a ValueError that names the argument if it is none."""
     try:
         return kind(value)
     except (ValueError, TypeError):
         raise ValueError(f"{argument}: {value!r} is no {kind.__name__}") from None
 
 
-def _protocols(protocols: Protocol, share: ShareMode) -> Protocol:
-    protocols = _member("protocols", Protocol, protocols)
+def protocols_for(share: ShareMode, protocols: Protocol) -> Protocol:
+    """`protocols` if they can be asked for with `share`; else ValueError."""
+    protocols = member("protocols", Protocol, protocols)
     if share is ShareMode.DIRECT:
         return protocols
     if protocols not in (Protocol.T0, Protocol.T1, ANY_PROTOCOL, Protocol.RAW):

@@ -75,7 +75,21 @@ class WaitCancelledError(SCardError):
 
 
 class CardRemovedError(SCardError):
-    """The card, or its reader, was taken away; a new acquisition is needed, whatever is in the reader now."""
+    """The card, or its reader, was taken away; a new acquisition is needed, whatever is in the reader now.
+
+    Attributes:
+        answered: how many commands of the `send` had been answered; None outside one.
+    """
+
+    answered: int | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self.args[0]), self.code, self.call, self.reader), {"answered": self.answered}
+
+    def __str__(self) -> str:
+        if self.answered is None:
+            return super().__str__()
+        return f"{self.args[0]}; before that {self.answered} of the commands sent together had been answered"
 
 
 class CardResetError(SCardError):
@@ -198,4 +212,4 @@ def as_error(kind: type[SCardError], error: SCardError, words: str) -> SCardErro
 
 def again(error: SCardError) -> SCardError:
     """`error` as a new object, to raise in another task than the one that saw it first."""
-    return type(error)(str(error), error.code, error.call, error.reader)
+    return type(error)(str(error.args[0]), error.code, error.call, error.reader)

@@ -21,16 +21,14 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
-import anyio
-
 from . import _looks
 from ._acquire import Acquisition
-from ._apdu import C_APDU, R_APDU, StatusError
+from ._apdu import C_APDU, R_APDU, Buffer, StatusError
 from ._atr import ATR
+from ._attributes import Attribute
 from ._backend import Backend
-from ._card import Card, cancel_all, commands, raw_command
-from ._channel import OPEN, close_command, in_channel, opened
-from ._default import default_backend
+from ._card import cancel_all, commands, raw_command
+from ._channel import OPEN, close_command, opened
 from ._enums import Disposition, Lengths, Protocol, ShareMode
 from ._events import (
     CardInserted,
@@ -44,29 +42,42 @@ from ._events import (
     ServiceUp,
 )
 from ._exchange import ExchangeOptions
-from ._feed import Feed
+from ._features import EntryEnd, Feature, ReaderProperties, control_code
 from ._hub import quiet
-from ._monitor import Watch
+from ._layer import Layer
+from ._pin_entry import PinEntry, PinFormat
+from ._pin_pad import PadResult
 from ._removal import Removal
-from ._runner import SLICE, Pending, get, start
-from ._threads import generation, spawn
-from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, ReaderFilter, Readers
+from ._routes import Callback, Channel
+from ._runner import Pending, get, start
+from ._sync_calls import SyncCalls
+from ._sync_monitor import ReaderMonitor
+from ._threads import spawn
+from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member, serial
 from .errors import CANCELLED, WaitCancelledError
 
 __all__ = [
     "ATR",
+    "Attribute",
     "C_APDU",
     "CardInserted",
     "CardRemoved",
     "Disposition",
+    "EntryEnd",
     "Event",
     "EventsLost",
     "ExchangeOptions",
+    "Feature",
+    "Layer",
     "Lengths",
+    "PadResult",
+    "PinEntry",
+    "PinFormat",
     "Protocol",
     "R_APDU",
     "ReaderAdded",
     "ReaderMonitor",
+    "ReaderProperties",
     "ReaderRemoved",
     "ReaderState",
     "SCard",
@@ -75,15 +86,15 @@ __all__ = [
     "ShareMode",
     "StatusError",
     "cancel_all",
+    "control_code",
     "groups",
     "readers",
+    "serial",
     "states",
 ]
 
-Callback = Callable[[C_APDU, R_APDU], object]
 
-
-class SCard(Card):
+class SCard(SyncCalls):
     """A smart card: the constructor waits for one that matches and opens it; Ctrl-C ends the wait.
 
     `with SCard(...) as card:` or `close()` closes it. The arguments, what they mean and what is raised are those of
@@ -105,9 +116,13 @@ class SCard(Card):
         protocols: Protocol = ANY_PROTOCOL,
         lengths: Lengths = Lengths.AUTO,
         options: ExchangeOptions = DEFAULT_OPTIONS,
+        settle: float = 0.0,
+        new_only: bool = False,
+        on_reset: OnReset = "raise",
         backend: Backend | None = None,
     ) -> None:
-        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, backend)
+        self._turn = threading.RLock()
+        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset, backend)
         acquisition = self._begin()
         try:
             self._pending = _wait(lambda: _acquire(acquisition), acquisition.discard, acquisition.backend)
@@ -125,7 +140,7 @@ class SCard(Card):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def send(self, *apdus: C_APDU | bytes | bytearray | memoryview, callback: Callback | None = None) -> R_APDU:
+    def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> R_APDU:
         """Send commands in order; stop after the first whose final status is not 9000.
 
         The caller never sees 61xx, 6Cxx, T=0's missing Le or chaining (ISO 7816-4:2020, 5.3; ISO 7816-3:2006, 12). No other
@@ -145,8 +160,13 @@ class SCard(Card):
             CardRemovedError, CardResetError, CardCommunicationError, ServiceUnavailableError: what became of the card.
             RuntimeError: the card is closed, or is called from inside its own callback.
         """
+        return self._exchange(commands(apdus), callback, None)
+
+    def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
         session = self._opened()
-        response = session.send(session.prepare(commands(apdus)), None if callback is None else _plain(callback))
+        batch = session.prepare(commands, layer)
+        with self._turn:
+            response = session.send(batch, None if callback is None else _plain(callback))
         assert response is not None, "only an abandoned batch has no response"
         return response
 
@@ -159,17 +179,18 @@ class SCard(Card):
         Raises:
             ValueError: shorter than that; and as `send`.
         """
-        return self._opened().transmit(raw_command(data))
+        raw = raw_command(data)
+        return self._do(lambda session: session.transmit(raw))
 
     @contextmanager
-    def channel(self) -> Iterator[Channel]:
+    def channel(self) -> Iterator[Channel[R_APDU]]:
         """Open a logical channel and close it at the end of the block (ISO 7816-4:2020, 11.1.2): `with card.channel() as ch`.
 
         Raises:
             StatusError: the card refuses to open or to close it.
             CardCommunicationError: the card answers no channel number; and as `send`.
         """
-        channel = Channel(self, opened(self.send(OPEN)))
+        channel = Channel(self._exchange, opened(self.send(OPEN)))
         try:
             yield channel
         except BaseException:
@@ -196,14 +217,25 @@ class SCard(Card):
         finally:
             self._end_removal(removal)
 
-    def close(self) -> None:
-        """Close the card: reset after EXCLUSIVE, else left as it is; then offer it to the next waiter. Waits for an exchange in
-        flight; does nothing the second time."""
+    def close(self, disposition: Disposition | None = None) -> None:
+        """Close the card; then offer it to the next waiter. Waits for an exchange in flight; does nothing the second time.
+
+        Args:
+            disposition: what becomes of the card; None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.
+                While another program holds a transaction, everything but LEAVE waits for its end.
+        """
+        if disposition is not None:
+            disposition = member("disposition", Disposition, disposition)
         self._check_process()
+        session = self._session
+        if session is not None:
+            session.refuse_inside()
         self._closed = True
         self._cancel_removals()
-        if self._session is not None:
-            self._session.close()
+        if session is not None and self._beginning is not None and self._beginning.pending:
+            spawn("scardface-close", session.close, disposition)  # PC/SC holds the session's lock; its caller was interrupted
+        elif session is not None:
+            session.close(disposition)
             self._pending.settle()
         elif self._acquisition is not None:
             self._acquisition.discard()  # a thread that still acquires
@@ -212,26 +244,6 @@ class SCard(Card):
         assert self._session is not None
         self._closed = True
         spawn("scardface-close", self._session.close)
-
-
-class Channel:
-    """A logical channel of an open card; from `SCard.channel`.
-
-    Attributes:
-        number: 1 to 19.
-    """
-
-    def __init__(self, card: SCard, number: int) -> None:
-        self._card = card
-        self.number = number
-
-    def send(self, *apdus: C_APDU | bytes | bytearray | memoryview, callback: Callback | None = None) -> R_APDU:
-        """As `SCard.send`, in this channel: the channel is set in each command's class (ISO 7816-4:2020, 5.4.1).
-
-        Raises:
-            ValueError: a class that has no place for the channel; nothing is sent then. And as `SCard.send`.
-        """
-        return self._card.send(*[in_channel(command, self.number) for command in commands(apdus)], callback=callback)
 
 
 async def _acquire(acquisition: Acquisition) -> None:
@@ -282,86 +294,6 @@ def _wait(run: Callable[[], Coroutine[Any, Any, None]], cancel: Callable[[], Non
         finally:
             del error  # the frame in its traceback must not hold it
     return pending
-
-
-class ReaderMonitor:
-    """Events of readers and cards, initial state first: `with ReaderMonitor() as monitor:`, `for event in monitor:`.
-
-    The same events, arguments and errors as `scardface.ReaderMonitor`. Ctrl-C ends the iteration's wait. Leaving the block from
-    another thread ends the iteration.
-    """
-
-    def __init__(self, readers: Readers = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
-        self._wanted = ReaderFilter.of(readers, groups)
-        self._backend = backend
-        self._generation = generation()
-        self._something = threading.Event()
-        self._consumer = threading.Lock()
-        self._feed: Feed | None = None
-        self._pending: Pending | None = None
-        self._ended = False
-
-    @property
-    def state(self) -> Mapping[str, ReaderState]:
-        """State by reader name, as it is after the event yielded last."""
-        return {} if self._feed is None else self._feed.state
-
-    def __enter__(self) -> ReaderMonitor:
-        if self._generation != generation():
-            raise RuntimeError("this monitor was made before a fork and belongs to the parent process")
-        if self._feed is not None:
-            raise RuntimeError("a monitor is entered once; make another one")
-        self._feed = Feed(self._wanted, self._something.set)
-        watch = Watch(self._feed, self._wanted.groups, self._backend or default_backend())
-        entered: SimpleQueue[BaseException | None] = SimpleQueue()
-
-        async def job() -> None:
-            try:
-                await watch.open()
-                entered.put(None)
-                await anyio.sleep_forever()
-            finally:
-                await watch.close(cancelled=True)
-
-        try:
-            self._pending = Pending(job)
-            start(self._pending)
-            get(entered)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        self._ended = True
-        self._something.set()
-        if self._pending is not None:
-            self._pending.cancel()
-            self._pending.settle()
-
-    def __iter__(self) -> ReaderMonitor:
-        return self
-
-    def __next__(self) -> Event:
-        feed = self._feed
-        if feed is None:
-            raise RuntimeError("use 'with ReaderMonitor() as monitor' before iterating")
-        if not self._consumer.acquire(blocking=False):
-            raise RuntimeError("a monitor has one consumer; give each its own monitor")
-        try:
-            while not self._ended:
-                self._something.clear()
-                event = feed.pop()
-                if event is not None:
-                    return event
-                if not self._ended:
-                    self._something.wait(SLICE)
-        finally:
-            self._consumer.release()
-        raise StopIteration
 
 
 def readers(group: str | None = None) -> tuple[str, ...]:

@@ -1,51 +1,54 @@
-"""The names at the top: the coroutines that look once, and that each is documented."""
+"""The names at the top: each is documented, and loaded when it is used."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from pathlib import Path
 
-import anyio
 import pytest
 
 import scardface
-from scardface.testing import FileCard
-
-if TYPE_CHECKING:
-    from scardface.testing import PrivatePcscd
-
-
-@pytest.mark.anyio
-async def test_readers_are_listed_in_order(pcscd: PrivatePcscd) -> None:
-    assert await scardface.readers() == pcscd.readers
-
-
-@pytest.mark.anyio
-@pytest.mark.usefixtures("pcscd")
-async def test_groups_are_listed() -> None:
-    assert await scardface.groups() == ("SCard$DefaultReaders",)
-
-
-@pytest.mark.anyio
-async def test_states_are_one_look(pcscd: PrivatePcscd) -> None:
-    card = FileCard()
-    pcscd.insert(2, card)
-    await anyio.to_thread.run_sync(pcscd.wait_for_card, 2)
-    states = await scardface.states()
-    assert tuple(states) == pcscd.readers
-    assert [state.present for state in states.values()] == [False, False, True, False]
-    assert states[pcscd.readers[2]].atr == card.atr
-
-
-@pytest.mark.anyio
-async def test_without_a_service_they_say_so(pcscd: PrivatePcscd) -> None:
-    await anyio.to_thread.run_sync(pcscd.stop)
-    for look in (scardface.readers, scardface.groups, scardface.states):
-        with pytest.raises(scardface.ServiceUnavailableError):
-            await look()
 
 
 def test_every_name_is_documented() -> None:
     public = {name: getattr(scardface, name) for name in scardface.__all__}
     described = {name for name, each in public.items() if inspect.isclass(each) or inspect.isfunction(each)}
     assert not [name for name in described if not inspect.getdoc(public[name])]
+
+
+def test_every_name_has_its_room() -> None:
+    names = [name for names in scardface._ROOMS.values() for name in names]
+    assert sorted(names) == scardface.__all__
+    for room, names in scardface._ROOMS.items():
+        module = importlib.import_module(f"scardface.{room}")
+        for name in names:
+            assert getattr(scardface, name) is getattr(module, name)
+            assert name in dir(scardface)
+
+
+def test_a_name_that_there_is_not() -> None:
+    with pytest.raises(AttributeError, match="module 'scardface' has no attribute 'SCart'"):
+        scardface.SCart  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ImportError, match="SCart"):
+        exec("from scardface import SCart")
+
+
+def test_importing_the_package_loads_nothing_else_until_a_name_is_used() -> None:
+    code = (
+        "import sys, scardface;"
+        "loaded = [name for name in ('anyio', 'smartcard', 'asyncio', 'scardface._scard') if name in sys.modules];"
+        "assert not loaded, loaded; scardface.SCard; assert 'anyio' in sys.modules; assert 'smartcard' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_type_checker_sees_the_rooms() -> None:
+    """What is imported for type checkers is what the table says."""
+    tree = ast.parse(Path(scardface.__file__ or "").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING")
+    imported = {node.module: tuple(alias.name for alias in node.names) for node in block.body if isinstance(node, ast.ImportFrom)}
+    assert imported == scardface._ROOMS

@@ -344,9 +344,6 @@ def test_an_open_card_that_was_taken_out_still_holds_its_reader(table: Table) ->
     table.publish(look(A=empty(2)))
     table.publish(look(A=card(3)))
     assert other.takes() is None
-    table.publish(look())
-    table.publish(look(A=card(1)))
-    assert other.takes() is None
     holder.closes()
     assert other.takes() == "A"
 

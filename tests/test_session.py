@@ -21,10 +21,11 @@ from scardface import (
     ShareMode,
     errors,
 )
-from scardface._session import Session, SessionClosedError
+from scardface._loss import SessionClosedError
+from scardface._session import Session
 from scardface._wanted import Wanted
 from scardface.testing import SimulatedPCSC
-from tests.support.cards import BOTH, BROKEN, ECHO, GATE, NOT_FOUND, LogCard
+from tests.support.cards import BOTH, ECHO, GATE, NOT_FOUND, LogCard
 
 ECHOED = C_APDU(0, ECHO, 0, 0, b"ab")
 
@@ -164,69 +165,6 @@ def test_threads_wait_for_each_other_for_a_whole_batch(session: Session, pcsc: S
     closer.start()
     closer.join(5)
     assert [(command[1], command[2]) for command in card.heard] == [(GATE, 0), (ECHO, 1), (ECHO, 2)]
-
-
-@pytest.mark.parametrize("code", [errors.REMOVED_CARD, errors.READER_UNAVAILABLE, errors.UNKNOWN_READER, errors.NO_SMARTCARD])
-def test_what_means_that_the_card_is_gone(session: Session, pcsc: SimulatedPCSC, code: int) -> None:
-    pcsc.inject("SCardTransmit", code)
-    with pytest.raises(CardRemovedError) as caught:
-        echo(session)
-    assert (caught.value.code, caught.value.call, caught.value.reader) == (code, "SCardTransmit", "A")
-
-
-@pytest.mark.parametrize("code", [errors.NOT_TRANSACTED, errors.COMM_DATA_LOST, errors.INVALID_VALUE])
-def test_what_may_mean_that_the_card_is_gone(
-    session: Session, pcsc: SimulatedPCSC, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It does if the reader says so within the time of a driver's poll; else it is what it is."""
-    monkeypatch.setattr("scardface._session.DRIVER_POLL", 30)
-    pcsc.inject("SCardTransmit", code)
-    with pytest.raises(SCardError) as caught:
-        echo(session)
-    assert not isinstance(caught.value, CardRemovedError)
-    assert echo(session) == b"ab"
-    monkeypatch.setattr("scardface._session.DRIVER_POLL", 5000)
-    pcsc.inject("SCardTransmit", code)
-    pull = threading.Timer(0.1, pcsc.remove, ("A",))
-    pull.start()
-    with pytest.raises(CardRemovedError):
-        echo(session)
-    pull.join()
-
-
-def test_who_else_uses_the_card_is_no_removal(session: Session, pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._session.DRIVER_POLL", 200)
-    pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
-    other = threading.Timer(0.05, lambda: opened(pcsc).close())
-    other.start()
-    with pytest.raises(CardCommunicationError):
-        echo(session)
-    other.join()
-
-
-def test_a_reader_that_is_unplugged_under_an_open_card(session: Session, pcsc: SimulatedPCSC) -> None:
-    pcsc.remove_reader("A")
-    with pytest.raises(CardRemovedError):
-        echo(session)
-
-
-def test_a_failure_that_cannot_be_looked_into(session: Session, pcsc: SimulatedPCSC) -> None:
-    pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
-    pcsc.inject("SCardGetStatusChange", errors.COMM_ERROR)
-    with pytest.raises(CardCommunicationError):
-        echo(session)
-    pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
-    pcsc.inject("SCardGetStatusChange", errors.UNKNOWN_READER)
-    with pytest.raises(CardRemovedError):
-        echo(session)
-
-
-def test_an_answer_without_a_status_word(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._session.DRIVER_POLL", 30)
-    with pytest.raises(CardCommunicationError, match="1 byte"):
-        session.send(session.prepare([C_APDU(0, BROKEN)]))
-    with pytest.raises(CardCommunicationError, match="1 byte"):
-        session.transmit(bytes([0, BROKEN, 0, 0]))
 
 
 def test_a_reset_by_another_is_told(session: Session, pcsc: SimulatedPCSC) -> None:

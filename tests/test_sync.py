@@ -18,7 +18,7 @@ import pytest
 
 import scardface
 from scardface import WaitCancelledError, sync
-from scardface.sync import C_APDU, R_APDU, ReaderMonitor, SCard
+from scardface.sync import C_APDU, R_APDU, SCard
 from scardface.testing import PrivatePcscd
 from tests.support.cards import T1, LogCard
 
@@ -76,17 +76,6 @@ def test_ctrl_c_ends_the_wait_for_the_removal_and_the_card_stays_open(pcscd: Pri
             card.wait()
         thread.join()
         assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
-
-
-def test_ctrl_c_ends_the_wait_for_an_event(pcscd: PrivatePcscd) -> None:
-    with ReaderMonitor() as monitor:
-        for _ in pcscd.readers:
-            next(monitor)
-        started = time.monotonic()
-        thread = interrupt_when(lambda: time.monotonic() > started + 0.1, [])
-        with pytest.raises(KeyboardInterrupt):
-            next(monitor)
-        thread.join()
 
 
 class Registered(SCard):
@@ -153,30 +142,6 @@ def test_an_open_idle_card_has_no_thread(pcscd: PrivatePcscd) -> None:
                 break
             assert time.monotonic() < end, names
             time.sleep(0.001)
-
-
-def test_an_event_of_a_monitor_that_another_thread_closes(pcscd: PrivatePcscd) -> None:
-    with ReaderMonitor() as monitor:
-        threading.Timer(0.1, monitor.__exit__, (None, None, None)).start()
-        assert len(list(monitor)) == len(pcscd.readers)
-    with pytest.raises(RuntimeError, match="entered once"):
-        monitor.__enter__()
-    with pytest.raises(RuntimeError, match="with ReaderMonitor"):
-        next(ReaderMonitor())
-
-
-def test_a_monitor_has_one_consumer(pcscd: PrivatePcscd) -> None:
-    with ReaderMonitor() as monitor:
-        for _ in pcscd.readers:
-            next(monitor)
-        thread = threading.Thread(target=next, args=(monitor, None))
-        thread.start()
-        while not monitor._consumer.locked():
-            time.sleep(0.001)
-        with pytest.raises(RuntimeError, match="one consumer"):
-            next(monitor)
-        monitor.__exit__(None, None, None)
-        thread.join()
 
 
 def test_one_look_without_a_monitor(pcscd: PrivatePcscd) -> None:

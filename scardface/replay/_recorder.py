@@ -25,7 +25,7 @@ from .._apdu import C_APDU, R_APDU
 from .._atr import ATR
 from .._card import commands, raw_command
 from .._enums import Protocol
-from .._scard import Callback as AsyncCallback
+from .._routes import Callback
 from .._scard import SCard
 from ._cassette import CassetteError, StrPath, append, read, write
 from ._secrets import carries_secret
@@ -129,13 +129,13 @@ class Recorder(Generic[CardT]):
 
     @overload
     def send(
-        self: Recorder[SCard], *apdus: C_APDU | Octets, callback: AsyncCallback | None = None
+        self: Recorder[SCard], *apdus: C_APDU | Octets, callback: Callback | None = None
     ) -> Coroutine[Any, Any, R_APDU]: ...
 
     @overload
-    def send(self: Recorder[sync.SCard], *apdus: C_APDU | Octets, callback: sync.Callback | None = None) -> R_APDU: ...
+    def send(self: Recorder[sync.SCard], *apdus: C_APDU | Octets, callback: Callback | None = None) -> R_APDU: ...
 
-    def send(self, *apdus: C_APDU | Octets, callback: AsyncCallback | None = None) -> Any:
+    def send(self, *apdus: C_APDU | Octets, callback: Callback | None = None) -> Any:
         """As the card's `send`. A batch that is played, or partly so, is no unit: another `send` may come between its commands.
 
         Raises:
@@ -147,7 +147,7 @@ class Recorder(Generic[CardT]):
             return self._send(self.card, batch, callback)
         return self._send_async(self.card, batch, callback)
 
-    def _send(self, card: sync.SCard, batch: list[C_APDU], callback: sync.Callback | None) -> R_APDU:
+    def _send(self, card: sync.SCard, batch: list[C_APDU], callback: Callback | None) -> R_APDU:
         keep = self._keeping(callback)
         if not self._plays:
             return card.send(*batch, callback=keep)
@@ -163,7 +163,7 @@ class Recorder(Generic[CardT]):
         assert response is not None, "commands() refuses an empty batch"
         return response
 
-    async def _send_async(self, card: SCard, batch: list[C_APDU], callback: AsyncCallback | None) -> R_APDU:
+    async def _send_async(self, card: SCard, batch: list[C_APDU], callback: Callback | None) -> R_APDU:
         keep = self._keeping(callback)
         if not self._plays:
             return await card.send(*batch, callback=keep)
@@ -230,7 +230,7 @@ class Recorder(Generic[CardT]):
 
     # Recording.
 
-    def _keeping(self, callback: AsyncCallback | None) -> AsyncCallback:
+    def _keeping(self, callback: Callback | None) -> Callback:
         """A callback that takes the exchange down, and then calls the caller's."""
 
         def keep(command: C_APDU, response: R_APDU) -> object:

@@ -29,6 +29,11 @@ _INSTRUCTIONS = frozenset(
 )
 """In every class (ISO/IEC 7816-4:2020, 5.4.2); GSM 11.11 has the same for its CHVs."""
 
+_OF_READERS = {
+    0x86: False,  # GENERAL AUTHENTICATE tells the number of a key, not the key
+    0xD6: True,  # UPDATE BINARY: a sector trailer of MIFARE cards holds both keys of the sector, and nothing tells it from data
+}
+"""In class FF, where PC/SC part 3 (3.2.2.1) means something else than ISO/IEC 7816-4."""
 _PUT_KEY = 0xD8
 """GlobalPlatform Card Specification 2.3.1, 11.8, in its classes."""
 
@@ -37,12 +42,12 @@ def carries_secret(command: C_APDU) -> bool:
     """Whether a command carries a PIN, a key or a cryptogram, as far as standards tell: what a `Recorder` hides by default.
 
     VERIFY, CHANGE REFERENCE DATA, RESET RETRY COUNTER, ENABLE and DISABLE VERIFICATION REQUIREMENT, EXTERNAL, MUTUAL and GENERAL
-    AUTHENTICATE, ENVELOPE (ISO/IEC 7816-4:2020, 11), LOAD KEYS and the pseudo-APDUs for PINs (PC/SC parts 3 and 10), PUT KEY
-    (GlobalPlatform), and every message whose class says secure messaging.
+    AUTHENTICATE, ENVELOPE (ISO/IEC 7816-4:2020, 11), LOAD KEYS, UPDATE BINARY and the pseudo-APDUs for PINs (PC/SC parts 3 and
+    10, class FF), PUT KEY (GlobalPlatform), and every message whose class says secure messaging.
     """
     cla, ins = command.cla, command.ins
-    if cla == 0xFF and ins == 0x86:
-        return False  # GENERAL AUTHENTICATE of PC/SC part 3 tells the number of a key, not the key
+    if cla == 0xFF and ins in _OF_READERS:
+        return _OF_READERS[ins]
     return ins in _INSTRUCTIONS or (ins == _PUT_KEY and 0x80 <= cla < 0xFF) or _is_secured(cla)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ._card_files import DF, EF
 from ._file_card import FileCard
 from ._pcscd_needs import PcscdUnavailable
+from ._pin_pad import PinPad
 from ._private_pcscd import PrivatePcscd
 from ._simulated_pcsc import SimulatedPCSC
 from ._virtual_card import VirtualCard
 
-__all__ = ["DF", "EF", "FileCard", "PcscdUnavailable", "PrivatePcscd", "SimulatedPCSC", "VirtualCard"]
+__all__ = ["DF", "EF", "FileCard", "PcscdUnavailable", "PinPad", "PrivatePcscd", "SimulatedPCSC", "VirtualCard"]

@@ -43,6 +43,8 @@ class Dialect(NamedTuple):
     """ShareMode.DIRECT shares with nobody (fact 26)."""
     reconnect_ends_transaction: bool = False
     """Fact 32."""
+    release_disconnects: bool = True
+    """Releasing a context disconnects its handles, and nobody has to (fact 31)."""
     removed: int = REMOVED_CARD
     """What an old handle answers when its card is gone (fact 34)."""
     unsupported: int = 0x8010001F
@@ -63,10 +65,11 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             zero_is_no_count=False,
             direct_is_exclusive=True,
             reconnect_ends_transaction=True,
+            release_disconnects=False,
             unsupported=0x80100022,
             wait_lost=SYSTEM_CANCELLED,
             session_lost=SERVICE_STOPPED,
         ),
-        "macos": Dialect(plug_and_play=PlugAndPlay.NONE, counts_cards=False, removed=RESET_CARD),
+        "macos": Dialect(plug_and_play=PlugAndPlay.NONE, counts_cards=False, release_disconnects=False, removed=RESET_CARD),
     }
 )

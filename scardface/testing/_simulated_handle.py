@@ -8,13 +8,14 @@ Rules of this room:
 - What happened to the card behind a handle's back stays with it until it reconnects: RESET_CARD, REMOVED_CARD (facts 33, 34).
 - The order in which a call looks for what is wrong is pcscd's: it decides which of two codes is answered.
 - Transactions are counted (fact 30).
+- A reader's own commands (`control`) run without the service's lock: a user at a keypad may take a minute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .._backend import CardStatus
 from .._enums import Disposition, Protocol, ShareMode
@@ -38,6 +39,8 @@ from ._simulated_status import EXCLUSIVE
 if TYPE_CHECKING:
     from ._simulated_context import SimulatedContext
     from ._simulated_service import SimulatedService
+
+T = TypeVar("T")
 
 
 class SimulatedHandle:
@@ -204,21 +207,52 @@ class SimulatedHandle:
         self.close(Disposition.RESET if self._reader.owner is self else Disposition.LEAVE)
 
     def control(self, code: int, data: bytes) -> bytes:
-        """SCardControl: virtual readers have no commands of their own."""
+        """SCardControl: what the reader was made to answer; one without controls has no commands of its own, as vpcd's."""
         with self._calling("SCardControl") as running:
             self._raise_if_locked(running)
-            raise running.error(self._service.dialect.unsupported)
+            controls = self._reader.controls
+            answer = None if controls is None else self._without_lock(lambda: controls(code, bytes(data), self._exchange(running)))
+            running.check()
+            if answer is None:
+                raise running.error(self._service.dialect.unsupported)
+            return bytes(answer)
+
+    def _without_lock(self, job: Callable[[], T]) -> T:
+        """Let go of the service's lock for the time of `job`."""
+        self._service.lock.release()
+        try:
+            return job()
+        finally:
+            self._service.lock.acquire()
+
+    def _exchange(self, running: Running) -> Callable[[bytes], bytes]:
+        """What a reader's controls reach the card by; without the lock."""
+
+        def exchange(command: bytes) -> bytes:
+            with self._service.lock:
+                running.check()
+                try:
+                    return self._reader.exchange(bytes(command))
+                except CardGone:
+                    raise running.error(NOT_TRANSACTED) from None
+
+        return exchange
 
     def get_attribute(self, attribute: int) -> bytes:
-        """SCardGetAttrib: virtual readers have no attributes."""
+        """SCardGetAttrib: the attributes that the reader was made with."""
         with self._calling("SCardGetAttrib") as running:
             self._raise_if_locked(running)
             self._raise_event(running)
-            raise running.error(self._service.dialect.unsupported)
+            value = self._reader.attributes.get(attribute)
+            if value is None:
+                raise running.error(self._service.dialect.unsupported)
+            return value
 
     def set_attribute(self, attribute: int, value: bytes) -> None:
-        """SCardSetAttrib: virtual readers have no attributes."""
+        """SCardSetAttrib: no attribute that the reader was not made with."""
         with self._calling("SCardSetAttrib") as running:
             self._raise_if_locked(running)
             self._raise_event(running)
-            raise running.error(NOT_TRANSACTED)
+            if attribute not in self._reader.attributes:
+                raise running.error(NOT_TRANSACTED)
+            self._reader.attributes[attribute] = bytes(value)

@@ -21,7 +21,7 @@ from .._default import install, uninstall
 from ..errors import NO_SERVICE, error_for
 from ._dialects import DIALECTS
 from ._simulated_context import SimulatedContext
-from ._simulated_reader import SimulatedReader
+from ._simulated_reader import Controls, SimulatedReader
 from ._simulated_service import CALLS, SimulatedService
 from ._simulated_slot import CardSlot
 from ._simulated_status import is_plug_and_play
@@ -94,8 +94,8 @@ class SimulatedPCSC:
 
     @property
     def release_disconnects(self) -> bool:
-        """Whether releasing a context disconnects its handles, as pcsc-lite does."""
-        return True
+        """Whether users rely on a released context to disconnect its handles."""
+        return self._service.dialect.release_disconnects
 
     def establish(self) -> Context:
         """SCardEstablishContext."""
@@ -140,11 +140,15 @@ class SimulatedPCSC:
 
     # Readers and cards.
 
-    def add_reader(self, name: str) -> None:
+    def add_reader(self, name: str, *, attributes: Mapping[int, bytes] | None = None, controls: Controls | None = None) -> None:
         """Plug a reader in.
 
         Args:
             name: its name, which PC/SC lists as it is.
+            attributes: what SCardGetAttrib answers, by number; SCardSetAttrib can change these. None: it has none.
+            controls: what SCardControl answers, e.g. a `PinPad`: `controls(code, data, transmit)` returns the answer, or None where
+                it has no such control code; `transmit(command)` exchanges a command with the card in the reader. None: there is no
+                control code.
 
         Raises:
             ValueError: not a possible name, or there is a reader of that name, or there are `max_readers`.
@@ -156,7 +160,7 @@ class SimulatedPCSC:
                 raise ValueError(f"there is a reader {name!r} already")
             if self._service.count() >= self._service.max_readers:
                 raise ValueError(f"there are {self._service.max_readers} readers already, which is max_readers")
-            self._service.plug(SimulatedReader(self._service, name))
+            self._service.plug(SimulatedReader(self._service, name, attributes, controls))
 
     def remove_reader(self, reader: int | str) -> None:
         """Unplug a reader; a card that is in it goes with it.

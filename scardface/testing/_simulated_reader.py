@@ -16,7 +16,8 @@ from __future__ import annotations
 import contextlib
 import enum
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 from .._atr import ATR
 from .._enums import Protocol, ShareMode
@@ -28,6 +29,11 @@ from ._virtual_card import VirtualCard
 if TYPE_CHECKING:
     from ._simulated_handle import SimulatedHandle
     from ._simulated_service import SimulatedService
+
+
+Controls: TypeAlias = "Callable[[int, bytes, Callable[[bytes], bytes]], bytes | None]"
+"""What a reader answers to SCardControl: a function of the control code, the data, and a function that exchanges a command with
+the card. It runs without the service's lock, and may take its time. None: no such control code."""
 
 
 class CardState(enum.IntFlag):
@@ -58,9 +64,17 @@ class Power(enum.IntEnum):
 class SimulatedReader:
     """See the head of this file."""
 
-    def __init__(self, service: SimulatedService, name: str) -> None:
+    def __init__(
+        self,
+        service: SimulatedService,
+        name: str,
+        attributes: Mapping[int, bytes] | None = None,
+        controls: Controls | None = None,
+    ) -> None:
         self._service = service
         self.name = name
+        self.attributes = dict(attributes or {})
+        self.controls = controls
         self.changed = threading.Condition(service.lock)
         """Notified when the lock, or the wire to the card, is free; when somebody came or left; when the card, the reader or the
         service went."""

@@ -29,6 +29,7 @@ HIDDEN = {
     "ENVELOPE with a data object": "00C30000 05 0020000104",
     "PUT KEY": "80D80181 03 010203",
     "LOAD KEYS": "FF820000 06 FFFFFFFFFFFF",
+    "UPDATE BINARY of a reader's, perhaps of a sector trailer": "FFD60003 04 FFFFFFFF",
     "a PIN by pseudo-APDU": "FFC20106 03 010203",
     "secured": "0CB00000 03 970100 00",
     "secured in its own way": "04A40400 02 3F00",

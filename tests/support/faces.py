@@ -15,7 +15,7 @@ import pytest
 
 import scardface
 from scardface import sync
-from scardface._threads import in_thread
+from scardface._threads import Reply, Worker, gone, in_thread
 
 T = TypeVar("T")
 
@@ -42,43 +42,130 @@ class AsyncFace:
 
 
 class _SyncCard:
+    """A sync card whose methods are awaited. A task calls them from threads; inside a transaction, from that one's thread."""
+
     def __init__(self, card: sync.SCard) -> None:
         self.card = card
+        self._threads: dict[int, Worker] = {}  # of the tasks that hold a transaction
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.card, name)
 
+    async def _call(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        worker = self._threads.get(anyio.get_current_task().id)
+        if worker is None:
+            return await off_loop(call, *args, **kwargs)
+        reply: Reply[T] = Reply()
+        worker.submit(lambda: reply.run(lambda: call(*args, **kwargs)))
+        return await reply.get()
+
     async def send(self, *apdus: Any, **kwargs: Any) -> Any:
-        return await off_loop(self.card.send, *apdus, **kwargs)
+        return await self._call(self.card.send, *apdus, **kwargs)
 
     async def transmit(self, data: bytes) -> bytes:
-        return await off_loop(self.card.transmit, data)
+        return await self._call(self.card.transmit, data)
+
+    async def reset(self, **kwargs: Any) -> None:
+        await self._call(self.card.reset, **kwargs)
+
+    async def reconnect(self, **kwargs: Any) -> None:
+        await self._call(self.card.reconnect, **kwargs)
+
+    async def control(self, *args: Any) -> bytes:
+        return await self._call(self.card.control, *args)
+
+    async def attribute(self, attribute: Any) -> Any:
+        return await self._call(self.card.attribute, attribute)
+
+    async def set_attribute(self, *args: Any) -> None:
+        await self._call(self.card.set_attribute, *args)
+
+    async def features(self) -> Any:
+        return await self._call(self.card.features)
+
+    async def properties(self) -> Any:
+        return await self._call(self.card.properties)
+
+    async def verify_pin_on_pad(self, *args: Any, **kwargs: Any) -> Any:
+        return await self._call(self.card.verify_pin_on_pad, *args, **kwargs)
+
+    async def modify_pin_on_pad(self, *args: Any, **kwargs: Any) -> Any:
+        return await self._call(self.card.modify_pin_on_pad, *args, **kwargs)
+
+    async def uid(self) -> bytes:
+        return await self._call(self.card.uid)
+
+    async def ats(self) -> bytes:
+        return await self._call(self.card.ats)
 
     async def wait(self) -> None:
-        await off_loop(self.card.wait)
+        await self._call(self.card.wait)
 
-    async def aclose(self) -> None:
-        await off_loop(self.card.close)
+    async def aclose(self, *args: Any) -> None:
+        await self._call(self.card.close, *args)
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Any]:
         block = self.card.channel()
-        channel = await off_loop(block.__enter__)
+        channel = await self._call(block.__enter__)
         try:
-            yield _SyncChannel(channel)
+            yield _SyncRoute(self, channel)
         except BaseException as error:
-            await off_loop(_leave, block, error)
+            await self._call(_leave, block, error)
             raise
-        await off_loop(block.__exit__, None, None, None)
+        await self._call(block.__exit__, None, None, None)
+
+    @asynccontextmanager
+    async def transaction(self, *args: Any) -> AsyncIterator[None]:
+        """A cancelled one, which a thread cannot be, is left to its thread."""
+        task = anyio.get_current_task().id
+        outermost = task not in self._threads
+        worker = self._threads.setdefault(task, Worker("test")) if outermost else self._threads[task]
+        block = self.card.transaction(*args)
+        try:
+            await self._call(block.__enter__)
+        except BaseException:
+            if outermost:
+                worker.submit(lambda: block.__exit__(None, None, None))
+                worker.finish()
+                del self._threads[task]
+            raise
+        try:
+            try:
+                yield
+            except BaseException as error:
+                with anyio.CancelScope(shield=True):
+                    await self._call(_leave, block, error)
+                raise
+            await self._call(block.__exit__, None, None, None)
+        finally:
+            if outermost:
+                worker.finish()
+                del self._threads[task]
+                with anyio.CancelScope(shield=True):
+                    await gone([worker.thread])
+
+    def layer(self, layer: Any) -> Any:
+        return _SyncRoute(self, self.card.layer(layer))
 
 
-class _SyncChannel:
-    def __init__(self, channel: sync.Channel) -> None:
-        self.number = channel.number
-        self._channel = channel
+class _SyncRoute:
+    """A channel, or the card through a layer."""
+
+    def __init__(self, card: _SyncCard, route: Any) -> None:
+        self._card = card
+        self._route = route
+
+    @property
+    def number(self) -> int:
+        number: int = self._route.number
+        return number
+
+    def layer(self, layer: Any) -> Any:
+        return _SyncRoute(self._card, self._route.layer(layer))
 
     async def send(self, *apdus: Any, **kwargs: Any) -> Any:
-        return await off_loop(self._channel.send, *apdus, **kwargs)
+        return await self._card._call(self._route.send, *apdus, **kwargs)
 
 
 def _leave(block: Any, error: BaseException) -> None:

@@ -89,12 +89,16 @@ class Person:
         atr: bytes | re.Pattern[bytes] | Any | None = None,
         timeout: float | None = None,
         alive: bool = True,
+        settle: float = 0.0,
+        new_only: bool = False,
     ) -> None:
         self.table = table
         self.woken = 0
         self.alive = alive
         pattern = atr if isinstance(atr, (bytes, re.Pattern)) or atr is None else None
-        wanted = Wanted.of(readers, None, timeout, pattern, readers is None, share, ANY_PROTOCOL, Lengths.AUTO)
+        wanted = Wanted.of(
+            *(readers, None, timeout, pattern, readers is None, share, ANY_PROTOCOL, Lengths.AUTO), settle=settle, new_only=new_only
+        )
         if atr is not pattern:  # a pattern that is watched
             object.__setattr__(wanted, "atr", atr)
         self.readers = None if readers is None else frozenset(readers)
@@ -150,6 +154,11 @@ class Person:
         """What its task does when it was woken without an offer, and when its time has come."""
         if self.retry_at is not None:
             self.table.retry(self.waiter)
+
+    @property
+    def settling(self) -> float:
+        """How long the card offered must still stay."""
+        return self.table.settling(self.waiter)
 
     @property
     def retry_at(self) -> float | None:

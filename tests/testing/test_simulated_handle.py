@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from scardface._backend import ATTR_ATR_STRING
 from scardface._enums import Disposition, ShareMode
-from scardface.errors import INVALID_HANDLE, INVALID_VALUE, NOT_TRANSACTED, READER_UNAVAILABLE, UNRESPONSIVE_CARD
+from scardface.errors import (
+    INVALID_HANDLE,
+    INVALID_VALUE,
+    NOT_TRANSACTED,
+    READER_UNAVAILABLE,
+    SHARING_VIOLATION,
+    UNRESPONSIVE_CARD,
+)
 from scardface.testing import SimulatedPCSC
 from tests.support.conformance import ANY, SELECT, Call, Card, SlowCard, code_of, share
 
+UNSUPPORTED_FEATURE = 0x8010001F
 LEAVE, RESET, UNPOWER = Disposition.LEAVE, Disposition.RESET, Disposition.UNPOWER
 
 
@@ -129,3 +137,86 @@ def test_a_reset_is_cut_short(pcsc: SimulatedPCSC, kick: str, call: str) -> None
     if "B" not in pcsc.cards:
         pcsc.insert("B", Card())
     assert share(pcsc.establish(), "B").transmit(SELECT) == b"\x90\x00"
+
+
+class TestAttributes:
+    def test_are_those_that_the_reader_was_made_with(self, pcsc: SimulatedPCSC) -> None:
+        given = {0x00010100: b"Nobody\0"}
+        pcsc.add_reader("B", attributes=given)
+        pcsc.insert("B", Card())
+        context = pcsc.establish()
+        handle, plain = share(context, "B"), share(context, "A")
+        assert handle.get_attribute(0x00010100) == b"Nobody\0"
+        assert code_of(handle.get_attribute, ATTR_ATR_STRING) == UNSUPPORTED_FEATURE
+        assert code_of(plain.get_attribute, 0x00010100) == UNSUPPORTED_FEATURE
+        handle.set_attribute(0x00010100, b"Somebody\0")
+        assert share(context, "B").get_attribute(0x00010100) == b"Somebody\0"
+        assert code_of(handle.set_attribute, 0x00010101, b"x") == NOT_TRANSACTED
+        assert given == {0x00010100: b"Nobody\0"}
+
+    def test_without_a_card(self, pcsc: SimulatedPCSC) -> None:
+        pcsc.add_reader("B", attributes={1: b"1"})
+        assert pcsc.establish().connect("B", ShareMode.DIRECT, ANY).get_attribute(1) == b"1"
+
+    def test_of_a_reader_that_another_program_has_locked(self, pcsc: SimulatedPCSC) -> None:
+        pcsc.add_reader("B", attributes={1: b"1"})
+        pcsc.insert("B", Card())
+        owner, other = share(pcsc.establish(), "B"), share(pcsc.establish(), "B")
+        owner.begin_transaction()
+        assert code_of(other.get_attribute, 1) == code_of(other.set_attribute, 1, b"2") == SHARING_VIOLATION
+        assert owner.get_attribute(1) == b"1"
+
+
+class TestControls:
+    def test_answer(self, pcsc: SimulatedPCSC) -> None:
+        asked = []
+
+        def controls(code: int, data: bytes, transmit: Callable[[bytes], bytes]) -> bytes | None:
+            asked.append((code, data))
+            return transmit(data) if code == 1 else None
+
+        pcsc.add_reader("B", controls=controls)
+        pcsc.insert("B", Card())
+        handle = share(pcsc.establish(), "B")
+        assert handle.control(1, SELECT) == SELECT[4:] + b"\x90\x00"
+        assert code_of(handle.control, 2, b"x") == UNSUPPORTED_FEATURE
+        assert asked == [(1, SELECT), (2, b"x")]
+
+    def test_have_no_card_to_reach(self, pcsc: SimulatedPCSC) -> None:
+        pcsc.add_reader("B", controls=lambda code, data, transmit: transmit(data))
+        handle = pcsc.establish().connect("B", ShareMode.DIRECT, ANY)
+        assert code_of(handle.control, 1, SELECT) == NOT_TRANSACTED
+
+    def test_mistakes_come_out_where_they_were_asked_for(self, pcsc: SimulatedPCSC) -> None:
+        def broken(code: int, data: bytes, transmit: Callable[[bytes], bytes]) -> bytes:
+            raise ZeroDivisionError
+
+        pcsc.add_reader("B", controls=broken)
+        context = pcsc.establish()
+        with pytest.raises(ZeroDivisionError):
+            context.connect("B", ShareMode.DIRECT, ANY).control(1, b"")
+        assert context.list_readers() == ("A", "B"), "the lock is free again"
+
+    def test_of_a_reader_that_another_program_has_locked(self, pcsc: SimulatedPCSC) -> None:
+        pcsc.add_reader("B", controls=lambda code, data, transmit: b"ok")
+        pcsc.insert("B", Card())
+        owner, other = share(pcsc.establish(), "B"), share(pcsc.establish(), "B")
+        owner.begin_transaction()
+        assert code_of(other.control, 1, b"") == SHARING_VIOLATION
+        assert owner.control(1, b"") == b"ok"
+
+    def test_the_reader_goes_meanwhile(self, pcsc: SimulatedPCSC) -> None:
+        pcsc.add_reader("B", controls=lambda code, data, transmit: pcsc.remove_reader("B"))
+        handle = pcsc.establish().connect("B", ShareMode.DIRECT, ANY)
+        assert code_of(handle.control, 1, b"") == INVALID_VALUE
+
+    def test_the_card_is_taken_out_during_an_exchange(self, pcsc: SimulatedPCSC) -> None:
+        card = SlowCard()
+        pcsc.add_reader("B", controls=lambda code, data, transmit: transmit(data))
+        pcsc.insert("B", card)
+        exchange = Call(share(pcsc.establish(), "B").control, 1, SELECT)
+        assert card.asked.wait(10)
+        removal = Call(pcsc.remove, "B")
+        assert exchange.code() == NOT_TRANSACTED
+        card.go.set()
+        removal.result()

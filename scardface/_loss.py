@@ -1,0 +1,98 @@
+"""What PC/SC's codes mean for an open card: is it lost?
+
+Rules of this room (facts 28, 33 to 35):
+
+- A reader that is gone is a card that is gone.
+- An exchange that failed, or was answered with nothing, is a card that is gone if the reader says so within the time that a driver
+  needs to notice; else it is bad communication.
+- A reset by somebody else stays a reset, and a lost service a lost service.
+- The caller owns the context and is the only one in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from ._backend import CardHandle, Context
+from ._events import CHANGED, Reading, same_card
+from .errors import (
+    COMM_DATA_LOST,
+    INVALID_VALUE,
+    NO_SMARTCARD,
+    NOT_TRANSACTED,
+    READER_UNAVAILABLE,
+    REMOVED_CARD,
+    UNKNOWN_READER,
+    CardRemovedError,
+    SCardError,
+    as_error,
+)
+
+logger = logging.getLogger("scardface.session")
+
+DRIVER_POLL = 500
+"""Milliseconds after which a removal has been noticed: drivers are polled every 400 ms (fact 12)."""
+
+_GONE = frozenset({REMOVED_CARD, READER_UNAVAILABLE, UNKNOWN_READER, NO_SMARTCARD})
+_PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE})
+
+
+def explained(error: SCardError, handle: CardHandle, context: Context, reader: str, seen: Reading) -> SCardError:
+    """`error` as it is for a card that is open.
+
+    Args:
+        handle: the connection to the card.
+        seen: what the reader showed when the card was opened.
+    """
+    if isinstance(error, CardRemovedError):
+        return error
+    if error.code == NO_SMARTCARD and not seen.present:  # a reader that was opened without one
+        return error
+    perhaps = error.code in _PERHAPS_GONE
+    if error.code in _GONE or (perhaps and (_is_gone(context, reader, seen) or _is_unplugged(handle, error))):
+        return as_error(CardRemovedError, error, f"the card was taken out of reader {reader!r}, or the reader unplugged")
+    return error
+
+
+def _is_unplugged(handle: CardHandle, error: SCardError) -> bool:
+    """Whether the handle's reader is gone, though one of that name may be there again (fact 35)."""
+    if error.code != INVALID_VALUE:
+        return False
+    try:
+        handle.status()
+    except SCardError as status:
+        return status.code in _GONE or status.code == INVALID_VALUE
+    return False
+
+
+def _is_gone(context: Context, reader: str, seen: Reading) -> bool:
+    """Whether the card is gone, or goes within the time that a driver needs to notice."""
+    state = seen.counter << 16 | seen.flags
+    end = time.monotonic() + DRIVER_POLL / 1000
+    while seen.present:
+        left = max(0, int(1000 * (end - time.monotonic())))
+        try:
+            change = context.get_status_change(left, [(reader, state)])
+        except SCardError as error:
+            return error.code in _GONE
+        entry = change.entries[0]
+        if not same_card(seen, Reading.of(entry.state, entry.atr)):
+            return True
+        if change.timed_out or not left:
+            break
+        state = entry.state & ~CHANGED  # only who else uses it changed
+    return False
+
+
+class SessionClosedError(RuntimeError):
+    """The card was closed."""
+
+
+def quietly(call: Callable[[], object]) -> None:
+    """A step of a clean-up: what is gone already needs none."""
+    try:
+        call()
+    except (SCardError, SessionClosedError) as error:
+        logger.debug("at the close of a card: %s", error)

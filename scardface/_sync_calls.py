@@ -1,0 +1,206 @@
+"""What an open card offers beside its exchanges, on the sync face: transactions, resets, and the reader's own calls.
+
+Who owns what, who may call it from where, what ends it:
+
+- Every call of PC/SC happens in the caller's own thread, one thread at a time; a transaction keeps the turn for its thread.
+- Only a transaction's begin has a thread of its own: it waits for other programs, and nothing but Ctrl-C should have to wait for
+  them. If its caller is interrupted, that thread undoes it when it comes back, and what the card was asked meanwhile waits.
+- The words are those of `AsyncCalls`, docstrings included.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TypeVar, cast, overload
+
+from ._acquire import Acquisition
+from ._apdu import C_APDU, R_APDU
+from ._attributes import NumberAttribute, TextAttribute, reading, writing
+from ._calls import PLAIN_ENTRY, AsyncCalls
+from ._card import Card, code_and_data, dword
+from ._contactless import GET_ATS, GET_UID, ats, uid
+from ._enums import Disposition, Protocol, ShareMode
+from ._features import ReaderProperties, features, properties
+from ._layer import Layer
+from ._loss import quietly
+from ._pin_entry import PinEntry
+from ._pin_pad import PadResult, modify, verify
+from ._routes import Callback, Layered
+from ._runner import get
+from ._session import Session
+from ._threads import spawn
+from ._wanted import member
+
+F = TypeVar("F", bound=Callable[..., object])
+T = TypeVar("T")
+
+
+def as_in(original: Callable[..., object]) -> Callable[[F], F]:
+    """Give a method the docstring of its twin on the async face."""
+
+    def documented(method: F) -> F:
+        method.__doc__ = original.__doc__
+        return method
+
+    return documented
+
+
+class SyncCalls(Card):
+    """The part of the sync SCard that the head of this file tells of."""
+
+    _turn: threading.RLock
+    _beginning: Beginning | None = None
+
+    def _do(self, job: Callable[[Session], T]) -> T:
+        """One job at this thread's turn."""
+        session = self._opened()
+        session.refuse_inside()
+        with self._turn:
+            return job(session)
+
+    @contextmanager
+    @as_in(AsyncCalls.transaction)
+    def transaction(self, disposition: Disposition = Disposition.LEAVE) -> Iterator[None]:
+        session = self._opened()
+        session.refuse_inside()
+        disposition = member("disposition", Disposition, disposition)
+        with self._turn:
+            self._beginning = Beginning(session)
+            self._beginning.wait()
+            try:
+                yield
+            except BaseException:
+                quietly(lambda: session.end(disposition))  # what went wrong is not hidden by what follows
+                raise
+            if not self._closed:  # then the close has ended it
+                session.end(disposition)
+
+    @as_in(AsyncCalls.reset)
+    def reset(self, cold: bool = False) -> None:
+        disposition = Disposition.UNPOWER if cold else Disposition.RESET
+        self._do(lambda session: session.reset(disposition))
+
+    @as_in(AsyncCalls.reconnect)
+    def reconnect(self, share: ShareMode | None = None, protocols: Protocol | None = None) -> None:
+        share, protocols = self._checked(share, protocols)
+        acquisition = cast(Acquisition, self._acquisition)
+        self._do(lambda session: acquisition.reconnect(session.share if share is None else share, protocols))
+
+    @as_in(AsyncCalls.control)
+    def control(self, code: int, data: bytes = b"") -> bytes:
+        code, octets = code_and_data(code, data)
+        return self._do(lambda session: session.control(code, octets))
+
+    @overload
+    def attribute(self, attribute: TextAttribute) -> str: ...
+    @overload
+    def attribute(self, attribute: NumberAttribute) -> int: ...
+    @overload
+    def attribute(self, attribute: int) -> str | int | bytes: ...
+    @as_in(AsyncCalls.attribute)
+    def attribute(self, attribute: int) -> str | int | bytes:
+        number = dword("attribute", attribute)
+        return reading(number, self._do(lambda session: session.get_attribute(number)))
+
+    @as_in(AsyncCalls.set_attribute)
+    def set_attribute(self, attribute: int, value: str | int | bytes) -> None:
+        number, octets = dword("attribute", attribute), writing(attribute, value)
+        self._do(lambda session: session.set_attribute(number, octets))
+
+    @as_in(AsyncCalls.features)
+    def features(self) -> Mapping[int, int]:
+        return self._do(lambda session: session.converse(features()))
+
+    @as_in(AsyncCalls.properties)
+    def properties(self) -> ReaderProperties:
+        return self._do(lambda session: session.converse(properties()))
+
+    @as_in(AsyncCalls.verify_pin_on_pad)
+    def verify_pin_on_pad(self, command: C_APDU, entry: PinEntry = PLAIN_ENTRY) -> PadResult:
+        dialogue = verify(command, entry)
+        return self._do(lambda session: session.converse(dialogue))
+
+    @as_in(AsyncCalls.modify_pin_on_pad)
+    def modify_pin_on_pad(
+        self,
+        command: C_APDU,
+        entry: PinEntry = PLAIN_ENTRY,
+        *,
+        ask_current: bool = True,
+        confirm: bool = True,
+        current_offset: int = 0,
+        new_offset: int | None = None,
+    ) -> PadResult:
+        dialogue = modify(
+            command, entry, ask_current=ask_current, confirm=confirm, current_offset=current_offset, new_offset=new_offset
+        )
+        return self._do(lambda session: session.converse(dialogue))
+
+    @as_in(AsyncCalls.uid)
+    def uid(self) -> bytes:
+        return uid(self._exchange([GET_UID], None, None))
+
+    @as_in(AsyncCalls.ats)
+    def ats(self) -> bytes:
+        return ats(self._exchange([GET_ATS], None, None))
+
+    @as_in(AsyncCalls.layer)
+    def layer(self, layer: Layer) -> Layered[R_APDU]:
+        return Layered(self._exchange, layer)
+
+    def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
+        """Commands to the card: what `send` does."""
+        raise NotImplementedError
+
+
+class Beginning:
+    """The begin of a transaction, in a thread of its own from now on. Undone there if its caller leaves."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._begun = False
+        self._left = False
+        self._outcome: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._thread = spawn("scardface-begin", self._begin)
+
+    @property
+    def pending(self) -> bool:
+        """Whether PC/SC still holds the thread."""
+        return self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Return once the transaction has begun; whatever interrupts the caller has it undone."""
+        try:
+            error = get(self._outcome)
+        except BaseException:
+            with self._lock:
+                self._left = True
+                begun = self._begun
+            if begun:
+                self._undo()
+            raise
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # the frame in its traceback must not hold it
+
+    def _begin(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._session.begin()
+        except BaseException as failure:
+            error = failure
+        with self._lock:
+            self._begun = error is None
+            undo = self._begun and self._left
+        if undo:
+            self._undo()
+        self._outcome.put(error)
+
+    def _undo(self) -> None:
+        quietly(lambda: self._session.end(Disposition.LEAVE))
