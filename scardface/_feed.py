@@ -27,9 +27,11 @@ from ._events import (
     ReaderState,
     Reading,
     Snapshot,
+    diff,
     initial_events,
 )
 from ._wanted import ReaderFilter
+from .errors import SCardError
 
 MOST = 10_000
 """Events that a consumer may fall behind."""
@@ -51,6 +53,7 @@ class Feed:
         self._state: dict[str, ReaderState] = {}
         self._told: dict[str, ReaderState] = {}  # the state at the queue's end
         self._latest: Snapshot | None = None
+        self._blind: SCardError | None = None  # why it began without having been told of any reader
         self._caught: Mapping[str, Reading] = {}  # what `_catch_up` has taken in: a look keeps the readings that have not changed
 
     @property
@@ -78,12 +81,16 @@ class Feed:
     def begin(self, snapshot: Snapshot) -> None:
         """Queue the state of `snapshot` as initial events."""
         with self._lock:
+            self._blind = snapshot.error
             self._queue_initial(snapshot)
         self._wake()
 
     def hear(self, snapshot: Snapshot, events: list[Event], dropped: int) -> None:
         """Queue what happened; `dropped` looks were never seen."""
         with self._lock:
+            if self._blind is not None and snapshot.error is None:
+                # Others have known readers from before the service went; for this one they are new.
+                events, self._blind = diff(snapshot._replace(error=self._blind, readers={}), snapshot), None
             mine = [event for event in events if self._accepts(event, snapshot)]
             if dropped or len(self._queue) + len(mine) > MOST:
                 self._start_afresh(snapshot, dropped + len(mine))

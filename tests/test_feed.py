@@ -471,3 +471,16 @@ def keep(books: dict[str, bytes | None], listener: Listener, most: int | None) -
                 books.clear()
                 books.update({name: state.atr if state.present else None for name, state in listener.state.items()})
         assert books == {name: state.atr if state.present else None for name, state in listener.state.items()}
+
+
+def test_readers_known_to_others_are_new_to_who_began_without_the_service() -> None:
+    """The hub keeps the readers from before the service went, and compares with them."""
+    listener = Listener()
+    listener.tell(look(DOWN, A=card(), B=empty()))
+    listener.feed.pop()
+    assert listener.state == {}
+    listener.tell(look(life=2, A=card(), B=empty()))
+    told = [listener.feed.pop() for _ in range(5)]
+    assert told == [ServiceUp(), ReaderAdded("A"), CardInserted("A", ATR(ONE)), ReaderAdded("B"), None]
+    listener.tell(look(life=2, A=empty(1), B=empty()))
+    assert listener.feed.pop() == CardRemoved("A")
