@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from ._exchange import ExchangeOptions
     from ._features import EntryEnd, Feature, ReaderProperties, control_code
+    from ._holders import other_programs
     from ._layer import Layer
     from ._monitor import ReaderMonitor
     from ._pin_entry import PinEntry, PinFormat
@@ -97,6 +98,7 @@ __all__ = [
     "cancel_all",
     "control_code",
     "groups",
+    "other_programs",
     "readers",
     "serial",
     "states",
@@ -122,6 +124,7 @@ _ROOMS = {
     ),
     "_exchange": ("ExchangeOptions",),
     "_features": ("EntryEnd", "Feature", "ReaderProperties", "control_code"),
+    "_holders": ("other_programs",),
     "_layer": ("Layer",),
     "_monitor": ("ReaderMonitor",),
     "_pin_entry": ("PinEntry", "PinFormat"),

@@ -13,12 +13,12 @@ Who owns what, who may call it from where, what ends it:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import threading
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from typing import TypeVar
 
 import anyio
 
@@ -30,7 +30,7 @@ from ._hub import Hub, hub_of
 from ._queue import Table, table_of
 from ._serials import readers_with
 from ._session import Session
-from ._threads import Bell, Loop, Worker, in_thread, spawn
+from ._threads import Bell, Worker, forget_at_fork, in_thread, spawn
 from ._waiters import Waiter
 from ._wanted import Wanted
 from .errors import (
@@ -52,6 +52,8 @@ from .errors import (
     again,
 )
 
+T = TypeVar("T")
+
 logger = logging.getLogger("scardface")
 
 _GO_ON = frozenset(
@@ -69,14 +71,41 @@ _GO_ON = frozenset(
 """What a connect may answer without ending the wait: the card is gone, mute, being powered, or held; the reader went."""
 
 
+_lock = threading.RLock()
+"""Guards all acquisitions, for assignments only; a signal handler may cancel while its thread is in here."""
+
+
+def _forget() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+forget_at_fork(_forget)
+
+
 class Acquisition:
     """One wait for one card (see the head of this file). After `run`: `session`, and the `worker` whose thread opened it."""
+
+    __slots__ = (
+        "_bell",
+        "_cancelled",
+        "_claimed",
+        "_error",
+        "_lock",
+        "_over",
+        "_session",
+        "_waiter",
+        "_warned",
+        "backend",
+        "wanted",
+        "worker",
+    )
 
     def __init__(self, wanted: Wanted, backend: Backend) -> None:
         self.wanted = wanted
         self.backend = backend
         self.worker: Worker | None = None
-        self._lock = threading.RLock()  # guards the rest; a signal handler may cancel while its thread is in here
+        self._lock = _lock
         self._bell: Bell | None = None
         self._cancelled = False
         self._over = False  # nobody waits for a connect any more
@@ -111,8 +140,8 @@ class Acquisition:
         else:
             self.cancel()
 
-    async def run(self) -> None:
-        """Wait for the card and open it.
+    async def run(self, opened: Callable[[], T]) -> T:
+        """Wait for the card and open it; return what `opened` says then.
 
         Raises:
             CardTimeoutError: the deadline passed.
@@ -120,16 +149,19 @@ class Acquisition:
             NoReaderError, ServiceUnavailableError: at the start.
             SCardError: a connect failed in a way that waiting does not mend.
         """
-        bell = Bell(Loop())
+        table, hub = table_of(self.backend), hub_of(self.backend)
+        bell = Bell(hub.loop)
         with self._lock:
             self._bell = bell
         self._raise_if_cancelled()
-        table, hub = table_of(self.backend), hub_of(self.backend)
         waiter = self._waiter = Waiter(self.wanted, bell.ring)
         table.join(waiter)
         hub.enter()
         try:
-            with self._deadline():
+            if self.wanted.timeout:
+                with anyio.move_on_after(self.wanted.timeout):
+                    await self._drive(table, hub, waiter, bell)
+            else:
                 await self._drive(table, hub, waiter, bell)
             self._claim(table, waiter)
         except BaseException as error:
@@ -139,15 +171,12 @@ class Acquisition:
                 await hub.quiet(cancelled=True)
             raise
         self._leave(table, hub, waiter)
+        return opened()
 
     @staticmethod
     def _leave(table: Table, hub: Hub, waiter: Waiter) -> None:
         table.leave(waiter)
         hub.leave()
-
-    def _deadline(self) -> AbstractContextManager[object]:
-        timeout = self.wanted.timeout
-        return anyio.move_on_after(timeout) if timeout else contextlib.nullcontext()
 
     async def _drive(self, table: Table, hub: Hub, waiter: Waiter, bell: Bell) -> None:
         """Return with a session, or when there is nothing more to try with a timeout of 0."""
@@ -157,6 +186,7 @@ class Acquisition:
         if self.wanted.readers.serial is not None and question.answer.error is None:
             await self._find(self.wanted.readers.serial)
         table.ready(waiter, self._readers(hub, question.answer))
+        del question  # what follows may last
         while True:
             unsettled = table.settling(waiter)
             if unsettled:
@@ -169,8 +199,14 @@ class Acquisition:
                     return
             elif self.wanted.timeout == 0:
                 return
+            elif (retry_at := table.retry_at(waiter)) is None:
+                await bell.rung()
+                bell.renew()
+                self._raise_if_cancelled()
             else:
-                await self._offered(table, waiter, bell)
+                with anyio.move_on_after(max(0.0, retry_at - time.monotonic())):
+                    await self._rung(bell)
+                table.retry(waiter)
 
     async def _find(self, serial: str) -> None:
         """Find out which reader has the serial number that is wanted."""
@@ -199,16 +235,6 @@ class Acquisition:
                 f"{which} is plugged in (there: {there}); plug one in, or wait for one with pnp=True", NO_READERS_AVAILABLE
             )
         return frozenset(names)
-
-    async def _offered(self, table: Table, waiter: Waiter, bell: Bell) -> None:
-        """Wait for the bell, or until a card that was refused is to be tried again."""
-        retry_at = table.retry_at(waiter)
-        if retry_at is None:
-            await self._rung(bell)
-            return
-        with anyio.move_on_after(max(0.0, retry_at - time.monotonic())):
-            await self._rung(bell)
-        table.retry(waiter)
 
     async def _rung(self, bell: Bell) -> None:
         await bell.wait()

@@ -60,7 +60,7 @@ class C_APDU(_Value):
     `bytes(command)` encodes it, short when it fits and extended when it must be.
     """
 
-    __slots__ = ("cla", "data", "ins", "le", "p1", "p2")
+    __slots__ = ("_short", "cla", "data", "ins", "le", "p1", "p2")
 
     cla: int
     ins: int
@@ -68,6 +68,7 @@ class C_APDU(_Value):
     p2: int
     data: bytes
     le: int
+    _short: bytes | None  # its short encoding, once made: the same command is often sent again
 
     def __init__(self, cla: int = 0, ins: int = 0, p1: int = 0, p2: int = 0, data: Buffer = b"", le: int | None = None) -> None:
         _set(self, "cla", _number("cla", cla, 0xFF))
@@ -76,6 +77,7 @@ class C_APDU(_Value):
         _set(self, "p2", _number("p2", p2, 0xFF))
         _set(self, "data", _octets("data", data, 0xFFFF))
         _set(self, "le", 0 if le is None else _number("le", le, 0x10000))
+        _set(self, "_short", None)
 
     @classmethod
     def from_bytes(cls, encoded: Buffer) -> C_APDU:
@@ -126,13 +128,16 @@ class C_APDU(_Value):
         return cls.from_bytes(bytes.fromhex(text))
 
     def __bytes__(self) -> bytes:
+        if self._short is not None:
+            return self._short
         header = bytes((self.cla, self.ins, self.p1, self.p2))
         data, ne = self.data, self.le
         nc = len(data)
         if nc <= 0xFF and ne <= 0x100:
-            if not nc:
-                return header + bytes((ne & 0xFF,)) if ne else header
-            return b"%b%c%b%c" % (header, nc, data, ne & 0xFF) if ne else b"%b%c%b" % (header, nc, data)
+            lc = b"%c%b" % (nc, data) if nc else b""
+            short = b"%b%b%c" % (header, lc, ne & 0xFF) if ne else header + lc
+            _set(self, "_short", short)
+            return short
         le = (ne & 0xFFFF).to_bytes(2, "big") if ne else b""
         return b"%b\0%b%b%b" % (header, nc.to_bytes(2, "big") if nc else b"", data, le)
 

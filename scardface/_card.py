@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ._acquire import Acquisition
 from ._apdu import C_APDU
@@ -25,6 +25,8 @@ from ._removal import Removal
 from ._session import Session
 from ._threads import forget_at_fork, generation
 from ._wanted import Groups, OnReset, Readers, Wanted, member, protocols_for
+
+CardT = TypeVar("CardT", bound="Card")
 
 _LONGEST_CONTROL = 65548
 """Bytes, of pcsc-lite's buffer (MAX_BUFFER_SIZE_EXTENDED), in each direction."""
@@ -44,7 +46,7 @@ class Card:
     _closed: bool = False
     _verb: ClassVar[str] = ""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls: type[CardT], *args: Any, **kwargs: Any) -> CardT:
         card = super().__new__(cls)
         card._generation = generation()
         with _lock:

@@ -129,7 +129,7 @@ class Reading(NamedTuple):
             present,
             ATR(self.atr if present and not mute else b""),
             mute,
-            bool(self.flags & StateFlag.INUSE),
+            bool(self.flags & (StateFlag.INUSE | StateFlag.EXCLUSIVE)),  # pcsc-lite sets one of them, Windows both
             bool(self.flags & StateFlag.EXCLUSIVE),
         )
 

@@ -1,4 +1,4 @@
-"""Who else has PC/SC open: names for the one warning that a card is held by another program.
+"""Who else has PC/SC open: names for whoever wonders who holds a card.
 
 PC/SC does not tell who holds a card. On Linux a program that uses it has libpcsclite mapped, and /proc shows that of the programs
 that this user may see; elsewhere, and of other users' programs, nothing is known. Reads /proc: never called on an event loop.
@@ -13,8 +13,14 @@ _LIBRARY = "libpcsclite.so"
 _MOST_NAMED = 8
 
 
-def other_programs() -> list[str]:
-    """Programs with PC/SC open, as "name (pid n)", the newest first, this one left out; empty where that cannot be told."""
+def other_programs() -> tuple[str, ...]:
+    """The other programs that have PC/SC open: one of them has the card, if a card is in use.
+
+    A plain function on both faces; it reads /proc for some milliseconds.
+
+    Returns:
+        "name (pid 4711)" of each, the newest first, eight at most. It is known on Linux only, of programs that this user may see.
+    """
     found = []
     processes = [path for path in Path("/proc").glob("[0-9]*") if path.name.isdecimal()]
     for process in sorted(processes, key=lambda path: int(path.name), reverse=True):
@@ -22,7 +28,7 @@ def other_programs() -> list[str]:
             found.append(f"{_name(process)} (pid {process.name})")
             if len(found) == _MOST_NAMED:
                 break
-    return found
+    return tuple(found)
 
 
 def _uses_pcsc(process: Path) -> bool:

@@ -47,7 +47,7 @@ class Hub:
 
     def __init__(self, backend: Backend, loop: Loop) -> None:
         self._backend = backend
-        self._loop = loop
+        self.loop = loop
         self._table = table_of(backend)
         self._users = 0
         self._watcher: Watcher | None = None
@@ -131,15 +131,15 @@ class Hub:
         if self._posted:
             return True
         self._posted = True
-        return self._loop.post(self._deliver)
+        return self.loop.post(self._deliver)
 
     def _alive(self) -> bool:
-        return self._loop.post(_nothing)
+        return self.loop.post(_nothing)
 
     def _over(self, watcher: Watcher) -> None:
-        if not self._loop.post(self._end, watcher):
+        if not self.loop.post(self._end, watcher):
             with _hubs_lock:
-                _hubs.pop((self._loop.token, self._backend), None)
+                _hubs.pop((self.loop.token, self._backend), None)
 
     # In the loop.
 
@@ -164,7 +164,7 @@ class Hub:
         self._calm()
         with _hubs_lock:
             if not self._users:
-                _hubs.pop((self._loop.token, self._backend), None)
+                _hubs.pop((self.loop.token, self._backend), None)
 
 
 def _nothing() -> None:

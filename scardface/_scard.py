@@ -21,7 +21,6 @@ from typing import Any
 
 import anyio
 
-from ._acquire import Acquisition
 from ._apdu import C_APDU, R_APDU, Buffer
 from ._backend import Backend
 from ._calls import AsyncCalls
@@ -29,12 +28,13 @@ from ._card import commands, raw_command
 from ._channel import OPEN, close_command, opened
 from ._enums import Disposition, Lengths, Protocol, ShareMode
 from ._exchange import ExchangeOptions
+from ._exchanger import Prepared
 from ._hub import quiet
 from ._layer import Layer
 from ._loss import quietly
 from ._removal import Removal
 from ._routes import Callback, Channel
-from ._session import Prepared, Session
+from ._session import Session
 from ._threads import Loop, Reply, gone, settle
 from ._turn import Turn
 from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member
@@ -120,8 +120,8 @@ class SCard(AsyncCalls):
     def __await__(self) -> Generator[Any, None, SCard]:
         return self._acquire().__await__()
 
-    async def __aenter__(self) -> SCard:
-        return await self._acquire()
+    def __aenter__(self) -> Coroutine[Any, Any, SCard]:
+        return self._acquire()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -131,9 +131,13 @@ class SCard(AsyncCalls):
             return
         await self._aclose(None, cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
 
-    async def _acquire(self) -> SCard:
-        acquisition: Acquisition = self._begin()
-        await acquisition.run()
+    def _acquire(self) -> Coroutine[Any, Any, SCard]:
+        return self._begin().run(self._take)
+
+    def _take(self) -> SCard:
+        """Take over what the acquisition has opened."""
+        acquisition = self._acquisition
+        assert acquisition is not None
         self._turn, self._loop = Turn(), Loop()
         self._session, self._worker = acquisition.session, acquisition.worker
         return self
@@ -164,9 +168,9 @@ class SCard(AsyncCalls):
     async def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
         session = self._opened()
         self._refuse_inside()
-        batch = session.prepare(commands, layer)
         await self._turn.take()
         try:
+            batch = session.prepare(commands, layer)  # at its turn: the one before may have changed the protocol
             if callback is None:
                 return await self._send(session, batch)
             return await self._send_each(session, batch, callback)

@@ -17,17 +17,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar
+from threading import get_ident
+from typing import TypeVar
 
-from ._apdu import C_APDU, R_APDU, redacted
+from ._apdu import R_APDU
 from ._atr import ATR
 from ._backend import ATTR_ATR_STRING, Backend, CardHandle, Context
 from ._connect import connect, look, reconnect
 from ._dialogue import Dialogue, converse
 from ._enums import Disposition, Protocol, ShareMode
 from ._events import Reading
-from ._exchange import Steps, carry, exchange, one_step, resolve_lengths, whole_response
-from ._layer import Layer, layered
+from ._exchange import resolve_lengths
+from ._exchanger import Asker, Exchanger, Hearer, Prepared
 from ._loss import SessionClosedError, explained, quietly
 from ._wanted import Wanted
 from .errors import (
@@ -35,25 +36,17 @@ from .errors import (
     NOT_TRANSACTED,
     CardCommunicationError,
     CardRemovedError,
-    CardResetError,
     SCardError,
     ServiceUnavailableError,
     again,
 )
 
-logger = logging.getLogger("scardface.apdu")
-_session_logger = logging.getLogger("scardface.session")
+logger = logging.getLogger("scardface.session")
 
 T = TypeVar("T")
 
-_RESETS = 3
-"""How often one command begins anew after resets by others (`on_reset="reconnect"`)."""
 _MOST_ENDS = 16
 """How many transactions pcsc-lite may have left behind in a handle that was EXCLUSIVE, at most."""
-
-
-Prepared: TypeAlias = "tuple[C_APDU, bytes | Steps, bool]"
-"""A command of the caller's, checked; what carries it: the bytes of its one step, or its exchange, not begun; may it begin anew?"""
 
 
 class Session:
@@ -75,7 +68,8 @@ class Session:
         self._handle = handle
         self._protocols = protocols
         self._wanted = wanted
-        self._repeats = wanted.on_reset == "reconnect"
+        self._exchanger = Exchanger(reader, wanted, self._transmit, self._come_back)
+        self.prepare = self._exchanger.prepare
         self._lock = threading.Lock()
         self._owner = 0  # the thread inside the lock
         self._begun = 0  # transactions that have not ended
@@ -93,7 +87,7 @@ class Session:
         self.atr = ATR(atr)
         self.protocol = self._handle.protocol
         self.lengths = resolve_lengths(self._wanted.lengths, self.atr, self.protocol)
-        self._one_step = one_step(self.protocol, self.lengths, self._wanted.options)
+        self._exchanger.settle(self.protocol, self.lengths)
 
     @classmethod
     def open(cls, backend: Backend, reader: str, wanted: Wanted, freed: Callable[[], None]) -> Session:
@@ -119,16 +113,13 @@ class Session:
 
     def _enter(self) -> None:
         """Take the lock; `_leave` gives it back. A closed session, or one whose card is lost, lets nobody in."""
-        me = threading.get_ident()
+        me = get_ident()
         if self._owner == me:
             self.refuse_inside()
         self._lock.acquire()
-        if self._closed:
+        if self._closed or self._lost is not None:
             self._lock.release()
-            raise SessionClosedError("the card is closed")
-        if self._lost is not None:
-            self._lock.release()
-            raise again(self._lost)
+            raise SessionClosedError("the card is closed") if self._lost is None or self._closed else again(self._lost)
         self._owner = me
 
     def _leave(self) -> None:
@@ -137,93 +128,18 @@ class Session:
 
     def refuse_inside(self) -> None:
         """RuntimeError if this thread is inside a batch: it would wait for itself."""
-        if self._owner == threading.get_ident():
+        if self._owner == get_ident():
             raise RuntimeError("this card cannot be used from inside its own callback")
 
     # Exchanges.
 
-    def prepare(self, commands: Sequence[C_APDU], layer: Layer | None = None) -> list[Prepared]:
-        """The exchanges of `commands`.
-
-        Raises:
-            ValueError: one of them cannot be sent to this card; nothing has been sent. With a layer, its turn tells.
-        """
-        if layer is not None:
-            protocol, lengths, options = self.protocol, self.lengths, self._wanted.options
-            return [(command, layered(command, layer, protocol, lengths, options), False) for command in commands]
-        encode, repeats = self._one_step, self._repeats
-        return [(command, encode(command) or self._steps(command), repeats) for command in commands]
-
-    def _steps(self, command: C_APDU) -> Steps:
-        return exchange(command, self.protocol, self.lengths, self._wanted.options)
-
-    def send(
-        self,
-        batch: Sequence[Prepared],
-        callback: Callable[[C_APDU, R_APDU], object] | None = None,
-        abandoned: Callable[[], bool] | None = None,
-    ) -> R_APDU | None:
-        """Exchange the commands in order, up to the first whose final status is not 9000.
-
-        Args:
-            batch: at least one command, from `prepare`.
-            callback: called after each command, before the next goes out.
-            abandoned: asked before each command; True ends the batch.
-
-        Returns:
-            The last response; None if the batch was abandoned before its first command.
-
-        Raises:
-            CardRemovedError: it says how many commands had been answered.
-        """
-        response: R_APDU | None = None
-        answered = 0
+    def send(self, batch: Sequence[Prepared], callback: Hearer | None = None, abandoned: Asker | None = None) -> R_APDU | None:
+        """Exchange the commands in order, up to the first whose final status is not 9000; see `Exchanger.run`."""
         self._enter()
         try:
-            traced = logger.isEnabledFor(logging.DEBUG)
-            for command, way, repeats in batch:
-                if abandoned is not None and abandoned():
-                    break
-                response = self._exchange_anew(command, way) if repeats else self._exchange(command, way)
-                answered += 1
-                if traced:
-                    logger.debug("%s: %s -> %s", self.reader, redacted(command), redacted(response))
-                if callback is not None:
-                    callback(command, response)
-                if response.sw2 or response.sw1 != 0x90:
-                    break
-        except CardRemovedError as error:
-            error.answered = answered
-            raise
+            return self._exchanger.run(batch, callback, abandoned)
         finally:
             self._leave()
-        return response
-
-    def _exchange(self, command: C_APDU, way: bytes | Steps) -> R_APDU:
-        if not isinstance(way, bytes):
-            return self._carry(way)
-        try:
-            answer = self._transmit(way)
-        except SCardError as error:
-            return self._carry(self._steps(command), error)
-        return whole_response(command, answer) or self._carry(self._steps(command), answer)
-
-    def _exchange_anew(self, command: C_APDU, way: bytes | Steps) -> R_APDU:
-        for _ in range(_RESETS):
-            try:
-                return self._exchange(command, way)
-            except CardResetError:  # the step was not carried out, and what those before it did is undone
-                self._reattach(self.share, self._protocols, Disposition.LEAVE)
-                [(_, way, _)] = self.prepare([command])
-        return self._exchange(command, way)
-
-    def _carry(self, steps: Steps, first: bytes | SCardError | None = None) -> R_APDU:
-        try:
-            return carry(steps, self._transmit, first)
-        except CardCommunicationError as error:  # what the exchange itself found wrong knows no reader
-            if error.reader:
-                raise
-            raise CardCommunicationError(f"reader {self.reader!r}: {error}", error.code, error.call, self.reader) from error
 
     def transmit(self, data: bytes) -> bytes:
         """One raw exchange, as it is."""
@@ -279,7 +195,7 @@ class Session:
         try:
             self._alone(lambda: self._end(disposition))
         except (CardRemovedError, ServiceUnavailableError) as error:
-            _session_logger.debug("at the end of a transaction: %s", error)
+            logger.debug("at the end of a transaction: %s", error)
 
     def _end(self, disposition: Disposition) -> None:
         self._begun -= 1
@@ -293,7 +209,7 @@ class Session:
             except SCardError as error:
                 if error.code != NOT_TRANSACTED:
                     raise
-                _session_logger.debug("no transaction is left: %s", error)
+                logger.debug("no transaction is left: %s", error)
 
     # The connection.
 
@@ -327,13 +243,17 @@ class Session:
         self.share, self._protocols = share, protocols
         self._settle(reading, atr)
 
+    def _come_back(self) -> None:
+        """Reconnect after a reset by another, to go on as before."""
+        self._reattach(self.share, self._protocols, Disposition.LEAVE)
+
     def _unlock(self) -> None:
         """pcsc-lite keeps the lock of a handle that was EXCLUSIVE until its transactions have ended."""
         try:
             for _ in range(_MOST_ENDS):
                 self._handle.end_transaction(Disposition.LEAVE)
         except SCardError as error:
-            _session_logger.debug("no transaction is left: %s", error)
+            logger.debug("no transaction is left: %s", error)
 
     # The reader.
 
@@ -361,7 +281,7 @@ class Session:
             raise
         except SCardError as error:
             # It says nothing about the card: a driver without the attribute, another's transaction, a reset.
-            _session_logger.debug("the card is there, as far as is known: %s", error)
+            logger.debug("the card is there, as far as is known: %s", error)
 
     def close(self, disposition: Disposition | None = None) -> None:
         """Disconnect and release; then the card is free. Waits for an exchange in flight. Does nothing the second time.

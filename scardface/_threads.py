@@ -15,12 +15,12 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint, current_token
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,8 +41,8 @@ class Signal(Protocol):
     def set(self) -> object:
         """Wake the task."""
 
-    async def wait(self) -> object:
-        """Return once it is set."""
+    def wait(self) -> Awaitable[object]:
+        """Return once it is set; awaited once. (No coroutine: each would cost a waiting task 200 bytes.)"""
 
 
 class _Future:
@@ -54,11 +54,19 @@ class _Future:
         self._future: asyncio.Future[None] = loop.create_future()
 
     def set(self) -> None:
-        if not self._future.done():  # the task may have left
-            self._future.set_result(None)
+        future = self._usable()
+        if not future.done():
+            future.set_result(None)
 
-    async def wait(self) -> None:
-        await self._future
+    def wait(self) -> Awaitable[None]:
+        future = self._usable()
+        return checkpoint() if future.done() else future  # as everywhere, a task that is cancelled hears of that first
+
+    def _usable(self) -> asyncio.Future[None]:
+        """The future, or a new one: a wait that was cancelled, by a time limit for instance, has cancelled its future."""
+        if self._future.cancelled():
+            self._future = self._future.get_loop().create_future()
+        return self._future
 
 
 class Loop:
@@ -97,7 +105,7 @@ class Bell:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._event = anyio.Event()
+        self._event = loop.signal()
 
     def ring(self) -> bool:
         """Wake the task. False: its loop is gone."""
@@ -109,8 +117,16 @@ class Bell:
 
     async def wait(self) -> None:
         """Return once the bell was rung since the last return."""
-        await self._event.wait()
-        self._event = anyio.Event()
+        await self.rung()
+        self.renew()
+
+    def rung(self) -> Awaitable[object]:
+        """The first half of `wait`, for a task that may wait for ever and has no need of another coroutine; then `renew`."""
+        return self._event.wait()
+
+    def renew(self) -> None:
+        """Be ready to be rung again."""
+        self._event = self._loop.signal()
 
 
 class Reply(Generic[T]):

@@ -85,6 +85,8 @@ class ReaderFilter:
         Raises:
             TypeError: not a str, an iterable of str or (readers only) a compiled str pattern or a serial number.
         """
+        if readers is None and groups is None:
+            return _ANY_READER
         pattern = names = number = None
         if isinstance(readers, Serial):
             number = readers.number
@@ -130,6 +132,9 @@ def _strings(argument: str, value: str | Iterable[str]) -> tuple[str, ...]:
         if not isinstance(string, str):
             raise TypeError(f"{argument}: names are str, not {type(string).__name__}")
     return strings
+
+
+_ANY_READER = ReaderFilter()
 
 
 @dataclass(frozen=True, slots=True)

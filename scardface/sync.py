@@ -43,6 +43,7 @@ from ._events import (
 )
 from ._exchange import ExchangeOptions
 from ._features import EntryEnd, Feature, ReaderProperties, control_code
+from ._holders import other_programs
 from ._hub import quiet
 from ._layer import Layer
 from ._pin_entry import PinEntry, PinFormat
@@ -88,6 +89,7 @@ __all__ = [
     "cancel_all",
     "control_code",
     "groups",
+    "other_programs",
     "readers",
     "serial",
     "states",
@@ -164,8 +166,8 @@ class SCard(SyncCalls):
 
     def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
         session = self._opened()
-        batch = session.prepare(commands, layer)
         with self._turn:
+            batch = session.prepare(commands, layer)  # at its turn: the one before may have changed the protocol
             response = session.send(batch, None if callback is None else _plain(callback))
         assert response is not None, "only an abandoned batch has no response"
         return response
@@ -248,7 +250,7 @@ class SCard(SyncCalls):
 
 async def _acquire(acquisition: Acquisition) -> None:
     """Acquire; the connecting thread has done its work then, since a sync card is called from its callers' threads."""
-    await acquisition.run()
+    await acquisition.run(lambda: None)
     if acquisition.worker is not None:
         acquisition.worker.finish()
 

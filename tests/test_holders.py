@@ -41,29 +41,29 @@ def test_programs_with_the_library_are_named(proc: Path) -> None:
     add(proc, 12, "bash", OTHERS)
     (proc / "self").mkdir()
     (proc / "meminfo").write_text(MAPPED)
-    assert other_programs() == ["scdaemon (pid 11)"]
+    assert list(other_programs()) == ["scdaemon (pid 11)"]
 
 
 def test_this_program_is_no_other(proc: Path) -> None:
     add(proc, os.getpid(), "python", MAPPED)
-    assert other_programs() == []
+    assert list(other_programs()) == []
 
 
 def test_a_program_whose_maps_cannot_be_read_is_left_out(proc: Path) -> None:
     add(proc, 11, "another user's", None)
-    assert other_programs() == []
+    assert list(other_programs()) == []
 
 
 def test_a_program_that_ends_meanwhile(proc: Path) -> None:
     add(proc, 11, None, MAPPED)
-    assert other_programs() == ["a program (pid 11)"]
+    assert list(other_programs()) == ["a program (pid 11)"]
 
 
 def test_names_that_are_no_text(proc: Path) -> None:
     add(proc, 11, "", MAPPED)
     (proc / "11" / "comm").write_bytes(b"\xff\xfe\n")
     (proc / "11" / "maps").write_bytes(b"\xff" + MAPPED.encode())
-    assert other_programs() == ["\ufffd\ufffd (pid 11)"]
+    assert list(other_programs()) == ["\ufffd\ufffd (pid 11)"]
 
 
 def test_a_bounded_number(proc: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_bounded_number(proc: Path) -> None:
 
 def test_no_proc_at_all(proc: Path) -> None:
     proc.rmdir()
-    assert other_programs() == []
+    assert list(other_programs()) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")

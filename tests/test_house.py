@@ -23,7 +23,7 @@ PACKAGE = ROOT / "scardface"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 MAX_LINES = 400
-EXTRAS = {"click", "rich"}
+EXTRAS = {"click", "prompt_toolkit", "rich"}
 """What only an extra installs: no module but those of the wing `cli` may need it."""
 
 

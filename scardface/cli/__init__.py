@@ -3,19 +3,27 @@
 Rules of this wing:
 
 - It uses public names only.
-- Exit status: 0 done, 1 it cannot be done here (one sentence on standard error says why), 2 wrong usage, 130 interrupted.
-- A command is loaded when it is called; what needs no extra must run without one.
+- `demo` needs nothing but the package; all else needs the extra `cli` (click, rich, prompt_toolkit), and says so where that is
+  missing. Neither is loaded before a command is called.
+- An error is one sentence on standard error and an exit status, never a traceback: `_failures` says which.
+- What is to be read by programs is JSON, one object a line; what cards and readers say is never printed unchecked: `_output`.
+- No PIN and no key is printed, or kept in a history, unless somebody says `--show-secrets`.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 from collections.abc import Sequence
+
+from ._failures import USAGE, guarded, say
 
 __all__ = ["main"]
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+EXTRA = {"click", "rich", "prompt_toolkit"}
+COMMANDS = ("readers", "watch", "atr", "send", "shell", "record", "replay", "doctor")
+"""Those that need the extra."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,18 +33,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name; None: the process's own.
 
     Returns:
-        The exit status.
-
-    Raises:
-        SystemExit: status 2 after wrong usage, 0 after `--help`, as argparse does it.
+        The exit status, see `_failures`.
     """
-    parser = argparse.ArgumentParser(prog="scardface", description="Smart cards over PC/SC.")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no name of a reader is to end us because it cannot be written
+    return guarded(lambda: _run(words))
+
+
+def _run(words: list[str]) -> int:
+    try:
+        from ._main import run
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").split(".")[0] not in EXTRA:
+            raise
+        return _run_without_extra(words)
+    return run(words)
+
+
+def _run_without_extra(words: list[str]) -> int:
+    """The same frame as far as the standard library carries it: `demo`, and where the other commands are to be had."""
+    if words and words[0] in COMMANDS:
+        say(f"the command {words[0]!r} needs click, rich and prompt_toolkit: pip install 'scardface[cli]'")
+        return USAGE
+    parser = argparse.ArgumentParser(
+        prog="scardface",
+        description="Smart cards over PC/SC.",
+        epilog=f"Further commands ({', '.join(COMMANDS)}) come with: pip install 'scardface[cli]'",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("demo", help="wait for a card, talk to it, hear it leave: on a PC/SC daemon with virtual cards")
-    parser.parse_args(arguments)
+    demo_parser = commands.add_parser(
+        "demo", help="wait for a card, talk to it, hear it leave: on a PC/SC daemon with virtual cards"
+    )
+    demo_parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    demo_parser.add_argument("--virtual", action="store_true", help="on a simulated PC/SC, no daemon")
+    try:
+        chosen = parser.parse_args(words)
+    except SystemExit as ended:  # argparse has told what is wrong, or printed its help
+        return ended.code if isinstance(ended.code, int) else USAGE
     from . import demo
 
-    try:
-        return demo.run()
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return demo.run(as_json=chosen.json, virtual=chosen.virtual)

@@ -1,6 +1,6 @@
 """`scardface demo`: the library's main job on a real PC/SC daemon, with virtual readers and a virtual card.
 
-Where no private daemon can run, it is shown on the simulated PC/SC. The first lines say which one it is, and why.
+Where no private daemon can run, or nobody wants one, it is shown on the simulated PC/SC. The first lines say which one it is.
 
 An `SCard` waits for an ATR. A second later a card is put in; it is acquired, a file is selected and read, the card is taken out,
 and the wait for that ends. What a monitor hears meanwhile is printed as it comes.
@@ -10,9 +10,10 @@ Exit status: 0.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 
 import anyio
 from anyio.abc import TaskStatus
@@ -37,34 +38,43 @@ Say = Callable[[str], None]
 PCSC = PrivatePcscd | SimulatedPCSC
 
 
-def run() -> int:
-    """Show the demo; the exit status."""
+def run(*, as_json: bool = False, virtual: bool = False) -> int:
+    """Show the demo; the exit status.
+
+    Args:
+        as_json: one JSON object a line, in place of words.
+        virtual: on the simulated PC/SC, whether a daemon can run or not.
+    """
     begin = time.monotonic()
 
     def say(text: str) -> None:
-        print(f"{time.monotonic() - begin:5.2f} s  {text}", flush=True)
+        seconds = time.monotonic() - begin
+        print(json.dumps({"seconds": round(seconds, 2), "text": text}) if as_json else f"{seconds:5.2f} s  {text}", flush=True)
 
-    with _some_pcsc(say) as pcsc:
-        anyio.run(_show, pcsc, say)
+    with ExitStack() as stack:
+        pcsc = None if virtual else _daemon(stack, say)
+        anyio.run(_show, pcsc or _simulation(stack, say), say)
     return 0
 
 
-@contextmanager
-def _some_pcsc(say: Say) -> Iterator[PCSC]:
-    """A PC/SC with two empty readers: a real one, else a simulated one."""
-    with ExitStack() as stack:
-        pcsc: PCSC
-        try:
-            pcsc = stack.enter_context(PrivatePcscd(readers=2))
-            kind = "private PC/SC daemon"
-        except PcscdUnavailable as error:
-            say(f"no private PC/SC daemon can run here: {error}")
-            pcsc = stack.enter_context(SimulatedPCSC())
-            kind = "simulated PC/SC"
-            for name in READERS:
-                pcsc.add_reader(name)
-        say(f"a {kind} runs, with the readers {' and '.join(pcsc.readers)}")
-        yield pcsc
+def _daemon(stack: ExitStack, say: Say) -> PCSC | None:
+    """A real PC/SC with two empty readers; None if there can be none."""
+    try:
+        pcsc = stack.enter_context(PrivatePcscd(readers=2))
+    except PcscdUnavailable as error:
+        say(f"no private PC/SC daemon can run here: {error}")
+        return None
+    say(f"a private PC/SC daemon runs, with the readers {' and '.join(pcsc.readers)}")
+    return pcsc
+
+
+def _simulation(stack: ExitStack, say: Say) -> PCSC:
+    """A simulated one."""
+    pcsc = stack.enter_context(SimulatedPCSC())
+    for name in READERS:
+        pcsc.add_reader(name)
+    say(f"a simulated PC/SC runs, with the readers {' and '.join(pcsc.readers)}")
+    return pcsc
 
 
 async def _show(pcsc: PCSC, say: Say) -> None:

@@ -128,9 +128,7 @@ class Recorder(Generic[CardT]):
         return self._tape.all_played
 
     @overload
-    def send(
-        self: Recorder[SCard], *apdus: C_APDU | Octets, callback: Callback | None = None
-    ) -> Coroutine[Any, Any, R_APDU]: ...
+    def send(self: Recorder[SCard], *apdus: C_APDU | Octets, callback: Callback | None = None) -> Coroutine[Any, Any, R_APDU]: ...
 
     @overload
     def send(self: Recorder[sync.SCard], *apdus: C_APDU | Octets, callback: Callback | None = None) -> R_APDU: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -105,3 +106,12 @@ def test_without_a_daemon_it_is_shown_on_the_simulation(
     places = [told.out.index(words) for words in [*story, "the card is taken out", "wait() returned"]]
     assert places == sorted(places)
     assert told.out.index("event: CardInserted(reader='Virtual Reader 1'") < told.out.index("event: CardRemoved")
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_nobody_needs_a_daemon_and_programs_may_read_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.run(as_json=True, virtual=True) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["text"] == "a simulated PC/SC runs, with the readers Virtual Reader 0 and Virtual Reader 1"
+    assert any("wait() returned" in line["text"] for line in lines)
+    assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)

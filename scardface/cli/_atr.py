@@ -1,0 +1,110 @@
+"""`scardface atr`: an ATR explained byte by byte, and whose it may be.
+
+Rules of this room:
+
+- Given one, PC/SC is left alone. Else the next card's is taken, or that of the card that is in, without opening it: a card that
+  another program holds has an ATR, too.
+"""
+
+from __future__ import annotations
+
+import re
+
+import anyio
+import click
+from rich.table import Table
+
+from scardface import ATR, CardInserted, CardTimeoutError, NoCardError, ReaderMonitor
+
+from ._failures import OK
+from ._interface import explain
+from ._names import list_file, names_of
+from ._open import reader_of, told
+from ._options import common
+from ._options import timeout as option_timeout
+from ._output import console, digits, emit, put, show, words
+
+LONGEST = 255
+"""Bytes taken for an ATR on the command line; a real one has 33 at most."""
+
+
+@click.command()
+@click.argument("digits_", metavar="[HEX]...", nargs=-1)
+@click.option("--reader", metavar="R", help="Its name, a part of it, or its number in 'scardface readers'.")
+@option_timeout("Seconds to wait for a card; for ever without it.")
+@common
+def atr(digits_: tuple[str, ...], reader: str | None, timeout: float | None, as_json: bool) -> int:
+    """Explain an ATR: of the card that is in, of the next one, or the one given as hex digits."""
+    if digits_:
+        found = octets(" ".join(digits_))
+        where = ""
+    else:
+        with told("waiting for a card; Ctrl-C ends it"):
+            where, found = anyio.run(_next_card, reader_of(reader), timeout)
+    if as_json:
+        emit(**fields(ATR(found), where))
+    else:
+        _print(found, where)
+    return OK
+
+
+def octets(text: str) -> bytes:
+    """The bytes that somebody wrote.
+
+    Raises:
+        UsageError: not hexadecimal digits.
+    """
+    try:
+        found = bytes.fromhex(re.sub(r"[\s:]|0x", "", text))
+    except ValueError:
+        raise click.UsageError("an ATR is pairs of hexadecimal digits") from None
+    if len(found) > LONGEST:
+        raise click.UsageError(f"an ATR has at most 33 bytes; {len(found)} are too many to explain")
+    return found
+
+
+async def _next_card(reader: str | re.Pattern[str] | None, timeout: float | None) -> tuple[str, bytes]:
+    """Reader and ATR of the card that is in, or comes."""
+    async with ReaderMonitor(reader) as monitor:
+        with anyio.move_on_after(timeout):  # what is there already is queued, and comes without a wait
+            async for event in monitor:
+                if isinstance(event, CardInserted):
+                    if not event.atr:
+                        raise NoCardError(f"the card in {event.reader!r} does not answer; is it the right way round, and clean?")
+                    return event.reader, event.atr
+    raise CardTimeoutError(f"no card within {timeout:g} s", 0x8010000A)
+
+
+def fields(found: ATR, where: str) -> dict[str, object]:
+    """An ATR as JSON has it."""
+    rows = [{"name": row.name, "bytes": row.octets.hex().upper(), "meaning": row.words} for row in explain(found)]
+    return {
+        "atr": found.hex().upper(),
+        "reader": where or None,
+        "well_formed": found.is_well_formed,
+        "protocols": [protocol.name for protocol in type(found.protocols) if protocol and protocol in found.protocols],
+        "tck_right": found.is_tck_right,
+        "bytes": rows,
+        "names": names_of(found),
+    }
+
+
+def _print(found: bytes, where: str) -> None:
+    screen = console()
+    put(screen, f"{digits(found)}{f'   in {where}' if where else ''}", "bold")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold", max_width=40)
+    table.add_column(overflow="fold")
+    for row in explain(found):
+        style = "red" if row.name in ("missing", "extra") else ""
+        table.add_row(words(row.name, style or "cyan"), words(digits(row.octets)), words(row.words, style))
+    show(screen, table)
+    names = names_of(found)
+    for name in names:
+        put(screen, f"may be: {name}")
+    if not names:
+        known = (
+            "not in the list of known cards" if list_file() else "no list of known cards here (smartcard_list.txt of pcsc-tools)"
+        )
+        put(screen, known, "dim")

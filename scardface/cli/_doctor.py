@@ -1,0 +1,264 @@
+"""`scardface doctor`: finds out why it does not work, and says what mends it.
+
+Rules of this room:
+
+- Facts are gathered first, then judged: a check is a pure function of the facts.
+- Checks stand in the order in which one thing needs the other; the first that finds something ends the search, since what comes
+  after it could not work anyway. What was found of single readers is told of each of them.
+- A finding says what is wrong in one sentence, and the command that mends it where there is one. Nothing is mended from here.
+- Cards that are in are opened for a moment, shared and left as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import click
+
+from scardface import CardTimeoutError, ReaderState, SCardError, ServiceUnavailableError
+from scardface.sync import SCard, ShareMode, states
+
+from . import _cures
+from ._failures import OK, REFUSED
+from ._machine import Machine, look
+from ._options import common
+from ._output import console, emit, put
+
+NO_SERVICE = 0x8010001D
+"""SCARD_E_NO_SERVICE."""
+PATIENCE = 1.0
+"""Seconds in which a card that is in must have let itself be opened."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of opening a card.
+
+    Attributes:
+        error: why it did not open; None if it did.
+        held: what the library says of other programs, if one of them holds it; else nothing.
+    """
+
+    error: SCardError | None = None
+    held: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the checks go by.
+
+    Attributes:
+        machine: what the machine has.
+        error: why PC/SC does not answer; None if it does.
+        readers: state by name.
+        trials: by name of those readers that have a card.
+    """
+
+    machine: Machine = field(default_factory=Machine)
+    error: SCardError | None = None
+    readers: Mapping[str, ReaderState] = field(default_factory=dict)
+    trials: Mapping[str, Trial] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        words: what, in one sentence.
+        cure: the command that mends it; None: there is none to be typed.
+    """
+
+    words: str
+    cure: str | None = None
+
+
+Check = Callable[[Facts], Iterable[Finding]]
+
+
+def library_is_missing(facts: Facts) -> Iterator[Finding]:
+    """libpcsclite cannot be loaded, so no call reaches any service."""
+    if facts.error is not None and facts.machine.has_library is False:
+        yield Finding("the library libpcsclite is not installed", _cures.install(facts.machine, "library"))
+
+
+def service_is_not_running(facts: Facts) -> Iterator[Finding]:
+    """Nobody listens at the service's socket."""
+    machine = facts.machine
+    if facts.error is None or machine.socket in ("answers", "forbidden"):
+        return
+    if machine.has_service is False:
+        yield Finding("the PC/SC service, pcscd, is not installed", _cures.install(machine, "service"))
+    else:
+        yield Finding("the PC/SC service is not running", _cures.start_service(machine))
+
+
+def access_is_refused(facts: Facts) -> Iterator[Finding]:
+    """The service runs and does not let this program in."""
+    machine = facts.machine
+    if facts.error is None:
+        return
+    if machine.socket == "forbidden":
+        yield Finding("the file permissions of the PC/SC service's socket keep this user out", _cures.restart_service(machine))
+    elif machine.has_polkit:
+        who = f"polkit's rules do not let {machine.user} use PC/SC from this session (a remote one, or a service's)"
+        yield Finding(f"the PC/SC service refuses this program: most likely {who}", _cures.allow(machine))
+    else:
+        limit = "it runs already with as many programs as it can have, or it is about to end"
+        yield Finding(f"the PC/SC service refuses this program: {limit}", _cures.restart_service(machine))
+
+
+def driver_is_missing(facts: Facts) -> Iterator[Finding]:
+    """There is a reader on the bus, and the service does not see it."""
+    machine = facts.machine
+    if facts.readers or not machine.usb:
+        return
+    for reader in machine.usb:
+        if reader.kernel_driver:
+            words = f"{reader.name} is taken by the kernel's driver {reader.kernel_driver}, so the PC/SC service cannot have it"
+            yield Finding(words, _cures.release(reader.kernel_driver))
+        elif machine.has_driver is False:
+            yield Finding(f"{reader.name} is plugged in, and the driver for it is not installed", _cures.install(machine, "driver"))
+        else:
+            words = f"{reader.name} is plugged in, and the PC/SC service does not see it; it may need a driver of its maker's"
+            yield Finding(words, _cures.restart_service(machine))
+
+
+def no_reader(facts: Facts) -> Iterator[Finding]:
+    """There is no reader at all."""
+    if not facts.readers:
+        yield Finding("no reader is plugged in, or it is switched off: plug it in, directly rather than through a hub")
+
+
+def no_card(facts: Facts) -> Iterator[Finding]:
+    """No reader has a card in it."""
+    if not any(state.present for state in facts.readers.values()):
+        count = len(facts.readers)
+        which = f"the reader {next(iter(facts.readers))!r} has" if count == 1 else f"the {count} readers have"
+        yield Finding(f"{which} no card in: put one in, or lay it on, as far as it goes")
+
+
+def card_is_mute(facts: Facts) -> Iterator[Finding]:
+    """A card does not answer the reset."""
+    for name, state in facts.readers.items():
+        if state.mute:
+            yield Finding(
+                f"the card in {name!r} does not answer: put it in the other way round, clean its contacts, or try another reader"
+            )
+
+
+def card_is_held(facts: Facts) -> Iterator[Finding]:
+    """Another program has a card for itself."""
+    for name, trial in facts.trials.items():
+        if trial.held:
+            yield Finding(trial.held, _cures.end_holder(trial.held))
+        elif isinstance(trial.error, CardTimeoutError) and facts.readers[name].in_use:
+            yield Finding(f"the card in {name!r} is in use by another program, which does not let it go")
+
+
+def card_does_not_open(facts: Facts) -> Iterator[Finding]:
+    """A card cannot be opened for another reason."""
+    for name, trial in facts.trials.items():
+        if trial.error is not None:
+            yield Finding(f"the card in {name!r} could not be opened: {trial.error}")
+
+
+CHECKS: Mapping[str, Check] = {
+    "library": library_is_missing,
+    "service": service_is_not_running,
+    "permission": access_is_refused,
+    "driver": driver_is_missing,
+    "reader": no_reader,
+    "card": no_card,
+    "answer": card_is_mute,
+    "holder": card_is_held,
+    "opening": card_does_not_open,
+}
+"""In the order in which they are made."""
+
+FINE = {
+    "library": "the PC/SC library is there",
+    "service": "the PC/SC service runs",
+    "permission": "it lets this program in",
+    "driver": "it sees the readers that are plugged in",
+    "reader": "there is a reader",
+    "card": "there is a card in it",
+    "answer": "the card answers",
+    "holder": "no other program keeps it",
+    "opening": "it can be opened",
+}
+
+
+def judge(facts: Facts) -> Iterator[tuple[str, list[Finding]]]:
+    """The checks with what they found, up to the first that found something."""
+    for name, check in CHECKS.items():
+        findings = list(check(facts))
+        yield name, findings
+        if findings:
+            return
+
+
+def gather(machine: Machine) -> Facts:
+    """Look at PC/SC, and open each card for a moment."""
+    if machine.has_library is False:  # a call would print a complaint of pyscard's on standard output
+        return Facts(machine, ServiceUnavailableError("the library libpcsclite cannot be loaded", NO_SERVICE))
+    try:
+        readers = states()
+    except ServiceUnavailableError as error:
+        return Facts(machine, error)
+    return Facts(machine, None, readers, {name: _try(name) for name, state in readers.items() if state.present and not state.mute})
+
+
+def _try(reader: str) -> Trial:
+    with _warnings() as heard:
+        try:
+            with SCard(reader, timeout=PATIENCE, share=ShareMode.SHARED):
+                return Trial()
+        except SCardError as error:
+            return Trial(error, next(iter(heard), ""))
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What the library says at WARNING meanwhile: that another program holds a card, and which may be the one."""
+    heard: list[str] = []
+    logger, handler = logging.getLogger("scardface"), logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]  # a class for one line
+    before = logger.propagate
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
+@click.command()
+@common
+def doctor(as_json: bool) -> int:
+    """Find out why it does not work, and say what mends it.
+
+    Looks at the library, the service, permissions, drivers, readers and cards, in this order, up to the first that is wrong. Cards
+    that are in are opened for a moment, shared, and left as they are.
+    """
+    screen = console()
+    status = OK
+    for name, findings in judge(gather(look())):
+        if findings:
+            status = REFUSED
+        for finding in findings:
+            if as_json:
+                emit(check=name, ok=False, words=finding.words, cure=finding.cure)
+                continue
+            put(screen, f"wrong  {finding.words}", "red")
+            if finding.cure is not None:
+                put(screen, f"       {finding.cure}", "bold")
+        if not findings and as_json:
+            emit(check=name, ok=True, words=FINE[name], cure=None)
+        elif not findings:
+            put(screen, f"ok     {FINE[name]}", "green")
+    return status

@@ -1,0 +1,112 @@
+"""How a command ends: exit statuses, and errors as one sentence.
+
+Rules of this room:
+
+- Whatever goes wrong becomes one sentence on standard error and an exit status. Python's development mode (`python -X dev`) alone
+  lets an error that nobody thought of out with its traceback.
+- Whoever reads us may leave at any time: a broken pipe ends a command without a word.
+- Nothing of the extra is needed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from asyncio import CancelledError
+from collections.abc import Callable, Sequence
+
+from scardface import CardTimeoutError, SCardError, ServiceUnavailableError, StatusError
+from scardface.replay import UnrecordedCommandError
+
+from ._plain import plain
+
+OK = 0
+REFUSED = 1
+USAGE = 2
+PCSC = 3
+TIMEOUT = 4
+FILE = 5
+BUG = 70
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+EXITS = {
+    OK: "done; for 'send' and 'record': the last status was 9000",
+    REFUSED: "the card said no (its last status was not 9000), or 'doctor' found something",
+    USAGE: "wrong usage, or the extra 'cli' is not installed",
+    PCSC: "PC/SC failed: no service, no reader, the card was removed or does not answer",
+    TIMEOUT: "the time given with --timeout ran out",
+    FILE: "a file cannot be read or written, is damaged, or does not hold what was asked of it",
+    BUG: "a mistake in scardface itself",
+    INTERRUPTED: "interrupted by Ctrl-C",
+    BROKEN_PIPE: "whoever read the output went away",
+}
+"""Exit status to what it means. The last two are as shells have them: 128 and the number of the signal."""
+
+
+def guarded(call: Callable[[], int | None]) -> int:
+    """The exit status of a command, whatever becomes of it.
+
+    Args:
+        call: the command; None counts as 0.
+    """
+    try:
+        status = call() or OK
+        sys.stdout.flush()
+        return status
+    except (KeyboardInterrupt, CancelledError):  # the second is how anyio.run() ends on Ctrl-C on Python 3.10 (anyio 4.16)
+        return INTERRUPTED
+    except BrokenPipeError:
+        _hush()
+        return BROKEN_PIPE
+    except Exception as failure:
+        error = _alone(failure)
+        if sys.flags.dev_mode and status_of(error) == BUG:
+            raise
+        say(sentence(error))
+        return status_of(error)
+
+
+def _alone(error: Exception) -> Exception:
+    """What a group of errors, as tasks that ran together raise it, has in it, if that is one."""
+    inner: Sequence[Exception] = getattr(error, "exceptions", ())
+    return _alone(inner[0]) if len(inner) == 1 else error
+
+
+def status_of(error: Exception) -> int:
+    """The exit status that an error means."""
+    if isinstance(error, CardTimeoutError):
+        return TIMEOUT
+    if isinstance(error, SCardError):
+        return PCSC
+    if isinstance(error, StatusError):
+        return REFUSED
+    if isinstance(error, (OSError, ValueError, UnrecordedCommandError)):  # ValueError: CassetteError, a file that is no text
+        return FILE
+    return BUG
+
+
+def sentence(error: Exception) -> str:
+    """An error in words."""
+    if status_of(error) == BUG:
+        return f"this is a mistake in scardface, please report it: {type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ServiceUnavailableError):
+        return f"{error}; 'scardface doctor' finds out which"
+    return str(error)
+
+
+def say(words: str) -> None:
+    """A sentence on standard error."""
+    with contextlib.suppress(BrokenPipeError):
+        print(f"scardface: {plain(words)}", file=sys.stderr, flush=True)
+
+
+def _hush() -> None:
+    """Have what is still in standard output's buffer go nowhere, or the interpreter complains of it at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,98 @@
+"""What the shell remembers of what was typed, and what it proposes.
+
+Rules of this room:
+
+- A line is written to the history file only if it is known to carry no secret: a command of the shell's own, or an APDU whose data
+  the library would show. What could not be read is not written either: it may be a PIN with a mistake in it.
+- The file is the user's alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory
+
+from scardface.replay import may_carry_secret
+
+from ._apdu_text import ApduTextError, needs_pin, parse
+from ._instructions import TYPED
+
+
+def history_file() -> Path:
+    """Where the history is, by the rules of the XDG base directories; its folder is made if it has to be."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    path = Path(state, "scardface", "history")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
+    return path
+
+
+def is_harmless(line: str, own: Iterable[str]) -> bool:
+    """Whether a line carries no secret, for all that is known.
+
+    Args:
+        line: what was typed.
+        own: the commands of the shell itself.
+    """
+    first, *rest = line.split() or [""]
+    if first in own:
+        return all(word in ("cold", "close") or (word.isdecimal() and len(word) <= 2) for word in rest)
+    if needs_pin(line):
+        return _is_header_and_pin(line)
+    try:
+        command = parse(line)
+    except ApduTextError:
+        return False
+    return not command.data or not may_carry_secret(command)
+
+
+def _is_header_and_pin(line: str) -> bool:
+    """Whether the word PIN stands in the place of all data."""
+    try:
+        return len(parse(line, lambda: b"\0").data) <= 8 and not parse(re.sub(r"PIN(:\d+)?", "", line)).data
+    except ApduTextError:
+        return False
+
+
+class SafeHistory(FileHistory):
+    """A history file without secrets."""
+
+    def __init__(self, path: Path, own: Iterable[str]) -> None:
+        super().__init__(str(path))
+        self._own = frozenset(own)
+
+    def store_string(self, string: str) -> None:
+        """Write a line, if it is harmless."""
+        if is_harmless(string, self._own):
+            super().store_string(string)
+
+
+class NameCompleter(Completer):
+    """Completes the names of commands, the shell's and the card's, where a name can stand."""
+
+    def __init__(self, own: Iterable[str]) -> None:
+        self._names = sorted({*own, *TYPED})
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        """Names that begin as the word at the cursor; the second word may be one behind a class."""
+        before = document.text_before_cursor
+        words = before.split()
+        word = "" if not before or before[-1].isspace() else words[-1]
+        place = len(words) - bool(word)
+        if place == 0 or (place == 1 and len(words[0]) == 2):
+            for name in self._names:
+                if name.startswith(word.lower()):
+                    yield Completion(name, start_position=-len(word))
+
+
+def prompting(own: Iterable[str]) -> PromptSession[str]:
+    """A prompt with history and completion."""
+    names = tuple(own)
+    return PromptSession(history=SafeHistory(history_file(), names), completer=NameCompleter(names), complete_while_typing=False)

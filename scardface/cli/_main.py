@@ -1,0 +1,82 @@
+"""The frame of the command line: its commands, their help, what wrong usage is answered with.
+
+Rules of this room:
+
+- A command returns its exit status; errors go through to `_failures`, so that all commands end alike.
+- Wrong usage is one sentence, too, and where help is to be had.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from scardface import __version__
+
+from ._atr import atr
+from ._doctor import doctor
+from ._failures import EXITS, INTERRUPTED, OK, USAGE, say
+from ._options import VIRTUAL, common
+from ._readers import readers
+from ._record import record
+from ._replay import replay
+from ._send import send
+from ._shell import shell
+from ._watch import watch
+
+PROGRAM = "scardface"
+
+
+def _epilog() -> str:
+    """The exit statuses; \\b has click leave the lines as they are."""
+    rows = "\n".join(f"  {status:>3}  {meaning}" for status, meaning in EXITS.items())
+    return f"\b\nExit status:\n{rows}"
+
+
+@click.group(epilog=_epilog(), context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+def commands() -> None:
+    """Smart cards over PC/SC."""
+
+
+@commands.command()
+@common
+@click.pass_context
+def demo(context: click.Context, as_json: bool) -> int:
+    """Show the library at work, on a PC/SC daemon with virtual cards.
+
+    With --virtual on a simulated PC/SC; also where no such daemon can run.
+    """
+    from . import demo as story
+
+    return story.run(as_json=as_json, virtual=VIRTUAL in context.meta)
+
+
+for command in (readers, watch, atr, send, shell, record, replay, doctor):
+    commands.add_command(command)
+for command in commands.commands.values():
+    command.epilog = _epilog()
+
+
+def run(words: list[str]) -> int:
+    """Run a command; its exit status. Errors other than wrong usage are raised.
+
+    Args:
+        words: the command's name and its arguments.
+    """
+    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:  # the shell asks what words could follow
+        commands.main(words, PROGRAM)
+    try:
+        with commands.make_context(PROGRAM, [*words] or ["--help"]) as context:
+            status = commands.invoke(context)
+    except click.exceptions.Exit as end:
+        return (end.exit_code or OK) if words else USAGE
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        context_of = getattr(error, "ctx", None)
+        path = context_of.command_path if context_of is not None else PROGRAM
+        say(f"{error.format_message().rstrip('.')}; '{path} --help' tells more")
+        return USAGE
+    return status if isinstance(status, int) else OK

@@ -1,0 +1,87 @@
+"""What a card is, by its ATR: by what a contactless reader puts into it, and from the list that pcsc-tools keeps.
+
+Rules of this room:
+
+- The list is a file of pcsc-tools' (smartcard_list.txt), in the user's cache or among the system's; nothing is fetched, and where
+  there is none, no card has a name. The first file that is there counts, as pcsc-tools has it.
+- Lines without a blank in front are ATRs in upper-case digits, `.` for any digit; those behind them that begin with a tab say what
+  the card is; `#` begins a comment. The format allows any regular expression. Brackets are understood; what else there may be is
+  skipped, since a file should not be able to make us think for ever.
+- The list is a file like any other: what it says is data.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from scardface import ATR
+from scardface.contactless import tag
+
+LIST = "smartcard_list.txt"
+SYSTEM = ("/usr/local/pcsc", "/usr/share/pcsc", "/usr/local/share/pcsc", "/opt/homebrew/share/pcsc")
+_MOST_NAMES = 8
+_SIMPLE = re.compile(r"[0-9A-F. ]+")
+_BRACKETS = re.compile(r"(?:[0-9A-F. ]|\[[0-9A-F-]{1,20}\])+")
+
+
+def list_file() -> Path | None:
+    """The list that is there; None: there is none."""
+    home = Path.home()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    candidates = [cache / LIST, home / f".{LIST}", *(Path(folder, LIST) for folder in SYSTEM)]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def names_of(atr: bytes, path: Path | None = None) -> tuple[str, ...]:
+    """What the card with this ATR may be, the best guess first, at most 8; nothing where nobody knows.
+
+    Args:
+        atr: the ATR.
+        path: the list; None: the one that is there.
+    """
+    storage_card = tag(ATR(atr))
+    known = () if storage_card is None else (f"{storage_card.name} ({storage_card.standard})",)
+    return tuple(dict.fromkeys((*known, *_listed(atr, path or list_file()))))[:_MOST_NAMES]
+
+
+def _listed(atr: bytes, path: Path | None) -> list[str]:
+    """What the list says."""
+    if path is None or not atr:
+        return []
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            return [name for _, name in sorted(_entries(lines, atr.hex(" ").upper()), key=lambda entry: entry[0])]
+    except OSError:
+        return []
+
+
+def _entries(lines: Iterable[str], atr: str) -> Iterator[tuple[int, str]]:
+    """How many digits a fitting entry leaves open, and a line of what it says."""
+    fitting = None
+    for line in lines:
+        if line.startswith("\t"):
+            if fitting is not None:
+                yield fitting, line.strip()
+        elif line.strip() and not line.startswith("#"):
+            pattern = line.strip().upper()
+            fitting = _open_digits(pattern) if _fits(pattern, atr) else None
+
+
+def _fits(pattern: str, atr: str) -> bool:
+    if pattern[:2] not in (atr[:2], "..") and "[" not in pattern[:2]:
+        return False
+    if _SIMPLE.fullmatch(pattern):
+        return len(pattern) == len(atr) and all(mine in (".", its) for mine, its in zip(pattern, atr, strict=True))
+    if not _BRACKETS.fullmatch(pattern):
+        return False
+    try:
+        return re.fullmatch(pattern, atr) is not None
+    except re.error:  # [F-A]
+        return False
+
+
+def _open_digits(pattern: str) -> int:
+    return pattern.count(".") + pattern.count("[")

@@ -1,0 +1,163 @@
+"""The options that commands share.
+
+Rules of this room:
+
+- The same thing has the same name in every command: `--json` and `--virtual` in all, how a card is chosen in all that open one, how
+  commands are given and shown in all that send some.
+- What belongs together reaches a command as one value.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from ._virtual import virtual_pcsc
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ATR_DIGITS = re.compile(r"(?:[0-9A-Fa-f]{2}|\.\.|[ :])+")
+
+
+class Wish(NamedTuple):
+    """Which card is wanted.
+
+    Attributes:
+        reader: the reader's name, a part of it, or its number in the list; None: any.
+        atr: searched in the ATR; None: any.
+        timeout: seconds; None: for ever.
+        shared: whether others may use the card meanwhile.
+    """
+
+    reader: str | None
+    atr: re.Pattern[bytes] | None
+    timeout: float | None
+    shared: bool
+
+
+class Giving(NamedTuple):
+    """How commands are given.
+
+    Attributes:
+        texts: those on the command line.
+        file: where more are read, one a line; None: nowhere.
+        pin_prompt: whether the word PIN may be asked for.
+        keep_going: whether to go on after a status other than 9000.
+    """
+
+    texts: tuple[str, ...]
+    file: str | None
+    pin_prompt: bool
+    keep_going: bool
+
+
+class Telling(NamedTuple):
+    """How exchanges are shown.
+
+    Attributes:
+        json: one JSON object a line.
+        secrets: data that may be a PIN or a key, too.
+    """
+
+    json: bool
+    secrets: bool
+
+
+def atr_pattern(text: str) -> re.Pattern[bytes]:
+    """What `--atr` means: the first bytes in hexadecimal digits, `..` for any, or a regular expression over bytes.
+
+    Raises:
+        BadParameter: it is neither.
+    """
+    try:
+        if _ATR_DIGITS.fullmatch(text):
+            pairs = re.findall(r"[0-9A-Fa-f]{2}|\.\.", text)
+            pattern = b"".join(b"." if pair == ".." else re.escape(bytes.fromhex(pair)) for pair in pairs)
+            return re.compile(b"^" + pattern, re.DOTALL)
+        return re.compile(text.encode("latin-1"), re.DOTALL)
+    except (re.error, ValueError) as error:
+        raise click.BadParameter(f"not the beginning of an ATR, and no regular expression: {error}") from None
+
+
+def common(function: F) -> F:
+    """`--json` and `--virtual`."""
+
+    def begin(context: click.Context, parameter: click.Parameter, wanted: bool) -> bool:
+        if wanted:
+            context.meta[VIRTUAL] = context.with_resource(virtual_pcsc())
+        return wanted
+
+    json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+    virtual = click.option(
+        "--virtual", is_flag=True, expose_value=False, callback=begin, help="A simulated reader with a card, in place of real ones."
+    )
+    return json(virtual(function))
+
+
+VIRTUAL = "scardface.virtual"
+"""Where a command finds the simulated PC/SC, in its context's `meta`."""
+
+
+def timeout(words: str) -> Callable[[F], F]:
+    """`--timeout`, with these words in the help."""
+
+    def number(context: click.Context, parameter: click.Parameter, seconds: float | None) -> float | None:
+        if seconds is not None and math.isnan(seconds):
+            raise click.BadParameter("not a number of seconds")
+        return seconds
+
+    return click.option("--timeout", metavar="S", type=click.FloatRange(min=0), callback=number, help=words)
+
+
+def wishes(function: Callable[..., int]) -> Callable[..., int]:
+    """Which card: an argument `wish`."""
+
+    @click.option("--reader", metavar="R", help="Its name, a part of it, or its number in 'scardface readers'.")
+    @click.option(
+        "--atr",
+        metavar="RE",
+        callback=lambda context, parameter, text: None if text is None else atr_pattern(text),
+        help="Only a card whose ATR begins with these hex digits ('..': any byte), or in which this regular expression is found.",
+    )
+    @timeout("Seconds to wait for the card; for ever without it.")
+    @click.option("--shared", is_flag=True, help="Let other programs use the card meanwhile, and leave it as it is.")
+    @functools.wraps(function)
+    def command(
+        *args: Any, reader: str | None, atr: re.Pattern[bytes] | None, timeout: float | None, shared: bool, **kwargs: Any
+    ) -> int:
+        return function(*args, wish=Wish(reader, atr, timeout, shared), **kwargs)
+
+    return command
+
+
+def giving(function: Callable[..., int]) -> Callable[..., int]:
+    """Which commands: an argument `given`."""
+
+    @click.argument("apdus", nargs=-1, metavar="[APDU]...")
+    @click.option(
+        "-f", "--file", metavar="FILE", help="Read commands from a file, one a line, '#' begins a comment; '-': standard input."
+    )
+    @click.option("--pin-prompt", is_flag=True, help="Ask for the PIN that the word PIN in a command stands for.")
+    @click.option("--keep-going", is_flag=True, help="Go on after a status other than 9000.")
+    @functools.wraps(function)
+    def command(*args: Any, apdus: tuple[str, ...], file: str | None, pin_prompt: bool, keep_going: bool, **kwargs: Any) -> int:
+        return function(*args, given=Giving(apdus, file, pin_prompt, keep_going), **kwargs)
+
+    return command
+
+
+def telling(function: Callable[..., int]) -> Callable[..., int]:
+    """How exchanges are shown: an argument `telling`; with `common`'s options, and `--trace`."""
+
+    @click.option("--show-secrets", is_flag=True, help="Print data that may be a PIN or a key, too.")
+    @common
+    @functools.wraps(function)
+    def command(*args: Any, as_json: bool, show_secrets: bool, **kwargs: Any) -> int:
+        return function(*args, telling=Telling(as_json, show_secrets), **kwargs)
+
+    return command

@@ -1,0 +1,86 @@
+"""What is printed, for people and for programs.
+
+Rules of this room:
+
+- For programs: JSON, one object a line, ASCII, each line flushed, so that a pipe sees it at once.
+- For people: rich. Where standard output is no terminal, no colours and no line breaks of ours.
+- Names of readers, texts from cards and lines of files are data: they are no markup, and control characters in them are shown as
+  `\\x1b`, not sent to the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from ._plain import plain
+
+_WIDE = 1000
+_ROW = 16
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would end the process; `_failures` knows better
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where words for people go."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _WIDE
+    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def put(screen: Console, text: str, style: str = "") -> None:
+    """Print a line, which the terminal may break, and nobody else: what is copied from there is the line."""
+    screen.print(words(text, style), soft_wrap=True)
+
+
+def show(screen: Console, table: RenderableType) -> None:
+    """Print something that rich lays out; in a pipe without the blanks that fill its columns."""
+    if screen.is_terminal:
+        screen.print(table)
+        return
+    with screen.capture() as laid_out:
+        screen.print(table)
+    for line in laid_out.get().splitlines():
+        screen.print(line.rstrip(), soft_wrap=True)
+
+
+def emit(**fields: Any) -> None:
+    """One JSON object on a line of its own."""
+    print(json.dumps(fields), flush=True)
+
+
+def words(text: str, style: str = "") -> Text:
+    """`text` as rich takes it: no markup, nothing to obey, and one line."""
+    return Text(plain(text).replace("\n", "\\n"), style=style)
+
+
+def digits(data: bytes) -> str:
+    """Hexadecimal digits, a blank between bytes."""
+    return data.hex(" ").upper()
+
+
+def legible(data: bytes) -> str:
+    """The text in bytes, `.` for what is none."""
+    return "".join(chr(octet) if 0x20 <= octet < 0x7F else "." for octet in data)
+
+
+def is_text(data: bytes) -> bool:
+    """Whether bytes are readable as they stand."""
+    return bool(data) and all(0x20 <= octet < 0x7F for octet in data)
+
+
+def rows(data: bytes) -> Iterator[str]:
+    """Bytes as hex and text, 16 in a row, with offsets if there are several rows."""
+    for start in range(0, len(data), _ROW):
+        row = data[start : start + _ROW]
+        offset = f"{start:04X}  " if len(data) > _ROW else ""
+        width = 3 * min(_ROW, len(data)) - 1
+        yield f"{offset}{digits(row):<{width}}  {legible(row)}"

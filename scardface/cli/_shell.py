@@ -1,0 +1,214 @@
+"""`scardface shell`: commands to a card, one after the other, as somebody thinks of them.
+
+Rules of this room:
+
+- What a line means is what it means to `send`; words of the shell's own are few, and told by `help`.
+- What goes wrong with one line is said, and the next line may be typed; a card that is gone, or a service, ends the shell.
+- On a terminal there are history and completion; else lines are read as they come, and nothing is prompted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import click
+
+from scardface import C_APDU, R_APDU, CardRemovedError, SCardError, ServiceUnavailableError, StatusError
+from scardface.sync import SCard
+
+from . import _pin
+from ._apdu_text import ApduTextError, parse
+from ._exchanges import tell
+from ._failures import OK, say
+from ._interface import explain
+from ._open import open_card, traced
+from ._options import Telling, Wish, telling, wishes
+from ._output import console, digits, emit, put
+from ._send import Sender
+
+HELP = """\
+APDU          as in 'send': 00A40000023F00, or '00A40000 3F00 Ne=256'; PIN in its data is asked for
+NAME P1 P2    a command by its name, and its data: select 04 00 A000000308; Tab completes names
+reset [cold]  reset the card, warm or cold
+channel       open a logical channel and use it; 'channel 0' uses the basic one, 'channel close' closes the one in use
+atr           the card's ATR, explained
+help          this
+quit          leave, as Ctrl-D does"""
+OWN = ("atr", "channel", "help", "quit", "reset")
+
+
+@click.command()
+@wishes
+@click.option("--trace", is_flag=True, help="Show what the library logs, on standard error.")
+@telling
+def shell(wish: Wish, trace: bool, telling: Telling) -> int:
+    """Type commands to a card, and see what it says; 'help' there tells how.
+
+    What is typed is kept for the next time, but for what may carry a PIN or a key. If standard input is no terminal, lines are read
+    from it.
+    """
+    with traced(trace), open_card(wish) as card:
+        return converse(card, card, telling)
+
+
+def converse(sender: Sender, card: SCard, telling: Telling) -> int:
+    """Read lines and do what they say, until there are no more.
+
+    Args:
+        sender: what takes commands: the card, or what wraps it.
+        card: the card itself.
+        telling: how exchanges are shown.
+    """
+    if sys.stdin.isatty() and not telling.json:
+        put(console(), f"{card.reader}, {card.protocol.name}, ATR {digits(card.atr)}; 'help' tells what can be typed")
+    with Shell(sender, card, telling) as open_shell:
+        for line in _typed(open_shell.prompt):
+            if not open_shell.do(line):
+                break
+    return OK
+
+
+def _typed(prompt: Callable[[], str]) -> Iterator[str]:
+    """What is typed, line by line."""
+    if not sys.stdin.isatty():
+        for line in sys.stdin:
+            if text := line.split("#", 1)[0].strip():
+                yield text
+        return
+    from ._history import prompting
+
+    session = prompting(OWN)
+    while True:
+        try:
+            line = session.prompt(prompt())
+        except EOFError:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+class Shell:
+    """A conversation with one card."""
+
+    def __init__(self, sender: Sender, card: SCard, telling: Telling) -> None:
+        self._basic = sender
+        self._card = card
+        self._telling = telling
+        self._screen = console()
+        self._channels: dict[int, tuple[Callable[[C_APDU], R_APDU], ExitStack]] = {}
+        self._current = 0
+
+    def __enter__(self) -> Shell:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._leave_channels()
+
+    def _leave_channels(self) -> None:
+        """Close all channels; those that cannot be closed end with the card's session anyway."""
+        self._current = 0
+        while self._channels:
+            _, (_, stack) = self._channels.popitem()
+            with contextlib.suppress(SCardError, StatusError):
+                stack.close()
+
+    def prompt(self) -> str:
+        """What stands before the line that is typed."""
+        return f"{self._current or ''}> "
+
+    def do(self, line: str) -> bool:
+        """Do what a line says; whether the conversation goes on.
+
+        Raises:
+            CardRemovedError, ServiceUnavailableError: it cannot.
+        """
+        word, *rest = line.split()
+        try:
+            if word == "quit":
+                return False
+            if word == "help":
+                self._help()
+            elif word == "reset":
+                self._reset(rest)
+            elif word == "channel":
+                self._channel(rest)
+            elif word == "atr":
+                self._atr()
+            else:
+                self._send(line)
+        except (CardRemovedError, ServiceUnavailableError):
+            raise
+        except click.UsageError as error:
+            say(error.format_message())
+        except (SCardError, StatusError, ValueError) as error:
+            say(str(error))
+        return True
+
+    def _help(self) -> None:
+        for row in HELP.splitlines():
+            if self._telling.json:
+                emit(help=row)
+            else:
+                put(self._screen, row)
+
+    def _send(self, line: str) -> None:
+        try:
+            command = parse(line, _pin.ask)
+        except ApduTextError as error:
+            say(str(error))
+            return
+        finally:
+            _pin.forget()
+        sends = self._channels[self._current][0] if self._current else self._basic.send
+        response = sends(command)
+        tell(self._telling, self._screen, self._card.reader, command, response)
+
+    def _reset(self, rest: list[str]) -> None:
+        if rest not in ([], ["cold"]):
+            raise click.UsageError("it is 'reset' or 'reset cold'")
+        self._leave_channels()
+        self._card.reset(cold=bool(rest))
+        self._told(f"the card was reset; its ATR is {digits(self._card.atr)}", reset=True, atr=self._card.atr.hex().upper())
+
+    def _channel(self, rest: list[str]) -> None:
+        if self._basic is not self._card:
+            raise click.UsageError("what is recorded goes through the basic channel")
+        if not rest:
+            self._open_channel()
+        elif rest == ["close"]:
+            self._close_channel()
+        elif len(rest) == 1 and rest[0].isdecimal() and (int(rest[0]) in self._channels or int(rest[0]) == 0):
+            self._current = int(rest[0])
+        else:
+            opened = ", ".join(str(number) for number in (0, *self._channels))
+            raise click.UsageError(f"it is 'channel', 'channel close', or 'channel' and the number of an open one: {opened}")
+        self._told(f"channel {self._current} is in use", channel=self._current)
+
+    def _open_channel(self) -> None:
+        with ExitStack() as stack:
+            channel = stack.enter_context(self._card.channel())
+            self._channels[channel.number] = (channel.send, stack.pop_all())
+        self._current = channel.number
+
+    def _close_channel(self) -> None:
+        _, stack = self._channels.pop(self._current, (None, None))
+        self._current = 0
+        if stack is None:
+            raise click.UsageError("the basic channel is always open")
+        stack.close()
+
+    def _atr(self) -> None:
+        for row in explain(self._card.atr):
+            if self._telling.json:
+                emit(name=row.name, bytes=row.octets.hex().upper(), meaning=row.words)
+            else:
+                put(self._screen, f"{row.name:10}  {digits(row.octets)}  {row.words}")
+
+    def _told(self, text: str, **fields: object) -> None:
+        if self._telling.json:
+            emit(**fields)
+        else:
+            put(self._screen, text)

@@ -1,0 +1,120 @@
+"""`scardface watch`: readers and cards as they come and go.
+
+Rules of this room:
+
+- On a terminal a table that changes, with the last events below it; else one event a line.
+- Who uses a card changes without an event, so the table looks at that four times a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+
+from scardface import Event
+from scardface.sync import CardInserted, CardRemoved, EventsLost, ReaderAdded, ReaderMonitor, ReaderRemoved, ServiceDown, ServiceUp
+
+from ._failures import OK
+from ._names import names_of
+from ._options import VIRTUAL, common
+from ._output import console, digits, emit, words
+from ._plain import plain
+from ._readers import table_of
+from ._virtual import visits
+
+KEPT = 8
+"""Events below the table."""
+
+
+@click.command()
+@click.option("--count", metavar="N", type=click.IntRange(min=1), help="End after so many events.")
+@common
+@click.pass_context
+def watch(context: click.Context, count: int | None, as_json: bool) -> int:
+    """Show readers and cards as they come and go; Ctrl-C ends it."""
+    pcsc = context.meta.get(VIRTUAL)
+    with visits(pcsc) if pcsc is not None else contextlib.nullcontext(), ReaderMonitor() as monitor:
+        screen = console()
+        if as_json:
+            for event in _some(monitor, count):
+                emit(time=round(time.time(), 3), **fields(event))
+        elif screen.is_terminal:
+            _show(monitor, count, screen)
+        else:
+            for event in _some(monitor, count):
+                print(line(event), flush=True)
+    return OK
+
+
+def _some(monitor: ReaderMonitor, count: int | None) -> Iterator[Event]:
+    for number, event in enumerate(monitor, 1):
+        yield event
+        if number == count:
+            return
+
+
+def _show(monitor: ReaderMonitor, count: int | None, screen: Console) -> None:
+    last: deque[str] = deque(maxlen=KEPT)
+
+    def view() -> Group:
+        return Group(table_of(monitor.state), *(words(each, "dim") for each in list(last)))
+
+    with Live(get_renderable=view, console=screen, refresh_per_second=4) as live:
+        for event in _some(monitor, count):
+            last.append(line(event))
+            live.refresh()
+
+
+def line(event: Event) -> str:
+    """An event in a line."""
+    return f"{time.strftime('%H:%M:%S')} {plain(told(event))}"
+
+
+def told(event: Event) -> str:
+    """An event in words."""
+    there = ", was there" if getattr(event, "initial", False) else ""
+    if isinstance(event, CardInserted):
+        name = next(iter(names_of(event.atr)), "")
+        card = (f"ATR {digits(event.atr)}" if event.atr else "it does not answer") + (f" ({name})" if name else "")
+        return f"card in   {event.reader}: {card}{there}"
+    if isinstance(event, CardRemoved):
+        return f"card out  {event.reader}"
+    if isinstance(event, ReaderAdded):
+        return f"reader +  {event.reader}{there}"
+    if isinstance(event, ReaderRemoved):
+        return f"reader -  {event.reader}"
+    if isinstance(event, ServiceDown):
+        return f"PC/SC is gone: {event.error}" if event.error is not None else "PC/SC is gone"
+    if isinstance(event, EventsLost):
+        return f"{event.count} events were lost"
+    return "PC/SC is back"
+
+
+_KINDS = {
+    CardInserted: "card-inserted",
+    CardRemoved: "card-removed",
+    ReaderAdded: "reader-added",
+    ReaderRemoved: "reader-removed",
+    ServiceDown: "service-down",
+    ServiceUp: "service-up",
+    EventsLost: "events-lost",
+}
+
+
+def fields(event: Event) -> dict[str, object]:
+    """An event as JSON has it."""
+    found: dict[str, object] = {"event": _KINDS[type(event)]}
+    for name in ("reader", "initial", "count"):
+        if hasattr(event, name):
+            found[name] = getattr(event, name)
+    if isinstance(event, CardInserted):
+        found |= {"atr": event.atr.hex().upper(), "names": names_of(event.atr)}
+    if isinstance(event, ServiceDown):
+        found["error"] = None if event.error is None else str(event.error)
+    return found

@@ -1,0 +1,134 @@
+"""Commands as people write them; above all, that no PIN is sent in a wrong place."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scardface import C_APDU
+from scardface.cli._apdu_text import ApduTextError, lines, needs_pin, parse, pieces
+
+
+def pin() -> bytes:
+    return b"1234"
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("00A40000", C_APDU(0x00, 0xA4)),
+        ("00A40000023F00", C_APDU(0x00, 0xA4, 0, 0, b"\x3f\x00")),
+        ("00 a4 00 00 02 3f 00 00", C_APDU(0x00, 0xA4, 0, 0, b"\x3f\x00", 256)),
+        ("00:A4:00:00:02:3F:00", C_APDU(0x00, 0xA4, 0, 0, b"\x3f\x00")),
+        ("00B08100 Ne=65536", C_APDU(0x00, 0xB0, 0x81, 0, b"", 65536)),
+        ("00A40000 3F00 Ne=256", C_APDU(0x00, 0xA4, 0, 0, b"\x3f\x00", 256)),
+        ("00A40000 3F 00 Ne=0", C_APDU(0x00, 0xA4, 0, 0, b"\x3f\x00")),
+        ("select 04 00 A000000308", C_APDU(0x00, 0xA4, 4, 0, bytes.fromhex("A000000308"), 256)),
+        ("SELECT 0400 A000000308 Ne=0", C_APDU(0x00, 0xA4, 4, 0, bytes.fromhex("A000000308"))),
+        ("80 get-data 9F 7F", C_APDU(0x80, 0xCA, 0x9F, 0x7F, b"", 256)),
+        ("get-challenge Ne=8", C_APDU(0x00, 0x84, 0, 0, b"", 8)),
+        ("verify 00 01 PIN", C_APDU(0x00, 0x20, 0, 1, b"1234")),
+        ("00200001 PIN", C_APDU(0x00, 0x20, 0, 1, b"1234")),
+        ("00 20 00 01 PIN", C_APDU(0x00, 0x20, 0, 1, b"1234")),
+        ("0020000104PIN", C_APDU(0x00, 0x20, 0, 1, b"1234")),
+        ("00200080PIN:8", C_APDU(0x00, 0x20, 0, 0x80, b"1234\xff\xff\xff\xff")),
+        ("00200080 PIN FFFF", C_APDU(0x00, 0x20, 0, 0x80, b"1234\xff\xff")),
+        ("0020000106 PIN FFFF", C_APDU(0x00, 0x20, 0, 1, b"1234\xff\xff")),
+    ],
+)
+def test_what_is_meant(text: str, command: C_APDU) -> None:
+    assert parse(text, pin) == command
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "lengths do not fit"),
+        ("00A4", "lengths do not fit"),
+        ("00A4000", "one of them is missing"),
+        ("hello", "a command is hexadecimal digits"),
+        ("00A40000 0x3F", "a command is hexadecimal digits"),
+        ("00A4000003 3F00", "lengths do not fit"),
+        ("00A40000023F00 Ne=256", "a header that stands apart"),
+        ("00 A4 00 00 Ne=256", "a header that stands apart"),
+        ("00B08100 Ne=65537", "le is 0 to 65536"),
+        ("select 04", "P1 and P2"),
+        ("8000 select 04 00", "its class, one byte"),
+        ("00200001 PIN PIN", "once"),
+        ("00A40000 Ne=1 Ne=2", "a command is hexadecimal digits"),
+        ("0020000104 04 PIN", "right behind the header"),
+        ("0020000108 PIN", "right behind the header"),
+        ("002000 PIN", "right behind the header"),
+        ("PIN", "right behind the header"),
+        ("00200001 PIN:3", "more than 3 bytes"),
+        ("verify 00 01 05 PIN", "right behind the header"),
+    ],
+)
+def test_what_is_no_command(text: str, words: str) -> None:
+    with pytest.raises(ApduTextError, match=words):
+        parse(text, pin)
+
+
+def test_without_somebody_to_ask_there_is_no_pin() -> None:
+    assert needs_pin("00200001 PIN")
+    assert not needs_pin("00200001")
+    with pytest.raises(ApduTextError, match="--pin-prompt"):
+        parse("00200001 PIN")
+
+
+@pytest.mark.parametrize("text", ["00200001 31323334", "0020000105 31323334", "0020000131323334", "00200001 3132333"])
+def test_no_error_repeats_a_pin(text: str) -> None:
+    with pytest.raises(ApduTextError) as failed:
+        parse(text)
+    assert not re.search(r"31|32|49|1234", str(failed.value))
+
+
+def test_no_error_repeats_what_was_asked_for() -> None:
+    for text in ("0020000109 PIN", "00200001 PIN:2"):
+        with pytest.raises(ApduTextError) as failed:
+            parse(text, pin)
+        assert "1234" not in str(failed.value)
+        assert "4 bytes" not in str(failed.value)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_command_or_refused(text: str) -> None:
+    with contextlib.suppress(ApduTextError):
+        assert isinstance(parse(text, pin), C_APDU)
+
+
+@given(
+    st.builds(
+        C_APDU,
+        *[st.integers(0, 255)] * 4,
+        st.binary(max_size=300),
+        st.integers(0, 65536),
+    )
+)
+def test_what_is_encoded_is_read(command: C_APDU) -> None:
+    assert parse(bytes(command).hex()) == command
+    header = bytes((command.cla, command.ins, command.p1, command.p2)).hex()
+    assert parse(f"{header} {command.data.hex()} Ne={command.le}") == command
+
+
+def test_scripts_have_comments() -> None:
+    assert lines("# head\n\n00A40000 # first\r\n  00B00000  \n#\n") == [(3, "00A40000"), (4, "00B00000")]
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        ((), ()),
+        (("00A40000", "00B0000000"), ("00A40000", "00B0000000")),
+        (("00", "A4", "00", "00"), ("00 A4 00 00",)),
+        (("select", "04", "00", "A000000308"), ("select 04 00 A000000308",)),
+        (("00A40000", "3F00", "Ne=256"), ("00A40000 3F00 Ne=256",)),
+        (("select 00 00", "00B0000000"), ("select 00 00", "00B0000000")),
+    ],
+)
+def test_words_of_a_command_line(words: tuple[str, ...], texts: tuple[str, ...]) -> None:
+    assert pieces(words) == texts

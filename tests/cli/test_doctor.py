@@ -1,0 +1,252 @@
+"""`scardface doctor`: eight situations, made of facts; and as far as they can be made, made really."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scardface import ATR, CardCommunicationError, CardTimeoutError, ReaderState, ServiceUnavailableError
+from scardface.cli import _doctor
+from scardface.cli._doctor import CHECKS, FINE, Facts, Finding, Trial, gather, judge
+from scardface.cli._machine import Machine, UsbReader, look
+from scardface.cli._virtual import virtual_pcsc
+from scardface.testing import FileCard, SimulatedPCSC
+from tests.support.cards import LogCard
+from tests.support.command_line import ROOT, Command
+
+if TYPE_CHECKING:
+    from scardface.testing import PrivatePcscd
+    from tests.support.foreign import Foreign
+
+WELL = Machine(
+    "linux",
+    ("debian",),
+    has_library=True,
+    has_service=True,
+    socket="answers",
+    has_systemd=True,
+    has_polkit=True,
+    has_driver=True,
+    usb=(UsbReader("ACME Reader"),),
+    user="ada",
+)
+NO_SERVICE = ServiceUnavailableError("SCardEstablishContext: no service", 0x8010001D)
+REFUSED = ServiceUnavailableError("SCardEstablishContext: refused", 0x8010006A)
+CARD = ReaderState(True, ATR(b"\x3b\x00"), False, False, False)
+EMPTY = ReaderState(False, ATR(), False, False, False)
+MUTE = ReaderState(True, ATR(), True, False, False)
+HELD = ReaderState(True, ATR(b"\x3b\x00"), False, True, True)
+GOOD = Facts(WELL, None, {"A": CARD, "B": EMPTY}, {"A": Trial()})
+
+
+def found(facts: Facts) -> tuple[str, list[Finding]]:
+    """The check that found something, and what."""
+    name, findings = list(judge(facts))[-1]
+    return (name, findings) if findings else ("", [])
+
+
+SITUATIONS: list[Any] = [
+    (
+        replace(GOOD, error=NO_SERVICE, machine=replace(WELL, has_library=False)),
+        "library",
+        "libpcsclite is not",
+        "install libpcsclite1",
+    ),
+    (replace(GOOD, error=NO_SERVICE, machine=replace(WELL, socket="missing")), "service", "is not running", "systemctl enable"),
+    (replace(GOOD, error=NO_SERVICE, machine=replace(WELL, socket="refuses")), "service", "is not running", "systemctl enable"),
+    (
+        replace(GOOD, error=NO_SERVICE, machine=replace(WELL, socket="missing", has_service=False)),
+        "service",
+        "pcscd, is not installed",
+        "install pcscd",
+    ),
+    (replace(GOOD, error=NO_SERVICE, machine=Machine("win32")), "service", "is not running", "net start SCardSvr"),
+    (replace(GOOD, error=REFUSED), "permission", "polkit's rules do not let ada", "50-scardface.rules"),
+    (replace(GOOD, error=REFUSED, machine=replace(WELL, socket="forbidden")), "permission", "keep this user out", "restart pcscd"),
+    (replace(GOOD, error=REFUSED, machine=replace(WELL, has_polkit=False)), "permission", "as many programs", "restart pcscd"),
+    (Facts(replace(WELL, has_driver=False)), "driver", "ACME Reader is plugged in, and the driver", "install libccid"),
+    (Facts(replace(WELL, usb=(UsbReader("ACR122", "pn533_usb"),))), "driver", "taken by the kernel's", "modprobe -r pn533_usb"),
+    (Facts(WELL), "driver", "does not see it", "restart pcscd"),
+    (Facts(replace(WELL, usb=())), "reader", "no reader is plugged in", None),
+    (Facts(replace(WELL, usb=None)), "reader", "no reader is plugged in", None),
+    (replace(GOOD, readers={"A": EMPTY}), "card", "the reader 'A' has no card in", None),
+    (replace(GOOD, readers={"A": EMPTY, "B": EMPTY}), "card", "the 2 readers have no card in", None),
+    (replace(GOOD, readers={"A": MUTE}), "answer", "the card in 'A' does not answer", None),
+    (
+        replace(GOOD, readers={"A": HELD}, trials={"A": Trial(CardTimeoutError("x"), "the card in 'A' is held; scdaemon (pid 7)")}),
+        "holder",
+        "scdaemon (pid 7)",
+        "gpgconf --kill scdaemon",
+    ),
+    (replace(GOOD, readers={"A": HELD}, trials={"A": Trial(CardTimeoutError("x"))}), "holder", "does not let it go", None),
+    (
+        replace(GOOD, trials={"A": Trial(CardCommunicationError("bad contacts"))}),
+        "opening",
+        "could not be opened: bad contacts",
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("facts", "check", "words", "cure"), SITUATIONS)
+def test_the_cause_is_named_and_what_mends_it(facts: Facts, check: str, words: str, cure: str | None) -> None:
+    name, findings = found(facts)
+    assert name == check
+    assert words in findings[0].words
+    assert findings[0].cure == cure if cure is None else cure in (findings[0].cure or "")
+
+
+def test_where_all_is_well_nothing_is_found() -> None:
+    assert list(judge(GOOD)) == [(name, []) for name in CHECKS]
+    assert list(CHECKS) == list(FINE)
+
+
+def test_the_first_finding_ends_the_search() -> None:
+    checks = [name for name, _ in judge(replace(GOOD, error=NO_SERVICE, machine=replace(WELL, socket="missing")))]
+    assert checks == ["library", "service"]
+
+
+def test_without_a_library_nothing_is_called(capfd: pytest.CaptureFixture[str]) -> None:
+    with SimulatedPCSC() as pcsc:
+        facts = gather(replace(WELL, has_library=False))
+        assert isinstance(facts.error, ServiceUnavailableError)
+        assert not sum(pcsc.calls.values())
+
+
+# Made really.
+
+
+def test_all_is_well(scardface: Command) -> None:
+    done = scardface("doctor", "--virtual")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines() == [f"ok     {words}" for words in FINE.values()]
+    assert [line["check"] for line in scardface("doctor", "--virtual", "--json").lines] == list(CHECKS)
+
+
+@pytest.fixture
+def sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has everything, whatever this one has."""
+    monkeypatch.setattr(_doctor, "look", lambda: WELL)
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_service_that_refuses(scardface: Command) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.inject("SCardEstablishContext", 0x8010006A, times=100)
+        done = scardface("doctor", "--json")
+    assert done.status == 1
+    assert (done.lines[-1]["check"], done.lines[-1]["ok"]) == ("permission", False)
+    assert done.lines[-1]["cure"].endswith("50-scardface.rules")
+
+
+@pytest.mark.usefixtures("sound")
+def test_what_mends_it_is_a_line_of_its_own(scardface: Command) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.inject("SCardEstablishContext", 0x8010006A, times=100)
+        told = scardface("doctor").out.splitlines()
+    assert told[-2].startswith("wrong  the PC/SC service refuses this program")
+    assert told[-1].startswith("       echo 'polkit.addRule")
+
+
+@pytest.mark.usefixtures("sound")
+def test_readers_without_and_cards_of_all_kinds(scardface: Command) -> None:
+    with SimulatedPCSC() as pcsc:
+        assert scardface("doctor", "--json").lines[-1]["check"] == "driver"
+        pcsc.add_reader("A")
+        done = scardface("doctor")
+        assert done.status == 1
+        assert done.out.splitlines()[-1].startswith("wrong  the reader 'A' has no card in")
+        mute = LogCard()
+        mute.atr = b""
+        pcsc.insert("A", mute)
+        assert scardface("doctor", "--json").lines[-1]["check"] == "answer"
+        pcsc.add_reader("B")
+        pcsc.insert("B", FileCard())
+        pcsc.remove("A")
+        pcsc.inject("SCardConnect", 0x8010001F, times=10)  # SCARD_E_UNSUPPORTED_FEATURE
+        assert scardface("doctor", "--json").lines[-1]["check"] == "opening"
+
+
+def test_a_daemon_that_was_stopped(pcscd: PrivatePcscd, scardface: Command) -> None:
+    pcscd.kill()
+    done = scardface("doctor", "--json")
+    assert (done.status, done.lines[-1]["check"]) == (1, "service")
+    pcscd.start()
+    assert scardface("doctor", "--json").lines[-1]["check"] == "card"
+
+
+def test_a_card_is_left_as_it_is(scardface: Command) -> None:
+    card = LogCard()
+    with virtual_pcsc(card):
+        assert scardface("doctor").status == 0
+    assert (card.resets, card.heard) == (0, [])
+
+
+def test_a_program_that_holds_a_card(
+    pcscd: PrivatePcscd, foreign: Foreign, scardface: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    pcscd.insert(0, FileCard())
+    pcscd.wait_for_card(0)
+    foreign.connect(pcscd.readers[0])
+    done = scardface("doctor")
+    assert done.status == 1
+    told = done.out.splitlines()[len(FINE) - 2]
+    assert told.startswith(f"wrong  the card in {pcscd.readers[0]!r} is held by another program")
+    assert f"(pid {foreign.pid})" in told
+    assert done.err == ""
+    assert caplog.text == "", "it is told twice"
+
+
+def test_a_mute_card_and_no_reader_in_a_real_daemon(pcscd: PrivatePcscd, scardface: Command) -> None:
+    mute = LogCard()
+    mute.atr = b""
+    pcscd.insert(0, mute)
+    pcscd.wait_for_card(0)
+    assert scardface("doctor", "--json").lines[-1]["check"] == "answer"
+    pcscd.remove(0)
+    pcscd.stop()
+    pcscd.start(0)
+    assert scardface("doctor", "--json").lines[-1]["check"] in ("reader", "driver")
+
+
+def test_a_reader_on_the_bus_that_a_real_daemon_has_no_driver_for(
+    pcscd: PrivatePcscd, scardface: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interface = tmp_path / "sys/bus/usb/devices/1-1:1.0"
+    interface.mkdir(parents=True)
+    (interface / "bInterfaceClass").write_text("0b\n")
+    bus = look(tmp_path)
+    monkeypatch.setattr(_doctor, "look", lambda: replace(look(), usb=bus.usb, has_driver=bus.has_driver))
+    pcscd.stop()
+    pcscd.start(0)
+    done = scardface("doctor", "--json")
+    assert (done.status, done.lines[-1]["check"]) == (1, "driver")
+    assert "a USB smart card reader is plugged in, and the driver for it is not installed" in done.lines[-1]["words"]
+
+
+LIBRARIES = """
+import ctypes
+ctypes.CDLL("libpcsclite.so.1")
+print(*{line.split()[-1] for line in open("/proc/self/maps") if "pcsclite" in line})
+"""
+
+
+@pytest.mark.usefixtures("pcscd")  # it needs namespaces, too, and says so where there are none
+def test_a_library_that_is_not_there(tmp_path: Path) -> None:
+    """libpcsclite is hidden below a mount, in a namespace of the command's own."""
+    unshare = ["unshare", "--mount"] if not os.geteuid() else ["unshare", "--user", "--map-root-user", "--mount"]
+    nothing = tmp_path / "nothing"
+    nothing.touch()
+    libraries = subprocess.run([sys.executable, "-c", LIBRARIES], capture_output=True, text=True, check=True, timeout=30).stdout
+    hide = " && ".join(f"mount --bind {nothing} {library}" for library in libraries.split())
+    script = f"{hide} && exec {sys.executable} -m scardface doctor --json"
+    done = subprocess.run([*unshare, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert '"check": "library", "ok": false' in done.stdout
+    assert len(done.stdout.splitlines()) == 1

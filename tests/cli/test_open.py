@@ -1,0 +1,89 @@
+"""The card that is meant."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+from scardface import CardTimeoutError, NoReaderError
+from scardface.cli import _open
+from scardface.cli._open import open_card, reader_of, traced
+from scardface.cli._options import Wish
+from scardface.cli._virtual import READER, virtual_pcsc
+from scardface.sync import ShareMode
+
+NOW = Wish(None, None, 0.0, shared=False)
+
+
+def test_a_reader_is_meant_by_number_or_by_a_part_of_its_name() -> None:
+    with virtual_pcsc() as pcsc:
+        pcsc.add_reader("Other (1)")
+        assert reader_of(None) is None
+        assert reader_of("1") == "Other (1)"
+        assert isinstance(pattern := reader_of("other (1"), re.Pattern)
+        assert pattern.search("Other (1)")
+        with open_card(NOW._replace(reader="VIRTUAL")) as card:
+            assert card.reader == READER
+        with pytest.raises(NoReaderError, match="there is no reader 2: 'scardface readers' counts 2"):
+            reader_of("2")
+
+
+def test_others_are_let_in_if_that_is_wished() -> None:
+    with virtual_pcsc():
+        with open_card(NOW._replace(shared=True)) as card:
+            assert card.share is ShareMode.SHARED
+        with open_card(NOW) as card:
+            assert card.share is ShareMode.EXCLUSIVE
+
+
+class Screen:
+    """A terminal for standard error."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("atr", "words"), [(None, "waiting for a card;"), (re.compile(rb"^\x3f"), "waiting for a card that matches;")]
+)
+def test_a_wait_is_told_of_on_a_terminal(atr: re.Pattern[bytes] | None, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr(_open, "MOMENT", 0.0)
+    with virtual_pcsc() as pcsc:
+        if atr is None:
+            pcsc.remove(0)
+        with pytest.raises(CardTimeoutError):
+            open_card(Wish(None, atr, 0.2, shared=False))
+    assert words in screen.text
+
+
+def test_it_is_not_told_of_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_open, "MOMENT", 0.0)
+    with virtual_pcsc() as pcsc:
+        pcsc.remove(0)
+        with pytest.raises(CardTimeoutError):
+            open_card(NOW._replace(timeout=0.1))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_trace_is_what_the_library_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("scardface")
+    before = logger.level, list(logger.handlers)
+    with virtual_pcsc(), traced(True), open_card(NOW) as card:
+        card.send(bytes.fromhex("0020000104 31323334"))
+    told = capsys.readouterr().err
+    assert "scardface.apdu" in told
+    assert "00200001 <4 bytes> -> 9000" in told
+    assert (logger.level, list(logger.handlers)) == before

@@ -1,0 +1,34 @@
+"""Every `console` block of README.md is what the commands in it really print."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONSOLE = re.findall(r"^```console\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", CONSOLE, ids=range(len(CONSOLE)))
+def test_the_console_is_real(block: str, tmp_path: Path) -> None:
+    """Commands follow `$ `; they run one after the other in an empty folder, as `python -m scardface`, with a home of their own."""
+    program = tmp_path / "bin" / "scardface"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m scardface "$@"\n')
+    program.chmod(0o755)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=folder, env=environment, text=True, timeout=60, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert done.stdout == shown
