@@ -154,7 +154,7 @@ class Acquisition:
         with self._lock:
             self._bell = bell
         self._raise_if_cancelled()
-        waiter = self._waiter = Waiter(self.wanted, bell.ring)
+        waiter = self._waiter = Waiter(self.wanted, bell)
         table.join(waiter)
         hub.enter()
         try:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TypeVar
 
-from ._apdu import R_APDU
+from ._apdu import C_APDU, R_APDU
 from ._atr import ATR
 from ._backend import ATTR_ATR_STRING, Backend, CardHandle, Context
 from ._connect import connect, look, reconnect
@@ -138,6 +138,14 @@ class Session:
         self._enter()
         try:
             return self._exchanger.run(batch, callback, abandoned)
+        finally:
+            self._leave()
+
+    def send_one(self, command: C_APDU) -> R_APDU | None:
+        """`send` for one plain command; see `Exchanger.run_one`."""
+        self._enter()
+        try:
+            return self._exchanger.run_one(command)
         finally:
             self._leave()
 

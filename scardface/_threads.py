@@ -111,6 +111,9 @@ class Bell:
         """Wake the task. False: its loop is gone."""
         return self._loop.post(self.strike)
 
+    __call__ = ring
+    """Whoever rings it may hold the bell itself: a bound method would be another 64 bytes for each who waits."""
+
     def strike(self) -> None:
         """Wake the task, from within its loop."""
         self._event.set()

@@ -203,7 +203,19 @@ class Wanted:
             raise ValueError("atr: must be None with ShareMode.DIRECT, which needs no card")
         if share is ShareMode.DIRECT and (wanted.settle or wanted.new_only):
             raise ValueError("settle and new_only: not with ShareMode.DIRECT, which needs no card")
-        return wanted
+        return _shared(wanted)
+
+
+_last: Wanted | None = None
+
+
+def _shared(wanted: Wanted) -> Wanted:
+    """`wanted`, or the equal one that was asked for last: those who wait for the same in great numbers share one wish."""
+    global _last
+    last = _last
+    if last is None or last != wanted:
+        last = _last = wanted
+    return last
 
 
 def _atr_pattern(atr: bytes | re.Pattern[bytes] | None) -> re.Pattern[bytes] | None:

@@ -124,3 +124,23 @@ def test_a_trace_sees_every_exchange_and_no_secret(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.DEBUG, "scardface.apdu"):
         Card(*[b"\x90\0"] * count).run(*[verify] * count)
     assert [record.message for record in caplog.records] == ["A: 00200001 <4 bytes> -> 9000"] * count
+
+
+def test_one_plain_command_goes_a_short_way() -> None:
+    card = Card(b"\1\x90\0", b"\x6c\2", b"ab\x90\0", error_for(REMOVED_CARD, "SCardTransmit", "A"))
+    for data in (b"\1", b"ab"):
+        response = card.exchanger.run_one(READ)
+        assert response is not None
+        assert response.data == data
+    with pytest.raises(CardRemovedError) as caught:
+        card.exchanger.run_one(READ)
+    assert caught.value.answered == 0
+
+
+def test_what_is_not_plain_does_not_and_nothing_is_sent(caplog: pytest.LogCaptureFixture) -> None:
+    card = Card()
+    assert card.exchanger.run_one(LONG) is None
+    assert Card(on_reset="reconnect").exchanger.run_one(READ) is None
+    with caplog.at_level(logging.DEBUG, "scardface.apdu"):
+        assert card.exchanger.run_one(READ) is None
+    assert card.heard == []
