@@ -1,28 +1,62 @@
-"""README.md keeps its word: its Python runs, its commands are those that CI runs, its table of arguments is SCard's."""
+"""README.md keeps its word: its Python runs, its commands are those that CI runs, its table of arguments is SCard's.
+
+Every Python block is run: `test_every_block_runs` saves it to a file and starts it in a Python of its own, as its reader would,
+on a machine whose PC/SC is the private pcscd; the harness for it puts cards in and takes them out, and ends what goes on for ever
+with Ctrl-C. A block that only defines functions is called as its reader would call it. Where the daemon cannot do it, a keypad for
+one, that call is made on the simulated PC/SC. A block without a harness fails, and says how to write one.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 import scardface
 import scardface.sync
+from scardface.testing import FileCard
+from tests.support.cards import LogCard
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PUBLIC = {name: getattr(scardface, name) for name in scardface.__all__}
+BOUND = 30.0
+"""Seconds after which something that must happen has not happened."""
 
 
-def blocks(language: str) -> list[str]:
+class Block(NamedTuple):
+    """A fenced block: its text, and the heading that it stands under with its number there."""
+
+    place: str
+    source: str
+
+
+def blocks(language: str) -> list[Block]:
     """The fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    heading, numbers, found = "the top", Counter[str](), []
+    parts = r"^#+ (?P<heading>[^\n]*)$|^```(?P<language>\w*)\n(?P<source>.*?)^```$"
+    for match in re.finditer(parts, README, re.DOTALL | re.MULTILINE):
+        if match["heading"]:
+            heading = match["heading"]
+        elif match["language"] == language:
+            numbers[heading] += 1
+            found.append(Block(f"{heading}, {numbers[heading]}", match["source"]))
+    return found
 
 
 PYTHON = blocks("python")
@@ -35,23 +69,13 @@ def section(title: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("source", PYTHON, ids=range(len(PYTHON)))
-def test_python_compiles_and_its_names_exist(source: str) -> None:
-    tree = ast.parse(source)
-    compile(source, "README.md", "exec")
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scardface")]
-    assert imports, "an example that imports nothing of scardface cannot be copied"
-    for node in imports:
-        exec(compile(ast.Module([node], []), "README.md", "exec"), {})
-
-
 def test_the_first_screen_is_ten_lines_of_code() -> None:
     assert README.index("```python") < README.index("```sh") < 2500
-    assert len([line for line in PYTHON[0].splitlines() if line.strip()]) <= 10
+    assert len([line for line in PYTHON[0].source.splitlines() if line.strip()]) <= 10
 
 
 def test_the_commands_differ_in_what_they_run_only() -> None:
-    demo, tests, *others = blocks("sh")
+    demo, tests, *others = (block.source for block in blocks("sh"))
     assert not others
     assert demo.split("&& .venv/bin/pip")[0] == tests.split("&& .venv/bin/pip")[0]
     assert demo.rstrip().endswith(".venv/bin/scardface demo")
@@ -79,64 +103,342 @@ def test_the_signature_is_as_written() -> None:
     positional = [argument.arg for argument in arguments.args]
     assert positional == [each.name for each in real if each.kind is each.POSITIONAL_OR_KEYWORD]
     assert [argument.arg for argument in arguments.kwonlyargs] == [each.name for each in real if each.kind is each.KEYWORD_ONLY]
-    defaults = [eval(ast.unparse(node), vars(scardface)) for node in [*arguments.defaults, *arguments.kw_defaults] if node]
+    defaults = [eval(ast.unparse(node), PUBLIC) for node in [*arguments.defaults, *arguments.kw_defaults] if node]
     assert defaults == [each.default for each in real]
 
 
 def test_the_table_of_errors_is_complete() -> None:
     table = re.findall(r"^\| `(\w+)` \|", section("Errors"), re.MULTILINE)
-    classes = [each for each in vars(scardface).values() if inspect.isclass(each) and issubclass(each, scardface.SCardError)]
+    classes = [each for each in PUBLIC.values() if inspect.isclass(each) and issubclass(each, scardface.SCardError)]
     assert set(table) == {each.__name__ for each in classes} - {"SCardError"}
 
 
-def test_the_script_runs(pcscd: PrivatePcscd, capsys: pytest.CaptureFixture[str]) -> None:
-    from scardface.testing import FileCard
-
-    pcscd.insert(1, FileCard())
-    source = next(each for each in PYTHON if "from scardface.sync" in each and "testing" not in each)
-    exec(compile(source, "README.md", "exec"), {})
-    assert pcscd.readers[1] in capsys.readouterr().out
+# The Python blocks: each is run as its reader would run it, while the test stands at the reader.
 
 
-@pytest.mark.anyio
-async def test_the_ten_lines_run(pcscd: PrivatePcscd, capsys: pytest.CaptureFixture[str]) -> None:
-    import anyio
+class Example:
+    """A block in a Python of its own, in an empty folder, with every warning an error.
 
-    from scardface.testing import FileCard
+    Attributes:
+        out: what it has printed so far.
+    """
 
-    names: dict[str, Any] = {}
-    source = PYTHON[0].replace("anyio.run(main)", "")
-    assert source != PYTHON[0]
-    exec(compile(source, "README.md", "exec"), names)
-    pcscd.insert(2, FileCard())
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as group:
-            group.start_soon(names["main"])
-            while pcscd.readers[2] not in capsys.readouterr().out:
-                await anyio.sleep(0.01)
-            pcscd.remove(2)
+    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self.out = ""
+        self._news = threading.Condition()
+        self._errors = folder / "stderr.txt"
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=errors)
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                with self._news:
+                    self.out += line.decode()
+                    self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def shows(self, words: str) -> None:
+        """Return once it has printed these words."""
+        end = time.monotonic() + BOUND
+        with self._news:
+            while words not in self.out:
+                left = end - time.monotonic()
+                going_on = left > 0 and self._listener.is_alive()
+                assert going_on, f"{words!r} was not printed, but:\n{self.out}{self._errors.read_text(encoding='utf-8')}"
+                self._news.wait(min(left, 0.1))
+
+    def ends(self) -> str:
+        """Return once it has ended by itself, and without a word of complaint; what it printed."""
+        status, complaint = self._end()
+        assert status == 0, f"{self.out}{complaint}"
+        assert not complaint
+        return self.out
+
+    def interrupt(self) -> None:
+        """Ctrl-C, for those that would go on for ever; nothing else may go wrong."""
+        self._process.send_signal(signal.SIGINT)
+        status, complaint = self._end()
+        assert status in (-signal.SIGINT, 128 + signal.SIGINT), f"exit status {status}\n{self.out}{complaint}"
+        assert complaint.rstrip().endswith("KeyboardInterrupt"), complaint
+        assert "Warning" not in complaint
+
+    def _end(self) -> tuple[int, str]:
+        status = self._process.wait(BOUND)
+        self._listener.join(BOUND)
+        return status, self._errors.read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(BOUND)
+        self._listener.join(BOUND)
 
 
-@pytest.mark.anyio
-async def test_the_events_run(pcscd: PrivatePcscd, capsys: pytest.CaptureFixture[str]) -> None:
-    import anyio
+class Stage:
+    """Where a block is run: a machine whose PC/SC is the private pcscd, and the folder that the block is saved to.
 
-    from scardface.testing import FileCard
+    Attributes:
+        source: the block.
+        pcscd: the daemon; the test puts cards into its readers and takes them out.
+        folder: the folder, which is empty at first.
+    """
 
-    names: dict[str, Any] = {}
-    source = next(each for each in PYTHON if "ReaderMonitor" in each)
-    exec(compile(source, "README.md", "exec"), names)
-    pcscd.insert(0, FileCard())
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as group:
-            group.start_soon(names["watch"])
-            while f"in {pcscd.readers[0]}" not in capsys.readouterr().out:
-                await anyio.sleep(0.01)
-            group.cancel_scope.cancel()
+    def __init__(self, source: str, pcscd: PrivatePcscd, folder: Path) -> None:
+        self.source = source
+        self.pcscd = pcscd
+        self.folder = folder
+        self._running: list[Example] = []
+
+    def run(self, after: str = "", *, name: str = "example.py", command: Sequence[str] = (), own_daemon: bool = False) -> Example:
+        """Save the block, and start it.
+
+        Args:
+            after: what its reader would write below it: a call of the functions that it defines.
+            name: the file that it is saved as.
+            command: Python's arguments in place of this file's name.
+            own_daemon: whether it starts a PC/SC service of its own, so that there is to be none.
+        """
+        (self.folder / name).write_text(f"{self.source}\n\n{after}", encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        for variable in ["COVERAGE_PROCESS_START", "PYTEST_ADDOPTS", *(["PCSCLITE_CSOCK_NAME"] if own_daemon else [])]:
+            environment.pop(variable, None)
+        # SWIG's code in pyscard, from Python 3.12 on: see pyproject.toml.
+        python = [sys.executable, "-W", "error", "-W", "ignore:builtin type swig:DeprecationWarning"]
+        example = Example([*python, *(command or [name])], self.folder, environment)
+        self._running.append(example)
+        return example
+
+    def close(self) -> None:
+        """End what still runs."""
+        for example in self._running:
+            example.close()
 
 
-def test_the_example_for_tests_runs(pcscd: PrivatePcscd, capsys: pytest.CaptureFixture[str]) -> None:
-    pcscd.stop()  # the example starts one of its own, and a process has room for one
-    source = next(each for each in PYTHON if "PrivatePcscd" in each)
-    exec(compile(source, "README.md", "exec"), {})
-    assert "80 01 02 03" in capsys.readouterr().out.lower()
+HARNESSES: dict[str, Callable[[Stage], None]] = {}
+"""What runs a block, by words that this block alone has in it."""
+
+
+def example(words: str) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+    """The function below runs the block with these words in it."""
+
+    def keep(harness: Callable[[Stage], None]) -> Callable[[Stage], None]:
+        HARNESSES[words] = harness
+        return harness
+
+    return keep
+
+
+HOW = """
+no harness in tests/test_readme.py runs this block. Add one:
+
+    @example("words that this block alone has in it")
+    def _(stage: Stage) -> None:
+        stage.pcscd.insert(0, FileCard())        # what the block needs
+        running = stage.run()                    # or run("anyio.run(function)"), if it only defines a function
+        running.shows("words")                   # what it prints
+        stage.pcscd.remove(0)                    # what its reader would do then
+        running.ends()                           # or interrupt(), if it goes on for ever
+"""
+
+
+@pytest.mark.parametrize("place", [block.place for block in PYTHON])
+def test_every_block_runs(place: str, pcscd: PrivatePcscd, tmp_path: Path) -> None:
+    source = next(block.source for block in PYTHON if block.place == place)
+    found = [harness for words, harness in HARNESSES.items() if words in source]
+    assert found, f"{place}: {HOW}"
+    assert len(found) == 1, f"{place}: more than one harness has words that are in it"
+    stage = Stage(source, pcscd, tmp_path)
+    try:
+        found[0](stage)
+    finally:
+        stage.close()
+
+
+def test_every_harness_has_its_block() -> None:
+    orphans = [words for words in HARNESSES if sum(words in block.source for block in PYTHON) != 1]
+    assert not orphans, f"these words of harnesses are not in exactly one Python block of README.md: {orphans}"
+
+
+class SignatureCard(LogCard):
+    """VERIFY of its PIN, then PSO: COMPUTE DIGITAL SIGNATURE, until the next reset (ISO/IEC 7816-8:2021, 5.4)."""
+
+    verified = False
+
+    def power_on(self) -> None:
+        super().power_on()
+        self.verified = False
+
+    def reset(self) -> None:
+        super().reset()
+        self.verified = False
+
+    def process(self, command: bytes) -> bytes:
+        super().process(command)
+        if command[:4] == b"\x00\x20\x00\x81":
+            self.verified = command[5:9] == b"1234"
+            return b"\x90\x00" if self.verified else b"\x63\xc2"
+        if command[:4] == b"\x00\x2a\x9e\x9a" and self.verified:
+            return command[5:-1][::-1] + b"\x90\x00"
+        return b"\x69\x82"
+
+
+class Stranger(LogCard):
+    """Has not what is asked for."""
+
+    def process(self, command: bytes) -> bytes:
+        super().process(command)
+        return b"\x6a\x82"
+
+
+@example("async def kiosk(")
+def _(stage: Stage) -> None:
+    first, second = stage.pcscd.readers[:2]
+    stage.pcscd.insert(first, FileCard())
+    running = stage.run("from scardface.sync import readers\nanyio.run(kiosk, readers())")
+    running.shows(f"{first} welcome")
+    stage.pcscd.insert(second, FileCard())
+    running.shows(f"{second} welcome")
+    stage.pcscd.remove(first)
+    stage.pcscd.wait_for_removal(first)
+    stage.pcscd.insert(first, Stranger())
+    running.shows(f"{first} not one of ours: file or application not found")
+    running.interrupt()
+    assert running.out.count("welcome") == 2
+
+
+@example("class Counted:")
+def _(stage: Stage) -> None:
+    card = LogCard()
+    stage.pcscd.insert(0, card)
+    assert stage.run().ends() == 'R_APDU(b"", 0x90, 0x00)\n'
+    assert card.heard == [bytes((0x80, 0x10, 0, number)) for number in (1, 2)]
+
+
+@example('print(card.reader, card.atr.hex(" "), response.data.hex(" "))')
+def _(stage: Stage) -> None:
+    running = stage.run()
+    card = FileCard()
+    stage.pcscd.insert(2, card)
+    running.shows(f"{stage.pcscd.readers[2]} {card.atr.hex(' ')} 6f")
+    stage.pcscd.remove(2)
+    running.ends()
+
+
+@example("print(readers())")
+def _(stage: Stage) -> None:
+    running = stage.run()
+    running.shows(repr(stage.pcscd.readers))
+    stage.pcscd.insert(1, FileCard())
+    assert running.ends().endswith('R_APDU(b"", 0x90, 0x00)\n')
+
+
+@example("async def sign(")
+def _(stage: Stage) -> None:
+    card = SignatureCard()
+    stage.pcscd.insert(0, card)
+    shown = stage.run('import anyio\nprint(anyio.run(sign, b"1234", bytes(range(32))).hex())').ends()
+    assert shown.startswith("signed in ")
+    assert shown.endswith(f"{bytes(reversed(range(32))).hex()}\n")
+    assert card.resets >= 1
+    assert not card.verified
+
+
+AT_A_KEYPAD = """
+import anyio
+from scardface.testing import PinPad, SimulatedPCSC, VirtualCard
+
+
+class Card(VirtualCard):
+    def process(self, command):
+        assert command[:5] == b"\\x00\\x20\\x00\\x01\\x08"
+        return b"\\x90\\x00" if command[5:] == bytes.fromhex("26123456FFFFFFFF") else b"\\x63\\xc2"
+
+
+with SimulatedPCSC() as pcsc:
+    pad = PinPad()
+    pcsc.add_reader("Pad", controls=pad)
+    pcsc.insert("Pad", Card())
+    pad.type("123456", "654321")
+    pad.press_cancel()
+    for _ in range(3):
+        print(anyio.run(unlock))
+"""
+
+
+@example("async def unlock()")
+def _(stage: Stage) -> None:
+    shown = stage.run(AT_A_KEYPAD).ends().splitlines()
+    said = ["success", "True", "wrong PIN, 2 tries left", "False", "the entry was cancelled on the reader's keypad", "False"]
+    assert shown == said
+    assert all(f'"{words}"' in stage.source for words in said[::2])
+
+
+class MifareCard(LogCard):
+    """A contactless card, together with its reader, which knows one key."""
+
+    def __init__(self) -> None:
+        super().__init__(bytes.fromhex("3B8F8001804F0CA000000306030001000000006A"))
+
+    def process(self, command: bytes) -> bytes:
+        super().process(command)
+        return (bytes(range(16)) if command[1] == 0xB0 else b"") + b"\x90\x00"
+
+
+@example("def read_block(")
+def _(stage: Stage) -> None:
+    card = MifareCard()
+    stage.pcscd.insert(0, card)
+    card_in_words, data = stage.run("print(read_block(bytes(6), 4).hex())").ends().splitlines()
+    (promise,) = re.findall(r"# (Tag\(.*), \.\.\.\)$", stage.source, re.MULTILINE)
+    assert card_in_words.startswith(promise)
+    assert data == bytes(range(16)).hex()
+    assert [command[1] for command in card.heard] == [0x82, 0x86, 0xB0]
+
+
+@example("async def watch():")
+def _(stage: Stage) -> None:
+    running = stage.run("import anyio\nanyio.run(watch)")
+    running.shows(f"ReaderAdded(reader='{stage.pcscd.readers[3]}', initial=True)")
+    card = FileCard()
+    stage.pcscd.insert(0, card)
+    running.shows(f"in {stage.pcscd.readers[0]} {card.atr.hex(' ')}\n")
+    stage.pcscd.remove(0)
+    running.shows(f"out {stage.pcscd.readers[0]}\n")
+    running.interrupt()
+
+
+@example("class Echo(VirtualCard):")
+def _(stage: Stage) -> None:
+    assert "80 01 02 03" in stage.run(own_daemon=True).ends()
+
+
+@example("async def greet_next(")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    assert stage.run("import anyio\nprint(anyio.run(greet_next))").ends() == "Hello from a virtual card.\n"
+
+
+@example("from greeter import greet_next, greeting")
+def _(stage: Stage) -> None:
+    """With a card on the desk; tests/test_pytest_plugin.py goes on from there, without one."""
+    (greeter,) = (block.source for block in PYTHON if "async def greet_next(" in block.source)
+    (stage.folder / "greeter.py").write_text(greeter, encoding="utf-8")
+    stage.pcscd.insert(0, FileCard())
+    plugins = ["-p", "pytest_scardface", "-p", "anyio", "-p", "no:cacheprovider"]  # so it need not be installed
+    shown = stage.run(name="test_greeter.py", command=["-m", "pytest", "-q", *plugins]).ends()
+    assert "6 passed" in shown
+    assert [path.name for path in stage.folder.rglob("*.cassette")] == ["test_the_card_on_my_desk.cassette"]
+
+
+@example('Recorder(card, "session.cassette") as recorder')
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    assert stage.run().ends() == "b'only after VERIFY'\n"
+    (text,) = (block.source for block in blocks("text") if block.source.startswith("scardface cassette"))
+    assert (stage.folder / "session.cassette").read_text(encoding="utf-8") == text
