@@ -86,6 +86,9 @@ class C_APDU(_Value):
         Args:
             encoded: the bytes of the command, in any of the seven encodings.
 
+        Returns:
+            The command.
+
         Raises:
             ValueError: no encoding fits these lengths; the text says how many bytes there are, never which.
         """
@@ -120,7 +123,13 @@ class C_APDU(_Value):
 
     @classmethod
     def fromhex(cls, text: str) -> C_APDU:
-        """Decode a command written in hexadecimal digits, blanks between bytes allowed.
+        """Decode a command written in hexadecimal digits.
+
+        Args:
+            text: two digits a byte, blanks between bytes allowed.
+
+        Returns:
+            The command.
 
         Raises:
             ValueError: it is not hexadecimal, or no encoding fits.
@@ -189,6 +198,13 @@ class R_APDU(_Value):
     @classmethod
     def from_bytes(cls, encoded: Buffer, *, secret: bool = False) -> R_APDU:
         """Decode a response: data, then SW1 and SW2.
+
+        Args:
+            encoded: the bytes of the response, at least 2.
+            secret: whether repr hides the data.
+
+        Returns:
+            The response.
 
         Raises:
             ValueError: it is shorter than two bytes.

@@ -58,7 +58,7 @@ class ReaderRemoved:
 
 @dataclass(frozen=True, slots=True)
 class CardInserted:
-    """A card was put in, or was in at the start (`initial`). A mute card has an empty `atr`."""
+    """A card was put in `reader`, or was in at the start (`initial`). A mute card has an empty `atr`."""
 
     reader: str
     atr: ATR
@@ -67,7 +67,7 @@ class CardInserted:
 
 @dataclass(frozen=True, slots=True)
 class CardRemoved:
-    """The card was taken out, or its session was lost when the service restarted."""
+    """The card was taken out of `reader`, or its session was lost when the service restarted."""
 
     reader: str
 

@@ -65,22 +65,22 @@ _REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, 0x8010001F, 0x80100022)
 class ExchangeOptions:
     """What an exchange may do beyond the rules, and how far it may go.
 
+    Attributes:
+        max_steps: how many times one command may speak to the card, at least 1. 4,096 carry 65,536 bytes in steps of 16.
+        max_bytes: how many bytes of data one answer may bring together; None: 65,536 and Ne.
+        response_class: the class of GET RESPONSE and ENVELOPE, 0 to 255; None: by the command's.
+        fetch_after: first status bytes after which GET RESPONSE is tried, besides 61, when the answer brought no data. 0x9F: length
+            in SW2, as 61 (GSM 11.11, 9.4.1). 0x62, 0x63 (EMV 4.3 Book 1, 9.3.1.1.4) and 0x90 (ISO/IEC 7816-3:2006, 12.2, case
+            4S.2): after a command with data and Ne; the first status is the caller's in the end, and nothing to fetch is no error.
+
     Raises:
         ValueError: a field is out of its range; the text names it.
     """
 
     max_steps: int = 4096
-    """How many times one command may speak to the card, at least 1. 4,096 carry 65,536 bytes in steps of 16."""
     max_bytes: int | None = None
-    """How many bytes of data one answer may bring together; None: 65,536 and Ne."""
     response_class: int | None = None
-    """The class of GET RESPONSE and ENVELOPE; None: by the command's, see `response_class`."""
     fetch_after: frozenset[int] = frozenset()
-    """First status bytes after which GET RESPONSE is tried, besides 61, when the answer brought no data.
-
-    0x9F: length in SW2, as 61 (GSM 11.11, 9.4.1). 0x62, 0x63 (EMV 4.3 Book 1, 9.3.1.1.4) and 0x90 (ISO/IEC 7816-3:2006, 12.2,
-    case 4S.2): after a command with data and Ne; the first status is the caller's in the end, and nothing to fetch is no error.
-    """
 
     def __post_init__(self) -> None:
         if self.max_steps < 1:

@@ -222,6 +222,9 @@ class SCard(AsyncCalls):
         Args:
             data: at least 4 bytes.
 
+        Returns:
+            Data and status word, at least 2 bytes.
+
         Raises:
             ValueError: shorter than that; and as `send`.
         """
@@ -231,6 +234,9 @@ class SCard(AsyncCalls):
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[Channel[Coroutine[Any, Any, R_APDU]]]:
         """Open a logical channel and close it at the end of the block (ISO 7816-4:2020, 11.1.2): `async with card.channel() as ch`.
+
+        Returns:
+            What the block gets: `ch.send(...)` and `ch.layer(...)` as the card's, `ch.number` from 1 to 19.
 
         Raises:
             StatusError: the card refuses to open or to close it.

@@ -10,6 +10,7 @@ Who owns what, who may call it from where, what ends it:
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from ._session import Session
 from ._threads import spawn
 from ._wanted import member
 
+C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., object])
 T = TypeVar("T")
 
@@ -44,6 +46,17 @@ def as_in(original: Callable[..., object]) -> Callable[[F], F]:
     def documented(method: F) -> F:
         method.__doc__ = original.__doc__
         return method
+
+    return documented
+
+
+def with_arguments_of(original: type) -> Callable[[C], C]:
+    """Add to a class's docstring what that of its twin on the async face says of the arguments, and of what is raised."""
+
+    def documented(cls: C) -> C:
+        _, head, arguments = inspect.cleandoc(original.__doc__ or "").partition("Args:")
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{head}{arguments}"
+        return cls
 
     return documented
 

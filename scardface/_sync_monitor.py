@@ -19,16 +19,19 @@ from ._backend import Backend
 from ._default import default_backend
 from ._events import Event, ReaderState
 from ._feed import Feed
+from ._monitor import ReaderMonitor as AsyncReaderMonitor
 from ._monitor import Watch
 from ._runner import SLICE, Pending, get, start
+from ._sync_calls import with_arguments_of
 from ._threads import generation
 from ._wanted import Groups, Names, ReaderFilter
 
 
+@with_arguments_of(AsyncReaderMonitor)
 class ReaderMonitor:
     """Events of readers and cards, initial state first: `with ReaderMonitor() as monitor:`, `for event in monitor:`.
 
-    The same events, arguments and errors as `scardface.ReaderMonitor`. Ctrl-C ends the iteration's wait. Leaving the block from
+    The same events as `scardface.ReaderMonitor`. Ctrl-C ends the iteration's wait. Leaving the block from
     another thread ends the iteration.
     """
 

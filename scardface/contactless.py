@@ -96,6 +96,9 @@ def load_key(
         volatile: whether the reader forgets it without power. Some have but one kind of memory.
         encrypted_with: number of the reader key that it is encrypted with, 0 to 15; None: it is sent as it is.
 
+    Returns:
+        The command, to be sent.
+
     Raises:
         ValueError: out of these ranges; the text does not show the key.
     """
@@ -117,6 +120,9 @@ def general_authenticate(block: int, key_type: int, number: int) -> C_APDU:
         key_type: `KeyType.A` or `KeyType.B`; for other cards 0 to 255, as the reader's manual says.
         number: where the reader keeps the key, as for `load_key`.
 
+    Returns:
+        The command, to be sent.
+
     Raises:
         ValueError: out of these ranges.
     """
@@ -127,11 +133,14 @@ def general_authenticate(block: int, key_type: int, number: int) -> C_APDU:
 
 
 def read_binary(block: int, length: int = 256) -> C_APDU:
-    """READ BINARY (3.2.2.1.8).
+    """READ BINARY: read a block, or some bytes (3.2.2.1.8).
 
     Args:
         block: number of the block (of MIFARE: 16 bytes each), or the address, as the card counts; 0 to 65,535.
         length: how many bytes, 1 to 65,536; 256: as many as the reader reads at once.
+
+    Returns:
+        The command, to be sent; the response has the data.
 
     Raises:
         ValueError: out of these ranges.
@@ -143,11 +152,16 @@ def read_binary(block: int, length: int = 256) -> C_APDU:
 
 
 def update_binary(block: int, data: bytes) -> C_APDU:
-    """UPDATE BINARY (3.2.2.1.9). The last block of a MIFARE sector holds its keys and access conditions: a wrong one locks it.
+    """UPDATE BINARY: write a block, or some bytes (3.2.2.1.9).
+
+    The last block of a MIFARE sector holds its keys and access conditions: a wrong one locks it.
 
     Args:
         block: as for `read_binary`.
         data: what to write: a whole block, where the card has blocks.
+
+    Returns:
+        The command, to be sent.
 
     Raises:
         ValueError: out of range, or no data.

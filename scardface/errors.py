@@ -29,7 +29,7 @@ __all__ = [
 
 
 class SCardError(OSError):
-    """Something between this program and the card failed.
+    """Something between this program and the card failed: `message` says what, and what to do next.
 
     Attributes:
         code: PC/SC's code, unsigned (0x80100069 is SCARD_W_REMOVED_CARD).

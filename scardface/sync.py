@@ -51,7 +51,8 @@ from ._pin_pad import PadResult
 from ._removal import Removal
 from ._routes import Callback, Channel
 from ._runner import Pending, get, start
-from ._sync_calls import SyncCalls
+from ._scard import SCard as AsyncSCard
+from ._sync_calls import SyncCalls, with_arguments_of
 from ._sync_monitor import ReaderMonitor
 from ._threads import spawn
 from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member, serial
@@ -96,12 +97,13 @@ __all__ = [
 ]
 
 
+@with_arguments_of(AsyncSCard)
 class SCard(SyncCalls):
     """A smart card: the constructor waits for one that matches and opens it; Ctrl-C ends the wait.
 
-    `with SCard(...) as card:` or `close()` closes it. The arguments, what they mean and what is raised are those of
-    `scardface.SCard`. Several threads may share one card: exchanges never interleave. `cancel()` works from the moment that
-    `__init__` began: a subclass that stores `self` first can be cancelled from another thread while it waits.
+    `with SCard(...) as card:` or `close()` closes it. Several threads may share one card: exchanges never interleave. `cancel()`
+    works from the moment that `__init__` began: a subclass that stores `self` first can be cancelled from another thread while it
+    waits. One SCard is one acquisition. A card that is already in counts; waiters of the whole process are served oldest first.
     """
 
     _verb = "its constructor opens it"
@@ -184,6 +186,9 @@ class SCard(SyncCalls):
         Args:
             data: at least 4 bytes.
 
+        Returns:
+            Data and status word, at least 2 bytes.
+
         Raises:
             ValueError: shorter than that; and as `send`.
         """
@@ -193,6 +198,9 @@ class SCard(SyncCalls):
     @contextmanager
     def channel(self) -> Iterator[Channel[R_APDU]]:
         """Open a logical channel and close it at the end of the block (ISO 7816-4:2020, 11.1.2): `with card.channel() as ch`.
+
+        Returns:
+            What the block gets: `ch.send(...)` and `ch.layer(...)` as the card's, `ch.number` from 1 to 19.
 
         Raises:
             StatusError: the card refuses to open or to close it.

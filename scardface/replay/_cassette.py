@@ -24,7 +24,7 @@ StrPath = str | os.PathLike[str]
 
 
 class CassetteError(ValueError):
-    """A cassette that cannot be read, or not be recorded on.
+    """A cassette that cannot be read, or not be recorded on; `words` say why.
 
     Attributes:
         path: the file.

@@ -78,6 +78,12 @@ class ReplayCard(VirtualCard):
     def process(self, command: bytes) -> bytes:
         """Answer a command.
 
+        Args:
+            command: as the terminal sent it.
+
+        Returns:
+            The response recorded, or what is due of it.
+
         Raises:
             UnrecordedCommandError: it is not recorded, or was played already.
         """

@@ -119,7 +119,7 @@ class FileCard(VirtualCard):
     # The wire
 
     def process(self, command: bytes) -> bytes:
-        """Answer a command, in the form of this card's protocol."""
+        """What this card answers to `command`, in the form of its protocol."""
         try:
             data, status = self._process_t0(command) if self.protocol is Protocol.T0 else self._process_t1(command)
         except _Refused as refusal:

@@ -89,6 +89,9 @@ class PinPad:
     def type(self, *pins: str) -> None:
         """Type a PIN and the validation key; several: one at each question.
 
+        Args:
+            pins: each a str of digits.
+
         Raises:
             ValueError: not digits.
         """

@@ -209,6 +209,10 @@ class PrivatePcscd:
 
         To swap cards: `remove`, `wait_for_removal`, `insert`, `wait_for_card`.
 
+        Args:
+            reader: index in `readers`, or name.
+            timeout: seconds.
+
         Raises:
             TimeoutError: it did not within `timeout` seconds.
             SCardError: PC/SC failed.

@@ -98,7 +98,7 @@ class SimulatedPCSC:
         return self._service.dialect.release_disconnects
 
     def establish(self) -> Context:
-        """SCardEstablishContext."""
+        """A new context, as SCardEstablishContext makes it."""
         call, service = "SCardEstablishContext", self._service
         service.raise_injected(call)
         with service.lock:
