@@ -134,7 +134,7 @@ class Hub:
         return self.loop.post(self._deliver)
 
     def _alive(self) -> bool:
-        return self.loop.post(_nothing)
+        return self.loop.is_alive()
 
     def _over(self, watcher: Watcher) -> None:
         if not self.loop.post(self._end, watcher):
@@ -165,10 +165,6 @@ class Hub:
         with _hubs_lock:
             if not self._users:
                 _hubs.pop((self.loop.token, self._backend), None)
-
-
-def _nothing() -> None:
-    """Posted to learn whether a loop still lives."""
 
 
 _hubs: dict[tuple[Hashable, Backend], Hub] = {}

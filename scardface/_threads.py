@@ -89,6 +89,11 @@ class Loop:
             self._post = token.call_soon_threadsafe
             self.signal = lambda: _Future(token)
 
+    def is_alive(self) -> bool:
+        """Whether the loop can still be posted to; asked now and then, so it does not wake a loop that can say so itself."""
+        token: Any = self.token
+        return not token.is_closed() if hasattr(token, "is_closed") else self.post(_nothing)
+
     def post(self, callback: Callable[..., object], *args: object) -> bool:
         """Run `callback` in the loop, soon; from any thread, never waiting. False: the loop is gone."""
         try:
@@ -96,6 +101,10 @@ class Loop:
         except RuntimeError:
             return False
         return True
+
+
+def _nothing() -> None:
+    """To see whether anybody is there."""
 
 
 class Bell:

@@ -152,7 +152,7 @@ def test_one_look_without_a_monitor(pcscd: PrivatePcscd) -> None:
 
 
 FORK = """
-import os, sys
+import os, sys, time
 from scardface import sync
 from scardface.testing import PrivatePcscd
 from tests.support.cards import LogCard
@@ -161,6 +161,7 @@ with PrivatePcscd(2) as pcscd:
     pcscd.insert(0, LogCard())
     pcscd.wait_for_card(0)
     with sync.SCard(timeout=5) as card, sync.ReaderMonitor() as monitor:
+        time.sleep(0.5)  # until the monitor waits: a fork in the middle of a PC/SC call takes its mutex along for ever (fact 9)
         child = os.fork()
         if not child:
             status = 1

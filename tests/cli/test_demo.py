@@ -84,7 +84,9 @@ def test_an_interrupted_demo_says_nothing(moment: str) -> None:
                 break
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "")
+    # A shell says 130 of both: the demo's own, and, where all is so slow that the demo is over, of the interpreter on its way out.
+    assert process.returncode in (130, -signal.SIGINT)
+    assert errors == ""
 
 
 @pytest.mark.usefixtures("no_leaks")
