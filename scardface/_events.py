@@ -97,6 +97,7 @@ Event: TypeAlias = ReaderAdded | ReaderRemoved | CardInserted | CardRemoved | Se
 
 CHANGED = int(StateFlag.CHANGED)
 """As an int: of a flag, `~` would keep the other known flags only, and lose the event counter."""
+_INUSE, _EXCLUSIVE = int(StateFlag.INUSE), int(StateFlag.EXCLUSIVE)
 _PRESENT, _MUTE = int(StateFlag.PRESENT), int(StateFlag.MUTE)  # flags are slow, and this is asked of each reader at each look
 
 
@@ -122,15 +123,18 @@ class Reading(NamedTuple):
         """Whether the card in it does not answer."""
         return bool(self.flags & _MUTE)
 
+    def shown_atr(self) -> ATR:
+        """The card's ATR for users: none without a card that answers."""
+        return ATR(self.atr if self.flags & (_PRESENT | _MUTE) == _PRESENT else b"")
+
     def state(self) -> ReaderState:
         """The same for users."""
-        present, mute = self.present, self.mute
         return ReaderState(
-            present,
-            ATR(self.atr if present and not mute else b""),
-            mute,
-            bool(self.flags & (StateFlag.INUSE | StateFlag.EXCLUSIVE)),  # pcsc-lite sets one of them, Windows both
-            bool(self.flags & StateFlag.EXCLUSIVE),
+            self.present,
+            self.shown_atr(),
+            self.mute,
+            bool(self.flags & (_INUSE | _EXCLUSIVE)),  # pcsc-lite sets one of them, Windows both
+            bool(self.flags & _EXCLUSIVE),
         )
 
 
@@ -160,7 +164,7 @@ def initial_events(snapshot: Snapshot) -> list[Event]:
     for name, reading in snapshot.readers.items():
         events.append(ReaderAdded(name, initial=True))
         if reading.present:
-            events.append(CardInserted(name, reading.state().atr, initial=True))
+            events.append(CardInserted(name, reading.shown_atr(), initial=True))
     return events
 
 
@@ -184,7 +188,7 @@ def diff(old: Snapshot, new: Snapshot) -> list[Event]:
         if before is not None and before.present and not same:
             events.append(CardRemoved(name))
         if reading.present and not same:
-            events.append(CardInserted(name, reading.state().atr))
+            events.append(CardInserted(name, reading.shown_atr()))
     return events
 
 

@@ -43,6 +43,7 @@ CANCEL_PAUSE, LONGEST_CANCEL_PAUSE = 0.0005, 0.05
 
 _MOST_LOOKS = 50
 """Looks in a row that may find the list changed under them, before the service counts as one that fails."""
+_UNKNOWN = int(StateFlag.UNKNOWN)  # flags are slow, and this is asked of each reader at each look
 _VANISHED = frozenset({UNKNOWN_READER, 0x8010001F, 0x80100022})
 """Codes by which a status call says that the list of readers changed under it (fact 17, 21)."""
 
@@ -207,7 +208,7 @@ class Watcher:
             for name, state, atr in change.entries:
                 if name == PNP_READER:
                     pnp = state
-                elif not state & StateFlag.UNKNOWN:
+                elif not state & _UNKNOWN:
                     reading = Reading.of(state, atr)
                     readings[name] = readings[name] if readings[name] == reading else reading
             if change.timed_out:  # counters are true, sharing flags may be stale: the next look tells
@@ -241,7 +242,7 @@ class Watcher:
             if error.code in _VANISHED:
                 return None
             raise
-        return None if state & StateFlag.UNKNOWN else state
+        return None if state & _UNKNOWN else state
 
     def _questions(self) -> int:
         with self._lock:

@@ -1,0 +1,183 @@
+"""Those who take part where commands are exchanged: the bare binding, pyscard, yubikit, scardface.
+
+Rules of this room:
+
+- All use the same card in the same reader, SHARED, so that no reader, driver or daemon thread is luckier than another.
+- The bare loop is what a C programmer would write in Python: `SCardTransmit` with everything looked up before, the list of ints
+  made once, and nothing done with the answer but to look at its return code.
+- pyscard gets its command as the list that it wants, made once, and its answer is left as the list that it gives.
+- scardface gets a `C_APDU` that was made once, and gives an `R_APDU`.
+- yubikit gets bytes and gives bytes, as its interface has it. It is left out where it is not installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import trio
+from smartcard import scard
+from smartcard.System import readers as pyscard_readers
+
+import scardface
+import scardface.sync
+
+from ._turns import LOOPS, AsyncTurn, Contender, Turn, timed, timed_async
+
+__all__ = ["bare", "in_thread", "on_loops", "pyscard", "sync", "yubikit"]
+
+BARE = "bare scard loop"
+
+
+@contextmanager
+def _bare_handle(reader: str) -> Iterator[tuple[int, int]]:
+    """A handle of the binding, and the protocol header that goes with it."""
+    code, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    _check(code)
+    try:
+        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+        code, handle, protocol = scard.SCardConnect(context, reader, scard.SCARD_SHARE_SHARED, protocols)
+        _check(code)
+        try:
+            yield handle, scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
+        finally:
+            scard.SCardDisconnect(handle, scard.SCARD_LEAVE_CARD)
+    finally:
+        scard.SCardReleaseContext(context)
+
+
+def _check(code: int) -> None:
+    if code != scard.SCARD_S_SUCCESS:
+        raise OSError(scard.SCardGetErrorMessage(code))
+
+
+def bare(reader: str, command: bytes, times: int = 1, *, converts: bool = False, name: str = BARE) -> Contender:
+    """`SCardTransmit`, so many times in a row.
+
+    Args:
+        converts: it has bytes and wants bytes, so each exchange converts both.
+    """
+
+    @contextmanager
+    def opened() -> Iterator[Turn]:
+        transmit, octets = scard.SCardTransmit, list(command)
+        with _bare_handle(reader) as (handle, header):
+
+            def loop() -> None:
+                for _ in range(times):
+                    code, _answer = transmit(handle, header, octets)
+                    if code:
+                        _check(code)
+
+            def converting_loop() -> None:
+                for _ in range(times):
+                    code, answer = transmit(handle, header, list(command))
+                    if code:
+                        _check(code)
+                    bytes(answer)
+
+            yield timed(converting_loop if converts else loop)
+
+    return Contender(name, opened)
+
+
+@contextmanager
+def connection(reader: str) -> Iterator[Any]:
+    """A connection of pyscard's, SHARED as is its default."""
+    found: Any = next(each for each in pyscard_readers() if str(each) == reader)
+    connected = found.createConnection()
+    connected.connect(disposition=scard.SCARD_LEAVE_CARD)
+    try:
+        yield connected
+    finally:
+        connected.disconnect()
+        connected.release()
+
+
+def pyscard(reader: str, command: bytes, times: int = 1) -> Contender:
+    """`CardConnection.transmit`."""
+
+    @contextmanager
+    def opened() -> Iterator[Turn]:
+        octets = list(command)
+        with connection(reader) as connected:
+            transmit = connected.transmit
+            if times == 1:
+                yield timed(lambda: transmit(octets))
+                return
+
+            def loop() -> None:
+                for _ in range(times):
+                    transmit(octets)
+
+            yield timed(loop)
+
+    return Contender("pyscard CardConnection", opened)
+
+
+def yubikit(reader: str, command: bytes) -> list[Contender]:
+    """yubikit's connection over pyscard's, if it is installed."""
+    try:
+        from ykman.pcsc import ScardSmartCardConnection  # type: ignore[import-not-found,unused-ignore]  # no dependency of ours
+    except ImportError:
+        return []
+
+    @contextmanager
+    def opened() -> Iterator[Turn]:
+        found: Any = next(each for each in pyscard_readers() if str(each) == reader)
+        unconnected = found.createConnection()
+        its: Any = ScardSmartCardConnection(unconnected)  # type: ignore[no-untyped-call]
+        try:
+            send = its.send_and_receive
+            yield timed(lambda: send(command))
+        finally:
+            its.close()
+
+    return [Contender("yubikit connection", opened)]
+
+
+def in_thread(loop: str, reader: str, command: bytes, times: int = 1) -> Contender:
+    """pyscard in an event loop, as its users do it: the loop's own `to_thread` around `transmit`, command by command."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncTurn]:
+        octets = list(command)
+        to_thread: Callable[..., Any] = trio.to_thread.run_sync if loop == "trio" else asyncio.to_thread
+        with connection(reader) as connected:
+            transmit = connected.transmit
+
+            async def commands() -> None:
+                for _ in range(times):
+                    await to_thread(transmit, octets)
+
+            yield timed_async(commands if times > 1 else lambda: to_thread(transmit, octets))
+
+    return Contender(f"to_thread(transmit), {loop}", opened, loop)
+
+
+def sync(reader: str, command: scardface.C_APDU, times: int = 1) -> Contender:
+    """`scardface.sync`."""
+
+    @contextmanager
+    def opened() -> Iterator[Turn]:
+        batch = [command] * times
+        with scardface.sync.SCard(readers=reader, timeout=10, share=scardface.ShareMode.SHARED) as card:
+            send = card.send
+            yield timed((lambda: send(*batch)) if times > 1 else lambda: send(command))
+
+    return Contender("scardface.sync", opened)
+
+
+def on_loops(reader: str, command: scardface.C_APDU, times: int = 1) -> list[Contender]:
+    """scardface on every event loop."""
+    batch = [command] * times
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncTurn]:
+        async with scardface.SCard(readers=reader, timeout=10, share=scardface.ShareMode.SHARED) as card:
+            send = card.send
+            yield timed_async((lambda: send(*batch)) if times > 1 else lambda: send(command))
+
+    return [Contender(f"scardface, {loop}", opened, loop) for loop in LOOPS]

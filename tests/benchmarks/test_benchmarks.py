@@ -1,0 +1,92 @@
+"""That the benchmarks run; how fast, they say themselves.
+
+They run in a process of their own, since a process has one private daemon and this one may have it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks._report import Report, Verdict
+from tests.conftest import REQUIRED
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 120
+"""Seconds after which a run has failed; all of it takes some ten."""
+
+BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a quick run of all benchmarks wrote."""
+    from scardface.testing import PcscdUnavailable
+    from scardface.testing._pcscd_needs import find_needs
+
+    try:
+        find_needs()
+    except PcscdUnavailable as error:
+        if REQUIRED:
+            pytest.fail(f"SCARDFACE_REQUIRE_PCSCD=1, but: {error}", pytrace=False)
+        pytest.skip(f"no private pcscd here: {error}")
+    file = tmp_path_factory.mktemp("benchmarks") / "figures.json"
+    run("--quick", "--json", str(file))
+    written: dict[str, Any] = json.loads(file.read_text())
+    return written
+
+
+def run(*arguments: str) -> str:
+    """`python -m benchmarks` with these arguments: what it printed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PCSCLITE_")}
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def test_says_where_it_was_measured(everything: dict[str, Any]) -> None:
+    assert {"date", "processor", "Python", "pcscd", "pyscard", "anyio"} <= set(everything["machine"])
+    assert everything["quick"] is True
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_yields_rows_and_verdicts(everything: dict[str, Any], name: str) -> None:
+    report = everything["benchmarks"][name]
+    assert report["rows"]
+    assert all(len(row) == len(report["columns"]) for row in report["rows"])
+    assert report["bars"]
+    assert report["data"]
+    assert report["verdicts"] or name == "busy", "a quick run has no verdict on cards of 5 ms"
+
+
+def test_no_benchmark_is_left_out(everything: dict[str, Any]) -> None:
+    assert sorted(everything["benchmarks"]) == BENCHMARKS
+
+
+def test_an_unknown_name_is_refused() -> None:
+    command = [sys.executable, "-m", "benchmarks", "no-such"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 2
+    assert "no-such" in done.stderr
+    assert "single_sync" in done.stderr
+
+
+def test_a_verdict_says_what_was_missed() -> None:
+    assert not Verdict("a", 1.2, "<=", 1.1).met
+    assert "MISSED" in str(Verdict("a", 1.2, "<=", 1.1))
+    assert Verdict("a", 1.1, "<=", 1.1).met
+    assert not Verdict("a", 0.9, ">=", 0.95).met
+    assert not Verdict("a", 2, "==", 1).met
+
+
+def test_a_table_has_all_cells_in_line() -> None:
+    lines = str(Report("title", ("who", "how long"), [("a", "1"), ("somebody", "100,000")])).splitlines()
+    assert lines[0] == "title"
+    assert len({len(line) for line in lines[2:5]}) == 1
