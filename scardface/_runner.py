@@ -26,8 +26,8 @@ from ._threads import Bell, Loop, forget_at_fork, spawn
 
 T = TypeVar("T")
 
-SLICE = 0.1 if sys.platform == "win32" else 5.0
-"""Seconds of one slice of a caller's wait; on Windows Ctrl-C cannot break one, elsewhere it does, and the slice is a net."""
+SLICE = 0.1 if sys.platform == "win32" else 1.0
+"""Seconds of one slice of a caller's wait. On Windows Ctrl-C cannot break one; elsewhere one that comes just before it waits."""
 SETTLE = 0.2
 """Seconds that a caller whose wait is over still waits for the loop thread to end."""
 

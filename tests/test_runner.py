@@ -299,7 +299,7 @@ def test_an_outcome_that_takes_several_slices(monkeypatch: pytest.MonkeyPatch) -
 
 def test_slices_are_finite() -> None:
     """On Windows Ctrl-C cannot break a wait, so it has to end soon by itself."""
-    assert (0.1 if sys.platform == "win32" else 5.0) == _runner.SLICE
+    assert (0.1 if sys.platform == "win32" else 1.0) == _runner.SLICE
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself Ctrl-C there")

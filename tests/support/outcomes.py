@@ -1,0 +1,167 @@
+"""What comes of every code of PC/SC in every call that the library makes: the one table, which test_every_error.py reads.
+
+How to read it:
+
+- `PLACES` has a row for each place of a PC/SC call: what the program does just then, the thread and the call, which of several
+  such calls, and the rule.
+- A rule is what comes of a code in general, then the codes of which something else comes. The general `CLASS` is the class of
+  error that `CLASSES` gives to the code; "recovered": the program gets what it asked for all the same; "ignored": nobody looks
+  at the answer.
+- `CODES` are all codes of pcsclite.h and winscard.h, and two that nobody has defined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+CANCELLED, UNKNOWN_READER, TIMEOUT, SHARING, NO_CARD = 0x80100002, 0x80100009, 0x8010000A, 0x8010000B, 0x8010000C
+MISMATCH, NOT_READY, INVALID_VALUE, SYSTEM_CANCELLED = 0x8010000F, 0x80100010, 0x80100011, 0x80100012
+COMM_ERROR, NOT_TRANSACTED, UNAVAILABLE, SHUTDOWN, NO_SERVICE = 0x80100013, 0x80100016, 0x80100017, 0x80100018, 0x8010001D
+STOPPED, UNSUPPORTED, WINDOWS_UNSUPPORTED, NO_READERS = 0x8010001E, 0x8010001F, 0x80100022, 0x8010002E
+DATA_LOST, BUSY, UNSUPPORTED_CARD, UNRESPONSIVE, UNPOWERED = 0x8010002F, 0x80100031, 0x80100065, 0x80100066, 0x80100067
+RESET, REMOVED, SECURITY = 0x80100068, 0x80100069, 0x8010006A
+
+UNDEFINED = (0x00000006, 0x8010FFFF)
+CODES = (*range(0x80100001, 0x80100035), *range(0x80100065, 0x80100073), *UNDEFINED)
+
+CLASSES: Mapping[str, frozenset[int]] = {
+    "WaitCancelledError": frozenset({CANCELLED}),
+    "NoReaderError": frozenset({UNKNOWN_READER, UNAVAILABLE, NO_READERS}),
+    "CardTimeoutError": frozenset({TIMEOUT}),
+    "SharingViolationError": frozenset({SHARING}),
+    "NoCardError": frozenset({NO_CARD, UNPOWERED}),
+    "ProtocolMismatchError": frozenset({MISMATCH}),
+    "CardCommunicationError": frozenset({NOT_READY, NOT_TRANSACTED, DATA_LOST, UNSUPPORTED_CARD, UNRESPONSIVE}),
+    "ServiceUnavailableError": frozenset({SYSTEM_CANCELLED, COMM_ERROR, SHUTDOWN, NO_SERVICE, STOPPED, BUSY, SECURITY}),
+    "CardResetError": frozenset({RESET}),
+    "CardRemovedError": frozenset({REMOVED}),
+}
+"""The class of each code; SCardError itself for all others."""
+
+CLASS, RECOVERED, IGNORED, REMOVAL = "class", "recovered", "ignored", "CardRemovedError"
+
+
+class Rule(NamedTuple):
+    """What comes of the codes.
+
+    Attributes:
+        usual: of all that have no outcome of their own.
+        others: outcome to codes.
+    """
+
+    usual: str
+    others: Mapping[str, frozenset[int]] = {}
+
+    def outcome(self, code: int) -> str:
+        """What comes of `code`."""
+        for outcome, codes in self.others.items():
+            if code in codes:
+                return outcome
+        if self.usual == CLASS:
+            return next((name for name, codes in CLASSES.items() if code in codes), "SCardError")
+        return self.usual
+
+
+RAISED = Rule(CLASS)
+ALWAYS = Rule(RECOVERED)
+NOTHING = Rule(IGNORED)
+LISTED_AGAIN = frozenset({UNKNOWN_READER, UNSUPPORTED, WINDOWS_UNSUPPORTED})
+"""The list of readers changed under a status call (facts 17 and 21)."""
+WAITED_OUT = frozenset({NO_CARD, UNAVAILABLE, REMOVED, RESET, SHARING, UNKNOWN_READER, UNPOWERED, UNRESPONSIVE})
+"""A card that cannot be opened just now."""
+GONE = frozenset({UNAVAILABLE, UNKNOWN_READER, NO_CARD})
+"""Under an open card the reader's end is the card's."""
+NO_LIST = Rule(CLASS, {"no reader": frozenset({NO_READERS})})
+"""No reader is an empty list, on every platform (fact 49)."""
+LOOK = Rule(CLASS, {RECOVERED: LISTED_AGAIN | {TIMEOUT}})
+"""A status call that looks; a time-out is an answer like any other."""
+BLOCKED = Rule(CLASS, {RECOVERED: LISTED_AGAIN | {TIMEOUT, CANCELLED}})
+"""A status call that waits; whoever cancelled it meant something else."""
+OPENED = Rule(CLASS, {RECOVERED: WAITED_OUT})
+EXCHANGED = Rule(CLASS, {REMOVAL: GONE})
+LYING = Rule(CLASS, {RECOVERED: WAITED_OUT | {MISMATCH}})
+"""A card that does not answer in the one protocol is asked in the other."""
+CARELESS = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET})})
+"""A reset by another in that moment is no matter: it is done again."""
+ENDED = Rule(CLASS, {RECOVERED: CLASSES["ServiceUnavailableError"] | GONE | {REMOVED, NOT_TRANSACTED}})
+"""A transaction that ended with its card or its service has ended; the next call tells why."""
+TIMELY_AGAIN = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({TIMEOUT})})
+TIMELY = Rule(CLASS, {RECOVERED: WAITED_OUT | {TIMEOUT}})
+LOST = Rule(RECOVERED, {"ServiceUnavailableError": CLASSES["ServiceUnavailableError"], REMOVAL: GONE | {REMOVED}})
+"""What tells that an open card is lost; everything else says nothing about it."""
+
+
+class Place(NamedTuple):
+    """A call of PC/SC: what the program does just then, in which thread, which call, how many like it come before, what follows."""
+
+    action: str
+    thread: str
+    call: str
+    skip: int
+    rule: Rule
+
+
+WATCH, CARD, ANY = "scardface-watch", "scardface-card", ""
+
+PLACES = (
+    # The first look of an acquisition: what fails there is told at once.
+    Place("acquire", WATCH, "SCardEstablishContext", 0, RAISED),
+    Place("acquire", WATCH, "SCardGetStatusChange", 0, LOOK),  # the plug-and-play entry
+    Place("acquire", WATCH, "SCardListReaders", 0, NO_LIST),
+    Place("acquire", WATCH, "SCardGetStatusChange", 1, LOOK),  # the readers
+    Place("acquire", WATCH, "SCardReleaseContext", 0, NOTHING),
+    # Opening the card.
+    Place("acquire", CARD, "SCardEstablishContext", 0, OPENED),
+    Place("acquire", CARD, "SCardConnect", 0, OPENED),
+    Place("acquire", CARD, "SCardGetStatusChange", 0, TIMELY),
+    Place("acquire", CARD, "SCardStatus", 0, OPENED),
+    Place("acquire a card that offers both protocols", CARD, "SCardConnect", 0, LYING),
+    # A wait that has begun outlives everything.
+    Place("wait for a card", WATCH, "SCardGetStatusChange", 0, ALWAYS),
+    Place("wait for a card", WATCH, "SCardListReaders", 0, ALWAYS),
+    Place("wait for a card, the service restarts", WATCH, "SCardEstablishContext", 0, ALWAYS),
+    Place("wait for a card, the service restarts", WATCH, "SCardReleaseContext", 0, NOTHING),
+    Place("cancel", ANY, "SCardCancel", 0, NOTHING),
+    # A monitor outlives everything, from its start on.
+    Place("monitor", WATCH, "SCardEstablishContext", 0, ALWAYS),
+    Place("monitor", WATCH, "SCardListReaders", 0, ALWAYS),
+    Place("monitor", WATCH, "SCardGetStatusChange", 0, ALWAYS),
+    Place("monitor", WATCH, "SCardGetStatusChange", 1, ALWAYS),
+    Place("monitor that runs", WATCH, "SCardGetStatusChange", 0, ALWAYS),
+    Place("monitor that runs", WATCH, "SCardListReaders", 0, ALWAYS),
+    # An open card.
+    Place("send", CARD, "SCardTransmit", 0, EXCHANGED),
+    Place("send, the second of a batch", CARD, "SCardTransmit", 1, EXCHANGED),
+    Place("transmit", CARD, "SCardTransmit", 0, EXCHANGED),
+    Place("send, where resets do not matter", CARD, "SCardTransmit", 0, CARELESS),
+    Place("send, where resets do not matter", CARD, "SCardReconnect", 0, EXCHANGED),
+    Place("transaction", CARD, "SCardBeginTransaction", 0, EXCHANGED),
+    Place("transaction", CARD, "SCardTransmit", 0, EXCHANGED),
+    Place("transaction", CARD, "SCardEndTransaction", 0, ENDED),
+    Place("reset", CARD, "SCardReconnect", 0, EXCHANGED),
+    Place("reset", CARD, "SCardGetStatusChange", 0, TIMELY_AGAIN),
+    Place("reset", CARD, "SCardStatus", 0, CARELESS),
+    Place("reconnect", CARD, "SCardReconnect", 0, EXCHANGED),
+    Place("reconnect", CARD, "SCardGetStatusChange", 0, TIMELY_AGAIN),
+    Place("reconnect", CARD, "SCardStatus", 0, CARELESS),
+    Place("control", CARD, "SCardControl", 0, EXCHANGED),
+    Place("attribute", CARD, "SCardGetAttrib", 0, EXCHANGED),
+    Place("set_attribute", CARD, "SCardSetAttrib", 0, EXCHANGED),
+    Place("wait for the removal", CARD, "SCardGetAttrib", 0, LOST),
+    Place("wait for the removal", WATCH, "SCardGetStatusChange", 0, LOOK),
+    Place("wait for the removal", WATCH, "SCardGetStatusChange", 2, BLOCKED),
+    Place("close", CARD, "SCardReleaseContext", 0, NOTHING),
+    Place("close where a release does not disconnect", CARD, "SCardDisconnect", 0, NOTHING),
+    # One look without a monitor.
+    Place("readers", ANY, "SCardEstablishContext", 0, RAISED),
+    Place("readers", ANY, "SCardListReaders", 0, NO_LIST),
+    Place("readers", ANY, "SCardReleaseContext", 0, NOTHING),
+    Place("groups", ANY, "SCardEstablishContext", 0, RAISED),
+    Place("groups", ANY, "SCardListReaderGroups", 0, RAISED),
+    Place("groups", ANY, "SCardReleaseContext", 0, NOTHING),
+    Place("states", ANY, "SCardEstablishContext", 0, RAISED),
+    Place("states", ANY, "SCardListReaders", 0, NO_LIST),
+    Place("states", ANY, "SCardGetStatusChange", 0, LOOK),
+    Place("states", ANY, "SCardReleaseContext", 0, NOTHING),
+)

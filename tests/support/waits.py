@@ -1,0 +1,47 @@
+"""Looking at what waits: for tests that have to know that a wait has really begun, or that nothing is left of it.
+
+Rules of this room:
+
+- Where an event tells of a thing, tests wait for the event. What is here is for what no event tells of, and has a bound.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import anyio
+
+from scardface._backend import Backend
+from scardface._default import default_backend
+from scardface._queue import table_of
+from scardface._waiters import Waiter
+
+PATIENCE = 10.0
+"""Seconds after which something that must happen has not happened."""
+
+
+def waiters(backend: Backend | None = None) -> list[Waiter]:
+    """Those in the table of `backend`, the default one unless given, that have had their first look and wait for a card."""
+    return [waiter for line in list(table_of(backend or default_backend())._lines.values()) for waiter in list(line)]
+
+
+def threads_named(*names: str) -> list[threading.Thread]:
+    """The threads of these names."""
+    return [thread for thread in threading.enumerate() if thread.name in names]
+
+
+async def until(condition: Callable[[], object], bound: float = PATIENCE) -> None:
+    """Return when `condition` holds, in an event loop."""
+    with anyio.fail_after(bound):
+        while not condition():
+            await anyio.sleep(0.002)
+
+
+def wait_until(condition: Callable[[], object], bound: float = PATIENCE) -> None:
+    """Return when `condition` holds, in a thread."""
+    end = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.002)
