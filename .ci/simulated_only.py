@@ -1,0 +1,14 @@
+"""Pytest plugin of `nox -s simulated`: leaves out the tests that need a PC/SC daemon, or pyscard's binding to one."""
+
+from __future__ import annotations
+
+import pytest
+
+NEED_IT = {"_daemon", "foreign", "pcscd"}
+"""Fixtures of tests/conftest.py."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if NEED_IT & set(getattr(item, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]

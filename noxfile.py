@@ -1,0 +1,125 @@
+"""All that is checked, on every Python that there is: `nox`, or `nox -s NAME`; `nox -l` lists the sessions.
+
+Rules of this room:
+
+- A Python that the machine does not have is skipped, and nox says so; none is downloaded.
+- `tests` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_apdu.py`. `core`,
+  `lowest -- core` and `package` are quick, and part of `.ci/run`.
+- pyscard has no wheels for Linux: pip compiles it, with a C compiler, swig, libpcsclite-dev and Python's headers, once for each
+  Python. `lowest` and `package` take Debian's where nox runs on Debian's Python, as the README's commands do.
+- The lowest versions are those that pyproject.toml names behind `>=`; they are written down nowhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+SYSTEM = ["--system-site-packages"] if sys.base_prefix == "/usr" else []
+"""How an environment gets Debian's pyscard."""
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+ROOMS = "apdu atr attributes calls card channel errors events feed layer packaging pin_pad routes session sync wanted"
+CORE = [
+    *(f"tests/test_{room}.py" for room in ROOMS.split()),
+    "tests/cli/test_tlv.py",
+    "tests/replay/test_cassette.py",
+    "tests/testing/test_file_card.py",
+    "tests/testing/test_simulated_slot.py",
+]
+"""What differs first where a Python or a dependency does: both faces, on all loops."""
+
+INSTALLED = """
+import importlib
+from importlib import metadata, resources
+
+import scardface
+
+assert metadata.version("scardface") == scardface.__version__
+assert "site-packages" in scardface.__file__
+assert resources.files("scardface").joinpath("py.typed").is_file()
+for name in ("sync", "testing", "replay", "contactless", "errors"):
+    module = importlib.import_module(f"scardface.{name}")
+    assert all(hasattr(module, each) for each in module.__all__)
+assert all(hasattr(scardface, each) for each in scardface.__all__)
+
+
+def test_the_plugin(pcsc, virtual_card):
+    with scardface.sync.SCard(timeout=5) as card:
+        assert card.send(bytes.fromhex("00A40000023F0000")).is_successful()
+"""
+"""What is true of an installed package; the test is for pytest, which finds the plugin by its entry point."""
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["checkers", "tests", "lowest", "package"]
+
+
+@nox.session
+def checkers(session: nox.Session) -> None:
+    """ruff, mypy and pyright: the package, and tests/typing, which holds the types that users see."""
+    session.install("--editable", ".[dev,test]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy", "--strict", "scardface", "tests/typing")
+    session.run("pyright", "tests/typing")
+    session.run("pyright", "--verifytypes", "scardface", "--ignoreexternal")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests, with the newest dependencies."""
+    session.install("--editable", ".[test]")
+    session.run("pytest", *(session.posargs or ["-n", "3"]))
+
+
+@nox.session(python=PYTHONS)
+def core(session: nox.Session) -> None:
+    """A few hundred tests on the simulated PC/SC, with the newest dependencies."""
+    session.install("--editable", ".[test]")
+    _run_core(session)
+
+
+@nox.session(venv_params=SYSTEM)
+def lowest(session: nox.Session) -> None:
+    """All tests, or with `-- core` those of `core`, with the lowest versions of the dependencies that the metadata allow."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    extras = project["optional-dependencies"]
+    wanted = [each for each in (*project["dependencies"], *extras["cli"], *extras["test"]) if not each.startswith("scardface")]
+    session.install("--editable", ".", *(each.replace(">=", "==") for each in wanted))
+    if session.posargs == ["core"]:
+        _run_core(session)
+    else:
+        session.run("python", "-m", "pytest", *(session.posargs or ["-n", "3"]))
+
+
+@nox.session(venv_params=SYSTEM)
+def package(session: nox.Session) -> None:
+    """Build the sdist, and from it the wheel; install each in an empty environment, and use it there."""
+    session.install("build", "twine")
+    run = functools.partial(session.run, external=True)
+    with session.chdir(session.create_tmp()):  # away from the checkout, whose folder is a package, too
+        for old in Path().glob("scardface-*"):
+            old.unlink()
+        session.run("python", "-m", "build", "--outdir", ".", str(ROOT), silent=True)
+        built = sorted(str(path) for path in Path().glob("scardface-*"))
+        session.run("twine", "check", "--strict", *built)
+        Path("pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # else the checkout's configuration is found
+        Path("test_installed.py").write_text(INSTALLED, encoding="utf-8")
+        for path in built:
+            session.run("python", "-m", "venv", "--clear", *SYSTEM, "empty")
+            run("empty/bin/pip", "install", "--quiet", path)
+            run("empty/bin/python", "test_installed.py")
+            run("empty/bin/scardface", "demo", "--help", silent=True)
+        run("empty/bin/scardface", "demo", "--virtual", silent=True)
+        run("empty/bin/pip", "install", "--quiet", f"{built[-1]}[cli]", "pytest")
+        run("empty/bin/scardface", "readers", "--virtual", "--json")
+        run("empty/bin/python", "-m", "pytest", "-q", "test_installed.py")
+
+
+def _run_core(session: nox.Session) -> None:
+    session.run("python", "-m", "pytest", "-n", "2", "-q", "-p", "simulated_only", *CORE, env={"PYTHONPATH": ".ci"})

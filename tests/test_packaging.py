@@ -1,0 +1,105 @@
+"""The metadata say what is so. That the built package works where nothing else is installed is shown by `nox -s package`.
+
+No TOML reader is used, since Python 3.10 has none: the few lines asked for are read as they stand.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import scardface
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+IMPORTED_AS = {"pyscard": "smartcard", "pytest_asyncio": "pytest_asyncio"}
+"""Packages whose module has another name."""
+
+
+def array(name: str) -> list[str]:
+    """The strings of an array in pyproject.toml."""
+    found = re.search(rf"^{name} = (\[(?:[^\]\"#]|\"[^\"]*\"|#.*)*\])", PROJECT, re.MULTILINE)
+    assert found, f"pyproject.toml has no array {name}"
+    value: list[str] = ast.literal_eval(found[1])
+    return value
+
+
+def module_of(requirement: str) -> str:
+    """The module that a requirement brings."""
+    name = re.split(r"[^\w.-]", requirement)[0].replace("-", "_")
+    return IMPORTED_AS.get(name, name)
+
+
+def foreign_imports(*folders: Path) -> Iterator[str]:
+    """The modules of others that files import, wherever in them."""
+    for folder in folders:
+        for path in [folder] if folder.is_file() else sorted(folder.rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    names = [node.module]
+                roots = {name.partition(".")[0] for name in names}
+                yield from roots - sys.stdlib_module_names - {"scardface", "pytest_scardface"}
+
+
+def test_the_version_is_in_one_place() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", scardface.__version__)
+    assert 'dynamic = ["version"]' in PROJECT
+    assert '[tool.hatch.version]\npath = "scardface/__init__.py"' in PROJECT
+    literal = re.compile(rf"[\"']{re.escape(scardface.__version__)}[\"']")
+    holders = [path for path in [*ROOT.glob("*.*"), *(ROOT / "scardface").rglob("*.py")] if path.is_file()]
+    found = [path.name for path in holders if path.suffix in (".py", ".toml") and literal.search(path.read_text(encoding="utf-8"))]
+    assert found == ["__init__.py"]
+
+
+def test_the_pythons_are_the_same_everywhere() -> None:
+    told = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PROJECT)
+    assert f'requires-python = ">={told[0]}"' in PROJECT
+    assert f"Python {told[0]} to {told[-1]}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"PYTHONS = {told}".replace("'", '"') in (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    assert f"for version in {' '.join(told)}; do" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert f'target-version = "py{told[0].replace(".", "")}"' in PROJECT
+    assert PROJECT.count(f'ython_version = "{told[0]}"') == PROJECT.count(f'ythonVersion = "{told[0]}"') == 1
+    assert f"{sys.version_info[0]}.{sys.version_info[1]}" in told
+
+
+def test_what_is_imported_is_declared() -> None:
+    needed, extra = {module_of(each) for each in array("dependencies")}, {module_of(each) for each in array("cli")}
+    package = ROOT / "scardface"
+    rooms = [path for path in package.iterdir() if path.name not in ("cli", "pytest_plugin.py") and path.suffix != ".pyc"]
+    assert set(foreign_imports(*rooms)) - {"trio"} == needed  # trio is looked for where it runs already
+    assert extra <= set(foreign_imports(package / "cli")) <= needed | extra
+    ours = {"benchmarks", "greeter", "tests"}
+    brought_along = {"sniffio", "typing_extensions"}  # by trio; by mypy, for tests/typing
+    tests = {module_of(each) for each in array("test")} | needed | extra | ours | brought_along
+    assert set(foreign_imports(ROOT / "tests")) <= tests
+
+
+def test_each_requirement_has_a_lowest_version() -> None:
+    """`nox -s lowest` takes these; the tools of `dev` are pinned or free to grow."""
+    for name in ("dependencies", "cli", "test"):
+        for each in array(name):
+            assert re.fullmatch(r"[\w-]+>=[\d.]+(; .*)?|scardface\[cli\]", each), f"{each}: no lowest version that could be tried"
+
+
+def test_the_entry_points_are_there() -> None:
+    scripts = re.findall(r'^scardface = "([\w.:]+)"$', PROJECT, re.MULTILINE)
+    assert scripts == ["scardface.cli:main", "pytest_scardface"]
+    module, name = scripts[0].split(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    assert (ROOT / f"{scripts[1]}.py").is_file()
+
+
+def test_the_types_come_along() -> None:
+    assert (ROOT / "scardface" / "py.typed").is_file()
+    assert '"Typing :: Typed"' in PROJECT
+
+
+def test_the_sdist_has_what_the_tests_need() -> None:
+    included = [ROOT / each.lstrip("/") for each in array("include")]
+    assert not [path.name for path in included if not path.exists()]
+    assert {"scardface", "tests", ".ci", "README.md", "noxfile.py", "pytest_scardface.py"} <= {path.name for path in included}

@@ -1,0 +1,1 @@
+"""What type checkers make of the public names; never run: see its two files."""

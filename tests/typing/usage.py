@@ -1,0 +1,247 @@
+"""Code as users write it, with the types that checkers must find in it; never run.
+
+Checked by `mypy --strict` and by pyright in the checkers' part of `.ci/run` (extra `dev`, `nox -s checkers`), and not by pytest:
+the README's command for the tests installs the extra `test` only, which has no type checker in it.
+"""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import assert_never, assert_type
+
+import scardface
+from scardface import (
+    ATR,
+    C_APDU,
+    R_APDU,
+    Attribute,
+    CardInserted,
+    CardRemoved,
+    CardRemovedError,
+    Disposition,
+    Event,
+    EventsLost,
+    Lengths,
+    PadResult,
+    PinEntry,
+    Protocol,
+    ReaderAdded,
+    ReaderMonitor,
+    ReaderProperties,
+    ReaderRemoved,
+    ReaderState,
+    SCard,
+    SCardError,
+    ServiceDown,
+    ServiceUp,
+    ShareMode,
+    StatusError,
+    contactless,
+    serial,
+    sync,
+)
+from scardface.replay import Recorder, ReplayCard
+from scardface.testing import FileCard, PinPad, PrivatePcscd, SimulatedPCSC, VirtualCard
+
+SELECT = C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xf0SCARDFACE", 256)
+
+
+class Counted:
+    """A layer by its two methods, without a base class."""
+
+    def wrap(self, command: C_APDU) -> C_APDU:
+        return command
+
+    def unwrap(self, response: R_APDU) -> R_APDU:
+        return response
+
+
+async def all_arguments() -> None:
+    backend = SimulatedPCSC()
+    SCard("Reader", "Group", 30, rb"^\x3b", False, share=ShareMode.SHARED, protocols=Protocol.T0, lengths=Lengths.SHORT)
+    SCard(
+        ["Reader"], ("Group",), None, re.compile(rb"^\x3b"), True, settle=0.05, new_only=True, on_reset="reconnect", backend=backend
+    )
+    SCard(re.compile("ACS"), timeout=float("inf"))
+    SCard(serial("5C01"), options=scardface.ExchangeOptions(max_steps=10))
+
+
+async def commands_and_responses() -> None:
+    assert_type(bytes(SELECT), bytes)
+    assert_type(C_APDU.fromhex("00 A4 04 00"), C_APDU)
+    assert_type(C_APDU.from_bytes(bytearray(5)), C_APDU)
+    assert_type((SELECT.cla, SELECT.data, SELECT.le), tuple[int, bytes, int])
+    response = R_APDU(b"", 0x90, 0x00)
+    assert_type(response.check(), R_APDU)
+    assert_type((response.data, response.sw, response.sw12, response.meaning), tuple[bytes, int, bytes, str])
+    assert_type(response.is_successful(), bool)
+
+
+async def an_async_card() -> None:
+    async with SCard(timeout=30) as card:
+        assert_type(card, SCard)
+        assert_type((card.reader, card.atr, card.protocol, card.share, card.closed), tuple[str, ATR, Protocol, ShareMode, bool])
+        assert_type(await card.send(SELECT, b"\x00\xb0\x81\x00\x00", bytearray(4), memoryview(b"")), R_APDU)
+        pending: Coroutine[Any, Any, R_APDU] = card.send(SELECT)
+        assert_type(await pending, R_APDU)
+        assert_type(await card.transmit(b"\x00\x84\x00\x00\x08"), bytes)
+        await card.wait()
+        card.cancel()
+    card = await SCard()
+    assert_type(card, SCard)
+    await card.aclose(Disposition.UNPOWER)
+
+
+async def callbacks() -> None:
+    def plain(command: C_APDU, response: R_APDU) -> None: ...
+
+    async def awaited(command: C_APDU, response: R_APDU) -> None: ...
+
+    async with SCard() as card:
+        await card.send(SELECT, callback=plain)
+        await card.send(SELECT, callback=awaited)
+        await card.send(SELECT, callback=lambda command, response: print(command.ins, response.sw))
+
+
+async def channels_and_layers() -> None:
+    async with SCard() as card:
+        async with card.channel() as channel:
+            assert_type(channel.number, int)
+            assert_type(await channel.send(SELECT), R_APDU)
+            assert_type(await channel.layer(Counted()).send(SELECT), R_APDU)
+        pending: Coroutine[Any, Any, R_APDU] = card.layer(Counted()).send(SELECT)
+        assert_type(await pending, R_APDU)
+    with sync.SCard() as plain:
+        with plain.channel() as channel_:
+            assert_type(channel_.send(SELECT), R_APDU)
+            assert_type(channel_.layer(Counted()).send(SELECT), R_APDU)
+        assert_type(plain.layer(Counted()).send(SELECT), R_APDU)
+
+
+async def what_the_reader_says() -> None:
+    async with SCard() as card:
+        async with card.transaction(Disposition.RESET):
+            await card.reset(cold=True)
+            await card.reconnect(share=ShareMode.SHARED)
+        assert_type(await card.attribute(Attribute.VENDOR_NAME), str)
+        assert_type(await card.attribute(Attribute.CURRENT_CLK), int)
+        assert_type(await card.attribute(0x7A007), str | int | bytes)
+        assert_type(await card.control(scardface.control_code(3400)), bytes)
+        assert_type(await card.features(), Mapping[int, int])
+        assert_type(await card.properties(), ReaderProperties)
+        assert_type(await card.verify_pin_on_pad(C_APDU(0x00, 0x20, 0x00, 0x81), PinEntry()), PadResult)
+        assert_type(await card.uid(), bytes)
+
+
+def a_sync_card() -> None:
+    with sync.SCard(timeout=30) as card:
+        assert_type(card, sync.SCard)
+        assert_type(card.send(SELECT), R_APDU)
+        assert_type(card.transmit(b"\x00\x84\x00\x00\x08"), bytes)
+        with card.transaction():
+            card.reset()
+        assert_type(card.attribute(Attribute.VENDOR_NAME), str)
+        assert_type(card.attribute(Attribute.CURRENT_CLK), int)
+        assert_type(card.verify_pin_on_pad(C_APDU(0x00, 0x20, 0x00, 0x81)), PadResult)
+        assert_type(card.features(), Mapping[int, int])
+        card.wait()
+    card.close()
+    assert_type(sync.readers(), tuple[str, ...])
+    assert_type(sync.groups(), tuple[str, ...])
+    assert_type(sync.states(), Mapping[str, ReaderState])
+
+
+async def looks() -> None:
+    assert_type(await scardface.readers(), tuple[str, ...])
+    assert_type(await scardface.groups(), tuple[str, ...])
+    assert_type(await scardface.states(), Mapping[str, ReaderState])
+    scardface.cancel_all()
+
+
+def told(event: Event) -> str:
+    """Every kind of event is here: a checker that knows of another one refuses `assert_never`."""
+    match event:
+        case CardInserted(reader=reader, atr=atr):
+            assert_type(atr, ATR)
+            return reader
+        case CardRemoved(reader=reader):
+            return reader
+        case ReaderAdded(reader=reader, initial=initial):
+            assert_type(initial, bool)
+            return reader
+        case ReaderRemoved(reader=reader):
+            return reader
+        case ServiceDown() | ServiceUp():
+            return "service"
+        case EventsLost(count=count):
+            assert_type(count, int)
+            return "lost"
+        case _:
+            assert_never(event)
+
+
+async def monitors() -> None:
+    async with ReaderMonitor(re.compile("ACS")) as monitor:
+        assert_type(monitor, ReaderMonitor)
+        assert_type(monitor.state, Mapping[str, ReaderState])
+        async for event in monitor:
+            assert_type(event, Event)
+            told(event)
+    with sync.ReaderMonitor("Reader") as plain:
+        for event in plain:
+            assert_type(event, Event)
+
+
+async def errors() -> None:
+    try:
+        async with SCard() as card:
+            (await card.send(SELECT)).check()
+    except StatusError as error:
+        assert_type(error.response, R_APDU)
+    except CardRemovedError as error:
+        assert_type(error.answered, int | None)
+    except SCardError as error:
+        assert_type((error.code, error.call, error.reader), tuple[int, str, str])
+
+
+async def records() -> None:
+    async with SCard() as card:
+        with Recorder(card, Path("session.cassette"), "new") as recorder:
+            assert_type(recorder, Recorder[SCard])
+            assert_type(await recorder.send(SELECT), R_APDU)
+    with sync.SCard() as plain, Recorder(plain, "session.cassette") as plain_recorder:
+        assert_type(plain_recorder.send(SELECT), R_APDU)
+        assert_type(plain_recorder.transmit(b"\x00\x84\x00\x00\x08"), bytes)
+
+
+class Echo(VirtualCard):
+    """A card as a test writes it."""
+
+    def process(self, command: bytes) -> bytes:
+        return command + b"\x90\x00"
+
+
+def simulations() -> None:
+    with SimulatedPCSC("windows", latency={"SCardTransmit": 0.05}) as pcsc:
+        assert_type(pcsc, SimulatedPCSC)
+        pcsc.add_reader("Pad", controls=PinPad())
+        pcsc.insert("Pad", Echo())
+        assert_type(pcsc.remove(0), VirtualCard)
+        assert_type(pcsc.cards, Mapping[str, VirtualCard])
+    with PrivatePcscd(readers=4) as pcscd:
+        pcscd.insert(0, FileCard(protocol=Protocol.T0))
+        pcscd.insert(1, ReplayCard("session.cassette"))
+        assert_type(pcscd.readers, tuple[str, ...])
+
+
+def storage_cards(card: sync.SCard) -> None:
+    found = contactless.tag(card.atr)
+    assert_type(found, contactless.Tag | None)
+    assert_type(contactless.read_binary(4, 16), C_APDU)
+    assert_type(contactless.meaning(SELECT, card.send(SELECT)), str)
