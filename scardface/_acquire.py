@@ -149,15 +149,16 @@ class Acquisition:
             NoReaderError, ServiceUnavailableError: at the start.
             SCardError: a connect failed in a way that waiting does not mend.
         """
+        self._raise_if_cancelled()
         table, hub = table_of(self.backend), hub_of(self.backend)
         bell = Bell(hub.loop)
-        with self._lock:
-            self._bell = bell
-        self._raise_if_cancelled()
         waiter = self._waiter = Waiter(self.wanted, bell)
         table.join(waiter)
         hub.enter()
         try:
+            with self._lock:
+                self._bell = bell
+            self._raise_if_cancelled()
             if self.wanted.timeout:
                 with anyio.move_on_after(self.wanted.timeout):
                     await self._drive(table, hub, waiter, bell)

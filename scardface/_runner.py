@@ -148,6 +148,20 @@ def get(queue: SimpleQueue[T]) -> T:
             continue
 
 
+def insist(step: Callable[[], object]) -> None:
+    """A step that an interrupted caller must not leave undone: who presses Ctrl-C again meanwhile has been heard already.
+
+    Args:
+        step: may be begun again where it was interrupted.
+    """
+    while True:
+        try:
+            step()
+        except KeyboardInterrupt:
+            continue
+        return
+
+
 def _forget() -> None:
     global _running, _lock
     _running = None

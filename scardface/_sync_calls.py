@@ -30,7 +30,7 @@ from ._loss import quietly
 from ._pin_entry import PinEntry
 from ._pin_pad import PadResult, modify, verify
 from ._routes import Callback, Layered
-from ._runner import get
+from ._runner import get, insist
 from ._session import Session
 from ._threads import spawn
 from ._wanted import member
@@ -86,7 +86,7 @@ class SyncCalls(Card):
             try:
                 yield
             except BaseException:
-                quietly(lambda: session.end(disposition))  # what went wrong is not hidden by what follows
+                insist(lambda: quietly(lambda: session.end(disposition)))  # what went wrong is not hidden by what follows
                 raise
             if not self._closed:  # then the close has ended it
                 session.end(disposition)
@@ -190,17 +190,20 @@ class Beginning:
         try:
             error = get(self._outcome)
         except BaseException:
-            with self._lock:
-                self._left = True
-                begun = self._begun
-            if begun:
-                self._undo()
+            insist(self._leave)
             raise
         if error is not None:
             try:
                 raise error
             finally:
                 del error  # the frame in its traceback must not hold it
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._left = True
+            begun = self._begun
+        if begun:
+            self._undo()
 
     def _begin(self) -> None:
         error: BaseException | None = None

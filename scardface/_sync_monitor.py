@@ -21,7 +21,7 @@ from ._events import Event, ReaderState
 from ._feed import Feed
 from ._monitor import ReaderMonitor as AsyncReaderMonitor
 from ._monitor import Watch
-from ._runner import SLICE, Pending, get, start
+from ._runner import SLICE, Pending, get, insist, start
 from ._sync_calls import with_arguments_of
 from ._threads import generation
 from ._wanted import Groups, Names, ReaderFilter
@@ -72,7 +72,7 @@ class ReaderMonitor:
             start(self._pending)
             get(entered)
         except BaseException:
-            self._end()
+            insist(self._end)
             raise
         return self
 

@@ -50,7 +50,7 @@ from ._pin_entry import PinEntry, PinFormat
 from ._pin_pad import PadResult
 from ._removal import Removal
 from ._routes import Callback, Channel
-from ._runner import Pending, get, start
+from ._runner import Pending, get, insist, start
 from ._scard import SCard as AsyncSCard
 from ._sync_calls import SyncCalls, with_arguments_of
 from ._sync_monitor import ReaderMonitor
@@ -134,7 +134,7 @@ class SCard(SyncCalls):
             if self._closed:
                 raise WaitCancelledError("the card was closed while it was waited for", CANCELLED)
         except BaseException:
-            acquisition.discard()
+            insist(acquisition.discard)
             raise
 
     def __enter__(self) -> SCard:
@@ -228,10 +228,14 @@ class SCard(SyncCalls):
         backend = self._acquisition.backend
         removal = Removal(session, backend, lambda probe: spawn("scardface-check", probe))
         self._begin_removal(removal)
-        try:
-            _wait(removal.run, removal.cancel, backend).settle()
-        finally:
-            self._end_removal(removal)
+
+        async def run() -> None:
+            try:
+                await removal.run()
+            finally:  # and not before: should a caller be interrupted once too often, the close ends the wait
+                self._end_removal(removal)
+
+        _wait(run, removal.cancel, backend).settle()
 
     def close(self, disposition: Disposition | None = None) -> None:
         """Close the card; then offer it to the next waiter. Waits for an exchange in flight; does nothing the second time.
@@ -300,7 +304,7 @@ def _wait(run: Callable[[], Coroutine[Any, Any, None]], cancel: Callable[[], Non
         start(pending)
         error = get(outcome)
     except BaseException:
-        cancel()
+        insist(cancel)
         pending.settle()
         raise
     if error is not None:

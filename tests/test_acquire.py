@@ -184,3 +184,15 @@ async def test_cancel_all_reaches_all_loops(pcscd: PrivatePcscd) -> None:
         await asyncio.to_thread(thread.join, 10)
     assert ended == [WaitCancelledError] * 4
     await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_was_cancelled_before_registers_nothing() -> None:
+    from scardface._hub import _hubs
+
+    card = SCard()
+    card.cancel()
+    before = set(_hubs)
+    with pytest.raises(WaitCancelledError):
+        await card
+    assert set(_hubs) == before

@@ -412,3 +412,18 @@ def test_the_hook_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pending_job_never_holds_up_the_exit() -> None:
     program = "import anyio\nfrom scardface._runner import Pending, start\nstart(Pending(anyio.sleep_forever))\n"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=30, check=True)
+
+
+def test_a_second_interrupt_leaves_nothing_undone() -> None:
+    """What must be done is done, and other failures come out."""
+    steps: list[int] = []
+
+    def step() -> None:
+        steps.append(len(steps))
+        if len(steps) < 3:
+            raise KeyboardInterrupt
+
+    _runner.insist(step)
+    assert steps == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        _runner.insist(lambda: 1 / 0)
