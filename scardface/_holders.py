@@ -21,14 +21,17 @@ def other_programs() -> tuple[str, ...]:
     Returns:
         "name (pid 4711)" of each, the newest first, eight at most. It is known on Linux only, of programs that this user may see.
     """
-    found = []
-    processes = [path for path in Path("/proc").glob("[0-9]*") if path.name.isdecimal()]
-    for process in sorted(processes, key=lambda path: int(path.name), reverse=True):
-        if process.name != str(os.getpid()) and _uses_pcsc(process):
-            found.append(f"{_name(process)} (pid {process.name})")
-            if len(found) == _MOST_NAMED:
-                break
-    return tuple(found)
+    processes = [path for path in Path("/proc").glob("[0-9]*") if path.name.isdecimal() and path.name != str(os.getpid())]
+    found = sorted(filter(_uses_pcsc, processes), key=_start, reverse=True)
+    return tuple(f"{_name(process)} (pid {process.name})" for process in found[:_MOST_NAMED])
+
+
+def _start(process: Path) -> tuple[int, int]:
+    """When it was started; by its number where that cannot be told, though numbers begin anew after a while."""
+    try:  # proc(5): field 22, behind the name in parentheses, which may hold anything
+        return int((process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]), int(process.name)
+    except (OSError, ValueError, IndexError):
+        return 0, int(process.name)
 
 
 def _uses_pcsc(process: Path) -> bool:

@@ -72,6 +72,18 @@ def test_a_bounded_number(proc: Path) -> None:
     assert len(other_programs()) == 8
 
 
+def test_the_newest_come_first_whatever_their_numbers(proc: Path) -> None:
+    """Numbers begin anew; a name may hold blanks and parentheses."""
+    for pid, start in ((300, 50), (20, 70), (40, 60)):
+        add(proc, pid, "x", MAPPED)
+        fields = " ".join(str(number) for number in range(4, 22))
+        (proc / str(pid) / "stat").write_text(f"{pid} (a) b) S {fields} {start} 0 0")
+    add(proc, 50, "x", MAPPED)
+    (proc / "50" / "stat").write_text("no such thing")
+    add(proc, 60, "x", MAPPED)
+    assert [program.split()[2] for program in other_programs()] == ["20)", "40)", "300)", "60)", "50)"]
+
+
 def test_no_proc_at_all(proc: Path) -> None:
     proc.rmdir()
     assert list(other_programs()) == []
