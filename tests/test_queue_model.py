@@ -244,6 +244,9 @@ class Waiting(RuleBasedStateMachine):
             return
         if what not in ("in use", "free"):
             self.failed.discard(name)
+        if what == "gone":  # handles die with their reader (fact 35)
+            for member in self.holding:
+                member.holds = "" if member.holds == name else member.holds
         self.publish()
 
     def service_goes_or_comes(self) -> None:
