@@ -104,7 +104,7 @@ def test_names_that_would_abort_the_process_do_not_reach_the_binding(context: Co
 
 
 def test_the_bindings_own_failures_are_told_as_pcscs(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the lists they are played: provoked, they free memory that nobody allocated (fact 41), and now and then the process dies."""
+    """Of the lists they are played: provoked, they free memory that nobody allocated (fact 41), and may end the process."""
 
     def broken(*_: object) -> None:
         raise SystemError("returned a result with an exception set")
