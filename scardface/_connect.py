@@ -17,8 +17,9 @@ from contextlib import suppress
 
 from ._atr import ATR
 from ._backend import CardHandle, Context
-from ._enums import Disposition, Protocol, ShareMode, StateFlag
+from ._enums import Disposition, Protocol, ShareMode
 from ._events import Reading
+from ._reader_states import reader_state
 from ._wanted import ANY_PROTOCOL, Wanted
 from .errors import PROTO_MISMATCH, REMOVED_CARD, UNRESPONSIVE_CARD, CardRemovedError, CardResetError, SCardError
 
@@ -34,17 +35,15 @@ def connect(context: Context, reader: str, wanted: Wanted) -> tuple[CardHandle, 
     try:
         return context.connect(reader, wanted.share, wanted.protocols), wanted.protocols
     except SCardError as error:
-        if error.code not in _LIES or wanted.protocols != ANY_PROTOCOL or ATR(look(context, reader).atr).protocols != ANY_PROTOCOL:
+        if (
+            error.code not in _LIES
+            or wanted.protocols != ANY_PROTOCOL
+            or ATR(reader_state(context, reader).atr).protocols != ANY_PROTOCOL
+        ):
             raise
     handle = context.connect(reader, wanted.share, Protocol.T0)
     handle.reconnect(wanted.share, Protocol.T0, Disposition.RESET)
     return handle, Protocol.T0
-
-
-def look(context: Context, reader: str) -> Reading:
-    """What `reader` shows now."""
-    entry = context.get_status_change(0, [(reader, StateFlag.UNAWARE)]).entries[0]
-    return Reading.of(entry.state, entry.atr)
 
 
 def reconnect(
@@ -67,7 +66,7 @@ def reconnect(
     with suppress(CardResetError):  # it stays with the handle until the reconnect
         handle.status()  # REMOVED_CARD stays, too, and a reconnect would forget it
     handle.reconnect(share, protocols, disposition)
-    now = look(context, reader)
+    now = reader_state(context, reader)
     atr = handle.status().atr
     if seen.present and not _same(seen, now, disposition):
         raise CardRemovedError(

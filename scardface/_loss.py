@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from ._backend import CardHandle, Context
 from ._events import CHANGED, Reading, same_card
+from ._reader_states import status_change
 from .errors import (
     COMM_DATA_LOST,
     INVALID_VALUE,
@@ -26,6 +27,7 @@ from .errors import (
     REMOVED_CARD,
     UNKNOWN_READER,
     CardRemovedError,
+    NoReaderError,
     SCardError,
     as_error,
 )
@@ -74,9 +76,11 @@ def _is_gone(context: Context, reader: str, seen: Reading) -> bool:
     while seen.present:
         left = max(0, int(1000 * (end - time.monotonic())))
         try:
-            change = context.get_status_change(left, [(reader, state)])
-        except SCardError as error:
-            return error.code in _GONE
+            change = status_change(context, left, [(reader, state)])
+        except NoReaderError as error:
+            return error.reader == reader
+        except SCardError:
+            return False
         entry = change.entries[0]
         if not same_card(seen, Reading.of(entry.state, entry.atr)):
             return True

@@ -23,13 +23,14 @@ from typing import TypeVar
 from ._apdu import C_APDU, R_APDU
 from ._atr import ATR
 from ._backend import ATTR_ATR_STRING, Backend, CardHandle, Context
-from ._connect import connect, look, reconnect
+from ._connect import connect, reconnect
 from ._dialogue import Dialogue, converse
 from ._enums import Disposition, Protocol, ShareMode
 from ._events import Reading
 from ._exchange import resolve_lengths
 from ._exchanger import Asker, Exchanger, Hearer, Prepared
 from ._loss import SessionClosedError, explained, quietly
+from ._reader_states import reader_state
 from ._wanted import Wanted
 from .errors import (
     COMM_DATA_LOST,
@@ -100,7 +101,7 @@ class Session:
         try:
             handle, protocols = connect(context, reader, wanted)
             try:
-                reading = look(context, reader)
+                reading = reader_state(context, reader)
                 atr = handle.status().atr
                 return cls(context, handle, protocols, reader, reading, atr, wanted, freed, backend.release_disconnects)
             except BaseException:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from scardface import CardRemovedError, Disposition, Lengths, Protocol, SCardError, ShareMode, errors
-from scardface._connect import connect, look, reconnect
+from scardface._connect import connect, reconnect
+from scardface._reader_states import reader_state
 from scardface._wanted import Wanted
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH, T1, LogCard
@@ -64,7 +65,7 @@ def test_another_card_is_not_taken_for_the_one_that_was_open(pcscd: PrivatePcscd
     pcscd.insert(name, LogCard(BOTH))
     pcscd.wait_for_card(name)
     handle, protocols = connect(context, name, wish())
-    seen = look(context, name)
+    seen = reader_state(context, name)
     now, atr = reconnect(context, handle, name, seen, ShareMode.SHARED, protocols, Disposition.LEAVE)
     assert (now.counter, atr) == (seen.counter, BOTH)
     pcscd.remove(name)
@@ -96,7 +97,7 @@ def test_a_swap_in_the_moment_of_the_reconnect_is_seen(pcsc: SimulatedPCSC) -> N
     pcsc.insert("A", LogCard(BOTH))
     context = pcsc.establish()
     handle, protocols = connect(context, "A", wish())
-    seen = look(context, "A")
+    seen = reader_state(context, "A")
     with pytest.raises(CardRemovedError, match="another was put in"):
         reconnect(context, Swapping(handle), "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)  # type: ignore[arg-type]
     context.release()
@@ -114,7 +115,7 @@ def test_where_counters_lie_the_atr_tells_unless_a_reset_may_have_changed_it() -
         pcsc.insert("A", Warm(BOTH))
         context = pcsc.establish()
         handle, protocols = connect(context, "A", wish())
-        seen = look(context, "A")
+        seen = reader_state(context, "A")
         now, atr = reconnect(context, handle, "A", seen, ShareMode.SHARED, protocols, Disposition.RESET)
         assert atr == T1
         with pytest.raises(CardRemovedError):  # the first card, from before the reset

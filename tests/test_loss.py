@@ -102,9 +102,18 @@ def test_a_failure_that_cannot_be_looked_into(session: Session, pcsc: SimulatedP
     with pytest.raises(CardCommunicationError):
         echo(session)
     pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
-    pcsc.inject("SCardGetStatusChange", errors.UNKNOWN_READER)
-    with pytest.raises(CardRemovedError):
+    pcsc.inject("SCardGetStatusChange", errors.UNKNOWN_READER)  # of a reader that is there (fact 17)
+    with pytest.raises(CardCommunicationError):
         echo(session)
+    assert echo(session) == b"ab"
+
+
+def test_a_reader_that_goes_with_the_exchange(session: Session, pcsc: SimulatedPCSC) -> None:
+    pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
+    pcsc.remove_reader("A")
+    with pytest.raises(CardRemovedError) as caught:
+        echo(session)
+    assert caught.value.code == errors.NOT_TRANSACTED
 
 
 def test_an_answer_without_a_status_word(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from types import MappingProxyType, TracebackType
 
 from .._default import system_pcsc
 from .._enums import StateFlag
+from .._reader_states import status_change
 from .._threads import forget_at_fork
 from ._pcscd_process import Daemon, reader_names, remove_folder
 from ._virtual_card import VirtualCard, raise_kept
@@ -265,7 +266,7 @@ class PrivatePcscd:
                     raise TimeoutError(
                         f"PC/SC did not report {flag.name} on reader {name!r} within {timeout} s, but {StateFlag(state & 0x7FF)!r}"
                     )
-                state = context.get_status_change(max(0, min(left, _SLICE)), [(name, state)]).entries[0].state
+                state = status_change(context, max(0, min(left, _SLICE)), [(name, state)]).entries[0].state
         finally:
             context.release()
 
