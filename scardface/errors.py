@@ -11,6 +11,7 @@ Rules of this room:
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 __all__ = [
@@ -137,9 +138,19 @@ RESET_CARD = 0x80100068
 REMOVED_CARD = 0x80100069
 SECURITY_VIOLATION = 0x8010006A
 
-_SERVICE = (
-    "if pcscd is not running, start it ('systemctl start pcscd.socket'); if it is, polkit's rules (org.debian.pcsc-lite) may keep "
-    "this program out, its limit of 200 contexts, all programs together, may be reached, or it was restarted and lost this session"
+_START = {
+    "win32": "plug a reader in, since Windows runs the service while there is one, or start it ('net start SCardSvr')",
+    "darwin": "plug a reader in, since macOS runs the service while there is one",
+}.get(sys.platform, "install pcscd, or start it ('systemctl start pcscd.socket')")
+"""What is most likely to mend it where no service answers: the first sentence of each text; what else it may be comes behind it."""
+_ABSENT = (
+    f"no PC/SC service runs: {_START}. If one runs, it was restarted, and a new context reaches it, or it refuses this program, for "
+    "instance at its limit of 200 contexts"
+)
+_ENDED = f"the PC/SC service ended: if it does not come back by itself, {_START}. What was open is lost; open it anew"
+_REFUSES = (
+    "the PC/SC service refuses this program: have polkit's rules (org.debian.pcsc-lite) let this user in. Or pcscd is at its limit "
+    "of 200 contexts, all programs together, or is ending"
 )
 
 _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
@@ -163,8 +174,8 @@ _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
     ),
     NOT_READY: (CardCommunicationError, "SCARD_E_NOT_READY", "the reader or card is not ready; try again"),
     INVALID_VALUE: (SCardError, "SCARD_E_INVALID_VALUE", "a value was not accepted"),
-    SYSTEM_CANCELLED: (ServiceUnavailableError, "SCARD_E_SYSTEM_CANCELLED", "the PC/SC service stopped: " + _SERVICE),
-    COMM_ERROR: (ServiceUnavailableError, "SCARD_F_COMM_ERROR", "the connection broke: " + _SERVICE),
+    SYSTEM_CANCELLED: (ServiceUnavailableError, "SCARD_E_SYSTEM_CANCELLED", _ENDED),
+    COMM_ERROR: (ServiceUnavailableError, "SCARD_F_COMM_ERROR", _ENDED),
     UNKNOWN_ERROR: (SCardError, "SCARD_F_UNKNOWN_ERROR", "PC/SC failed without saying why"),
     0x80100001: (SCardError, "SCARD_F_INTERNAL_ERROR", "the PC/SC service failed inside; see its log"),
     NOT_TRANSACTED: (
@@ -173,9 +184,9 @@ _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
         "the exchange failed; the card may be badly seated, broken, or not take commands of this length",
     ),
     READER_UNAVAILABLE: (NoReaderError, "SCARD_E_READER_UNAVAILABLE", "the reader does not answer; plug it in again"),
-    SHUTDOWN: (ServiceUnavailableError, "SCARD_P_SHUTDOWN", "the PC/SC service stopped: " + _SERVICE),
-    NO_SERVICE: (ServiceUnavailableError, "SCARD_E_NO_SERVICE", "pcscd is not running, or refuses: " + _SERVICE),
-    SERVICE_STOPPED: (ServiceUnavailableError, "SCARD_E_SERVICE_STOPPED", "the PC/SC service stopped: " + _SERVICE),
+    SHUTDOWN: (ServiceUnavailableError, "SCARD_P_SHUTDOWN", _ENDED),
+    NO_SERVICE: (ServiceUnavailableError, "SCARD_E_NO_SERVICE", _ABSENT),
+    SERVICE_STOPPED: (ServiceUnavailableError, "SCARD_E_SERVICE_STOPPED", _ENDED),
     NO_READERS_AVAILABLE: (NoReaderError, "SCARD_E_NO_READERS_AVAILABLE", "there is no reader; plug one in"),
     COMM_DATA_LOST: (CardCommunicationError, "SCARD_E_COMM_DATA_LOST", "the reader lost data; try again"),
     SERVER_TOO_BUSY: (ServiceUnavailableError, "SCARD_E_SERVER_TOO_BUSY", "the PC/SC service is too busy; try again"),
@@ -191,7 +202,7 @@ _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
     SECURITY_VIOLATION: (
         ServiceUnavailableError,
         "SCARD_W_SECURITY_VIOLATION",
-        "the PC/SC service refuses this program: " + _SERVICE,
+        _REFUSES,
     ),
     0x8010001F: (SCardError, "SCARD_E_UNSUPPORTED_FEATURE", "this PC/SC does not support that"),
     0x80100022: (SCardError, "SCARD_E_UNSUPPORTED_FEATURE", "this PC/SC does not support that"),

@@ -142,6 +142,21 @@ def test_the_service_texts_name_what_may_be_wrong(code: int, causes: list[str]) 
     assert [cause for cause in causes if cause not in text] == []
 
 
+SERVICE_CODES = [code for code, (kind, _, _) in errors._MEANINGS.items() if kind is ServiceUnavailableError]
+
+
+@pytest.mark.parametrize("code", [code for code in SERVICE_CODES if code != errors.SERVER_TOO_BUSY], ids=hex)
+def test_the_first_sentence_of_a_service_text_is_the_likeliest_cure(code: int) -> None:
+    text = str(error_for(code, "SCardEstablishContext"))
+    assert len(text) <= 300
+    first = text.partition(". ")[0]
+    assert len(first) <= 170
+    if code == errors.SECURITY_VIOLATION:
+        assert "have polkit's rules" in first
+    else:
+        assert "install pcscd, or start it ('systemctl start pcscd.socket')" in first
+
+
 def test_every_class_is_an_oserror_of_its_own() -> None:
     assert sorted(errors.__all__) == sorted(kind.__name__ for kind in CLASSES)
     for kind in CLASSES:
