@@ -187,7 +187,7 @@ class Wanted:
         wanted = cls(
             ReaderFilter() if pnp else ReaderFilter.of(readers, groups),
             _atr_pattern(atr),
-            _seconds(timeout),
+            seconds_of(timeout),
             bool(pnp),
             share,
             protocols_for(share, protocols),
@@ -233,7 +233,8 @@ def _atr_pattern(atr: bytes | re.Pattern[bytes] | None) -> re.Pattern[bytes] | N
         raise ValueError(f"atr: not a regular expression: {error}") from error
 
 
-def _seconds(timeout: float | None) -> float | None:
+def seconds_of(timeout: float | None) -> float | None:
+    """`timeout` as seconds, None for ever; a TypeError or ValueError if it is neither."""
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):

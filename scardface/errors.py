@@ -142,10 +142,10 @@ _START = {
     "win32": "plug a reader in, since Windows runs the service while there is one, or start it ('net start SCardSvr')",
     "darwin": "plug a reader in, since macOS runs the service while there is one",
 }.get(sys.platform, "install pcscd, or start it ('systemctl start pcscd.socket')")
-"""What is most likely to mend it where no service answers: the first sentence of each text; what else it may be comes behind it."""
+"""What is most likely to mend it where no service answers: the first sentence of each text."""
 _ABSENT = (
-    f"no PC/SC service runs: {_START}. If one runs, it was restarted, and a new context reaches it, or it refuses this program, for "
-    "instance at its limit of 200 contexts"
+    f"no PC/SC service runs: {_START}. If one runs, it was restarted, and a new context reaches it, or it refuses this program, "
+    "for instance at its limit of 200 contexts"
 )
 _ENDED = f"the PC/SC service ended: if it does not come back by itself, {_START}. What was open is lost; open it anew"
 _REFUSES = (

@@ -316,31 +316,38 @@ def _wait(run: Callable[[], Coroutine[Any, Any, None]], cancel: Callable[[], Non
     return pending
 
 
-def readers(group: str | None = None) -> tuple[str, ...]:
+def readers(group: str | None = None, *, timeout: float | None = _looks.PATIENCE) -> tuple[str, ...]:
     """The names of the readers plugged in, in PC/SC's order.
 
     Args:
         group: only those of this reader group, where PC/SC keeps groups (pcsc-lite does not).
+        timeout: seconds that the service has to answer. 0: 1 s; None and -1: for ever.
 
     Raises:
-        ServiceUnavailableError: no PC/SC service.
+        ServiceUnavailableError: no PC/SC service, or none that answers within `timeout`.
     """
-    return _looks.list_readers(group)
+    return _looks.list_readers(group, timeout)
 
 
-def groups() -> tuple[str, ...]:
+def groups(*, timeout: float | None = _looks.PATIENCE) -> tuple[str, ...]:
     """The names of the reader groups.
 
+    Args:
+        timeout: seconds that the service has to answer. 0: 1 s; None and -1: for ever.
+
     Raises:
-        ServiceUnavailableError: no PC/SC service.
+        ServiceUnavailableError: no PC/SC service, or none that answers within `timeout`.
     """
-    return _looks.list_groups()
+    return _looks.list_groups(timeout)
 
 
-def states() -> Mapping[str, ReaderState]:
+def states(*, timeout: float | None = _looks.PATIENCE) -> Mapping[str, ReaderState]:
     """Reader name to `ReaderState`: one look at all readers, without a monitor.
 
+    Args:
+        timeout: seconds that the service has to answer. 0: 1 s; None and -1: for ever.
+
     Raises:
-        ServiceUnavailableError: no PC/SC service.
+        ServiceUnavailableError: no PC/SC service, or none that answers within `timeout`.
     """
-    return _looks.list_states()
+    return _looks.list_states(timeout)

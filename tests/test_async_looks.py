@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import anyio
@@ -42,3 +44,18 @@ async def test_without_a_service_they_say_so(pcscd: PrivatePcscd) -> None:
     for look in (scardface.readers, scardface.groups, scardface.states):
         with pytest.raises(scardface.ServiceUnavailableError):
             await look()
+
+
+@pytest.mark.anyio
+async def test_a_service_that_is_frozen(pcscd: PrivatePcscd) -> None:
+    os.kill(pcscd.pid, signal.SIGSTOP)
+    try:
+        for look in (scardface.readers, scardface.groups, scardface.states):
+            with pytest.raises(scardface.ServiceUnavailableError, match=r"did not answer within 0\.2 s"):
+                await look(timeout=0.2)
+        with anyio.move_on_after(0.2) as scope:
+            await scardface.readers(timeout=1)
+        assert scope.cancelled_caught, "whoever cancels it is heard"
+    finally:
+        os.kill(pcscd.pid, signal.SIGCONT)
+    assert await scardface.readers() == pcscd.readers

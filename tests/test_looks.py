@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +16,7 @@ from scardface import ServiceUnavailableError, _looks
 from scardface._backend import CardHandle, Context, StatusChange, StatusEntry
 from scardface._default import install, uninstall
 from scardface._enums import Protocol, ShareMode, StateFlag
-from scardface.errors import NO_SERVICE, error_for
+from scardface.errors import NO_SERVICE, TIMEOUT, error_for
 from tests.support.cards import T1, LogCard
 
 if TYPE_CHECKING:
@@ -31,6 +36,8 @@ class Looked:
         self.broken = broken
         self.calls: list[tuple[str, Any]] = []
         self.open = 0
+        self.answers = threading.Event()
+        self.answers.set()
 
     def note(self, call: str, argument: Any = None) -> None:
         self.calls.append((call, argument))
@@ -39,6 +46,7 @@ class Looked:
 
     def establish(self) -> Context:
         self.note("establish")
+        self.answers.wait()
         self.open += 1
         return LookedContext(self)
 
@@ -149,3 +157,90 @@ def test_a_real_service(pcscd: PrivatePcscd) -> None:
     assert [state.present for state in states.values()] == [False, True, False, False]
     assert states[pcscd.readers[1]].atr == T1
     pcscd.remove_all()
+
+
+FROZEN = {
+    "readers": lambda: _looks.list_readers(None, 0.05),
+    "groups": lambda: _looks.list_groups(0.05),
+    "states": lambda: _looks.list_states(0.05),
+}
+
+
+def looking() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "scardface-look"]
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_a_service_that_is_silent_costs_one_thread_however_often_it_is_asked(pcsc: Looked) -> None:
+    pcsc.answers.clear()
+    for name, ask in FROZEN.items():
+        with pytest.raises(ServiceUnavailableError, match=r"did not answer within 0\.05 s") as failed:
+            ask()
+        assert failed.value.code == TIMEOUT, name
+        assert len(looking()) == 1, name
+    pcsc.answers.set()
+    assert _looks.list_readers(None) == NAMES
+    assert pcsc.open == 0, "a look that was given up has left its context"
+
+
+def test_one_look_at_a_silent_service_is_bounded_too(pcsc: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_looks, "_ONE_LOOK", 0.05)
+    pcsc.answers.clear()
+    with pytest.raises(ServiceUnavailableError, match=r"did not answer within 0\.05 s"):
+        _looks.list_readers(None, 0)
+    pcsc.answers.set()
+    assert _looks.list_readers(None, 0) == NAMES
+
+
+@pytest.mark.parametrize("forever", [None, -1, float("inf")])
+def test_a_service_may_have_all_the_time_there_is(pcsc: Looked, forever: float | None) -> None:
+    pcsc.answers.clear()
+    threading.Timer(0.1, pcsc.answers.set).start()
+    assert _looks.list_readers(None, forever) == NAMES
+
+
+@pytest.mark.parametrize(("timeout", "error"), [("1", TypeError), (True, TypeError), (-2, ValueError), (float("nan"), ValueError)])
+def test_a_timeout_is_seconds(pcsc: Looked, timeout: Any, error: type[Exception]) -> None:
+    for ask in (
+        lambda: _looks.list_readers(None, timeout),
+        lambda: _looks.list_groups(timeout),
+        lambda: _looks.list_states(timeout),
+    ):
+        with pytest.raises(error, match=r"^timeout: "):
+            ask()
+    assert pcsc.calls == []
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_a_real_service_that_is_frozen(pcscd: PrivatePcscd, name: str) -> None:
+    """Ctrl-C is heard, and the time is kept, with SIGSTOP in the middle of a program's life."""
+    first = f"import sys; from scardface.sync import {name}; {name}(); print(1, flush=True); input()"
+    program = f"{first}; {name}(timeout=float(sys.argv[1]))"
+    asked = {seconds: _start(program, seconds) for seconds in ("0.2", "inf")}
+    os.kill(pcscd.pid, signal.SIGSTOP)
+    try:
+        for process in asked.values():
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert "did not answer within 0.2 s" in asked["0.2"].communicate(timeout=30)[1]
+        with pytest.raises(subprocess.TimeoutExpired):
+            asked["inf"].wait(0.5)
+        asked["inf"].send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in asked["inf"].communicate(timeout=30)[1]
+    finally:
+        os.kill(pcscd.pid, signal.SIGCONT)
+        for process in asked.values():
+            process.kill()
+            process.communicate()
+
+
+def _start(program: str, *words: str) -> subprocess.Popen[str]:
+    """A program that has printed its first line."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program, *words], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    return process

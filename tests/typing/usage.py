@@ -152,13 +152,13 @@ def a_sync_card() -> None:
         assert_type(card.features(), Mapping[int, int])
         card.wait()
     card.close()
-    assert_type(sync.readers(), tuple[str, ...])
+    assert_type(sync.readers(timeout=None), tuple[str, ...])
     assert_type(sync.groups(), tuple[str, ...])
     assert_type(sync.states(), Mapping[str, ReaderState])
 
 
 async def looks() -> None:
-    assert_type(await scardface.readers(), tuple[str, ...])
+    assert_type(await scardface.readers(timeout=2.5), tuple[str, ...])
     assert_type(await scardface.groups(), tuple[str, ...])
     assert_type(await scardface.states(), Mapping[str, ReaderState])
     scardface.cancel_all()
