@@ -94,31 +94,31 @@ class AsyncCalls(Card):
         disposition = member("disposition", Disposition, disposition)
         await self._turn.take()
         try:
-            await self._begin_transaction(session)
+            number = await self._begin_transaction(session)
             end: Reply[None] = Reply()
             try:
                 with self._turn.hold():
                     yield
             except BaseException:
                 # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
-                self._later(lambda: quietly(lambda: session.end(disposition)))
+                self._later(lambda: quietly(lambda: session.end(number, disposition)))
                 raise
             if not self._closed:  # then the close has ended it
-                await self._hop(end, lambda: end.run(lambda: session.end(disposition)))
+                await self._hop(end, lambda: end.run(session.end, number, disposition))
         finally:
             self._turn.give()
 
-    async def _begin_transaction(self, session: Session) -> None:
-        begun = False
+    async def _begin_transaction(self, session: Session) -> int:
+        """Begin one, and return its number; cancelled, have it ended again."""
+        number = 0
 
         def begin() -> None:
-            nonlocal begun
-            session.begin()
-            begun = True
+            nonlocal number
+            number = session.begin()
 
         def undo() -> None:
-            if begun:
-                quietly(lambda: session.end(Disposition.LEAVE))
+            if number:
+                quietly(lambda: session.end(number, Disposition.LEAVE))
 
         reply: Reply[None] = Reply()
         try:
@@ -126,6 +126,7 @@ class AsyncCalls(Card):
         except BaseException:
             self._later(undo)
             raise
+        return number
 
     async def reset(self, cold: bool = False) -> None:
         """Reset the card; `atr` and `protocol` are what it answers then. Waits for another program's transaction to end.

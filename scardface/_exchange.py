@@ -56,6 +56,8 @@ Steps = Generator[bytes, bytes, R_APDU]
 _PART = 255
 _MORE_FOLLOWS = frozenset({0x61, 0x67, 0x6C})
 """First status bytes that may not be the last word (67: of extended length that nobody declared)."""
+_LONGEST_WHOLE = 0x10000
+"""Bytes of an answer; longer ones are for `exchange` to bound."""
 _ADVICE = "the card or the reader may not take extended length: set lengths=Lengths.CHAINING, or Lengths.SHORT"
 _REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, 0x8010001F, 0x80100022)
 """What PC/SC answers, besides failed exchanges, where a command is too long: INSUFFICIENT_BUFFER, UNSUPPORTED_FEATURE."""
@@ -184,13 +186,18 @@ def _short_t1(command: C_APDU) -> bytes | None:
     return bytes(command) if len(command.data) <= 0xFF and command.le <= 0x100 else None
 
 
+def is_plain_success(answer: bytes) -> bool:
+    """Whether an answer says 9000 and is no longer than one whose response is made without a second look."""
+    return answer[-2:] == b"\x90\x00" and len(answer) <= _LONGEST_WHOLE
+
+
 def whole_response(command: C_APDU, answer: bytes) -> R_APDU | None:
     """The response, if the answer to a command's one step is all of it; None: `exchange` knows what follows.
 
     Args:
         answer: at least two bytes.
     """
-    if answer[-2] in _MORE_FOLLOWS or len(answer) > 0x10000:
+    if answer[-2] in _MORE_FOLLOWS or len(answer) > _LONGEST_WHOLE:
         return None
     return R_APDU.from_bytes(answer, secret=is_secret(command))
 

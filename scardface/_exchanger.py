@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from ._apdu import C_APDU, R_APDU, redacted
 from ._enums import Lengths, Protocol
-from ._exchange import Steps, carry, exchange, one_step, whole_response
+from ._exchange import Steps, carry, exchange, is_plain_success, one_step, whole_response
 from ._layer import Layer, layered
 from ._wanted import Wanted
 from .errors import CardCommunicationError, CardRemovedError, CardResetError, SCardError
@@ -33,7 +33,6 @@ Asker: TypeAlias = Callable[[], bool]
 
 _RESETS = 3
 """How often one command begins anew after resets by others."""
-_OK = b"\x90\x00"
 
 
 class Exchanger:
@@ -137,7 +136,7 @@ class Exchanger:
                 answer = self._transmit(way)
             except SCardError as error:
                 return done, error
-            if answer[-2:] != _OK:
+            if not is_plain_success(answer):
                 return done, answer
         return len(batch) - 1, None
 

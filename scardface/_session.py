@@ -112,20 +112,22 @@ class Session:
             quietly(context.release)
             raise
 
-    def _enter(self) -> None:
-        """Take the lock; `_leave` gives it back. A closed session, or one whose card is lost, lets nobody in."""
-        me = get_ident()
-        if self._owner == me:
-            self.refuse_inside()
-        self._lock.acquire()
-        if self._closed or self._lost is not None:
-            self._lock.release()
-            raise SessionClosedError("the card is closed") if self._lost is None or self._closed else again(self._lost)
-        self._owner = me
+    def _inside(self, call: Callable[..., T], *args: object) -> T:
+        """`call` inside the lock. A closed session, or one whose card is lost, lets nobody in.
 
-    def _leave(self) -> None:
-        self._owner = 0
-        self._lock.release()
+        `with` takes the lock and answers for it in one step, so that no Ctrl-C comes in between and leaves it taken.
+        """
+        self.refuse_inside()
+        with self._lock:
+            try:
+                self._owner = get_ident()
+                if self._closed:
+                    raise SessionClosedError("the card is closed")
+                if self._lost is not None:
+                    raise again(self._lost)
+                return call(*args)
+            finally:
+                self._owner = 0
 
     def refuse_inside(self) -> None:
         """RuntimeError if this thread is inside a batch: it would wait for itself."""
@@ -136,23 +138,15 @@ class Session:
 
     def send(self, batch: Sequence[Prepared], callback: Hearer | None = None, abandoned: Asker | None = None) -> R_APDU | None:
         """Exchange the commands in order, up to the first whose final status is not 9000; see `Exchanger.run`."""
-        self._enter()
-        try:
-            return self._exchanger.run(batch, callback, abandoned)
-        finally:
-            self._leave()
+        return self._inside(self._exchanger.run, batch, callback, abandoned)
 
     def send_one(self, command: C_APDU) -> R_APDU | None:
         """`send` for one plain command; see `Exchanger.run_one`."""
-        self._enter()
-        try:
-            return self._exchanger.run_one(command)
-        finally:
-            self._leave()
+        return self._inside(self._exchanger.run_one, command)
 
     def transmit(self, data: bytes) -> bytes:
         """One raw exchange, as it is."""
-        return self._alone(lambda: self._transmit(data))
+        return self._inside(self._transmit, data)
 
     def _transmit(self, data: bytes) -> bytes:
         try:
@@ -173,41 +167,47 @@ class Session:
     def _explained(self, error: SCardError) -> SCardError:
         return explained(error, self._handle, self._context, self.reader, self.reading)
 
-    def _alone(self, call: Callable[[], T]) -> T:
-        """One call of PC/SC inside the lock; its failure as it is for an open card."""
-        self._enter()
+    def _told(self, call: Callable[..., T], *args: object) -> T:
+        """One call of PC/SC; its failure as it is for an open card."""
         try:
-            return call()
+            return call(*args)
         except SCardError as error:
             failure = self._explained(error)
             if failure is error:
                 raise
             raise failure from error
-        finally:
-            self._leave()
 
     # Transactions.
 
-    def begin(self) -> None:
-        """SCardBeginTransaction: waits for another's transaction to end, and nothing cancels that (fact 4). They nest."""
-        self._alone(self._begin)
+    def begin(self) -> int:
+        """SCardBeginTransaction: waits for another's transaction to end, and nothing cancels that (fact 4). They nest.
 
-    def _begin(self) -> None:
-        self._handle.begin_transaction()
+        Returns:
+            How many there are now: the number of this one, for `end`.
+        """
+        return self._inside(self._begin)
+
+    def _begin(self) -> int:
+        self._told(self._handle.begin_transaction)
         self._begun += 1
+        return self._begun
 
-    def end(self, disposition: Disposition) -> None:
-        """SCardEndTransaction; never waits. A transaction that is over with its card, its service or (Windows) a reconnect is over.
+    def end(self, number: int, disposition: Disposition) -> None:
+        """SCardEndTransaction; never waits. One that is over with its card, its service or (Windows) a reconnect is over.
 
         The reset of SCardEndTransaction would turn against our own handle as well; that of SCardReconnect does not (fact 33).
+
+        Args:
+            number: which one, from `begin`; nothing happens if it has ended, so an interrupted caller may end it again.
         """
         try:
-            self._alone(lambda: self._end(disposition))
+            self._inside(self._end, number, disposition)
         except (CardRemovedError, ServiceUnavailableError) as error:
             logger.debug("at the end of a transaction: %s", error)
 
-    def _end(self, disposition: Disposition) -> None:
-        self._begun -= 1
+    def _end(self, number: int, disposition: Disposition) -> None:
+        if self._begun < number:
+            return
         try:
             if disposition in (Disposition.RESET, Disposition.UNPOWER):
                 self._reattach(self.share, self._protocols, disposition)
@@ -217,14 +217,16 @@ class Session:
                 self._handle.end_transaction(disposition)
             except SCardError as error:
                 if error.code != NOT_TRANSACTED:
-                    raise
+                    raise self._explained(error) from error
                 logger.debug("no transaction is left: %s", error)
+            finally:
+                self._begun = number - 1
 
     # The connection.
 
     def reset(self, disposition: Disposition) -> None:
         """SCardReconnect with a RESET (warm) or UNPOWER (cold); waits for another's transaction to end."""
-        self._alone(lambda: self._reattach(self.share, self._protocols, disposition))
+        self._inside(self._reattach, self.share, self._protocols, disposition)
 
     def reconnect(self, share: ShareMode, protocols: Protocol | None) -> None:
         """SCardReconnect, which leaves the card as it is; waits for another's transaction, and to be alone for EXCLUSIVE.
@@ -237,7 +239,8 @@ class Session:
         """
         if self._begun and share is not self.share:
             raise RuntimeError("the share mode cannot change inside a transaction")
-        self._alone(lambda: self._reattach(share, self._protocols if protocols is None else protocols, Disposition.LEAVE))
+        protocols = self._protocols if protocols is None else protocols
+        self._inside(self._reattach, share, protocols, Disposition.LEAVE)
 
     def _reattach(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> None:
         try:
@@ -268,19 +271,19 @@ class Session:
 
     def converse(self, dialogue: Dialogue[T]) -> T:
         """Run a talk with the reader. These calls never wait: SHARING_VIOLATION in another's transaction (fact 4)."""
-        return self._alone(lambda: converse(dialogue, self._handle.control))
+        return self._inside(lambda: self._told(converse, dialogue, self._handle.control))
 
     def control(self, code: int, data: bytes) -> bytes:
         """SCardControl."""
-        return self._alone(lambda: self._handle.control(code, data))
+        return self._inside(lambda: self._told(self._handle.control, code, data))
 
     def get_attribute(self, attribute: int) -> bytes:
         """SCardGetAttrib."""
-        return self._alone(lambda: self._handle.get_attribute(attribute))
+        return self._inside(lambda: self._told(self._handle.get_attribute, attribute))
 
     def set_attribute(self, attribute: int, value: bytes) -> None:
         """SCardSetAttrib."""
-        self._alone(lambda: self._handle.set_attribute(attribute, value))
+        self._inside(lambda: self._told(self._handle.set_attribute, attribute, value))
 
     def check(self) -> None:
         """Raise if the card, its reader or the service is known to be lost. Never waits for another program."""

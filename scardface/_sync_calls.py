@@ -82,14 +82,14 @@ class SyncCalls(Card):
         disposition = member("disposition", Disposition, disposition)
         with self._turn:
             self._beginning = Beginning(session)
-            self._beginning.wait()
+            number = self._beginning.wait()
             try:
                 yield
             except BaseException:
-                insist(lambda: quietly(lambda: session.end(disposition)))  # what went wrong is not hidden by what follows
+                insist(lambda: quietly(lambda: session.end(number, disposition)))  # what went wrong is not hidden by what follows
                 raise
             if not self._closed:  # then the close has ended it
-                session.end(disposition)
+                session.end(number, disposition)
 
     @as_in(AsyncCalls.reset)
     def reset(self, cold: bool = False) -> None:
@@ -175,7 +175,7 @@ class Beginning:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._lock = threading.Lock()
-        self._begun = False
+        self._number = 0  # of the transaction, once it has begun
         self._left = False
         self._outcome: SimpleQueue[BaseException | None] = SimpleQueue()
         self._thread = spawn("scardface-begin", self._begin)
@@ -185,8 +185,8 @@ class Beginning:
         """Whether PC/SC still holds the thread."""
         return self._thread.is_alive()
 
-    def wait(self) -> None:
-        """Return once the transaction has begun; whatever interrupts the caller has it undone."""
+    def wait(self) -> int:
+        """Return the transaction's number once it has begun; whatever interrupts the caller has it undone."""
         try:
             error = get(self._outcome)
         except BaseException:
@@ -197,26 +197,28 @@ class Beginning:
                 raise error
             finally:
                 del error  # the frame in its traceback must not hold it
+        return self._number
 
     def _leave(self) -> None:
         with self._lock:
             self._left = True
-            begun = self._begun
+            begun = self._number
         if begun:
             self._undo()
 
     def _begin(self) -> None:
         error: BaseException | None = None
+        number = 0
         try:
-            self._session.begin()
+            number = self._session.begin()
         except BaseException as failure:
             error = failure
         with self._lock:
-            self._begun = error is None
-            undo = self._begun and self._left
+            self._number = number
+            undo = number and self._left
         if undo:
             self._undo()
         self._outcome.put(error)
 
     def _undo(self) -> None:
-        quietly(lambda: self._session.end(Disposition.LEAVE))
+        quietly(lambda: self._session.end(self._number, Disposition.LEAVE))

@@ -5,6 +5,7 @@ Rules of this room:
 - One task has the turn for a batch; the others wait in their order.
 - A task that `hold`s it, for a transaction, may take it again and again; tasks that it starts are others, and wait.
 - All of it belongs to the card's event loop.
+- anyio.Lock would do, but for its 4.5 us, a seventh of what one command to a card takes.
 """
 
 from __future__ import annotations

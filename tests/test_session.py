@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ from scardface import (
     SCardError,
     ServiceUnavailableError,
     ShareMode,
+    _session,
     errors,
 )
 from scardface._loss import SessionClosedError
@@ -197,3 +201,58 @@ def test_check_tells_of_a_lost_service_and_of_nothing_else(session: Session, pcs
     pcsc.stop_service()
     with pytest.raises(ServiceUnavailableError):
         session.check()
+
+
+def test_a_transaction_that_is_ended_again_ends_no_other(session: Session, pcsc: SimulatedPCSC) -> None:
+    """An interrupted caller ends what it has begun once more; the one around it goes on."""
+    other = opened(pcsc)  # before: a connect waits for a transaction, too
+    outer = session.begin()
+    inner = session.begin()
+    for _ in range(3):
+        session.end(inner, Disposition.LEAVE)
+    waiting = threading.Thread(target=other.transmit, args=(bytes([0, ECHO, 0, 0]),), daemon=True)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive(), "the outer transaction has ended"
+    session.end(outer, Disposition.LEAVE)
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert session.begin() == outer
+    session.end(outer, Disposition.LEAVE)
+    other.close()
+
+
+@pytest.mark.parametrize("call", ["transmit", "reset"])
+def test_a_failure_is_looked_into_once(session: Session, pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """It takes the time of a driver's poll, and the caller waits for it."""
+    looked: list[object] = []
+    real = _session.explained
+    monkeypatch.setattr(_session, "explained", lambda *args: looked.append(args) or real(*args))  # type: ignore[func-returns-value]
+    monkeypatch.setattr("scardface._loss.DRIVER_POLL", 30)
+    pcsc.inject("SCardTransmit" if call == "transmit" else "SCardReconnect", errors.NOT_TRANSACTED)
+    with pytest.raises(CardCommunicationError):
+        session.transmit(bytes(4)) if call == "transmit" else session.reset(Disposition.RESET)
+    assert len(looked) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal can be had at a random moment there")
+def test_an_interrupt_leaves_no_lock_behind(session: Session) -> None:
+    """At whatever step it comes: in the middle of an exchange, before it, after it."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    session._handle.transmit = lambda data: b"\x90\x00"  # type: ignore[method-assign]  # quick, and nothing of the simulation's
+    interrupted = 0
+    try:
+        for _ in range(2000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00002 + random.random() * 0.0001)
+                for _ in range(1000):
+                    session.send(session.prepare([ECHOED]))
+            except KeyboardInterrupt:
+                interrupted += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert not session._lock.locked()
+            assert session._owner == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 500
