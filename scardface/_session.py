@@ -271,7 +271,7 @@ class Session:
 
     def converse(self, dialogue: Dialogue[T]) -> T:
         """Run a talk with the reader. These calls never wait: SHARING_VIOLATION in another's transaction (fact 4)."""
-        return self._inside(lambda: self._told(converse, dialogue, self._handle.control))
+        return self._inside(lambda: self._told(lambda: converse(dialogue, self._handle.control)))
 
     def control(self, code: int, data: bytes) -> bytes:
         """SCardControl."""
