@@ -49,7 +49,8 @@ class Lengths(enum.Enum):
     """How a command or an answer of more than 255 (256) bytes reaches the card (ISO 7816-4:2020, 5.2 and 5.3)."""
 
     AUTO = "auto"
-    """By the card's ATR: extended length, else command chaining, else on T=0 ENVELOPE."""
+    """By the card's ATR: extended length, else command chaining; where it declares neither, extended length on T=1, and on T=0
+    ENVELOPE in the interindustry classes (0x, 1x, 4x to 7x), a ValueError in others."""
     EXTENDED = "extended"
     """Extended length fields; a ValueError on T=0."""
     CHAINING = "chaining"

@@ -3,31 +3,23 @@
 `exchange` gives a generator: it yields the bytes to transmit and is sent the bytes received, and it returns the caller's response.
 An `SCardError` of the way to the card may be thrown into it; it comes out again, told better where this room knows more.
 
-How a command goes out (ISO/IEC 7816-3:2006, 12.2 for T=0 and 12.3 for T=1; ISO/IEC 7816-4:2020, 5.2 and 5.3):
+How a command goes out, and in how many parts, is `_tpdu`'s to say. What follows an answer:
 
-- T=1 (and whatever else is not T=0): as it is encoded.
-- T=0: a header, P3 and the data. Case 1: P3 = 00. Case 2: P3 = Le, 00 for 256 and more. Case 3: P3 = Lc. Case 4: as case 3, without
-  Le; the answer is fetched.
-- More than 255 bytes of data, by `Lengths`. EXTENDED, T=1: extended length. CHAINING: parts of 255 bytes, bit 5 of CLA set in all
-  but the last, Le in the last. ENVELOPE, T=0: the command as it is encoded for T=1, in ENVELOPE (C2) commands of 255 bytes; a full
-  last part is followed by an empty one. SHORT: refused. AUTO: extended length on T=1, ENVELOPE on T=0; a caller with the ATR at
-  hand lets `resolve_lengths` choose better.
-- Ne over 256: extended length where that is used, otherwise short Le = 00, and what is missing is fetched.
-- In a chain every part but the last must be answered 9000; another answer ends it and is the caller's.
-
-What follows an answer:
-
+- In a chain every part but the last must be answered 9000; another answer ends it and is the caller's. 6Dxx and 6Exx to an ENVELOPE
+  that AUTO chose are about the ENVELOPE, not about the command in it: an error that says so.
 - 6Cxx: the command goes out again, the whole of it, with Le = xx (00 is 256), for the card has aborted it; once. On T=0 a command
   with data has no Le that could be corrected: an error.
 - 61xx (ISO/IEC 7816-4:2020, 5.3.4): xx more bytes wait, 00 is 256 or more. GET RESPONSE (C0) fetches them, and so on until another
-  status comes; that one is the caller's, with all data collected, an error's too. 6Cxx to GET RESPONSE: again, with Le = xx.
+  status comes; that one is the caller's, with all data collected, an error's too. 6Cxx to GET RESPONSE: again, with Le = xx. Some
+  applications have another instruction for it (`ExchangeOptions.response_instruction`), some callers fetch for themselves
+  (`ExchangeOptions.follow_61`).
 - Without Ne, with Ne = 256 in a short Le and with Ne = 65,536 the caller wants all there is. Another Ne ends the fetching with 9000
   when as many bytes are there; GET RESPONSE asks for no more than are missing; and where 6Cxx made the card send more, the first
   Ne bytes are kept. An answer that took one step is left as it came.
 - Fetching after other answers that brought no data is asked for by `ExchangeOptions.fetch_after`.
-- The class of GET RESPONSE and ENVELOPE is `response_class`.
 - 67xx on T=1 to extended length that nobody declared (AUTO): the card most likely does not know the form. An error that says so.
-  With EXTENDED, declared by the ATR or decided by the caller, it is a status as any other.
+  With EXTENDED, declared by the ATR or decided by the caller, it is a status as any other; so it is once the card has answered
+  extended length with anything else (`Learned`).
 
 Most commands go out in one step and are answered in full. For these there is a shortcut past the generator: `one_step` says how
 they go out, `whole_response` whether the answer was all. Where either has no answer, `exchange` takes the same first step, or is
@@ -45,20 +37,23 @@ from dataclasses import dataclass
 
 from . import errors
 from ._apdu import C_APDU, R_APDU, is_secret
-from ._atr import ATR
 from ._enums import Lengths, Protocol
+from ._tpdu import has_extended_fields, resolve_lengths, response_class, t0, tpdus, with_le
 from .errors import CardCommunicationError, SCardError, as_error
 
-__all__ = ["ExchangeOptions", "exchange", "resolve_lengths", "response_class"]
+__all__ = ["ExchangeOptions", "Learned", "exchange", "resolve_lengths"]
 
 Steps = Generator[bytes, bytes, R_APDU]
 
-_PART = 255
 _MORE_FOLLOWS = frozenset({0x61, 0x67, 0x6C})
 """First status bytes that may not be the last word (67: of extended length that nobody declared)."""
 _LONGEST_WHOLE = 0x10000
 """Bytes of an answer; longer ones are for `exchange` to bound."""
 _ADVICE = "the card or the reader may not take extended length: set lengths=Lengths.CHAINING, or Lengths.SHORT"
+_ENVELOPE_ADVICE = (
+    "it does not know the ENVELOPE that Lengths.AUTO chose for so long a command, which has not been carried out: "
+    "set lengths=Lengths.CHAINING, or send it in parts"
+)
 _REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, 0x8010001F, 0x80100022)
 """What PC/SC answers, besides failed exchanges, where a command is too long: INSUFFICIENT_BUFFER, UNSUPPORTED_FEATURE."""
 
@@ -71,6 +66,9 @@ class ExchangeOptions:
         max_steps: how many times one command may speak to the card, at least 1. 4,096 carry 65,536 bytes in steps of 16.
         max_bytes: how many bytes of data one answer may bring together; None: 65,536 and Ne.
         response_class: the class of GET RESPONSE and ENVELOPE, 0 to 255; None: by the command's.
+        response_instruction: what fetches the rest after 61xx, by the standard GET RESPONSE; 0xA5 (SEND REMAINING)
+            for Yubico's OATH.
+        follow_61: False: 61xx is a status as any other, and fetching is the caller's.
         fetch_after: first status bytes after which GET RESPONSE is tried, besides 61, when the answer brought no data. 0x9F: length
             in SW2, as 61 (GSM 11.11, 9.4.1). 0x62, 0x63 (EMV 4.3 Book 1, 9.3.1.1.4) and 0x90 (ISO/IEC 7816-3:2006, 12.2, case
             4S.2): after a command with data and Ne; the first status is the caller's in the end, and nothing to fetch is no error.
@@ -83,6 +81,8 @@ class ExchangeOptions:
     max_bytes: int | None = None
     response_class: int | None = None
     fetch_after: frozenset[int] = frozenset()
+    response_instruction: int = 0xC0
+    follow_61: bool = True
 
     def __post_init__(self) -> None:
         if self.max_steps < 1:
@@ -93,51 +93,34 @@ class ExchangeOptions:
             raise ValueError(f"response_class is 0 to 255, not {self.response_class}")
         if not self.fetch_after <= {0x62, 0x63, 0x90, 0x9F}:
             raise ValueError("fetch_after takes 0x62, 0x63, 0x90 and 0x9F")
+        # On T=0 these two halves would be taken for a status byte (ISO/IEC 7816-3:2006, 10.3.2).
+        if not 0 <= self.response_instruction <= 0xFF or self.response_instruction >> 4 in (0x6, 0x9):
+            raise ValueError(f"response_instruction is 0 to 255, but for 6x and 9x, not {self.response_instruction}")
+        if not self.follow_61 and not self.fetch_after and self.response_instruction != 0xC0:
+            raise ValueError("response_instruction is never sent with follow_61=False")
 
 
 _DEFAULTS = ExchangeOptions()
 
 
-def resolve_lengths(lengths: Lengths, atr: bytes, protocol: Protocol) -> Lengths:
-    """Choose for `Lengths.AUTO` by what a card declares (ISO/IEC 7816-4:2020, 12.1.1, card capabilities).
+@dataclass
+class Learned:
+    """What exchanges have learned of a card. All exchanges with one card share it.
 
-    Args:
-        lengths: what the caller set; anything but AUTO is returned as it is.
-        atr: the card's ATR, any bytes.
-        protocol: the protocol in use.
-
-    Returns:
-        On T=1 EXTENDED if declared, else CHAINING if declared, else AUTO: extended length, on nobody's word. On T=0 CHAINING if
-        declared, else ENVELOPE.
+    Attributes:
+        takes_extended: whether the card has answered extended length with anything but 67xx.
     """
-    if lengths is not Lengths.AUTO:
-        return lengths
-    declared = ATR(atr).capabilities
-    if declared.extended_length and protocol != Protocol.T0:
-        return Lengths.EXTENDED
-    if declared.command_chaining:
-        return Lengths.CHAINING
-    return Lengths.ENVELOPE if protocol == Protocol.T0 else Lengths.AUTO
+
+    takes_extended: bool = False
 
 
-def response_class(cla: int) -> int:
-    """The class byte of the GET RESPONSE or ENVELOPE that belongs to a command of class `cla`: its logical channel, no more.
-
-    ISO/IEC 7816-4:2020, 5.4.1: 000x xxxx keeps b2-b1, 01xx xxxx keeps b4-b1. GlobalPlatform Card Specification 2.3.1, 11.1.4:
-    1000 xxxx likewise, 110x and 111x with b5 = 0 become 1100 xxxx. Others are unchanged.
-    """
-    if cla <= 0x1F:
-        return cla & 0x03
-    if 0x40 <= cla <= 0x7F:
-        return 0x40 | cla & 0x0F
-    if cla & 0xF0 == 0x80:
-        return 0x80 | cla & 0x03
-    if cla & 0xD0 == 0xC0:
-        return 0xC0 | cla & 0x0F
-    return cla
-
-
-def exchange(command: C_APDU, protocol: Protocol, lengths: Lengths = Lengths.AUTO, options: ExchangeOptions = _DEFAULTS) -> Steps:
+def exchange(
+    command: C_APDU,
+    protocol: Protocol,
+    lengths: Lengths = Lengths.AUTO,
+    options: ExchangeOptions = _DEFAULTS,
+    learned: Learned | None = None,
+) -> Steps:
     """The steps of one command.
 
     A plain function: a command that cannot go this way is refused here, before the generator exists. Who calls it for each command
@@ -148,19 +131,22 @@ def exchange(command: C_APDU, protocol: Protocol, lengths: Lengths = Lengths.AUT
         protocol: the protocol in use; everything but T0 is taken as T1.
         lengths: how long data goes, best from `resolve_lengths`.
         options: bounds, and what is off by default.
+        learned: of this card, by the exchanges before; read and written while the generator runs.
 
     Returns:
         A generator that yields bytes to transmit, is sent the bytes received, and returns the response.
 
     Raises:
-        ValueError: EXTENDED on T=0, ENVELOPE on T=1, more data than SHORT takes, CHAINING with bit 5 of CLA set already.
+        ValueError: EXTENDED on T=0, ENVELOPE on T=1, more data than SHORT takes, CHAINING with bit 5 of CLA set already, AUTO with
+            long data in a proprietary class on T=0.
         CardCommunicationError: from the generator: the card breaks the rules or goes beyond the bounds.
     """
     if protocol == Protocol.T0 and lengths is Lengths.EXTENDED:
         raise ValueError("T=0 has no extended length: set lengths=Lengths.ENVELOPE, CHAINING or AUTO")
     if protocol != Protocol.T0 and lengths is Lengths.ENVELOPE:
         raise ValueError("ENVELOPE carries long commands on T=0 only: set lengths=Lengths.EXTENDED, CHAINING or AUTO")
-    return _steps(command, _tpdus(command, protocol, lengths, options), protocol, lengths, options)
+    first = tpdus(command, protocol, lengths, options.response_class)
+    return _steps(command, first, protocol, lengths, options, learned or Learned())
 
 
 def one_step(protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> Callable[[C_APDU], bytes | None]:
@@ -171,7 +157,7 @@ def one_step(protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> 
         return _never if lengths is Lengths.EXTENDED else _short_t0
     if lengths is Lengths.ENVELOPE:
         return _never
-    return bytes if lengths in (Lengths.AUTO, Lengths.EXTENDED) else _short_t1
+    return bytes if lengths is Lengths.EXTENDED else _short_t1  # AUTO has to learn from what is answered to extended length
 
 
 def _never(command: C_APDU) -> None:
@@ -179,7 +165,7 @@ def _never(command: C_APDU) -> None:
 
 
 def _short_t0(command: C_APDU) -> bytes | None:
-    return _t0(command) if len(command.data) <= 0xFF and command.le <= 0x100 else None
+    return t0(command) if len(command.data) <= 0xFF and command.le <= 0x100 else None
 
 
 def _short_t1(command: C_APDU) -> bytes | None:
@@ -227,60 +213,13 @@ def carry(steps: Steps, transmit: Callable[[bytes], bytes], first: bytes | SCard
         return response
 
 
-def _tpdus(command: C_APDU, protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> list[bytes]:
-    """What goes over the line for one command, in order."""
-    nc, ne = len(command.data), command.le
-    if nc <= 0xFF:
-        if protocol == Protocol.T0:
-            return [_t0(command)]
-        if ne <= 0x100 or lengths in (Lengths.AUTO, Lengths.EXTENDED):
-            return [bytes(command)]
-        return [bytes(_with_le(command, 0x100))]
-    if lengths is Lengths.SHORT:
-        raise ValueError(f"{nc} bytes of data are more than Lengths.SHORT takes (255): set another one")
-    if lengths is Lengths.CHAINING:
-        return _chain(command, protocol)
-    return [bytes(command)] if protocol != Protocol.T0 else _envelopes(command, options)
-
-
-def _t0(command: C_APDU) -> bytes:
-    header = bytes((command.cla, command.ins, command.p1, command.p2))
-    if command.data:
-        return b"%b%c%b" % (header, len(command.data), command.data)
-    return b"%b%c" % (header, min(command.le, 0x100) & 0xFF)
-
-
-def _chain(command: C_APDU, protocol: Protocol) -> list[bytes]:
-    if command.cla & 0x10:
-        raise ValueError(
-            f"{len(command.data)} bytes of data cannot be chained in class {command.cla:02X}, bit 5 of it is set already: "
-            "send them in parts, or set lengths=Lengths.EXTENDED on T=1, Lengths.ENVELOPE on T=0"
-        )
-    header = command.cla, command.ins, command.p1, command.p2
-    data = command.data
-    last = (len(data) - 1) // _PART * _PART
-    parts = [b"%c%b" % (header[0] | 0x10, bytes((*header[1:], _PART)) + data[at : at + _PART]) for at in range(0, last, _PART)]
-    end = C_APDU(*header, data[last:], min(command.le, 0x100))
-    return [*parts, _t0(end) if protocol == Protocol.T0 else bytes(end)]
-
-
-def _envelopes(command: C_APDU, options: ExchangeOptions) -> list[bytes]:
-    cla = response_class(command.cla) if options.response_class is None else options.response_class
-    encoded = bytes(command)
-    # To the end and not short of it: a full last part gets an empty one after it.
-    return [_t0(C_APDU(cla, 0xC2, 0, 0, encoded[at : at + _PART])) for at in range(0, len(encoded) + 1, _PART)]
-
-
-def _with_le(command: C_APDU, le: int) -> C_APDU:
-    return C_APDU(command.cla, command.ins, command.p1, command.p2, command.data, le)
-
-
 class _Talk:
     """The way to the card for one exchange: counts what was used up, and finds the words for what goes wrong."""
 
-    __slots__ = ("bytes_left", "name", "steps", "steps_left")
+    __slots__ = ("bytes_left", "learned", "name", "steps", "steps_left")
 
-    def __init__(self, command: C_APDU, options: ExchangeOptions) -> None:
+    def __init__(self, command: C_APDU, options: ExchangeOptions, learned: Learned) -> None:
+        self.learned = learned
         self.steps = 0
         self.steps_left = options.max_steps
         self.bytes_left = 0x10000 + command.le if options.max_bytes is None else options.max_bytes
@@ -295,7 +234,7 @@ class _Talk:
         try:
             answer = yield tpdu
         except SCardError as error:
-            if _has_extended_fields(tpdu) and (isinstance(error, CardCommunicationError) or error.code in _REFUSALS):
+            if has_extended_fields(tpdu) and (isinstance(error, CardCommunicationError) or error.code in _REFUSALS):
                 words = f"{self.where(what)}, {len(tpdu)} bytes: failed; {_ADVICE}"
             elif isinstance(error, CardCommunicationError):
                 words = f"{self.where(what)}: failed"
@@ -304,6 +243,8 @@ class _Talk:
             raise as_error(CardCommunicationError, error, words) from error
         if len(answer) < 2:
             raise self.error(what, f"the answer has {len(answer)} bytes, a status word alone has 2")
+        if answer[-2] != 0x67 and has_extended_fields(tpdu):
+            self.learned.takes_extended = True
         self.bytes_left -= len(answer) - 2
         if self.bytes_left < 0:
             raise self.error(what, "the answer is longer than the bound on bytes (ExchangeOptions.max_bytes)")
@@ -316,20 +257,24 @@ class _Talk:
         return CardCommunicationError(f"{self.where(what)}: {words}")
 
 
-def _steps(command: C_APDU, tpdus: list[bytes], protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> Steps:
-    talk = _Talk(command, options)
+def _steps(
+    command: C_APDU, parts: list[bytes], protocol: Protocol, lengths: Lengths, options: ExchangeOptions, learned: Learned
+) -> Steps:
+    talk = _Talk(command, options, learned)
     wanted = _wanted(command, lengths)
-    answer, is_last = yield from _send(talk, tpdus)
+    answer, is_last = yield from _send(talk, parts)
     if is_last and answer[-2] == 0x6C:
-        again = _tpdus(_with_le(command, answer[-1] or 0x100), protocol, lengths, options)
-        if again == tpdus:
+        again = tpdus(with_le(command, answer[-1] or 0x100), protocol, lengths, options.response_class)
+        if again == parts:
             raise talk.error("command", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")
         answer, is_last = yield from _send(talk, again)
         if is_last and answer[-2] == 0x6C:
             raise talk.error("command with Le corrected", f"{answer[-2:].hex().upper()} once more")
         answer = answer[:-2][:wanted] + answer[-2:]
-    if lengths is Lengths.AUTO and answer[-2] == 0x67 and _has_extended_fields(tpdus[0]):
+    if lengths is Lengths.AUTO and answer[-2] == 0x67 and has_extended_fields(parts[0]) and not learned.takes_extended:
         raise talk.error("command", f"the card answered {answer[-2:].hex().upper()}, wrong length; {_ADVICE}")
+    if lengths is Lengths.AUTO and not is_last and answer[-2] in (0x6D, 0x6E):  # more parts than one: ENVELOPEs, on T=0
+        raise talk.error("ENVELOPE", f"the card answered {answer[-2:].hex().upper()}; {_ENVELOPE_ADVICE}")
     if is_last:
         answer = yield from _fetch(talk, answer, wanted, command, options)
     return R_APDU.from_bytes(answer, secret=is_secret(command))
@@ -342,13 +287,13 @@ def _wanted(command: C_APDU, lengths: Lengths) -> int | None:
     return None if ne in (0, 0x10000) or (ne == 0x100 and is_short) else ne
 
 
-def _send(talk: _Talk, tpdus: list[bytes]) -> Generator[bytes, bytes, tuple[bytes, bool]]:
+def _send(talk: _Talk, parts: list[bytes]) -> Generator[bytes, bytes, tuple[bytes, bool]]:
     """All parts of a command: the answer that counts, and whether it answers the last part."""
-    for number, tpdu in enumerate(tpdus[:-1], 1):
-        answer = yield from talk.transmit(tpdu, f"part {number} of {len(tpdus)}")
+    for number, tpdu in enumerate(parts[:-1], 1):
+        answer = yield from talk.transmit(tpdu, f"part {number} of {len(parts)}")
         if answer[-2:] != b"\x90\0":
             return answer, False
-    answer = yield from talk.transmit(tpdus[-1], "last part" if len(tpdus) > 1 else "command")
+    answer = yield from talk.transmit(parts[-1], "last part" if len(parts) > 1 else "command")
     return answer, True
 
 
@@ -357,7 +302,7 @@ def _fetch(
 ) -> Generator[bytes, bytes, bytes]:
     """GET RESPONSE for as long as the card says that more waits: all data, and the last status."""
     sw = answer[-2:]
-    announcing = (0x61, 0x9F) if 0x9F in options.fetch_after else (0x61,)
+    announcing = [sw1 for sw1, follows in ((0x61, options.follow_61), (0x9F, 0x9F in options.fetch_after)) if follows]
     kept = b""
     if sw[0] not in announcing:
         asked_in_vain = len(answer) == 2 and command.data and command.le
@@ -365,35 +310,29 @@ def _fetch(
             return answer
         kept, sw = sw, b"\x61\0"
     cla = response_class(command.cla) if options.response_class is None else options.response_class
+    header = cla, options.response_instruction, 0, 0
     collected = bytearray(answer[:-2])
-    while sw[0] in announcing:
+    more = True
+    while more:
         le = sw[1] or 0x100
         if wanted is not None:
             if len(collected) >= wanted:
                 sw = b"\x90\0"
                 break
             le = min(le, wanted - len(collected))
-        answer = yield from talk.transmit(_get_response(cla, le), "GET RESPONSE")
+        answer = yield from talk.transmit(bytes((*header, le & 0xFF)), "GET RESPONSE")
         if answer[-2] == 0x6C:
             right = answer[-1] or 0x100
             if right == le:
                 raise talk.error("GET RESPONSE", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")
-            answer = yield from talk.transmit(_get_response(cla, right), "GET RESPONSE with Le corrected")
+            answer = yield from talk.transmit(bytes((*header, right & 0xFF)), "GET RESPONSE with Le corrected")
             if answer[-2] == 0x6C:
                 raise talk.error("GET RESPONSE with Le corrected", f"{answer[-2:].hex().upper()} once more")
         sw = answer[-2:]
+        more = sw[0] in announcing
         collected += answer[:-2]
-        if sw[0] in announcing and len(answer) == 2:
+        if more and len(answer) == 2:
             raise talk.error("GET RESPONSE", f"{sw.hex().upper()} and no data")
     if kept and (sw == b"\x90\0" or not collected):
         sw = kept
     return bytes(collected[:wanted]) + sw
-
-
-def _get_response(cla: int, le: int) -> bytes:
-    return bytes((cla, 0xC0, 0, 0, le & 0xFF))
-
-
-def _has_extended_fields(tpdu: bytes) -> bool:
-    # In short form the fifth byte is 00 only where it is the last one (Le, or P3 on T=0).
-    return len(tpdu) > 5 and tpdu[4] == 0

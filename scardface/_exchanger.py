@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from ._apdu import C_APDU, R_APDU, redacted
 from ._enums import Lengths, Protocol
-from ._exchange import Steps, carry, exchange, is_plain_success, one_step, whole_response
+from ._exchange import Learned, Steps, carry, exchange, is_plain_success, one_step, whole_response
 from ._layer import Layer, layered
 from ._wanted import Wanted
 from .errors import CardCommunicationError, CardRemovedError, CardResetError, SCardError
@@ -49,6 +49,7 @@ class Exchanger:
         self._repeats = wanted.on_reset == "reconnect"
         self._transmit = transmit
         self._come_back = come_back
+        self._learned = Learned()
 
     def settle(self, protocol: Protocol, lengths: Lengths) -> None:
         """Take what a connect or reconnect has settled on."""
@@ -62,13 +63,15 @@ class Exchanger:
             ValueError: one of them cannot be sent to this card; nothing has been sent. With a layer, its turn tells.
         """
         if layer is not None:
-            carriers = [layered(command, layer, self._protocol, self._lengths, self._options) for command in commands]
+            carriers = [
+                layered(command, layer, self._protocol, self._lengths, self._options, self._learned) for command in commands
+            ]
             return [(command, carrier, False) for command, carrier in zip(commands, carriers, strict=True)]
         encode, repeats = self._one_step, self._repeats
         return [(command, encode(command) or self._steps(command), repeats) for command in commands]
 
     def _steps(self, command: C_APDU) -> Steps:
-        return exchange(command, self._protocol, self._lengths, self._options)
+        return exchange(command, self._protocol, self._lengths, self._options, self._learned)
 
     def run(self, batch: Sequence[Prepared], callback: Hearer | None = None, abandoned: Asker | None = None) -> R_APDU | None:
         """Exchange the commands in order, up to the first whose final status is not 9000.

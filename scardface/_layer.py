@@ -16,7 +16,7 @@ from ._apdu import C_APDU, R_APDU, is_secret
 from ._channel import in_channel
 from ._enums import Lengths
 from ._enums import Protocol as CardProtocol
-from ._exchange import ExchangeOptions, Steps, exchange
+from ._exchange import ExchangeOptions, Learned, Steps, exchange
 
 
 class Layer(Protocol):
@@ -45,7 +45,14 @@ class InChannel:
         return self._layer.unwrap(response)
 
 
-def layered(command: C_APDU, layer: Layer, protocol: CardProtocol, lengths: Lengths, options: ExchangeOptions) -> Steps:
+def layered(
+    command: C_APDU,
+    layer: Layer,
+    protocol: CardProtocol,
+    lengths: Lengths,
+    options: ExchangeOptions,
+    learned: Learned | None = None,
+) -> Steps:
     """The steps of one command through `layer`; as `exchange`, but what the layer made is checked at its turn.
 
     Raises:
@@ -54,7 +61,7 @@ def layered(command: C_APDU, layer: Layer, protocol: CardProtocol, lengths: Leng
     wrapped = layer.wrap(command)
     if not isinstance(wrapped, C_APDU):
         raise TypeError(f"{type(layer).__name__}.wrap returned no C_APDU but {type(wrapped).__name__}")
-    response = layer.unwrap((yield from exchange(wrapped, protocol, lengths, options)))
+    response = layer.unwrap((yield from exchange(wrapped, protocol, lengths, options, learned)))
     if not isinstance(response, R_APDU):
         raise TypeError(f"{type(layer).__name__}.unwrap returned no R_APDU but {type(response).__name__}")
     return R_APDU(response.data, response.sw1, response.sw2, secret=response.secret or is_secret(command))

@@ -16,7 +16,8 @@ from scardface import errors
 from scardface._apdu import C_APDU, R_APDU
 from scardface._atr import ATR
 from scardface._enums import Lengths, Protocol
-from scardface._exchange import ExchangeOptions, exchange, resolve_lengths, response_class
+from scardface._exchange import ExchangeOptions, Learned, carry, exchange, one_step, resolve_lengths
+from scardface._tpdu import response_class, t0
 from scardface.errors import CardCommunicationError, CardRemovedError, SCardError
 
 T0, T1 = Protocol.T0, Protocol.T1
@@ -175,12 +176,14 @@ class Situation:
 def situations(draw: st.DrawFn) -> Situation:
     protocol = draw(st.sampled_from([T0, T1]))
     takes = draw(st.sampled_from([CHAINING, ENVELOPE] if protocol == T0 else [CHAINING, EXTENDED]))
+    auto = takes in (ENVELOPE, EXTENDED) and draw(st.booleans())
+    classes = [0x00, 0x01, 0x0C, 0x4F] if auto and protocol == T0 else [0x00, 0x01, 0x0C, 0x80, 0xA0, 0x4F, 0xC3]
     size = draw(sizes | long_sizes)
     shortest = size // 3000 + 1  # fewer bytes at a time, and the bound on steps ends it
     return Situation(
         protocol=protocol,
         takes=takes,
-        cla=draw(st.sampled_from([0x00, 0x01, 0x0C, 0x80, 0xA0, 0x4F, 0xC3])),
+        cla=draw(st.sampled_from(classes)),
         ins=draw(st.sampled_from([0xA4, 0xB0, 0x20, 0xCA, 0x00, 0xFE])),
         nc=draw(sizes | long_sizes),
         ne=draw(st.sampled_from([0, 1, 2, 255, 256, 257, 511, 512, 1000, 65535, 65536]) | st.integers(0, 700)),
@@ -188,7 +191,7 @@ def situations(draw: st.DrawFn) -> Situation:
         most=draw(st.sampled_from([shortest, 255, 256, 256 if protocol == T0 else 65536]) | st.integers(shortest, 256)),
         insists=draw(st.booleans()),
         status=draw(st.sampled_from([0x9000, 0x6282, 0x9101])),
-        lengths=draw(st.sampled_from([takes, AUTO])) if takes in (ENVELOPE, EXTENDED) else takes,
+        lengths=AUTO if auto else takes,
     )
 
 
@@ -455,9 +458,9 @@ EXTENDS = ATR.fromhex("3B858001807300004037")
     ("lengths", "atr", "protocol", "expected"),
     [
         *((AUTO, PLAIN, T1, AUTO), (AUTO, BOTH, T1, EXTENDED), (AUTO, CHAINS, T1, CHAINING), (AUTO, EXTENDS, T1, EXTENDED)),
-        *((AUTO, PLAIN, T0, ENVELOPE), (AUTO, BOTH, T0, CHAINING), (AUTO, CHAINS, T0, CHAINING), (AUTO, EXTENDS, T0, ENVELOPE)),
+        *((AUTO, PLAIN, T0, AUTO), (AUTO, BOTH, T0, CHAINING), (AUTO, CHAINS, T0, CHAINING), (AUTO, EXTENDS, T0, AUTO)),
         *((SHORT, BOTH, T1, SHORT), (EXTENDED, PLAIN, T1, EXTENDED), (ENVELOPE, BOTH, T0, ENVELOPE), (AUTO, b"", T1, AUTO)),
-        *((AUTO, b"\xff" * 50, T0, ENVELOPE), (AUTO, EXTENDS, Protocol.RAW, EXTENDED)),
+        *((AUTO, b"\xff" * 50, T0, AUTO), (AUTO, EXTENDS, Protocol.RAW, EXTENDED)),
     ],
 )
 def test_lengths_by_the_atr(lengths: Lengths, atr: bytes, protocol: Protocol, expected: Lengths) -> None:
@@ -471,7 +474,43 @@ def test_a_card_that_refuses_extended_length_nobody_declared(command: C_APDU, an
     with pytest.raises(CardCommunicationError, match=r"extended length.*Lengths\.CHAINING"):
         run(lambda _: answer, command, T1, AUTO)
     assert run(lambda _: answer, command, T1, EXTENDED) == R_APDU.from_bytes(answer)
-    assert "Lengths.CHAINING" in R_APDU(b"", 0x67, 0x00).meaning
+
+
+@pytest.mark.parametrize("answer", ["9000", "6A80", "6110", "6C02", "AABB9000"])
+@pytest.mark.parametrize("command", [LONG, C_APDU(0x00, 0xB0, le=300)])
+def test_a_card_that_has_answered_extended_length_takes_it(command: C_APDU, answer: str) -> None:
+    learned = Learned()
+
+    def exchanged(*answers: str) -> R_APDU:
+        left = [bytes.fromhex(each) for each in answers]
+        return carry(exchange(command, T1, AUTO, ExchangeOptions(), learned), lambda _: left.pop(0))
+
+    with pytest.raises(CardCommunicationError, match="extended length"):
+        exchanged("6700")
+    exchanged(answer, "CC9000")
+    assert learned.takes_extended
+    assert exchanged("6700").sw == 0x6700
+    assert exchanged("6702").sw == 0x6702
+
+
+def test_short_commands_teach_nothing_of_extended_length() -> None:
+    learned = Learned()
+    for answer in (b"\x90\x00", b"\x67\x00"):
+        carry(exchange(SELECT, T1, AUTO, ExchangeOptions(), learned), lambda _, answer=answer: answer)  # type: ignore[misc]
+    carry(exchange(LONG, T0, AUTO, ExchangeOptions(), learned), lambda _: b"\x90\x00")
+    assert not learned.takes_extended
+    assert one_step(T1, AUTO, ExchangeOptions())(LONG) is None, "no shortcut past what is learned"
+
+
+@pytest.mark.parametrize("answer", ["6D00", "6E00", "6D02"])
+def test_an_envelope_of_autos_that_is_refused_is_told(answer: str) -> None:
+    refusal = bytes.fromhex(answer)
+    with pytest.raises(CardCommunicationError, match=rf"{answer}.*ENVELOPE that Lengths\.AUTO chose.*lengths=Lengths\.CHAINING"):
+        run(lambda _: refusal, LONG, T0, AUTO)
+    assert run(lambda _: refusal, LONG, T0, ENVELOPE).sw12 == refusal, "the caller's own choice"
+    last = iter([b"\x90\x00", refusal])
+    assert run(lambda _: next(last), LONG, T0, AUTO).sw12 == refusal, "ENVELOPE was taken: it is about the command in it"
+    assert run(lambda _: b"\x69\x82", LONG, T0, AUTO).sw == 0x6982
 
 
 def test_wrong_length_of_a_short_command_is_a_status() -> None:
@@ -564,6 +603,42 @@ def test_the_class_can_be_set() -> None:
     assert script.play(LONG, T0, AUTO, options) == "9000"
 
 
+@pytest.mark.parametrize("protocol", [T0, T1])
+def test_another_instruction_can_fetch(protocol: Protocol) -> None:
+    options = ExchangeOptions(response_instruction=0xA5)
+    listing = "00A1000000"
+    script = Script((listing, "AA6102"), ("00A5000002", "BB6C01"), ("00A5000001", "CC6101"), ("00A5000001", "DD9000"))
+    with pytest.raises(AssertionError, match="answers were not asked for"):
+        Script((listing, "AA9000"), ("00A5000002", "BB9000")).play(listing, protocol, AUTO, options)
+    # (6Cxx brings no data; what came with it is not kept.)
+    assert script.play(listing, protocol, AUTO, options) == "AACCDD9000"
+    gsm = ExchangeOptions(response_instruction=0xA5, fetch_after=frozenset({0x9F}))
+    assert Script((listing, "9F02"), ("00A5000002", "AABB9000")).play(listing, protocol, AUTO, gsm) == "AABB9000"
+
+
+@pytest.mark.parametrize("protocol", [T0, T1])
+@pytest.mark.parametrize("answer", ["6102", "6100", "AABB6102"])
+def test_61_can_be_left_to_the_caller(protocol: Protocol, answer: str) -> None:
+    options = ExchangeOptions(follow_61=False)
+    for command in ("00A4040002A00100", "00A4040002A001", "00CA000010", "00440000"):
+        line = (C_APDU.fromhex(command) if protocol == T1 else t0(C_APDU.fromhex(command)), answer)
+        assert Script((bytes(line[0]).hex(), answer)).play(command, protocol, AUTO, options) == answer
+    fetch = "00C0000002"
+    assert Script((fetch, "AABB9000")).play(fetch, protocol, AUTO, options) == "AABB9000", "the caller's own GET RESPONSE"
+    assert Script(("00CA000010", "6C02"), ("00CA000002", "AABB6105")).play("00CA000010", protocol, AUTO, options) == "AABB6105"
+
+
+def test_other_statuses_are_followed_though_61_is_not() -> None:
+    options = ExchangeOptions(follow_61=False, fetch_after=frozenset({0x62, 0x9F}))
+    select = "A0A40000023F00"
+    assert Script((select, "9F02"), ("A0C0000002", "AABB9000")).play(select, T0, AUTO, options) == "AABB9000"
+    assert Script((select, "9F02"), ("A0C0000002", "AABB6101")).play(select, T0, AUTO, options) == "AABB6101"
+    assert Script((select, "6102")).play(select, T0, AUTO, options) == "6102"
+    assert Script((select, "6282"), ("A0C0000000", "6C01"), ("A0C0000001", "AA9000")).play(select + "00", T0, AUTO, options) == (
+        "AA6282"
+    )
+
+
 def test_gsm_9f_is_followed_when_asked_for() -> None:
     options = ExchangeOptions(fetch_after=frozenset({0x9F}))
     lines = ("A0A40000023F00", "9F16"), ("A0C0000016", "00" * 22 + "9000")
@@ -652,7 +727,7 @@ answers = st.one_of(
 )
 commands = st.builds(
     C_APDU,
-    cla=st.sampled_from([0x00, 0x80, 0xA0]),
+    cla=st.sampled_from([0x00, 0x41]),
     ins=st.integers(0, 255),
     data=st.sampled_from([0, 1, 255, 256, 1000]).map(bytes),
     le=st.sampled_from([0, 1, 5, 256, 257, 65536]),
@@ -709,6 +784,7 @@ def test_the_bound_on_bytes_is_65536_and_what_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        *(("response_instruction", 256), ("response_instruction", -1), ("response_instruction", 0x6C)),
         *(("max_steps", 0), ("max_bytes", -1), ("response_class", 256), ("response_class", -1)),
         *(("fetch_after", frozenset({0x61})), ("fetch_after", frozenset({0x9F, 0x6A}))),
     ],

@@ -100,9 +100,12 @@ async def test_a_long_command_goes_the_way_that_lengths_says_or_not_at_all(pcscd
     with pytest.raises(CardCommunicationError, match=r"6700.*extended length: set lengths=Lengths\.CHAINING, or Lengths\.SHORT"):
         await send(chains_t1, Lengths.AUTO)
     assert len(chains_t1.heard) == 1
-    # On T=0 ENVELOPE goes out. Its refusal is a status, and so is any where the caller has decided.
+    # On T=0 ENVELOPE goes out, with the same. Where the caller has decided, a refusal is a status.
     assert await send(envelopes, Lengths.AUTO) == "9000"
-    assert await send(chains_t0, Lengths.AUTO) == "6D00"
+    with pytest.raises(CardCommunicationError, match=r"6D00.*ENVELOPE that Lengths\.AUTO chose.*set lengths=Lengths\.CHAINING"):
+        await send(chains_t0, Lengths.AUTO)
+    assert len(chains_t0.heard) == 1
+    assert await send(chains_t0, Lengths.ENVELOPE) == "6D00"
     assert await send(chains_t1, Lengths.EXTENDED) == "6700"
     assert await send(envelopes, Lengths.CHAINING) == "6884"
     assert [len(virtual.done) for virtual in (chains_t0, chains_t1, envelopes)] == [0, 0, 0]
@@ -285,3 +288,58 @@ async def test_the_same_commands_are_answered_alike_on_both_protocols(pcscd: Pri
             for ne in (1, 8, 255, 256):
                 challenge = await card.send(C_APDU(0x00, 0x84, le=ne))
                 assert (len(challenge.data), challenge.sw) == (ne, 0x9000)
+
+
+# What a card does otherwise -------------------------------------------------------------------------------------------------------
+
+
+class Oath(VirtualCard):
+    """Answers in parts, as YubiKeys' OATH does: A5 fetches the rest, C0 is unknown."""
+
+    WHOLE = pattern(600)
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.atr = bytes.fromhex("3B800181" if protocol == T1 else "3B00")
+        self._waits = protocol == T0
+        self.heard: list[int] = []
+        self._rest = b""
+
+    def process(self, command: bytes) -> bytes:
+        self.heard.append(command[1])
+        if command[1] == 0xA1:
+            self._rest = self.WHOLE
+            if self._waits:  # data came, so the answer is to be fetched
+                return b"\x61\x00"
+        elif command[1] != 0xA5:
+            return b"\x6d\x00"
+        part, self._rest = self._rest[:256], self._rest[256:]
+        return part + (bytes((0x61, min(len(self._rest), 256) & 0xFF)) if self._rest else b"\x90\x00")
+
+
+@pytest.mark.parametrize("protocol", [T0, T1])
+@both_faces
+async def test_a_card_that_continues_with_another_instruction(pcscd: PrivatePcscd, face: Any, protocol: Protocol) -> None:
+    await put(pcscd, Oath(protocol))
+    listing = C_APDU(0x00, 0xA1, 0x00, 0x00, b"\x01", 256)
+    options = ExchangeOptions(response_instruction=0xA5)
+    async with face.open(pcscd.readers[0], timeout=5, options=options) as card:
+        assert await card.send(listing) == R_APDU(Oath.WHOLE, 0x90, 0x00)
+    async with face.open(pcscd.readers[0], timeout=5, options=ExchangeOptions(follow_61=False)) as card:
+        response = await card.send(listing)
+        data = response.data
+        while response.sw1 == 0x61:
+            response = await card.send(C_APDU(0x00, 0xA5, le=response.sw2 or 256))
+            data += response.data
+        assert (data, response.sw) == (Oath.WHOLE, 0x9000)
+
+
+@both_faces
+async def test_a_long_command_of_a_proprietary_class_on_t0(pcscd: PrivatePcscd, face: Any) -> None:
+    """Nothing is sent, the commands before it in the batch included, and the card is as usable as before."""
+    sim = LongCard(T0, Lengths.CHAINING)
+    await put(pcscd, sim)
+    async with face.open(pcscd.readers[0], timeout=5) as card:
+        with pytest.raises(ValueError, match=r"class 80.*lengths=Lengths\.CHAINING"):
+            await card.send(C_APDU(0x00, STORE, data=b"\x01"), C_APDU(0x80, STORE, data=bytes(300)))
+        assert sim.heard == []
+        assert (await card.send(C_APDU(0x00, STORE, data=b"\x01"))).sw == 0x9000

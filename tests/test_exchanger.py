@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scardface import C_APDU, CardCommunicationError, CardRemovedError, CardResetError, Lengths, Protocol, ShareMode
+from scardface import C_APDU, R_APDU, CardCommunicationError, CardRemovedError, CardResetError, Lengths, Protocol, ShareMode
 from scardface._exchanger import Exchanger
 from scardface._wanted import Wanted
 from scardface.errors import NOT_TRANSACTED, REMOVED_CARD, RESET_CARD, SCardError, error_for
@@ -144,3 +144,30 @@ def test_what_is_not_plain_does_not_and_nothing_is_sent(caplog: pytest.LogCaptur
     with caplog.at_level(logging.DEBUG, "scardface.apdu"):
         assert card.exchanger.run_one(READ) is None
     assert card.heard == []
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_that_a_card_takes_extended_length_is_known_from_one_command_to_the_next(layered: bool) -> None:
+    """In one batch, whose exchanges were made before any of them began, and after a reset; through a layer, too."""
+
+    class Plain:
+        def wrap(self, command: C_APDU) -> C_APDU:
+            return command
+
+        def unwrap(self, response: R_APDU) -> R_APDU:
+            return response
+
+    card = Card(b"\x90\0", b"\x67\0", b"\x67\0")
+    card.exchanger.settle(Protocol.T1, Lengths.AUTO)
+    layer = Plain() if layered else None
+    response = card.exchanger.run(card.exchanger.prepare([LONG, LONG], layer))
+    assert response is not None
+    assert response.sw == 0x6700
+    card.exchanger.settle(Protocol.T1, Lengths.AUTO)
+    response = card.exchanger.run(card.exchanger.prepare([LONG], layer))
+    assert response is not None
+    assert response.sw == 0x6700
+    stranger = Card(b"\x67\0")
+    stranger.exchanger.settle(Protocol.T1, Lengths.AUTO)
+    with pytest.raises(CardCommunicationError, match="extended length"):
+        stranger.exchanger.run(stranger.exchanger.prepare([LONG], layer))
