@@ -6,7 +6,8 @@ Rules of this room:
 - `diff` is pure. Readers that went come first (their card before them), then the others in the order of the reader list.
 - A card is another card when the event counter, the ATR or the service's life changed: one `CardRemoved`, one `CardInserted`.
   Empty before and empty after is nothing, whatever the counter says (fact 10: it counts insertions and removals).
-- A service that went removes nothing: its readers are compared by name once it is back.
+- A service that went removes nothing: its readers are compared by name once it is back. It is told once, and again only if it is
+  back and this process cannot use it.
 - Who else uses the card (in_use, exclusive) changes silently.
 """
 
@@ -74,7 +75,10 @@ class CardRemoved:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDown:
-    """The PC/SC service went away, or was not there at the start (`initial`); `error` says why."""
+    """The PC/SC service went away, or was not there at the start (`initial`); `error` says why.
+
+    A second one without a `ServiceUp` in between means that the service is back, and that this process cannot use it.
+    """
 
     initial: bool = False
     error: SCardError | None = field(default=None, compare=False)
@@ -168,10 +172,21 @@ def initial_events(snapshot: Snapshot) -> list[Event]:
     return events
 
 
+_LASTING = frozenset({0x8010001F})
+"""What only another process mends: UNSUPPORTED_FEATURE, of pcsc-lite's table of readers that cannot shrink (`_pcsc`)."""
+
+
+def is_news(before: SCardError | None, now: SCardError | None) -> bool:
+    """Whether a monitor is told: the service went or came, or it is back and this process cannot use it, which no waiting mends."""
+    if before is None or now is None:
+        return before is not now
+    return now.code in _LASTING and before.code not in _LASTING
+
+
 def diff(old: Snapshot, new: Snapshot) -> list[Event]:
     """What happened between two looks, in the order of the rules above."""
     if new.error is not None:
-        return [] if old.error is not None else [ServiceDown(error=new.error)]
+        return [ServiceDown(error=new.error)] if is_news(old.error, new.error) else []
     events: list[Event] = [] if old.error is None else [ServiceUp()]
     for name, reading in old.readers.items():
         if name not in new.readers:

@@ -10,6 +10,10 @@ Rules of this room:
 - SCardDisconnect walks libpcsclite's list of contexts without its lock (1.9.9; 2.3.3 has the same code): of 4 processes that called
   it beside SCardReleaseContext for 8 s one crashed. So these two, and SCardEstablishContext, come one after another. Whoever
   disconnects with a reset has seen to it that no transaction makes it wait.
+- libpcsclite 2.5 keeps a table of readers for the process, which grows and never shrinks. Once pcscd has fewer readers than the
+  table has places, whatever needs the table answers UNSUPPORTED_FEATURE, in every context, until there are as many again: the
+  lists of whatever groups, SCardGetStatusChange, SCardStatus (2.5.3, by experiment and in its machine code; fact 67). Only another
+  process helps, so that is what the list says; elsewhere the code may also be a passing one (fact 17).
 - Timeouts are whole milliseconds, finite (fact 44); status entries are pairs, never triples, which leak (fact 43).
 """
 
@@ -25,11 +29,26 @@ from smartcard import scard
 
 from ._backend import CardStatus, StatusChange, StatusEntry
 from ._enums import Disposition, Protocol, ShareMode
-from .errors import COMM_ERROR, NO_READERS_AVAILABLE, SUCCESS, TIMEOUT, UNKNOWN_ERROR, SCardError, error_for
+from .errors import (
+    COMM_ERROR,
+    NO_READERS_AVAILABLE,
+    SUCCESS,
+    TIMEOUT,
+    UNKNOWN_ERROR,
+    SCardError,
+    ServiceUnavailableError,
+    error_for,
+)
 
 _PCI = {Protocol.T0: scard.SCARD_PCI_T0, Protocol.T1: scard.SCARD_PCI_T1, Protocol.RAW: scard.SCARD_PCI_RAW}
 _LISTS = ("SCardListReaders", "SCardListReaderGroups")
 """Calls whose outputs pyscard 2.0.5 converts even when they failed, from memory that nobody wrote: seen as the service died."""
+_PCSC_LITE = sys.platform not in ("win32", "darwin")
+_UNSUPPORTED_FEATURE = 0x8010001F
+_FEWER_READERS = (
+    "SCardListReaders: pcscd was started again with fewer readers than this process has seen, which libpcsclite 2.5 cannot read: "
+    "restart this program (SCARD_E_UNSUPPORTED_FEATURE 0x8010001F)"
+)
 _DWORD_BITS = 31 if sys.platform == "win32" else 64
 
 
@@ -142,6 +161,8 @@ class _Context:
         except SCardError as error:
             if error.code == NO_READERS_AVAILABLE:
                 return ()
+            if error.code == _UNSUPPORTED_FEATURE and _PCSC_LITE:
+                raise ServiceUnavailableError(_FEWER_READERS, error.code, error.call) from None
             raise
 
     def list_reader_groups(self) -> tuple[str, ...]:

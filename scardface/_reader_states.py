@@ -3,9 +3,10 @@
 Rules of this room:
 
 - A status call that names several readers fails whole when one of them is gone (fact 16). pcsc-lite 2.5 says the same of readers
-  that are there, while cards move in other ones: 2 readers that change together 5 times in 200, 8 readers 114 times (fact 17).
-- So only the list of readers says that one is gone. While it lists all that was asked for, the call is made again, at most
-  `TRIES` times; the list itself may fail in the same way.
+  that are there, while cards move in other ones (fact 17): libpcsclite takes the news of an event for a part of the readers' table.
+  Then it answers a code, or success with the flag UNKNOWN: 466 and 912 of 19,874 calls with 8 readers that all change at once.
+- So only the list of readers says that one is gone: in the same time none of 29,811 lists was wrong. While it names all that was
+  asked for, the call is made again, at most `TRIES` times.
 - The caller owns the context and is the only one in it.
 """
 
@@ -50,21 +51,11 @@ def status_change(context: Context, timeout: int, entries: Sequence[tuple[str, i
         except SCardError as error:
             if error.code not in PERHAPS_GONE or not tries_left:
                 raise
-        gone = _unlisted(context, names)
-        if gone:
-            raise error_for(UNKNOWN_READER, _CALL, gone[0])
+        listed = context.list_readers()
+        for name in names:
+            if name not in listed:
+                raise error_for(UNKNOWN_READER, _CALL, name)
     raise AssertionError("not reached")
-
-
-def _unlisted(context: Context, names: Sequence[str]) -> list[str]:
-    """Those of `names` that PC/SC does not list; none if the list fails in the way that is not believed."""
-    try:
-        listed = frozenset(context.list_readers())
-    except SCardError as error:
-        if error.code in PERHAPS_GONE:
-            return []
-        raise
-    return [name for name in names if name not in listed]
 
 
 def reader_states(context: Context, names: Iterable[str], max_entries: int) -> dict[str, Reading]:

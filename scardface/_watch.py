@@ -26,7 +26,7 @@ from types import MappingProxyType
 
 from ._backend import PNP_READER, Backend, Context, StatusChange
 from ._enums import StateFlag
-from ._events import Reading, Snapshot
+from ._events import Reading, Snapshot, is_news
 from ._threads import spawn
 from .errors import CANCELLED, UNKNOWN_READER, SCardError
 
@@ -275,7 +275,7 @@ class Watcher:
         news = (
             last.number != snapshot.number
             or last.life != snapshot.life
-            or (last.error is None) != (snapshot.error is None)
+            or is_news(last.error, snapshot.error)
             or last.readers != snapshot.readers
             or last.groups != snapshot.groups
         )

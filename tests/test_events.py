@@ -118,6 +118,19 @@ def test_a_service_that_goes_takes_nothing_with_it() -> None:
     assert diff(down, look(error_for(NO_SERVICE, "another call"))) == []
 
 
+def test_a_service_that_is_back_and_cannot_be_used_is_told_once_more() -> None:
+    """libpcsclite 2.5, with fewer readers than this process has seen."""
+    stuck = error_for(0x8010001F, "SCardListReaders")
+    down, back = look(DOWN, A=card()), look(stuck, A=card())
+    (event,) = diff(down, back)
+    assert isinstance(event, ServiceDown)
+    assert event.error is stuck
+    assert diff(back, back) == []
+    assert diff(back, down) == []  # it is down anyway
+    assert diff(look(A=card()), back) == [ServiceDown()]
+    assert diff(back, look(life=2))[0] == ServiceUp()
+
+
 def test_a_service_that_comes_back_has_lost_its_sessions() -> None:
     """Counters start anew: a card that was in before and is in after is another one, whatever they say."""
     down = look(DOWN, A=card(1, ONE), B=card(1, ONE), C=empty(), D=empty(4), E=card(1, ONE))

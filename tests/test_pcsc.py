@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -131,6 +132,66 @@ def test_no_reader_is_an_empty_list(context: Context, monkeypatch: pytest.Monkey
     context.release()
 
 
+def test_a_table_of_readers_that_cannot_shrink(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libpcsclite 2.5; see `test_fewer_readers_than_before` for the real one."""
+    monkeypatch.setattr(_pcsc.scard, "SCardListReaders", lambda *_: (0x8010001F, []))
+    monkeypatch.setattr(_pcsc, "_PCSC_LITE", True)
+    error = refused(context.list_readers)
+    assert (type(error), error.code, error.call) == (ServiceUnavailableError, 0x8010001F, "SCardListReaders")
+    assert "restart this program" in str(error)
+    monkeypatch.setattr(_pcsc, "_PCSC_LITE", False)  # SCARD_E_UNEXPECTED, on Windows
+    assert "restart" not in str(refused(context.list_readers))
+    monkeypatch.undo()
+    context.release()
+
+
+FEWER = """
+from scardface import ReaderRemoved, SCardError, ServiceDown, ServiceUp
+from scardface.sync import ReaderMonitor, readers
+from scardface.testing import PrivatePcscd, _pcscd_process
+
+pcscd = PrivatePcscd(4)
+pcscd.start()
+with ReaderMonitor() as monitor:
+    print("added", [next(monitor).reader for _ in range(4)] == list(pcscd.readers))
+    pcscd.kill()
+    print(type(next(monitor)).__name__)
+    _pcscd_process._check_listing = lambda readers: None  # it would fail, see below
+    pcscd.start(2)
+    event = next(monitor)
+    if isinstance(event, ServiceDown):
+        print("told:", event.error)
+        try:
+            readers()
+        except SCardError as error:
+            print(type(error).__name__, error)
+        pcscd.kill()
+        pcscd.start(4)
+        event = next(monitor)
+        print(type(event).__name__, len(readers()))
+    else:
+        removed = [next(monitor) == ReaderRemoved(f"Virtual PCD 1 00 0{slot}") for slot in (0, 1)]
+        print(type(event).__name__, removed, len(readers()))
+pcscd.stop()
+"""
+
+
+def test_fewer_readers_than_before(pcscd: PrivatePcscd) -> None:
+    """In a process of its own, since libpcsclite 2.5 keeps its table of readers for the process; the older ones take it."""
+    said = subprocess.run([sys.executable, "-W", "ignore", "-c", FEWER], capture_output=True, text=True, timeout=60, check=False)
+    lines = said.stdout.splitlines()
+    assert lines[:2] == ["added True", "ServiceDown"], said
+    if len(lines) == 3:
+        assert lines[2] == "ServiceUp [True, True] 2"
+        return
+    told, raised, healed = lines[2:]
+    assert told.startswith("told: SCardListReaders: ")
+    assert raised.startswith("ServiceUnavailableError SCardListReaders: ")
+    assert "restart this program" in told
+    assert "restart this program" in raised
+    assert healed == "ServiceUp 4"
+
+
 def test_signed_codes_and_states_are_folded(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows' and macOS' binding gives 32-bit numbers with a sign (fact 45)."""
     fed: list[tuple[str, int]] = []
@@ -158,7 +219,5 @@ def test_raw_has_the_platforms_own_number(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_importing_the_library_does_not_load_the_binding() -> None:
-    import subprocess
-
     check = "import sys, scardface, scardface.sync; sys.exit('smartcard' in ' '.join(sys.modules))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
