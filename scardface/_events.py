@@ -9,6 +9,7 @@ Rules of this room:
 - A service that went removes nothing: its readers are compared by name once it is back. It is told once, and again only if it is
   back and this process cannot use it.
 - Who else uses the card (in_use, exclusive) changes silently.
+- Every event has `initial`: whether it tells of what was so when the monitor began. Of what cannot be so it is never true.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from ._atr import ATR
 from ._enums import StateFlag
@@ -52,9 +53,10 @@ class ReaderAdded:
 
 @dataclass(frozen=True, slots=True)
 class ReaderRemoved:
-    """A reader was unplugged."""
+    """A reader was unplugged; never `initial`."""
 
     reader: str
+    initial: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,10 @@ class CardInserted:
 
 @dataclass(frozen=True, slots=True)
 class CardRemoved:
-    """The card was taken out of `reader`, or its session was lost when the service restarted."""
+    """The card was taken out of `reader`, or its session was lost when the service restarted; never `initial`."""
 
     reader: str
+    initial: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,17 @@ class ServiceDown:
 
 @dataclass(frozen=True, slots=True)
 class ServiceUp:
-    """The PC/SC service is back; what changed meanwhile follows."""
+    """The PC/SC service is back; what changed meanwhile follows. Never `initial`."""
+
+    initial: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
 class EventsLost:
-    """This monitor fell too far behind: `count` events were dropped, the state follows afresh as `initial` events."""
+    """This monitor fell too far behind: `count` events were dropped, the state follows afresh as `initial` events, this is none."""
 
     count: int
+    initial: ClassVar[bool] = False
 
 
 Event: TypeAlias = ReaderAdded | ReaderRemoved | CardInserted | CardRemoved | ServiceDown | ServiceUp | EventsLost

@@ -72,7 +72,7 @@ class CardCassette:
     """What the fixture `card_cassette` is: call it with the open card, use what it returns instead.
 
     Attributes:
-        path: where the test's cassette is: `cassettes/MODULE/TEST.cassette` beside the module.
+        path: where the test's cassette is: `cassettes/MODULE/TEST.cassette` beside the module. Its folder is made to record.
         mode: how it is used, see `scardface.replay.Recorder`; option `--card-record`.
         replays: whether the test runs without a live card.
     """
@@ -96,6 +96,8 @@ class CardCassette:
         """
         if self._recorder is not None:
             raise RuntimeError("a test has one cassette, and a cassette one session: card_cassette can be called once")
+        if not self.replays:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         recorder = Recorder(card, self.path, self.mode, redact=redact)
         self._recorder = recorder
         return recorder

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import pickle
 from types import MappingProxyType
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -362,3 +363,13 @@ def test_silence_means_that_nothing_but_the_use_changed(before: dict[str, Readin
         assert {name: (state.present, state.atr, state.mute) for name, state in kept.items()} == {
             name: (state.present, state.atr, state.mute) for name, state in ((name, r.state()) for name, r in before.items())
         }
+
+
+@pytest.mark.parametrize("kind", [ReaderAdded, ReaderRemoved, CardInserted, CardRemoved, ServiceDown, ServiceUp, EventsLost])
+def test_every_event_says_whether_it_tells_of_the_beginning(kind: Any) -> None:
+    assert set(get_args(Event)) >= {kind}
+    values = {"reader": "A", "atr": ATR(ONE), "count": 1}
+    needed = [values[field.name] for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+    event = kind(*needed)
+    assert event.initial is False
+    assert pickle.loads(pickle.dumps(event)) == event

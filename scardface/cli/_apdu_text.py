@@ -9,7 +9,7 @@ Rules of this room:
 - `00200001 PIN`: the word PIN stands for what somebody types at a hidden prompt, as ASCII; `PIN:8` is filled up to 8 bytes with FF.
   It stands right behind the header, or behind a length that is right: a byte that was meant as a length and is sent as data would
   cost one of a card's few tries.
-- No text of an error repeats what was typed: it may be a PIN.
+- No text of an error repeats more of what was typed than a header has: it may be a PIN.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ Ask = Callable[[], bytes]
 _PIN = re.compile(r"PIN(?::(\d{1,3}))?")
 _NE = re.compile(r"Ne=(\d{1,5})")
 _HEX = re.compile(r"[0-9A-Fa-f:]+")
+_HEADER = 8
+"""Digits of a header."""
 _MALFORMED = (
     "a command is CLA INS P1 P2, then Lc and so many bytes of data if there are some, then Le if an answer is wanted; here the "
     "lengths do not fit"
@@ -65,7 +67,7 @@ def parse(text: str, ask: Ask | None = None) -> C_APDU:
         before = bytes((cla, ins)) + (before or b"\0\0")
         if len(before) == 3:
             raise ApduTextError("behind a command's name stand P1 and P2, then its data")
-        ne, apart = usual_ne(ins) if ne is None else ne, True
+        ne, apart = usual_ne(*before[:4]) if ne is None else ne, True
     if pins:
         data = _with_pin(before, _padded(pins[0], ask), behind)
         return _command(before[:4] + data, ne)
@@ -149,9 +151,63 @@ def lines(text: str) -> list[tuple[int, str]]:
 def pieces(words: tuple[str, ...]) -> tuple[str, ...]:
     """The commands that the words of a command line are.
 
-    Each word is one; but if one of them is too short for that, and none has a blank in it, they are one command that somebody did
-    not put into quotes: `00 A4 00 00`, `select 04 00 A000000308`.
+    Each word is a command. One command that was not put into quotes is understood where nothing else can be meant: bytes each apart
+    (`00 A4 00 00`), a name with P1, P2 and data (`select 04 00 A000000308`), a header with data and Ne= or the word PIN
+    (`00A40000 3F00 Ne=256`). Its data are one word, or bytes each apart: two words may be two commands.
+
+    Raises:
+        ApduTextError: a word stands behind a command that was not put into quotes.
     """
-    if any(" " in word for word in words) or all(len(word.replace(":", "")) >= 8 and _HEX.fullmatch(word) for word in words):
+    if any(" " in word for word in words) or all(_is_whole(word) for word in words):
         return words
-    return (" ".join(words),) if words else ()
+    return (" ".join(words),) if _is_one(words) else words
+
+
+def _is_whole(word: str) -> bool:
+    """Whether a word may be a command of its own."""
+    return word.lower() in TYPED or (len(word.replace(":", "")) >= 8 and _HEX.fullmatch(word) is not None)
+
+
+def _is_one(words: tuple[str, ...]) -> bool:
+    """Whether words are one command that was not put into quotes."""
+    if all(_is_byte(word) or _PIN.fullmatch(word) for word in words):
+        return True
+    begin = next((place + 1 for place in (0, 1) if words[place : place + 1] and words[place].lower() in TYPED), 0)
+    rest = list(words[begin:])
+    has_ne = bool(rest) and _NE.fullmatch(rest[-1]) is not None
+    if has_ne:
+        rest.pop()
+    if begin:
+        _take_parameters(rest)
+    elif _begins_apart(words, has_ne):
+        rest.pop(0)
+    else:
+        return False
+    data = [word for word in rest if not _PIN.fullmatch(word)]
+    if len(data) > 1 and not all(_is_byte(word) for word in data):
+        raise ApduTextError(f"{named(data[1])} stands behind a command of several words: put each such command into quotes")
+    return True
+
+
+def _begins_apart(words: tuple[str, ...], has_ne: bool) -> bool:
+    """Whether words begin with a header and go on with what belongs to it."""
+    size = len(words[0].replace(":", ""))
+    has_pin = len(words) > 1 and _PIN.fullmatch(words[1]) is not None
+    return _HEX.fullmatch(words[0]) is not None and ((size == 8 and has_ne) or (size in (8, 10) and has_pin))
+
+
+def _take_parameters(words: list[str]) -> None:
+    """P1 and P2 leave the words, as far as they are there."""
+    if words and _HEX.fullmatch(words[0]) and len(words[0].replace(":", "")) == 4:
+        del words[:1]
+    elif len(words) > 1 and _is_byte(words[0]) and _is_byte(words[1]):
+        del words[:2]
+
+
+def _is_byte(word: str) -> bool:
+    return len(word) == 2 and _HEX.fullmatch(word) is not None
+
+
+def named(piece: str) -> str:
+    """A piece of a command line, as an error names it: no more of it than a header, since PINs stand behind headers."""
+    return repr(piece if len(piece) <= _HEADER else piece[:_HEADER] + "...")

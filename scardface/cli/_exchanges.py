@@ -70,7 +70,7 @@ def _fields(reader: str, command: C_APDU, response: R_APDU, hidden: bool) -> dic
 def data_objects(data: bytes) -> tuple[DataObject, ...]:
     """The data objects in an answer, if it is most likely some."""
     try:
-        objects = parse(data)
+        objects = parse(data, known=lambda tag: name_of_tag(tag) != "")
     except TLVError:
         return ()
     return objects if is_likely(objects) else ()

@@ -81,6 +81,7 @@ _READER = {
 }
 """Class FF: the commands of contactless readers (PC/SC part 3)."""
 
+_SELECT, _PERFORM_SECURITY_OPERATION, _MANAGE_CHANNEL = 0xA4, 0x2A, 0x70
 _ANSWERED = frozenset((0x84, 0xA4, 0xB0, 0xB2, 0xC0, 0xCA, 0xCC, 0xF2, 0x88, 0x2A, 0x86))
 
 
@@ -100,6 +101,15 @@ def name_of(command: C_APDU) -> str:
     return (_READER if command.cla == 0xFF else _NAMES).get(command.ins, "")
 
 
-def usual_ne(ins: int) -> int:
-    """How many bytes a command that was typed by its name asks for: 256 or none."""
+def usual_ne(cla: int, ins: int, p1: int, p2: int) -> int:
+    """How many bytes a command that was typed by its name asks for: 256, 1 or none.
+
+    SELECT whose P2 has b4 and b3 set says that no response data are wanted (ISO/IEC 7816-4, coding of P2), and so does PERFORM
+    SECURITY OPERATION with P1 00 (ISO/IEC 7816-8); MANAGE CHANNEL that opens a channel is answered with its number (7816-4). A
+    reader's GENERAL AUTHENTICATE has no response data (PC/SC part 3).
+    """
+    if (ins == _SELECT and p2 & 0x0C == 0x0C) or (ins == _PERFORM_SECURITY_OPERATION and p1 == 0) or (cla == 0xFF and ins == 0x86):
+        return 0
+    if ins == _MANAGE_CHANNEL:
+        return int(p1 == p2 == 0)
     return 256 if ins in _ANSWERED else 0

@@ -2,7 +2,7 @@
 
 Rules of this room:
 
-- A file that is there is left alone, unless told otherwise.
+- A file that is there is left alone, unless told otherwise. That the cassette can be written is seen first.
 - What standards know to be a PIN or a key is not written: see `scardface.replay`.
 - Without commands on a terminal it is the shell that is recorded.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import click
 
@@ -40,6 +41,7 @@ def record(cassette: Path, overwrite: bool, hide_unknown: bool, given: Giving, w
     if cassette.exists() and not overwrite:
         say(f"{cassette}: the file exists; --overwrite replaces it")
         return FILE
+    see_that_it_can_be_written(cassette)
     typed = is_conversation(given)
     commands = [] if typed else read_commands(given)
     redact = may_carry_secret if hide_unknown else carries_secret
@@ -48,6 +50,19 @@ def record(cassette: Path, overwrite: bool, hide_unknown: bool, given: Giving, w
             return converse(recorder, card, telling)
         with in_one_go(card, wish):
             return send_all(recorder, commands, given.keep_going, telling)
+
+
+def see_that_it_can_be_written(cassette: Path) -> None:
+    """Before anybody waits for a card, or types a PIN; the recorder looks again, more closely, before anything is sent.
+
+    Raises:
+        OSError: it cannot; the error names the cassette.
+    """
+    try:
+        with TemporaryFile(dir=cassette.parent):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(cassette)) from None
 
 
 def is_conversation(given: Giving) -> bool:

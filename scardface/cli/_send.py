@@ -19,16 +19,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from scardface import C_APDU, R_APDU
-from scardface.replay import Recorder
+from scardface.replay import Recorder, may_carry_secret
 from scardface.sync import SCard
 
 from . import _pin
-from ._apdu_text import ApduTextError, lines, needs_pin, parse, pieces
+from ._apdu_text import ApduTextError, lines, named, needs_pin, parse, pieces
 from ._exchanges import tell
 from ._failures import OK, REFUSED
 from ._open import in_one_go, open_card, traced
 from ._options import Giving, Telling, Wish, giving, telling, wishes
 from ._output import console
+from ._texts import lines_of, text_of
 
 LONG = 20
 """Commands from which on there is a progress bar."""
@@ -63,19 +64,30 @@ def read_commands(given: Giving) -> list[C_APDU]:
         UsageError: one of them is none, or there are none.
         OSError: the file cannot be read.
     """
-    commands = []
-    for number, text in enumerate(pieces(given.texts), 1):
-        commands.append(_parsed(text, given, f"APDU {number}"))
-        if not needs_pin(text):
-            _pin.warn_of(commands[-1])
+    commands = _typed(given)
     file = given.file
     if file is None and not given.texts and not sys.stdin.isatty():
         file = "-"
     if file is not None:
-        content = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        content = "".join(lines_of(sys.stdin)) if file == "-" else text_of(Path(file).read_bytes())
         commands += [_parsed(text, given, f"line {number}") for number, text in lines(content)]
     if not commands:
         raise click.UsageError("there is no command to send")
+    return commands
+
+
+def _typed(given: Giving) -> list[C_APDU]:
+    """The commands of the command line. A piece that is none is named, unless it may be the PIN of a command before it."""
+    try:
+        texts = pieces(given.texts)
+    except ApduTextError as error:
+        raise click.UsageError(str(error)) from None
+    commands: list[C_APDU] = []
+    for number, text in enumerate(texts, 1):
+        may_be_pin = any(map(may_carry_secret, commands))
+        commands.append(_parsed(text, given, f"APDU {number}" if may_be_pin else f"APDU {number}, {named(text)}"))
+        if not needs_pin(text):
+            _pin.warn_of(commands[-1])
     return commands
 
 

@@ -28,6 +28,7 @@ from ._open import open_card, traced
 from ._options import Telling, Wish, telling, wishes
 from ._output import console, digits, emit, put
 from ._send import Sender
+from ._texts import lines_of
 
 HELP = """\
 APDU          as in 'send': 00A40000023F00, or '00A40000 3F00 Ne=256'; PIN in its data is asked for
@@ -74,7 +75,7 @@ def converse(sender: Sender, card: SCard, telling: Telling) -> int:
 def _typed(prompt: Callable[[], str]) -> Iterator[str]:
     """What is typed, line by line."""
     if not sys.stdin.isatty():
-        for line in sys.stdin:
+        for line in lines_of(sys.stdin):
             if text := line.split("#", 1)[0].strip():
                 yield text
         return

@@ -5,7 +5,9 @@ Rules of this room (ISO/IEC 7816-4:2020, 6.3):
 - A tag has one to three bytes: b5-b1 of the first all set mean that more follow, b8 of those that one more does. b6 of the first
   says that the value is data objects again.
 - A length has one byte up to 127, else 81 to 84 and as many bytes as that says. A length of no end (80) is not of this standard.
-- Bytes 00 before, between and behind data objects do not count.
+- Bytes 00 and FF before, between and behind data objects do not count: files of cards are padded with either (both are in the
+  edition of 1995, 5.2.2.1). FF may begin a tag as well. It is padding where another one stands beside it, where a tag that begins
+  with it cannot be read, and where the tag behind it is known and the one with it is not.
 - What a card sends is not trusted: every length is checked, objects are read into a depth of 16, and nothing but `TLVError` leaves.
 - A data object whose contents are none is kept, with its bytes, and says so: what is around it can be read all the same.
 
@@ -15,6 +17,7 @@ the tags named before, and the big ASN.1 libraries want a schema and refuse what
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_DEPTH = 16
@@ -48,38 +51,62 @@ class DataObject:
         return bool(self.tag[0] & 0x20)
 
 
-def parse(data: bytes, depth: int = 0) -> tuple[DataObject, ...]:
+Known = Callable[[bytes], bool]
+"""Whether a tag has a name."""
+
+
+def parse(data: bytes, depth: int = 0, known: Known = lambda tag: False) -> tuple[DataObject, ...]:
     """The data objects in `data`.
 
     Args:
-        data: nothing but data objects, and 00 between them.
+        data: nothing but data objects, and 00 or FF between them.
         depth: how many objects these are in.
+        known: whether a tag has a name.
 
     Raises:
         TLVError: it is something else.
     """
     objects: list[DataObject] = []
-    place = 0
+    place, behind = 0, -1  # behind: where the last FF that was padding ended
     while place < len(data):
         if data[place] == 0:
             place += 1
             continue
-        tag, place = _tag(data, place)
-        length, place = _length(data, place)
-        if length > len(data) - place:
-            raise TLVError(f"a length of {length}, and {len(data) - place} bytes follow it")
-        objects.append(_object(tag, data[place : place + length], depth))
-        place += length
+        if data[place] == 0xFF and (place == behind or _is_padding(data, place, known)):
+            place = behind = place + 1
+            continue
+        tag, start, place = _next(data, place)
+        objects.append(_object(tag, data[start:place], depth, known))
     return tuple(objects)
 
 
-def _object(tag: bytes, value: bytes, depth: int) -> DataObject:
+def _next(data: bytes, start: int) -> tuple[bytes, int, int]:
+    """The tag of the object at `start`, and where its value begins and ends."""
+    tag, place = _tag(data, start)
+    length, place = _length(data, place)
+    if length > len(data) - place:
+        raise TLVError(f"a length of {length}, and {len(data) - place} bytes follow it")
+    return tag, place, place + length
+
+
+def _is_padding(data: bytes, place: int, known: Known) -> bool:
+    """Whether the FF at `place`, which stands behind no other, is padding rather than the first byte of a tag."""
+    if data[place + 1 : place + 2] == b"\xff":
+        return True
+    try:
+        tag, _, _ = _next(data, place)
+        return not known(tag) and known(_tag(data, place + 1)[0])
+    except TLVError:
+        return True
+
+
+def _object(tag: bytes, value: bytes, depth: int, known: Known) -> DataObject:
     if not tag[0] & 0x20:
         return DataObject(tag, value)
     if depth == MAX_DEPTH:
         return DataObject(tag, value, damage=f"more than {MAX_DEPTH} objects within each other")
     try:
-        return DataObject(tag, value, parse(value, depth + 1))
+        return DataObject(tag, value, parse(value, depth + 1, known))
     except TLVError as error:
         return DataObject(tag, value, damage=str(error))
 

@@ -9,6 +9,7 @@ Rules of this room:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def line(event: Event) -> str:
 
 def told(event: Event) -> str:
     """An event in words."""
-    there = ", was there" if getattr(event, "initial", False) else ""
+    there = ", was there" if event.initial else ""
     if isinstance(event, CardInserted):
         name = next(iter(names_of(event.atr)), "")
         card = (f"ATR {digits(event.atr)}" if event.atr else "it does not answer") + (f" ({name})" if name else "")
@@ -110,9 +111,9 @@ _KINDS = {
 def fields(event: Event) -> dict[str, object]:
     """An event as JSON has it."""
     found: dict[str, object] = {"event": _KINDS[type(event)]}
-    for name in ("reader", "initial", "count"):
-        if hasattr(event, name):
-            found[name] = getattr(event, name)
+    for field in dataclasses.fields(event):
+        if field.name in ("reader", "initial", "count"):
+            found[field.name] = getattr(event, field.name)
     if isinstance(event, CardInserted):
         found |= {"atr": event.atr.hex().upper(), "names": names_of(event.atr)}
     if isinstance(event, ServiceDown):

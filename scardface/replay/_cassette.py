@@ -4,13 +4,17 @@ Rules of this room:
 
 - What stands in it is for `_lines` (ours) and `_dump` (apdu4j's) to say; here a damaged one gets its file's name.
 - A file is replaced as a whole: a program that is killed while it writes leaves the old one.
+- An error names the file that the caller named, and no folder is made: a path with a mistake in it is told of.
 - Lines are added behind what is there, and that is not touched: comments and what was edited by hand stay.
 """
 
 from __future__ import annotations
 
+import codecs
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,9 +81,19 @@ def read(path: StrPath) -> Cassette:
         raise CassetteError(path, damage.line, str(damage)) from None
 
 
+def _utf8(content: bytes) -> bytes:
+    """A file's text in UTF-8, without a byte order mark: PowerShell's `>` writes UTF-16."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return content.decode("utf-16").encode()
+        except UnicodeError:
+            raise Damage(0, "neither UTF-8 nor UTF-16 text") from None
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
 def _lines(content: bytes) -> list[Line]:
     lines: list[Line] = []
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+    for number, line in enumerate(_utf8(content).splitlines(), 1):
         try:
             lines.append((number, line.decode()))
         except UnicodeDecodeError:
@@ -87,22 +101,55 @@ def _lines(content: bytes) -> list[Line]:
     return lines
 
 
+def check_writable(path: StrPath) -> None:
+    """See whether a cassette can be written there, before anything depends on it.
+
+    Raises:
+        OSError: it cannot.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_file():  # to replace a device would be the end of it
+        code = errno.EISDIR if target.is_dir() else errno.EINVAL
+        raise OSError(code, "not a file that can be replaced", os.fspath(path))
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+    with _named(path), _beside(target) as beside:
+        beside.touch()
+
+
 def write(path: StrPath, atr: bytes, protocol: Protocol, exchanges: Iterable[Exchange]) -> None:
-    """Write a cassette in the place of what is there; its folder is made if it has to be."""
-    _replace(Path(path), "\n".join([*head_lines(atr, protocol), "", *exchange_lines(exchanges), ""]))
+    """Write a cassette in the place of what is there."""
+    _replace(path, "\n".join([*head_lines(atr, protocol), "", *exchange_lines(exchanges), ""]))
 
 
 def append(path: StrPath, exchanges: Iterable[Exchange]) -> None:
     """Write exchanges behind those that are there."""
-    before = Path(path).read_text(encoding="utf-8")
-    _replace(Path(path), "\n".join([before.removesuffix("\n"), *exchange_lines(exchanges), ""]))
+    before = _utf8(Path(path).read_bytes()).decode()
+    _replace(path, "\n".join([before.replace("\r\n", "\n").removesuffix("\n"), *exchange_lines(exchanges), ""]))
 
 
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+def _replace(path: StrPath, text: str) -> None:
+    target = Path(path)
+    with _named(path), _beside(target) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
-        beside.replace(path)
+        beside.replace(target)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A file of our own in the same folder; none is left."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield beside
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not be made there is nothing to remove
+            beside.unlink()
+
+
+@contextmanager
+def _named(path: StrPath) -> Iterator[None]:
+    """Have errors name the file that the caller named, and not the one beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error

@@ -4,6 +4,8 @@ Rules of this room (apdu4j, DumpFormat.java):
 
 - A dump is text: `# ATR: ` and `# PROTOCOL: ` at its head, each with its value, other comments from `#` on; then, in lines by
   turns, a command and its response in hexadecimal digits.
+- Programs that write them (GlobalPlatformPro) may leave the head out. The card then has the shortest ATR that offers the protocol,
+  T=1 if that is not told either.
 - Java's own smart card library asks for what 61xx and 6Cxx announce before the dump is written, apdu4j's newer layers after it.
   So an exchange is a caller's, as `send` would have recorded it, unless its response is one of those, or the command cannot be
   decoded: then it is one of `transmit`'s.
@@ -12,6 +14,7 @@ Rules of this room (apdu4j, DumpFormat.java):
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from .._apdu import C_APDU, R_APDU, is_secret
@@ -19,15 +22,20 @@ from .._enums import Protocol
 from ._lines import MAX_ATR, TITLE, Damage, Line, octets
 from ._tape import Exchange, Raw, Sent
 
-_ATR, _PROTOCOL = "# ATR: ", "# PROTOCOL: "
+_ATR, _PROTOCOL = "# ATR:", "# PROTOCOL:"
 _PROTOCOLS = {"T=0": Protocol.T0, "T=1": Protocol.T1}
+_SHORTEST_ATR = {"T=0": "3B00", "T=1": "3B800181"}
+"""TS and T0; with TD1, which names T=1, and TCK (ISO/IEC 7816-3:2006, 8.2)."""
+_DIGITS = re.compile(r"[0-9A-Fa-f ]+")
 
 
 def is_dump(lines: Sequence[Line]) -> bool:
-    """Whether the lines are a dump's: an ATR in a comment, and no title of ours."""
+    """Whether the lines are a dump's: an ATR in a comment and no title of ours, or nothing but digits besides comments."""
     texts = [text.strip() for _, text in lines]
-    content = next((text for text in texts if text and not text.startswith("#")), "")
-    return any(text.startswith(_ATR) for text in texts) and not content.startswith(TITLE)
+    content = [text for text in texts if text and not text.startswith("#")]
+    if content and content[0].startswith(TITLE):
+        return False
+    return any(text.startswith(_ATR) for text in texts) or (bool(content) and _DIGITS.fullmatch(content[0]) is not None)
 
 
 def parse_dump(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, ...]]:
@@ -42,11 +50,10 @@ def parse_dump(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, 
     Raises:
         Damage: a line is not as it has to be.
     """
-    protocols = [(number, text.strip()[len(_PROTOCOL) :].strip()) for number, text in lines if text.strip().startswith(_PROTOCOL)]
-    number, protocol = protocols[0] if protocols else (lines[-1][0], "")
-    if protocol not in _PROTOCOLS:
-        raise Damage(number, f"a dump of apdu4j has a line '{_PROTOCOL}' with one of {', '.join(_PROTOCOLS)}")
-    number, digits = next((number, text.strip()[len(_ATR) :]) for number, text in lines if text.strip().startswith(_ATR))
+    number, name = _value(lines, _PROTOCOL, "T=1")
+    if name not in _PROTOCOLS:
+        raise Damage(number, f"the protocol of a dump is one of {', '.join(_PROTOCOLS)}")
+    number, digits = _value(lines, _ATR, _SHORTEST_ATR[name])
     atr = octets(digits, number, "the ATR")
     if len(atr) > MAX_ATR:
         raise Damage(number, f"an ATR has at most {MAX_ATR} bytes")
@@ -54,7 +61,13 @@ def parse_dump(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, 
     if len(rows) % 2:
         raise Damage(rows[-1][0], "the last command has no response")
     exchanges = (_exchange(command, response) for command, response in zip(rows[::2], rows[1::2], strict=True))
-    return atr, _PROTOCOLS[protocol], tuple(exchanges)
+    return atr, _PROTOCOLS[name], tuple(exchanges)
+
+
+def _value(lines: Sequence[Line], name: str, default: str) -> Line:
+    """What the head says of a name, and in which line."""
+    found = ((number, text.strip()[len(name) :].strip()) for number, text in lines if text.strip().startswith(name))
+    return next(found, (0, default))
 
 
 def _exchange(command: Line, response: Line) -> Exchange:

@@ -27,7 +27,7 @@ from .._card import commands, raw_command
 from .._enums import Protocol
 from .._routes import Callback
 from .._scard import SCard
-from ._cassette import CassetteError, StrPath, append, read, write
+from ._cassette import CassetteError, StrPath, append, check_writable, read, write
 from ._secrets import carries_secret
 from ._tape import Exchange, Raw, Sent, Tape, outline
 
@@ -72,7 +72,7 @@ class Recorder(Generic[CardT]):
 
         Args:
             card: an open card.
-            path: the cassette. Its folder is made when it is written.
+            path: the cassette, in a folder that is there. That it can be written is seen now, before anything is sent.
             mode: see above.
             redact: whether the data of a command and of its response are hidden: the cassette then says how many bytes of response
                 there were, and any data of a command will match. `carries_secret` is the default; `may_carry_secret` hides all
@@ -81,6 +81,7 @@ class Recorder(Generic[CardT]):
         Raises:
             CassetteError: the cassette is damaged, or cannot be added to: it is a dump of apdu4j, or of another card.
             FileNotFoundError: the mode is "none", and there is no cassette.
+            OSError: something is to be recorded, and the cassette cannot be written.
             AttributeError: the card is not open.
             ValueError: no such mode, or a card without a protocol.
         """
@@ -95,6 +96,9 @@ class Recorder(Generic[CardT]):
         self._plays = mode != "all" and (mode == "none" or self.path.exists())
         self._records = mode in ("all", "new") or not self._plays
         self._tape = Tape(self._load() if self._plays else (), path)
+        if self._records:
+            check_writable(path)
+        self._target = self.path.absolute()  # wherever the program goes meanwhile
         self._fresh: list[Exchange] = []
         self._saved = 0  # how many of these are in the file
         self._is_hidden = False  # whether the last command that was taken down is
@@ -269,9 +273,9 @@ class Recorder(Generic[CardT]):
         if self._saved == len(self._fresh):
             return
         if self._plays:
-            append(self.path, self._fresh[self._saved :])
+            append(self._target, self._fresh[self._saved :])
         else:
-            write(self.path, self.card.atr, self.card.protocol, self._fresh)
+            write(self._target, self.card.atr, self.card.protocol, self._fresh)
         self._saved = len(self._fresh)
 
     def __enter__(self) -> Recorder[CardT]:

@@ -30,6 +30,10 @@ def pin() -> bytes:
         ("select 04 00 A000000308", C_APDU(0x00, 0xA4, 4, 0, bytes.fromhex("A000000308"), 256)),
         ("SELECT 0400 A000000308 Ne=0", C_APDU(0x00, 0xA4, 4, 0, bytes.fromhex("A000000308"))),
         ("80 get-data 9F 7F", C_APDU(0x80, 0xCA, 0x9F, 0x7F, b"", 256)),
+        ("select 04 0C", C_APDU(0x00, 0xA4, 4, 0x0C)),
+        ("select 040C A000000308", C_APDU(0x00, 0xA4, 4, 0x0C, bytes.fromhex("A000000308"))),
+        ("select 04 0C A000000308 Ne=256", C_APDU(0x00, 0xA4, 4, 0x0C, bytes.fromhex("A000000308"), 256)),
+        ("manage-channel", C_APDU(0x00, 0x70, 0, 0, b"", 1)),
         ("get-challenge Ne=8", C_APDU(0x00, 0x84, 0, 0, b"", 8)),
         ("verify 00 01 PIN", C_APDU(0x00, 0x20, 0, 1, b"1234")),
         ("00200001 PIN", C_APDU(0x00, 0x20, 0, 1, b"1234")),
@@ -128,7 +132,43 @@ def test_scripts_have_comments() -> None:
         (("select", "04", "00", "A000000308"), ("select 04 00 A000000308",)),
         (("00A40000", "3F00", "Ne=256"), ("00A40000 3F00 Ne=256",)),
         (("select 00 00", "00B0000000"), ("select 00 00", "00B0000000")),
+        (("00", "20", "00", "01", "PIN"), ("00 20 00 01 PIN",)),
+        (("select", "0400", "A0", "00", "00", "03", "08", "Ne=0"), ("select 0400 A0 00 00 03 08 Ne=0",)),
+        (("80", "get-data", "9F", "7F"), ("80 get-data 9F 7F",)),
+        (("00", "20", "00", "01", "04", "PIN"), ("00 20 00 01 04 PIN",)),
+        (("00200001", "PIN"), ("00200001 PIN",)),
+        (("0020000104", "PIN"), ("0020000104 PIN",)),
+        (("00200080", "PIN", "FFFF"), ("00200080 PIN FFFF",)),
+        (("0020000104PIN", "00B0000000"), ("0020000104PIN", "00B0000000")),
+        (("00A4000002", "3F00", "Ne=256"), ("00A4000002", "3F00", "Ne=256")),
+        (("00200080", "PIN:8"), ("00200080 PIN:8",)),
+        (("verify", "00", "01", "PIN"), ("verify 00 01 PIN",)),
+        (("00A40000", "3F", "00", "Ne=256"), ("00A40000 3F 00 Ne=256",)),
+        (("00B08100", "Ne=16"), ("00B08100 Ne=16",)),
+        (("select", "get-challenge", "00B0000000"), ("select", "get-challenge", "00B0000000")),
+        (("00A4", "00A40000023F00"), ("00A4", "00A40000023F00")),
+        (("00A40000023F00", "00A4"), ("00A40000023F00", "00A4")),
+        (("00A40000", "3F00"), ("00A40000", "3F00")),
+        (("00A4000002", "3F00"), ("00A4000002", "3F00")),
+        (("00A4", "0000023F00"), ("00A4", "0000023F00")),
+        (("00", "A4", "00A40000"), ("00", "A4", "00A40000")),
+        (("00A4", "3F00", "Ne=256"), ("00A4", "3F00", "Ne=256")),
     ],
 )
 def test_words_of_a_command_line(words: tuple[str, ...], texts: tuple[str, ...]) -> None:
     assert pieces(words) == texts
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("select", "04", "00", "A000000308", "00B0810000"), "'00B08100...'"),
+        (("select", "00B0810000", "00A4"), "'00A4'"),
+        (("00A40000", "3F00", "00B08100", "Ne=256"), "'00B08100'"),
+        (("80", "get-data", "9F", "7F", "00", "B0810000"), "'B0810000'"),
+    ],
+)
+def test_two_commands_are_never_made_one(words: tuple[str, ...], named: str) -> None:
+    with pytest.raises(ApduTextError, match=r"stands behind a command of several words") as failed:
+        pieces(words)
+    assert str(failed.value).startswith(named)

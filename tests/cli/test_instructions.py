@@ -29,6 +29,24 @@ def test_of_two_the_even_one_is_typed() -> None:
     assert all(name == name.lower() and " " not in name for name in TYPED)
 
 
-def test_what_brings_an_answer_asks_for_one() -> None:
-    assert usual_ne(TYPED["select"]) == 256
-    assert usual_ne(TYPED["verify"]) == 0
+@pytest.mark.parametrize(
+    ("header", "ne"),
+    [
+        ("00A40400", 256),
+        ("00A40004", 256),
+        ("00A4040C", 0),
+        ("00A4000C", 0),
+        ("00A4080E", 0),  # the last or next occurrence, and no response
+        ("00200001", 0),
+        ("00B00000", 256),
+        ("002A9E9A", 256),
+        ("002A00BE", 0),
+        ("00700000", 1),
+        ("00708001", 0),
+        ("00860000", 256),
+        ("FF860000", 0),
+        ("FFB00004", 256),
+    ],
+)
+def test_what_brings_an_answer_asks_for_one(header: str, ne: int) -> None:
+    assert usual_ne(*bytes.fromhex(header)) == ne

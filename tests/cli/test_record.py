@@ -54,6 +54,26 @@ def test_a_file_that_is_there_stays(scardface: Command, cassette: Path) -> None:
     assert len(exchanges(cassette)) == 1
 
 
+@pytest.mark.parametrize("place", ["plain/a.cassette", "none/a.cassette"])
+def test_a_cassette_that_cannot_be_written_is_told_before_anything_is_sent(
+    scardface: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """And before a card is waited for."""
+    (tmp_path / "plain").touch()
+    monkeypatch.chdir(tmp_path)
+    for words in (("--virtual",), ("--virtual", "--atr", "3F")):
+        done = scardface("record", *words, place, SELECT)
+        assert (done.status, done.out) == (5, "")
+        assert done.err.startswith(f"scardface: {place}: ")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["plain"]
+
+
+def test_what_is_no_file_is_not_replaced(scardface: Command) -> None:
+    done = scardface("record", "--virtual", "--overwrite", "/dev/null", SELECT)
+    assert (done.status, done.out) == (5, "")
+    assert "/dev/null: not a file that can be replaced" in done.err
+
+
 def test_what_went_wrong_is_written_up_to_there(scardface: Command, cassette: Path) -> None:
     done = scardface("record", str(cassette), "--virtual", stdin=f"00B08100 Ne=256\n{SELECT}\n")
     assert done.status == 1

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from scardface.cli import _send
 from scardface.cli._options import Telling
-from scardface.testing import FileCard, SimulatedPCSC
+from scardface.cli._virtual import virtual_pcsc
+from scardface.testing import FileCard, SimulatedPCSC, VirtualCard
 from tests.support.command_line import SELECT, Command, Terminal, piped
 
 if TYPE_CHECKING:
@@ -64,7 +65,53 @@ def test_a_mistake_anywhere_sends_nothing(scardface: Command) -> None:
     assert "line 3: a command is CLA INS P1 P2" in done.err
     done = scardface("send", "--virtual", SELECT, "00A4000002 3F")
     assert (done.status, done.out) == (2, "")
-    assert "APDU 2: a command is CLA INS P1 P2" in done.err
+    assert "APDU 2, '00A40000...': a command is CLA INS P1 P2" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("00A4", "00A40000023F00"), "APDU 1, '00A4':"),
+        (("00A40000023F00", "00A4"), "APDU 2, '00A4':"),
+        (("00A40000", "3F00"), "APDU 2, '3F00':"),
+        (("00A4", "3F00", "Ne=256"), "APDU 1, '00A4':"),
+        (("00A40000", "nonsense"), "APDU 2, 'nonsense':"),
+        (("select", "04", "00", "A000000308", "00B0810000"), "'00B08100...' stands behind"),
+        (("00200001", "123456"), "APDU 2:"),  # it may be the PIN
+        (("002000011", "00A40000"), "APDU 1, '00200001...':"),
+    ],
+)
+def test_a_piece_that_is_no_command_is_named_and_nothing_is_sent(scardface: Command, words: tuple[str, ...], named: str) -> None:
+    done = scardface("send", "--virtual", *words)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"scardface: {named}")
+    assert "123456" not in done.err
+
+
+def test_a_script_in_any_encoding(scardface: Command, tmp_path: Path) -> None:
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-le"):
+        path = tmp_path / encoding
+        path.write_text(f"{SELECT}\n{READ}\n", encoding=encoding)
+        assert [line["sw"] for line in scardface("send", "--virtual", "--json", "-f", str(path)).lines] == ["9000", "9000"]
+        with path.open("rb") as stdin, piped("send", "--virtual", "--json", stdin=stdin) as process:
+            out, err = process.communicate(timeout=30)
+        assert (process.returncode, len(out.splitlines()), err) == (0, 2, "")
+
+
+def test_padding_leaves_the_tree_as_it_is(scardface: Command) -> None:
+    for fill in (b"", bytes(8), b"\xff" * 8):
+        with virtual_pcsc(RecordCard(bytes.fromhex("61084F06A00000000001") + fill)):
+            assert "4F application identifier" in scardface("send", "00B2010400").out
+
+
+class RecordCard(VirtualCard):
+    """Answers everything with one record."""
+
+    def __init__(self, record: bytes) -> None:
+        self._record = record
+
+    def process(self, command: bytes) -> bytes:
+        return self._record + b"\x90\x00"
 
 
 def test_nothing_to_send_and_no_such_file(scardface: Command, tmp_path: Path) -> None:

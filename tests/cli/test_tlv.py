@@ -54,6 +54,41 @@ def test_tags_and_lengths_of_all_sizes(text: str, tag: str, value: str | None) -
     assert parse(data) == (DataObject(bytes.fromhex(tag), bytes.fromhex(value)),)
 
 
+AID = "61084F06A00000000001"
+
+
+@pytest.mark.parametrize("fill", ["00", "FF", "FFFF", "00FF", "FF00", "FFFFFFFFFFFFFFFF"])
+def test_padding_anywhere_does_not_count(fill: str) -> None:
+    """Files of cards are padded with either, before, between, behind and within objects."""
+    template = bytes.fromhex(AID)
+    known = (b"\x61", b"\x4f")
+    padding = bytes.fromhex(fill)
+    alone = parse(template)
+    assert parse(padding + template, known=known.__contains__) == alone
+    assert parse(template + padding, known=known.__contains__) == alone
+    assert parse(template + padding + template + padding, known=known.__contains__) == alone * 2
+    (outer,) = parse(encoded(b"\x61", template[2:] + padding), known=known.__contains__)
+    assert (outer.children, outer.damage) == (alone[0].children, "")
+
+
+def test_a_tag_may_begin_with_ff() -> None:
+    """GlobalPlatform's access rules: FF40; behind a value that ends with FF, and behind padding of zeros."""
+    assert [each.tag.hex() for each in parse(bytes.fromhex("FF4003E20141"))] == ["ff40"]
+    assert [each.tag.hex() for each in parse(bytes.fromhex("8001FF FF40020000 00 FF5F01 AA".replace(" ", "")))] == [
+        "80",
+        "ff40",
+        "ff5f",
+    ]
+    known = (b"\x61", b"\xff\x61")
+    assert [each.tag.hex() for each in parse(bytes.fromhex("FF6100"), known=known.__contains__)] == ["ff61"]
+
+
+@pytest.mark.parametrize("text", ["FF", "FF1F", "FF9F", "04 01 AA FF 1F", "FF 84"])
+def test_an_ff_that_begins_no_object_is_padding_and_what_follows_is_read(text: str) -> None:
+    with contextlib.suppress(TLVError):
+        assert b"\xff" not in b"".join(each.tag for each in parse(bytes.fromhex(text.replace(" ", ""))))
+
+
 def test_zeros_between_objects_do_not_count() -> None:
     assert [each.value for each in parse(bytes.fromhex("00000401AA000402BBCC0000"))] == [b"\xaa", b"\xbb\xcc"]
     assert parse(b"") == parse(b"\0\0") == ()

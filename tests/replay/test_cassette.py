@@ -10,7 +10,7 @@ import pytest
 
 from scardface import C_APDU, R_APDU, Protocol
 from scardface.replay import CassetteError
-from scardface.replay._cassette import append, read, write
+from scardface.replay._cassette import append, check_writable, read, write
 from scardface.replay._lines import exchange_lines
 from scardface.replay._tape import Sent
 
@@ -28,7 +28,7 @@ protocol T1
 
 
 def test_written_and_read(tmp_path: Path) -> None:
-    path = tmp_path / "not" / "there" / "yet.cassette"
+    path = tmp_path / "a.cassette"
     write(path, ATR, Protocol.T1, [READ])
     assert path.read_bytes() == TEXT.encode()
     cassette = read(path)
@@ -109,3 +109,51 @@ def test_a_dump_is_a_cassette(tmp_path: Path) -> None:
 def test_no_file() -> None:
     with pytest.raises(FileNotFoundError):
         read("there is none.cassette")
+
+
+def test_no_folder_is_made_and_the_file_that_was_named_is_told(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("x")
+    for place, kind in (("none", FileNotFoundError), ("plain", NotADirectoryError)):
+        path = tmp_path / place / "a.cassette"
+        with pytest.raises(kind) as checked:
+            check_writable(path)
+        with pytest.raises(kind) as written:
+            write(path, ATR, Protocol.T1, [READ])
+        assert (checked.value.filename, written.value.filename) == (str(path), str(path))
+    assert os.listdir(tmp_path) == ["plain"]
+
+
+def test_what_is_no_file_or_is_read_only_is_not_replaced(tmp_path: Path) -> None:
+    """To replace /dev/null by a file would be the end of it."""
+    with pytest.raises(OSError, match="not a file that can be replaced"):
+        check_writable(os.devnull)
+    with pytest.raises(IsADirectoryError):
+        check_writable(tmp_path)
+    path = tmp_path / "a.cassette"
+    check_writable(path)
+    assert os.listdir(tmp_path) == []
+    path.touch()
+    check_writable(path)
+    assert os.listdir(tmp_path) == ["a.cassette"]
+
+
+def test_a_read_only_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As seen by an ordinary user; root may write everything."""
+    path = tmp_path / "a.cassette"
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError) as failed:
+        check_writable(path)
+    assert failed.value.filename == str(path)
+
+
+def test_utf_16_is_read_and_added_to(tmp_path: Path) -> None:
+    """What PowerShell's `>` writes."""
+    path = tmp_path / "a.cassette"
+    path.write_text(TEXT.replace("\n", "\r\n"), encoding="utf-16", newline="")
+    assert exchange_lines(read(path).exchanges) == exchange_lines([READ])
+    append(path, [NEXT])
+    assert len(read(path).exchanges) == 2
+    path.write_bytes(b"\xff\xfe0")
+    with pytest.raises(CassetteError, match="neither UTF-8 nor UTF-16 text"):
+        read(path)

@@ -54,7 +54,28 @@ def test_steps_of_a_protocol_are_raw() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", "00A40400\n9000\n", "scardface cassette 1\n# ATR: 3B00\n", "atr 3B00\n", "# PROTOCOL: T=1\n"])
+@pytest.mark.parametrize(
+    ("head", "atr", "protocol"),
+    [
+        ([], "3B800181", Protocol.T1),
+        (["# card via some reader"], "3B800181", Protocol.T1),
+        (["# PROTOCOL: T=0"], "3B00", Protocol.T0),
+        (["# ATR: 3B00"], "3B00", Protocol.T1),
+        (["#ATR 3B00", "# ATR:3B65000020", "# PROTOCOL:T=0"], "3B65000020", Protocol.T0),
+    ],
+)
+def test_a_head_may_be_left_out(head: list[str], atr: str, protocol: Protocol) -> None:
+    """GlobalPlatformPro writes none; what it leaves open has to be a card that can be spoken to."""
+    lines = numbered("\n".join([*head, "00A4040000", "# 24ms", "6F009000"]))
+    assert is_dump(lines)
+    found = parse_dump(lines)
+    assert found[:2] == (bytes.fromhex(atr), protocol)
+    assert exchange_lines(found[2]) == ["00A40400 Ne=256 -> 6F00 9000"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# a comment\n", "select\n9000\n", "scardface cassette 1\n# ATR: 3B00\n", "atr 3B00\n", "# PROTOCOL: T=1\n"]
+)
 def test_what_is_no_dump(text: str) -> None:
     assert not is_dump(numbered(text))
 
@@ -62,8 +83,7 @@ def test_what_is_no_dump(text: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "number", "words"),
     [
-        (["# ATR: 3B00", "00A40400", "9000"], 3, "a dump of apdu4j has a line '# PROTOCOL: ' with one of T=0, T=1"),
-        (["# ATR: 3B00", "# PROTOCOL: T=2"], 2, "with one of T=0, T=1"),
+        (["# ATR: 3B00", "# PROTOCOL: T=2"], 2, "the protocol of a dump is one of T=0, T=1"),
         (["# ATR: 3B0", "# PROTOCOL: T=1"], 1, "the ATR: not pairs of hexadecimal digits"),
         (["# ATR: " + 34 * "3B", "# PROTOCOL: T=1"], 1, "an ATR has at most 33 bytes"),
         ([*HEAD, "00A40400"], 4, "the last command has no response"),

@@ -525,3 +525,43 @@ async def test_fifty_exchanges_on_the_real_daemon_are_played_byte_for_byte(
     assert first == f"00B08101 Ne=256 is not recorded in {cassette}, or was played already. The nearest that are:"
     assert second == "  line 6: 00B08100 Ne=256 (P2 is 00, not 01)"
     assert third.startswith("  line 7: 00B08300 Ne=256 (P1 is 83, not 81")
+
+
+@pytest.mark.parametrize("mode", ["once", "new", "all"])
+def test_a_cassette_that_cannot_be_written_costs_no_try_of_a_pin(pcsc: SimulatedPCSC, tmp_path: Path, mode: Mode) -> None:
+    card = FileCard(pin=PIN)
+    pcsc.insert(0, card)
+    (tmp_path / "plain").touch()
+    path = tmp_path / "plain" / "a.cassette"
+    with sync.SCard(timeout=0) as opened:
+        opened.send(SELECT).check()
+        before = card.tries
+        with pytest.raises(OSError, match="plain") as failed, Recorder(opened, path, mode) as recorder:
+            recorder.send(WRONG)
+        assert failed.value.filename == str(path)
+        assert card.tries == before
+
+
+def test_a_program_that_goes_elsewhere_writes_where_it_said(
+    pcsc: SimulatedPCSC, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    pcsc.insert(0, FileCard())
+    with sync.SCard(timeout=0) as opened, Recorder(opened, "a.cassette") as recorder:
+        recorder.send(SELECT)
+        monkeypatch.chdir("elsewhere")
+    assert (tmp_path / "a.cassette").exists()
+    assert recorder.path == Path("a.cassette")
+
+
+def test_a_cassette_that_is_only_played_need_not_be_writable(
+    pcsc: SimulatedPCSC, cassette: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pcsc.insert(0, FileCard())
+    with sync.SCard(timeout=0) as opened:
+        with Recorder(opened, cassette) as recorder:
+            recorder.send(SELECT)
+        monkeypatch.setattr("os.access", lambda path, mode: False)
+        with Recorder(opened, cassette) as recorder:
+            assert recorder.send(SELECT).is_successful()
