@@ -70,6 +70,13 @@ def checkers(session: nox.Session) -> None:
     session.run("pyright", "--verifytypes", "scardface", "--ignoreexternal")
 
 
+@nox.session
+def gevent(session: nox.Session) -> None:
+    """The tests under gevent's and eventlet's monkey patching, which `tests` skips."""
+    session.install("--editable", ".[test,gevent-test]")
+    session.run("pytest", "tests/test_green_threads.py")
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """All tests, with the newest dependencies."""

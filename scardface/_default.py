@@ -7,17 +7,24 @@ so that importing the library is as light as importing anyio.
 from __future__ import annotations
 
 from ._backend import Backend
+from ._green_threads import refuse_green_threads
 
 _installed: list[Backend] = []
 
 
 def default_backend() -> Backend:
-    """The backend installed last, else pyscard's, which is loaded now at the earliest."""
+    """The backend installed last, else pyscard's, which is loaded now at the earliest.
+
+    Raises:
+        RuntimeError: threads are gevent's or eventlet's.
+    """
+    refuse_green_threads()
     return _installed[-1] if _installed else system_pcsc()
 
 
 def system_pcsc() -> Backend:
     """pyscard's backend, whatever is installed; its binding is loaded now at the latest."""
+    refuse_green_threads()
     from ._pcsc import PYSCARD
 
     return PYSCARD
