@@ -17,11 +17,12 @@ Rules of this room (ISO/IEC 7816-4:2020, 5.1 and 5.2):
 
 from __future__ import annotations
 
+from array import array
 from typing import Any, NoReturn
 
 from . import _status
 
-__all__ = ["C_APDU", "R_APDU", "StatusError", "is_secret", "redacted"]
+__all__ = ["C_APDU", "R_APDU", "StatusError", "how_to_make_bytes", "is_secret", "redacted"]
 
 Buffer = bytes | bytearray | memoryview
 """What can be read as bytes."""
@@ -344,11 +345,18 @@ def _number(name: str, value: int, largest: int) -> int:
 def _octets(name: str, value: Buffer, longest: int | None = None) -> bytes:
     # Integers and strings would otherwise turn into something nobody meant: bytes(5) is five noughts.
     if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise TypeError(f"{name} is bytes, not {type(value).__name__}")
+        raise TypeError(f"{name} is bytes, not {type(value).__name__}{how_to_make_bytes(value)}")
     octets = bytes(value)
     if longest is not None and len(octets) > longest:
         raise ValueError(f"{name} has at most {longest} bytes, not {len(octets)}")
     return octets
+
+
+def how_to_make_bytes(value: object) -> str:
+    """The end of an error's text about something that is no bytes: how they are made of it, which never shows what they are."""
+    if not isinstance(value, (str, list, tuple, array)):
+        return ""
+    return ": hexadecimal digits become a command by C_APDU.fromhex(...), numbers from 0 to 255 by bytes(...)"
 
 
 def _response(kind: type[R_APDU], data: bytes, sw1: int, sw2: int, secret: bool) -> R_APDU:

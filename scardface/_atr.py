@@ -51,7 +51,7 @@ class ATR(bytes):
 
     def __new__(cls, octets: Buffer = b"") -> ATR:
         if not isinstance(octets, (bytes, bytearray, memoryview)):
-            raise TypeError(f"an ATR is bytes, not {type(octets).__name__}")
+            raise TypeError(f"an ATR is bytes, not {type(octets).__name__}; of hexadecimal digits it is ATR.fromhex(...)")
         return super().__new__(cls, octets)
 
     def __reduce__(self) -> tuple[Any, ...]:

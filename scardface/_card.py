@@ -15,7 +15,7 @@ import weakref
 from typing import Any, ClassVar, TypeVar
 
 from ._acquire import Acquisition
-from ._apdu import C_APDU
+from ._apdu import C_APDU, how_to_make_bytes
 from ._atr import ATR
 from ._backend import Backend
 from ._default import default_backend
@@ -209,7 +209,7 @@ def octets(data: Any) -> bytes:
     """`data` as bytes; TypeError unless it is bytes-like."""
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
-    raise TypeError(f"a command is a C_APDU or bytes-like, not {type(data).__name__}")
+    raise TypeError(f"a command is a C_APDU or bytes-like, not {type(data).__name__}{how_to_make_bytes(data)}")
 
 
 def raw_command(data: Any) -> bytes:

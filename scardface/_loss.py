@@ -2,7 +2,8 @@
 
 Rules of this room (facts 28, 33 to 35):
 
-- A reader that is gone is a card that is gone.
+- A reader that is gone is a card that is gone. In a reader that was opened without a card (DIRECT) there is none: what a command to
+  it fails with says so.
 - An exchange that failed, or was answered with nothing, is a card that is gone if the reader says so within the time that a driver
   needs to notice; else it is bad communication.
 - A reset by somebody else stays a reset, and a lost service a lost service.
@@ -17,7 +18,7 @@ from collections.abc import Callable
 
 from ._backend import CardHandle, Context
 from ._events import CHANGED, Reading, same_card
-from ._reader_states import status_change
+from ._reader_states import reader_state, status_change
 from .errors import (
     COMM_DATA_LOST,
     INVALID_VALUE,
@@ -25,10 +26,13 @@ from .errors import (
     NOT_TRANSACTED,
     READER_UNAVAILABLE,
     REMOVED_CARD,
+    RESET_CARD,
     UNKNOWN_READER,
     CardRemovedError,
+    NoCardError,
     NoReaderError,
     SCardError,
+    ServiceUnavailableError,
     as_error,
 )
 
@@ -38,6 +42,7 @@ DRIVER_POLL = 500
 """Milliseconds after which a removal has been noticed: drivers are polled every 400 ms (fact 12)."""
 
 _GONE = frozenset({REMOVED_CARD, READER_UNAVAILABLE, UNKNOWN_READER, NO_SMARTCARD})
+_NO_READER = frozenset({READER_UNAVAILABLE, UNKNOWN_READER})
 _PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE})
 
 
@@ -48,14 +53,27 @@ def explained(error: SCardError, handle: CardHandle, context: Context, reader: s
         handle: the connection to the card.
         seen: what the reader showed when the card was opened.
     """
-    if isinstance(error, CardRemovedError):
+    if isinstance(error, CardRemovedError) and seen.present:
         return error
-    if error.code == NO_SMARTCARD and not seen.present:  # a reader that was opened without one
+    if not seen.present and error.code not in _NO_READER and (error.call == "SCardTransmit" or error.code == RESET_CARD):
+        return _without_card(error, context, reader)
+    if error.code == NO_SMARTCARD and not seen.present:
         return error
     perhaps = error.code in _PERHAPS_GONE
     if error.code in _GONE or (perhaps and (_is_gone(context, reader, seen) or _is_unplugged(handle, error))):
         return as_error(CardRemovedError, error, f"the card was taken out of reader {reader!r}, or the reader unplugged")
     return error
+
+
+def _without_card(error: SCardError, context: Context, reader: str) -> SCardError:
+    """`error` of a reader that was opened without a card: DIRECT lets in, and then everything for a card fails somehow."""
+    try:
+        if isinstance(error, ServiceUnavailableError) or reader_state(context, reader).present:
+            return error
+    except SCardError:
+        return error
+    words = f"{error.call}: there is no card in reader {reader!r}, which was opened without one (ShareMode.DIRECT); insert one"
+    return NoCardError(f"{words} (0x{error.code:08X})", error.code, error.call, error.reader)
 
 
 def _is_unplugged(handle: CardHandle, error: SCardError) -> bool:

@@ -5,6 +5,9 @@ Rules of this room:
 - The table is ISO/IEC 7816-4:2020, 5.6 (tables of general and of specific meanings), complete; the words are our own.
 - GlobalPlatform Card Specification 2.3.1 (clause 11) and PC/SC part 3 (2.01.09) add only what ISO leaves open. Where they give
   an ISO word a meaning of their own (GlobalPlatform's 6283, "card locked"), ISO's stands.
+- SIMs, UICCs and their applications (3GPP TS 51.011, 9.4; ETSI TS 102 221, 10.2.1; 3GPP TS 31.102, 7.3) and MIFARE DESFire's ISO
+  7816-4 framing have status words in 9xxx, which ISO leaves to applications. 91xx is a SIM's and a DESFire's: where DESFire has
+  defined it, both meanings are told.
 - SW1 alone gives the general meaning where SW2 is in no table: whoever reads an unknown 69xx still learns "command not allowed".
 - A counter, 63Cx, is a counter and no more, unless the instruction is known: after the commands that compare reference data
   (VERIFY and its family) it counts the tries that are left.
@@ -36,7 +39,7 @@ _WORDS: dict[int, str] = {
     0x6500: "error, no information given (something may have been changed)",
     0x6581: "memory failure",
     0x6600: "security error, no information given",
-    0x6700: "wrong length; if the command had extended length fields, the card may not take them: try lengths=Lengths.CHAINING",
+    0x6700: "wrong length",
     0x6701: "the command's format does not follow ISO 7816-4",
     0x6702: "the length of the data is not the expected one",
     0x6800: "function of the class byte not supported, no information given",
@@ -77,6 +80,58 @@ _WORDS: dict[int, str] = {
     0x6989: "key length not correct (PC/SC part 3)",
 }
 
+_SIM: dict[int, str] = {
+    0x9240: "memory problem (SIM)",
+    0x9300: "the SIM toolkit is busy, the command cannot be carried out now",
+    0x9400: "no EF selected (SIM)",
+    0x9402: "address out of range (SIM)",
+    0x9404: "file or pattern not found (SIM)",
+    0x9408: "command incompatible with the type of the file (SIM)",
+    0x9802: "no PIN (CHV) is initialized (SIM)",
+    0x9804: "access condition not fulfilled, or PIN wrong with a try left, or authentication failed (SIM)",
+    0x9808: "in contradiction with the state of the PIN (SIM)",
+    0x9810: "in contradiction with the invalidation of the file (SIM)",
+    0x9840: "PIN wrong or unblocking failed, no try is left: blocked (SIM)",
+    0x9850: "cannot be increased, the maximum is reached (SIM)",
+    0x9862: "authentication error, incorrect MAC (USIM)",
+    0x9863: "authentication error, security context not supported (USIM)",
+    0x9864: "authentication error, key freshness failure (USIM)",
+    0x9865: "authentication error, no memory space available (USIM)",
+    0x9866: "authentication error, no memory space available in EF.MUK (USIM)",
+    0x62F1: "warning: more data available (UICC)",
+    0x62F2: "warning: more data available, and a proactive command pending (UICC)",
+    0x62F3: "warning: response data available (UICC)",
+    0x63F1: "more data expected (UICC)",
+    0x63F2: "more data expected, and a proactive command pending (UICC)",
+}
+"""3GPP TS 51.011, 9.4; ETSI TS 102 221, 10.2.1; 3GPP TS 31.102, 7.3."""
+
+_DESFIRE: dict[int, str] = {
+    0x00: "success",
+    0x0C: "no change",
+    0x0E: "out of memory",
+    0x1C: "illegal command code",
+    0x1E: "integrity error",
+    0x40: "no such key",
+    0x7E: "length error",
+    0x9D: "permission denied",
+    0x9E: "parameter error",
+    0xA0: "application not found",
+    0xA1: "application integrity error",
+    0xAE: "authentication error",
+    0xAF: "more data waits (additional frame)",
+    0xBE: "boundary error",
+    0xC1: "card integrity error",
+    0xCA: "previous command not completed",
+    0xCD: "card disabled",
+    0xCE: "too many applications or files",
+    0xDE: "duplicate of a file or application",
+    0xEE: "memory error",
+    0xF0: "file not found",
+    0xF1: "file integrity error",
+}
+"""SW2 behind SW1 = 91: NXP AN12343 and the MF3DxH data sheets."""
+
 _GENERAL: dict[int, str] = {
     0x62: "warning (nothing was changed)",
     0x63: "warning (something may have been changed)",
@@ -110,7 +165,7 @@ def meaning(sw1: int, sw2: int, ins: int | None = None) -> str:
 
     ISO/IEC 7816-4:2020, 5.6.
     """
-    if (words := _WORDS.get(sw1 << 8 | sw2)) is not None:
+    if (words := _WORDS.get(sw1 << 8 | sw2) or _SIM.get(sw1 << 8 | sw2)) is not None:
         return words
     if sw1 == 0x61:
         return f"success, {sw2 or '256 or more'} more bytes to fetch"
@@ -122,9 +177,22 @@ def meaning(sw1: int, sw2: int, ins: int | None = None) -> str:
         return f"{_GENERAL[sw1]}: the card wants to send a query of {sw2} bytes"
     if (general := _GENERAL.get(sw1)) is not None:
         return f"{general}, {'proprietary' if sw1 in (0x67, 0x6B, 0x6D, 0x6E, 0x6F) else 'unknown'} detail {sw2:02X}"
+    if sw1 == 0x91:
+        return _proactive(sw2)
+    if sw1 in (0x9E, 0x9F):  # 9E: the answer to data download, which went wrong
+        outcome = "success" if sw1 == 0x9F else "error in SIM data download"
+        return f"{outcome}, {sw2 or 256} bytes to fetch (SIM)"
+    if sw1 == 0x92 and sw2 < 0x10:
+        return f"success, after {sw2} internal retries of the update (SIM)"
     if not 0x61 <= sw1 <= 0x9F:
         return "no valid status word"
     return "unknown status, proprietary"
+
+
+def _proactive(sw2: int) -> str:
+    sim = f"success, and a proactive command of {sw2 or 256} bytes to fetch (SIM, UICC)"
+    desfire = _DESFIRE.get(sw2)
+    return sim if desfire is None else f"{desfire} (MIFARE DESFire); or {sim}"
 
 
 def _counter(count: int, ins: int | None) -> str:

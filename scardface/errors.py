@@ -4,7 +4,9 @@ Rules of this room:
 
 - Every failure of PC/SC is an `SCardError`; `error_for` turns a code into the class and the words.
 - A text says what happened, on which reader, in which call, and what to do next.
-- Codes are the unsigned 32-bit numbers of PC/SC (winscard.h), on every platform; `_pcsc` folds signed ones.
+- Codes are the unsigned 32-bit numbers of PC/SC (winscard.h), on every platform; `_pcsc` folds signed ones. What they mean differs
+  by platform: Windows numbers two of them otherwise, and hands on numbers of its own (winerror.h) where a card was pulled.
+- Advice is for the platform that the code came from, chosen when the error is made.
 - Errors survive `pickle`, so they cross process pools whole.
 - A card that answers with a status word other than 9000 is no failure of PC/SC: see `StatusError`.
 """
@@ -12,6 +14,9 @@ Rules of this room:
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 __all__ = [
@@ -33,7 +38,8 @@ class SCardError(OSError):
     """Something between this program and the card failed: `message` says what, and what to do next.
 
     Attributes:
-        code: PC/SC's code, unsigned (0x80100069 is SCARD_W_REMOVED_CARD).
+        code: PC/SC's code, unsigned (0x80100069 is SCARD_W_REMOVED_CARD); on Windows also one of the system's (31 is
+            ERROR_GEN_FAILURE).
         call: PC/SC's name of the call that answered it ("SCardTransmit"); empty where this library itself decided.
         reader: the reader's name; empty where none is concerned.
     """
@@ -88,7 +94,7 @@ class CardRemovedError(SCardError):
         return type(self), (str(self.args[0]), self.code, self.call, self.reader), {"answered": self.answered}
 
     def __str__(self) -> str:
-        if self.answered is None:
+        if not self.answered:  # of one command there is nothing to tell
             return super().__str__()
         return f"{self.args[0]}; before that {self.answered} of the commands sent together had been answered"
 
@@ -138,26 +144,69 @@ RESET_CARD = 0x80100068
 REMOVED_CARD = 0x80100069
 SECURITY_VIOLATION = 0x8010006A
 
+_Meaning = tuple[type[SCardError], str, str]
+"""The class of a code, its name in PC/SC's header, what happened and what to do."""
+
 _START = {
     "win32": "plug a reader in, since Windows runs the service while there is one, or start it ('net start SCardSvr')",
     "darwin": "plug a reader in, since macOS runs the service while there is one",
-}.get(sys.platform, "install pcscd, or start it ('systemctl start pcscd.socket')")
+}
+_START_ELSEWHERE = "install pcscd, or start it ('systemctl start pcscd.socket')"
 """What is most likely to mend it where no service answers: the first sentence of each text."""
-_ABSENT = (
-    f"no PC/SC service runs: {_START}. If one runs, it was restarted, and a new context reaches it, or it refuses this program, "
-    "for instance at its limit of 200 contexts"
-)
-_ENDED = f"the PC/SC service ended: if it does not come back by itself, {_START}. What was open is lost; open it anew"
-_REFUSES = (
+_REFUSES = {
+    "win32": "Windows refuses this program the smart card service: run it in a user's session, with the rights that it asks for",
+    "darwin": "macOS refuses this program the smart card service: it needs the entitlement com.apple.security.smartcard",
+}
+_REFUSES_ELSEWHERE = (
     "the PC/SC service refuses this program: have polkit's rules (org.debian.pcsc-lite) let this user in. Or pcscd is at its limit "
     "of 200 contexts, all programs together, or is ending"
 )
+_UNSUPPORTED = (SCardError, "SCARD_E_UNSUPPORTED_FEATURE", "this PC/SC does not support that")
+_DRIVER_REFUSES = (
+    "the reader's driver refused the control command or does not know it; commands to the reader (escape commands) may be off "
+    "in its settings"
+)
+_NO_ATTRIBUTE = "the reader's driver does not have this attribute"
 
-_MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
+
+@cache
+def meanings(platform: str) -> Mapping[int, _Meaning]:
+    """PC/SC's codes on a platform (winscard.h; pcsc-lite's pcsclite.h).
+
+    Args:
+        platform: as `sys.platform` names it; all but "win32" and "darwin" have pcsc-lite.
+    """
+    start = _START.get(platform, _START_ELSEWHERE)
+    limits = "" if platform in _START else ", for instance at its limit of 200 contexts"
+    absent = (
+        f"no PC/SC service runs: {start}. If one runs, it was restarted, and a new context reaches it, or it refuses this "
+        f"program{limits}"
+    )
+    ended = f"the PC/SC service ended: if it does not come back by itself, {start}. What was open is lost; open it anew"
+    table = dict(_COMMON)
+    table[SYSTEM_CANCELLED] = ServiceUnavailableError, "SCARD_E_SYSTEM_CANCELLED", ended
+    table[COMM_ERROR] = ServiceUnavailableError, "SCARD_F_COMM_ERROR", ended
+    table[SHUTDOWN] = ServiceUnavailableError, "SCARD_P_SHUTDOWN", ended
+    table[NO_SERVICE] = ServiceUnavailableError, "SCARD_E_NO_SERVICE", absent
+    table[SERVICE_STOPPED] = ServiceUnavailableError, "SCARD_E_SERVICE_STOPPED", ended
+    refuses = _REFUSES.get(platform, _REFUSES_ELSEWHERE)
+    table[SECURITY_VIOLATION] = ServiceUnavailableError, "SCARD_W_SECURITY_VIOLATION", refuses
+    if platform == "win32":
+        table[0x8010001F] = CardCommunicationError, "SCARD_E_UNEXPECTED", "something unexpected happened to the card; try again"
+        table.update({code: (ServiceUnavailableError, name, absent) for code, name in _RPC.items()})
+        table[5] = ServiceUnavailableError, "ERROR_ACCESS_DENIED", refuses
+        table.update({code: (CardRemovedError, name, _PULLED_WORDS) for code, name in _PULLED.items()})
+        table.update({code: (SCardError, name, "Windows refused the call") for code, name in _REFUSED.items()})
+    return MappingProxyType(table)
+
+
+_COMMON: dict[int, _Meaning] = {
     CANCELLED: (WaitCancelledError, "SCARD_E_CANCELLED", "the wait was cancelled"),
     INVALID_HANDLE: (SCardError, "SCARD_E_INVALID_HANDLE", "the context or card handle is not valid any more; open a new one"),
     INVALID_PARAMETER: (SCardError, "SCARD_E_INVALID_PARAMETER", "a parameter was not accepted"),
+    0x80100005: (SCardError, "SCARD_E_INVALID_TARGET", "the service's own settings are missing or damaged"),
     0x80100006: (SCardError, "SCARD_E_NO_MEMORY", "the PC/SC service is out of memory or handles; close cards that are not used"),
+    0x80100007: (SCardError, "SCARD_F_WAITED_TOO_LONG", "a time of the PC/SC service's own ran out; try again"),
     0x80100008: (SCardError, "SCARD_E_INSUFFICIENT_BUFFER", "the answer is longer than PC/SC's buffer"),
     UNKNOWN_READER: (NoReaderError, "SCARD_E_UNKNOWN_READER", "there is no reader of that name; readers() lists those there are"),
     TIMEOUT: (CardTimeoutError, "SCARD_E_TIMEOUT", "the time ran out"),
@@ -167,6 +216,8 @@ _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
         "another program holds the card; wait for it, end it, or open the card with share=ShareMode.SHARED",
     ),
     NO_SMARTCARD: (NoCardError, "SCARD_E_NO_SMARTCARD", "there is no card in the reader; insert one"),
+    0x8010000D: (SCardError, "SCARD_E_UNKNOWN_CARD", "PC/SC has no card of that name on its list"),
+    0x8010000E: (SCardError, "SCARD_E_CANT_DISPOSE", "the card cannot be left in that way"),
     PROTO_MISMATCH: (
         ProtocolMismatchError,
         "SCARD_E_PROTO_MISMATCH",
@@ -174,22 +225,41 @@ _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
     ),
     NOT_READY: (CardCommunicationError, "SCARD_E_NOT_READY", "the reader or card is not ready; try again"),
     INVALID_VALUE: (SCardError, "SCARD_E_INVALID_VALUE", "a value was not accepted"),
-    SYSTEM_CANCELLED: (ServiceUnavailableError, "SCARD_E_SYSTEM_CANCELLED", _ENDED),
-    COMM_ERROR: (ServiceUnavailableError, "SCARD_F_COMM_ERROR", _ENDED),
     UNKNOWN_ERROR: (SCardError, "SCARD_F_UNKNOWN_ERROR", "PC/SC failed without saying why"),
     0x80100001: (SCardError, "SCARD_F_INTERNAL_ERROR", "the PC/SC service failed inside; see its log"),
+    0x80100015: (SCardError, "SCARD_E_INVALID_ATR", "the ATR is none that PC/SC takes"),
     NOT_TRANSACTED: (
         CardCommunicationError,
         "SCARD_E_NOT_TRANSACTED",
         "the exchange failed; the card may be badly seated, broken, or not take commands of this length",
     ),
     READER_UNAVAILABLE: (NoReaderError, "SCARD_E_READER_UNAVAILABLE", "the reader does not answer; plug it in again"),
-    SHUTDOWN: (ServiceUnavailableError, "SCARD_P_SHUTDOWN", _ENDED),
-    NO_SERVICE: (ServiceUnavailableError, "SCARD_E_NO_SERVICE", _ABSENT),
-    SERVICE_STOPPED: (ServiceUnavailableError, "SCARD_E_SERVICE_STOPPED", _ENDED),
+    0x80100019: (SCardError, "SCARD_E_PCI_TOO_SMALL", "PC/SC's buffer for the protocol is too small"),
+    0x8010001A: (SCardError, "SCARD_E_READER_UNSUPPORTED", "the reader's driver does not do what PC/SC needs; install its own"),
+    0x8010001B: (SCardError, "SCARD_E_DUPLICATE_READER", "there is another reader of that name"),
+    0x8010001C: (SCardError, "SCARD_E_CARD_UNSUPPORTED", "the card does not do what PC/SC needs"),
+    0x8010001F: _UNSUPPORTED,
+    0x80100020: (SCardError, "SCARD_E_ICC_INSTALLATION", "the card has no provider of its first kind installed"),
+    0x80100021: (SCardError, "SCARD_E_ICC_CREATEORDER", "the card's objects cannot be made in that order"),
+    0x80100022: _UNSUPPORTED,
+    0x80100023: (SCardError, "SCARD_E_DIR_NOT_FOUND", "the card has no such directory"),
+    0x80100024: (SCardError, "SCARD_E_FILE_NOT_FOUND", "the card has no such file"),
+    0x80100025: (SCardError, "SCARD_E_NO_DIR", "that is no directory of the card"),
+    0x80100026: (SCardError, "SCARD_E_NO_FILE", "that is no file of the card"),
+    0x80100027: (SCardError, "SCARD_E_NO_ACCESS", "this program or user may not have that; ask for the right to it"),
+    0x80100028: (SCardError, "SCARD_E_WRITE_TOO_MANY", "the card has no room for so much"),
+    0x80100029: (SCardError, "SCARD_E_BAD_SEEK", "there is no such place in the card's file"),
+    0x8010002A: (SCardError, "SCARD_E_INVALID_CHV", "the PIN is none that the card takes"),
+    0x8010002B: (SCardError, "SCARD_E_UNKNOWN_RES_MNG", "a layer of PC/SC answered what nobody knows"),
+    0x8010002C: (SCardError, "SCARD_E_NO_SUCH_CERTIFICATE", "the card has no such certificate"),
+    0x8010002D: (SCardError, "SCARD_E_CERTIFICATE_UNAVAILABLE", "the certificate could not be had from the card"),
     NO_READERS_AVAILABLE: (NoReaderError, "SCARD_E_NO_READERS_AVAILABLE", "there is no reader; plug one in"),
     COMM_DATA_LOST: (CardCommunicationError, "SCARD_E_COMM_DATA_LOST", "the reader lost data; try again"),
+    0x80100030: (SCardError, "SCARD_E_NO_KEY_CONTAINER", "the card has no such key container"),
     SERVER_TOO_BUSY: (ServiceUnavailableError, "SCARD_E_SERVER_TOO_BUSY", "the PC/SC service is too busy; try again"),
+    0x80100032: (SCardError, "SCARD_E_PIN_CACHE_EXPIRED", "the PIN that was kept is too old; give it again"),
+    0x80100033: (SCardError, "SCARD_E_NO_PIN_CACHE", "the PIN cannot be kept"),
+    0x80100034: (SCardError, "SCARD_E_READ_ONLY_CARD", "the card cannot be written to"),
     UNSUPPORTED_CARD: (CardCommunicationError, "SCARD_W_UNSUPPORTED_CARD", "the reader cannot speak to this card"),
     UNRESPONSIVE_CARD: (
         CardCommunicationError,
@@ -199,19 +269,57 @@ _MEANINGS: dict[int, tuple[type[SCardError], str, str]] = {
     UNPOWERED_CARD: (NoCardError, "SCARD_W_UNPOWERED_CARD", "the card is not powered; take it out and insert it again"),
     RESET_CARD: (CardResetError, "SCARD_W_RESET_CARD", "somebody reset the card; its selections and verified PINs are lost"),
     REMOVED_CARD: (CardRemovedError, "SCARD_W_REMOVED_CARD", "the card was removed; a new SCard waits for the next one"),
-    SECURITY_VIOLATION: (
-        ServiceUnavailableError,
-        "SCARD_W_SECURITY_VIOLATION",
-        _REFUSES,
-    ),
-    0x8010001F: (SCardError, "SCARD_E_UNSUPPORTED_FEATURE", "this PC/SC does not support that"),
-    0x80100022: (SCardError, "SCARD_E_UNSUPPORTED_FEATURE", "this PC/SC does not support that"),
+    0x8010006B: (SCardError, "SCARD_W_WRONG_CHV", "the PIN is wrong"),
+    0x8010006C: (SCardError, "SCARD_W_CHV_BLOCKED", "the PIN is blocked: no try is left"),
+    0x8010006D: (SCardError, "SCARD_W_EOF", "the end of the card's file was reached"),
+    0x8010006E: (SCardError, "SCARD_W_CANCELLED_BY_USER", "the user cancelled it"),
+    0x8010006F: (SCardError, "SCARD_W_CARD_NOT_AUTHENTICATED", "no PIN was given to the card"),
+    0x80100070: (SCardError, "SCARD_W_CACHE_ITEM_NOT_FOUND", "PC/SC's cache does not have that"),
+    0x80100071: (SCardError, "SCARD_W_CACHE_ITEM_STALE", "what PC/SC's cache has is older than what was asked for"),
+    0x80100072: (SCardError, "SCARD_W_CACHE_ITEM_TOO_BIG", "that is too big for PC/SC's cache"),
 }
+"""Everywhere; what differs by platform is added by `meanings`."""
+
+# Windows hands on what its drivers and its RPC say (winerror.h).
+_PULLED = {
+    6: "ERROR_INVALID_HANDLE",
+    22: "ERROR_BAD_COMMAND",
+    31: "ERROR_GEN_FAILURE",
+    55: "ERROR_DEV_NOT_EXIST",
+    121: "ERROR_SEM_TIMEOUT",
+    433: "ERROR_NO_SUCH_DEVICE",
+    995: "ERROR_OPERATION_ABORTED",
+    1117: "ERROR_IO_DEVICE",
+    1167: "ERROR_DEVICE_NOT_CONNECTED",
+}
+_PULLED_WORDS = (
+    "the card was removed, or its reader; a new SCard waits for the next one (is it still there, the reader failed: it may not "
+    "take commands of this length)"
+)
+_REFUSED = {1: "ERROR_INVALID_FUNCTION", 50: "ERROR_NOT_SUPPORTED", 87: "ERROR_INVALID_PARAMETER", 1168: "ERROR_NOT_FOUND"}
+_RPC = {1702: "RPC_S_INVALID_BINDING", 1722: "RPC_S_SERVER_UNAVAILABLE", 1726: "RPC_S_CALL_FAILED"}
+_TO_THE_READER = {"SCardControl": _DRIVER_REFUSES, "SCardGetAttrib": _NO_ATTRIBUTE, "SCardSetAttrib": _NO_ATTRIBUTE}
+"""Calls that are no exchange with the card, and what a failure of them means."""
+_OF_THE_DRIVER = frozenset({NOT_TRANSACTED, 0x8010001F, 0x80100022, 22, 31, *_REFUSED})
+_OF_A_CONTEXT = frozenset(
+    {"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardGetStatusChange", "SCardReleaseContext"}
+)
+"""Calls that concern no card."""
 
 
-def error_for(code: int, call: str, reader: str = "") -> SCardError:
-    """The error that `call` of PC/SC means by `code` (unsigned), ready to raise."""
-    kind, name, words = _MEANINGS.get(code, (SCardError, "", "PC/SC failed"))
+def error_for(code: int, call: str, reader: str = "", platform: str | None = None) -> SCardError:
+    """The error that `call` of PC/SC means by `code` (unsigned), ready to raise.
+
+    Args:
+        platform: whose code it is, as `sys.platform` names it; None: this one's.
+    """
+    table = meanings(platform or sys.platform)
+    kind, name, words = table.get(code, (SCardError, "", "PC/SC failed"))
+    if call in _TO_THE_READER and code in _OF_THE_DRIVER and name:
+        kind, words = SCardError if kind is CardRemovedError else kind, _TO_THE_READER[call]
+    elif call in _OF_A_CONTEXT and kind is CardRemovedError and code in _PULLED:
+        # Of a context: it went with the service that it was a connection to, and a new one is to be made.
+        kind, words = (ServiceUnavailableError, table[SERVICE_STOPPED][2]) if code == 6 else (SCardError, "Windows failed")
     where = f" on reader {reader!r}" if reader else ""
     return kind(f"{call}{where}: {words} ({name + ' ' if name else ''}0x{code:08X})", code, call, reader)
 

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 import weakref
+from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -433,6 +434,15 @@ def test_what_is_no_command(command: Any) -> None:
         commands((SELECT, command))
     with pytest.raises(TypeError, match=type(command).__name__):
         raw_command(command)
+
+
+@pytest.mark.parametrize("command", ["00A40400", [0x00, 0xA4, 0x04, 0x00], (0, 0xA4, 4, 0), array("B", b"\0\xa4\4\0")])
+def test_how_a_command_is_made_is_told(command: Any) -> None:
+    for refused in (lambda: commands((command,)), lambda: raw_command(command), lambda: C_APDU.from_bytes(command)):
+        with pytest.raises(TypeError, match=r"C_APDU\.fromhex\(.*bytes\(") as told:
+            refused()
+        assert "A4" not in str(told.value).replace("C_APDU", ""), "what was given may be a PIN"
+        assert "164" not in str(told.value)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\x00\xa4\x04"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import pickle
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,14 +104,82 @@ def test_every_code_has_its_class_and_its_words(name: str, kind: type[SCardError
 
 def test_the_table_above_is_complete() -> None:
     told = {code_named(name) for name, _, _ in MEANT} | {0x80100022}
-    assert set(errors._MEANINGS) == told
+    assert told <= set(errors.meanings(sys.platform))
     assert {kind for _, kind, _ in MEANT} == set(CLASSES)
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_every_code_of_the_header_has_words_on_every_platform(platform: str) -> None:
+    table = errors.meanings(platform)
+    header = {f"SCARD_{kind}_" for kind in "EFWP"}
+    named = {name: value & 0xFFFFFFFF for name, value in vars(scard).items() if name[:8] in header}
+    assert len(named) >= 60
+    for name, code in named.items():
+        if name in ("SCARD_E_UNEXPECTED", "SCARD_E_UNSUPPORTED_FEATURE"):  # told apart below
+            continue
+        _, known, words = table[code]
+        assert known == name
+        assert words
+    texts = [words for _, _, words in table.values()]
+    linux = ("pcscd", "systemctl", "polkit", "apt", "sudo")
+    assert platform == "linux" or not [text for text in texts if any(word in text for word in linux)]
 
 
 def test_windows_and_pcsc_lite_number_the_unsupported_feature_differently() -> None:
     """Fact 21."""
-    texts = {str(error_for(code, "SCardControl")).replace(f"{code:08X}", "") for code in (0x8010001F, 0x80100022)}
-    assert len(texts) == 1
+    assert "SCARD_E_UNSUPPORTED_FEATURE" in str(error_for(0x8010001F, "SCardConnect", platform="linux"))
+    assert "SCARD_E_UNSUPPORTED_FEATURE" in str(error_for(0x80100022, "SCardConnect", platform="win32"))
+    unexpected = error_for(0x8010001F, "SCardConnect", platform="win32")
+    assert type(unexpected) is CardCommunicationError
+    assert "SCARD_E_UNEXPECTED" in str(unexpected)
+
+
+PULLED = [6, 22, 31, 55, 121, 433, 995, 1117, 1167]
+
+
+@pytest.mark.parametrize("code", PULLED)
+@pytest.mark.parametrize("call", ["SCardTransmit", "SCardBeginTransaction", "SCardStatus", "SCardReconnect", "SCardConnect"])
+def test_what_windows_says_of_a_pulled_card(code: int, call: str) -> None:
+    error = error_for(code, call, "Reader A", "win32")
+    assert type(error) is CardRemovedError
+    assert (error.code, error.call, error.reader) == (code, call, "Reader A")
+    assert type(error_for(code, call, "Reader A", "linux")) is SCardError, "no code of PC/SC's"
+
+
+def test_windows_own_codes_elsewhere() -> None:
+    """Where no card is concerned, or the driver was asked, the same numbers mean something else."""
+    assert type(error_for(6, "SCardListReaders", platform="win32")) is ServiceUnavailableError
+    for code in PULLED[1:]:
+        assert type(error_for(code, "SCardGetStatusChange", platform="win32")) is SCardError
+    for code in (1, 22, 31, 50, 87, 1168):
+        refused = error_for(code, "SCardControl", "Reader A", "win32")
+        assert type(refused) is SCardError
+        assert "refused the control command" in str(refused)
+    assert type(error_for(1167, "SCardControl", "Reader A", "win32")) is CardRemovedError
+    for code in (1702, 1722, 1726, 5):
+        assert type(error_for(code, "SCardEstablishContext", platform="win32")) is ServiceUnavailableError
+
+
+def test_the_platform_is_asked_when_the_error_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    for platform, cure in (("linux", "install pcscd"), ("win32", "net start SCardSvr"), ("darwin", "plug a reader in")):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert cure in str(error_for(errors.NO_SERVICE, "SCardEstablishContext"))
+        assert isinstance(error_for(31, "SCardTransmit"), CardRemovedError) == (platform == "win32")
+
+
+@pytest.mark.parametrize("code", [errors.NOT_TRANSACTED, 0x8010001F])
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_what_a_driver_refuses_is_no_matter_of_the_card(platform: str, code: int) -> None:
+    code = 0x80100022 if (platform, code) == ("win32", 0x8010001F) else code
+    for call, words in (
+        ("SCardControl", "driver refused the control command"),
+        ("SCardGetAttrib", "does not have this attribute"),
+        ("SCardSetAttrib", "does not have this attribute"),
+    ):
+        error = error_for(code, call, "Reader A", platform)
+        assert not isinstance(error, CardRemovedError)
+        assert words in str(error)
+        assert "seated" not in str(error)
 
 
 def test_named_codes_are_pcscs_own() -> None:
@@ -142,7 +211,7 @@ def test_the_service_texts_name_what_may_be_wrong(code: int, causes: list[str]) 
     assert [cause for cause in causes if cause not in text] == []
 
 
-SERVICE_CODES = [code for code, (kind, _, _) in errors._MEANINGS.items() if kind is ServiceUnavailableError]
+SERVICE_CODES = [code for code, (kind, _, _) in errors.meanings("linux").items() if kind is ServiceUnavailableError]
 
 
 @pytest.mark.parametrize("code", [code for code in SERVICE_CODES if code != errors.SERVER_TOO_BUSY], ids=hex)
@@ -183,6 +252,16 @@ def test_errors_travel_whole(kind: type[SCardError]) -> None:
         assert str(error) == "what happened"
         assert error.args == ("what happened",)
         assert (error.code, error.call, error.reader) == (0x8010FFFF, "SCardStatus", "Reader B")
+
+
+def test_a_removal_tells_how_much_of_a_batch_was_done() -> None:
+    error = error_for(errors.REMOVED_CARD, "SCardTransmit", "Reader A")
+    assert isinstance(error, CardRemovedError)
+    plain = str(error)
+    error.answered = 0
+    assert str(error) == plain, "a single command was not sent together with others"
+    error.answered = 2
+    assert str(error) == f"{plain}; before that 2 of the commands sent together had been answered"
 
 
 def test_a_status_error_travels_whole() -> None:

@@ -15,6 +15,7 @@ from scardface import (
     NoCardError,
     Protocol,
     SCardError,
+    ServiceUnavailableError,
     ShareMode,
     errors,
 )
@@ -140,3 +141,54 @@ def test_a_reader_that_is_there_again_is_not_the_one_that_was_opened(session: Se
     pcsc.insert("A", LogCard(BOTH))
     with pytest.raises(CardRemovedError):
         echo(session)
+
+
+@pytest.mark.parametrize(
+    "code", [errors.NOT_TRANSACTED, errors.PROTO_MISMATCH, errors.NOT_READY, errors.REMOVED_CARD, errors.RESET_CARD]
+)
+def test_a_command_to_a_reader_that_was_opened_without_a_card(code: int) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        session = opened(pcsc, ShareMode.DIRECT)
+        pcsc.inject("SCardTransmit", code)
+        with pytest.raises(NoCardError, match="no card in reader 'A', which was opened without one") as caught:
+            echo(session)
+        assert (caught.value.code, caught.value.call, caught.value.reader) == (code, "SCardTransmit", "A")
+        for misleading in ("seated", "somebody", "removed", "taken out"):
+            assert misleading not in str(caught.value)
+        pcsc.inject("SCardBeginTransaction", errors.RESET_CARD)  # as pcsc-lite says after a reset that found no card
+        with pytest.raises(NoCardError, match="opened without one"):
+            session.begin()
+        pcsc.inject("SCardTransmit", errors.READER_UNAVAILABLE)
+        with pytest.raises(CardRemovedError, match="reader unplugged"):
+            echo(session)
+        pcsc.inject("SCardTransmit", errors.NO_SERVICE)
+        with pytest.raises(ServiceUnavailableError):
+            echo(session)
+        pcsc.insert("A", LogCard(BOTH))
+        pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
+        with pytest.raises(CardCommunicationError, match="seated"):
+            echo(session)
+        session.close()
+
+
+@pytest.mark.parametrize("code", [31, 1117, 1167, 121, 995, 6])
+def test_what_windows_says_of_a_pulled_card(code: int) -> None:
+    with SimulatedPCSC("windows") as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", LogCard(BOTH))
+        session = opened(pcsc)
+        pcsc.inject("SCardTransmit", code)
+        with pytest.raises(CardRemovedError):
+            echo(session)
+        pcsc.inject("SCardBeginTransaction", code)
+        with pytest.raises(CardRemovedError):
+            session.begin()
+        session.close()
+
+
+def test_a_control_command_that_the_driver_refuses(session: Session, pcsc: SimulatedPCSC) -> None:
+    pcsc.inject("SCardControl", errors.NOT_TRANSACTED)
+    with pytest.raises(SCardError, match="driver refused the control command") as caught:
+        session.control(0x42000001, b"")
+    assert "seated" not in str(caught.value)

@@ -18,6 +18,7 @@ from scardface import (
     CardResetError,
     Disposition,
     Lengths,
+    NoCardError,
     Protocol,
     SCardError,
     ServiceUnavailableError,
@@ -185,7 +186,7 @@ def test_a_direct_session_has_no_card_to_lose(pcsc: SimulatedPCSC) -> None:
     session = Session.open(pcsc, "A", wish(ShareMode.DIRECT, Protocol.UNDEFINED), lambda: None)
     assert not session.reading.present
     pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
-    with pytest.raises(CardCommunicationError):
+    with pytest.raises(NoCardError, match="opened without one"):
         session.transmit(b"\0\0\0\0")
     session.close()
 

@@ -60,12 +60,42 @@ def test_a_counter_of_something_else() -> None:
         *((0x62F0, "warning (nothing"), (0x6342, "warning (something"), (0x6490, "execution error (nothing")),
         *((0x65FF, "something"), (0x6601, "security"), (0x6703, "wrong length, proprietary"), (0x68FF, "class byte")),
         *((0x69F0, "not allowed"), (0x6AF0, "wrong parameters"), (0x6B01, "P1-P2"), (0x6D01, "instruction"), (0x6E01, "class")),
-        *((0x6F42, "detail 42"), (0x9001, "proprietary"), (0x9FFF, "proprietary")),
+        *((0x6F42, "detail 42"), (0x9001, "proprietary"), (0x9901, "proprietary")),
         *((0x6000, "no valid"), (0x0000, "no valid"), (0xA000, "no valid")),
     ],
 )
 def test_general_meanings(sw: int, word: str) -> None:
     assert word in meaning(sw >> 8, sw & 0xFF)
+
+
+@pytest.mark.parametrize(
+    ("sw", "words"),
+    [
+        (0x9180, "success, and a proactive command of 128 bytes to fetch (SIM, UICC)"),
+        (0x9F16, "success, 22 bytes to fetch (SIM)"),
+        (0x9F00, "success, 256 bytes to fetch (SIM)"),
+        (0x9E10, "error in SIM data download, 16 bytes to fetch (SIM)"),
+        (0x91AF, "more data waits (additional frame) (MIFARE DESFire); or success, and a proactive command of 175 bytes"),
+        (0x919D, "permission denied (MIFARE DESFire); or"),
+        (0x9100, "success (MIFARE DESFire); or"),
+        *(
+            (0x9203, "3 internal retries"),
+            (0x9240, "memory problem"),
+            (0x9300, "busy"),
+            (0x9404, "not found"),
+            (0x9804, "PIN wrong"),
+        ),
+        *((0x9840, "blocked"), (0x9862, "incorrect MAC"), (0x62F3, "response data"), (0x63F1, "more data expected")),
+    ],
+)
+def test_sims_and_desfire(sw: int, words: str) -> None:
+    assert words in meaning(sw >> 8, sw & 0xFF)
+
+
+def test_no_word_of_a_status_advises_what_the_command_may_not_have_been() -> None:
+    """A status word does not know whether its command was of extended length."""
+    for sw in range(0x10000):
+        assert "Lengths" not in meaning(sw >> 8, sw & 0xFF)
 
 
 def test_every_status_word_has_a_phrase() -> None:

@@ -32,6 +32,8 @@ class PlugAndPlay(enum.Enum):
 class Dialect(NamedTuple):
     """One PC/SC's way."""
 
+    platform: str | None = None
+    """Whose codes it answers, as `sys.platform` names it; None: those of the machine that this runs on."""
     plug_and_play: PlugAndPlay = PlugAndPlay.EVENTS
     needs_reader: bool = False
     """The service stops with the last reader and comes with the first (fact 48)."""
@@ -60,6 +62,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
         "pcsclite": Dialect(),
         "pcsclite-1.9": Dialect(plug_and_play=PlugAndPlay.NOW),
         "windows": Dialect(
+            platform="win32",
             plug_and_play=PlugAndPlay.READERS,
             needs_reader=True,
             zero_is_no_count=False,
@@ -70,6 +73,8 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             wait_lost=SYSTEM_CANCELLED,
             session_lost=SERVICE_STOPPED,
         ),
-        "macos": Dialect(plug_and_play=PlugAndPlay.NONE, counts_cards=False, release_disconnects=False, removed=RESET_CARD),
+        "macos": Dialect(
+            platform="darwin", plug_and_play=PlugAndPlay.NONE, counts_cards=False, release_disconnects=False, removed=RESET_CARD
+        ),
     }
 )

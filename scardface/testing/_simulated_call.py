@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import SCardError, error_for
+from ..errors import SCardError
 
 if TYPE_CHECKING:
     from ._simulated_reader import SimulatedReader
@@ -34,7 +34,7 @@ class Running:
 
     def error(self, code: int) -> SCardError:
         """The error that `code` of this call means."""
-        return error_for(code, self._call, self._reader.name)
+        return self._service.error(code, self._call, self._reader.name)
 
     def check(self, unplugged: int | None = None) -> None:
         """Raise if the service stopped meanwhile, or the reader was unplugged."""

@@ -31,7 +31,6 @@ from ..errors import (
     UNKNOWN_READER,
     UNPOWERED_CARD,
     SCardError,
-    error_for,
 )
 from ._simulated_call import Running
 from ._simulated_handle import SimulatedHandle
@@ -88,9 +87,9 @@ class SimulatedContext:
 
     def _check(self, call: str, reader: str = "") -> None:
         if self.released:
-            raise error_for(INVALID_HANDLE, call, reader)
+            raise self._service.error(INVALID_HANDLE, call, reader)
         if self.life != self._service.life:
-            raise error_for(self._service.dialect.session_lost, call, reader)
+            raise self._service.error(self._service.dialect.session_lost, call, reader)
 
     def list_readers(self, groups: Sequence[str] | None = None) -> tuple[str, ...]:
         """SCardListReaders; the groups are ignored, as pcsc-lite does."""
@@ -107,7 +106,7 @@ class SimulatedContext:
         with self.occupied("SCardListReaderGroups"):
             self._service.raise_injected("SCardListReaderGroups")
             if self.released:
-                raise error_for(INVALID_HANDLE, "SCardListReaderGroups")
+                raise self._service.error(INVALID_HANDLE, "SCardListReaderGroups")
             return _GROUPS
 
     def get_status_change(self, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
@@ -120,15 +119,15 @@ class SimulatedContext:
             if injected == TIMEOUT:
                 timeout = 0
             elif injected:
-                raise error_for(injected, call)
+                raise self._service.error(injected, call)
             with self._service.lock:
                 if len(entries) > self._service.max_readers:
-                    raise error_for(INVALID_PARAMETER, call)
+                    raise self._service.error(INVALID_PARAMETER, call)
                 if all(state & IGNORE for _, state in entries):  # none at all is nothing to wait for, either (fact 15)
                     return StatusChange(False, [StatusEntry(name, 0, b"") for name, _ in entries])
                 self._check(call)
                 if any(self._service.find(name) is None and not is_plug_and_play(name) for name, _ in entries):
-                    raise error_for(UNKNOWN_READER, call)
+                    raise self._service.error(UNKNOWN_READER, call)
                 return self._wait_for_change(call, timeout, entries)
 
     def _wait_for_change(self, call: str, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
@@ -143,7 +142,7 @@ class SimulatedContext:
                 finally:
                     self._wait = None
         if wait.code:
-            raise error_for(wait.code, call)
+            raise self._service.error(wait.code, call)
         return StatusChange(not wait.over, wait.entries)
 
     def cancel(self) -> None:
@@ -159,10 +158,10 @@ class SimulatedContext:
         _check_name(reader)
         with self._calling("SCardConnect", reader):
             if share is not ShareMode.DIRECT and not protocols:
-                raise error_for(PROTO_MISMATCH, "SCardConnect", reader)
+                raise self._service.error(PROTO_MISMATCH, "SCardConnect", reader)
             found = self._service.find(reader)
             if found is None:
-                raise error_for(UNKNOWN_READER, "SCardConnect", reader)
+                raise self._service.error(UNKNOWN_READER, "SCardConnect", reader)
             running = Running("SCardConnect", self._service, found, UNKNOWN_READER)
             if found.sharing == EXCLUSIVE:
                 raise running.error(SHARING_VIOLATION)

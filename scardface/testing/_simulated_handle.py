@@ -28,7 +28,6 @@ from ..errors import (
     READER_UNAVAILABLE,
     SHARING_VIOLATION,
     UNRESPONSIVE_CARD,
-    error_for,
 )
 from ._card_calls import MAX_MESSAGE
 from ._simulated_call import Running
@@ -62,7 +61,7 @@ class SimulatedHandle:
             self._service.raise_injected(call, self._reader.name)
             with self._service.lock:
                 if self.closed or self._context.released:
-                    raise error_for(INVALID_HANDLE, call, self._reader.name)
+                    raise self._service.error(INVALID_HANDLE, call, self._reader.name)
                 running = Running(call, self._service, self._reader, unplugged)
                 if self._context.life != self._service.life:
                     raise running.error(self._service.dialect.session_lost)

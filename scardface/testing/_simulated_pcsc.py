@@ -18,7 +18,7 @@ from typing import Literal
 
 from .._backend import Context
 from .._default import install, uninstall
-from ..errors import NO_SERVICE, error_for
+from ..errors import NO_SERVICE
 from ._dialects import DIALECTS
 from ._simulated_context import SimulatedContext
 from ._simulated_reader import Controls, SimulatedReader
@@ -103,7 +103,7 @@ class SimulatedPCSC:
         service.raise_injected(call)
         with service.lock:
             if not service.running or len(service.contexts) >= service.max_contexts:
-                raise error_for(NO_SERVICE, call)
+                raise service.error(NO_SERVICE, call)
             context = SimulatedContext(service)
             service.contexts.add(context)
             service.unreleased += 1

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .._threads import generation
-from ..errors import error_for
+from ..errors import SCardError, error_for
 from ._dialects import Dialect
 from ._simulated_status import Wait
 
@@ -209,7 +209,11 @@ class SimulatedService:
         """`begin_call`, where the injected code becomes an error like any other."""
         code = self.begin_call(call)
         if code:
-            raise error_for(code, call, reader)
+            raise self.error(code, call, reader)
+
+    def error(self, code: int, call: str, reader: str = "") -> SCardError:
+        """The error that `code` means on the platform of this dialect."""
+        return error_for(code, call, reader, self.dialect.platform)
 
     def misused(self, words: str) -> AssertionError:
         """Keep and log a mistake of the program under test; returns it to be raised there."""

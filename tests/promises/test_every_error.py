@@ -19,7 +19,7 @@ import scardface
 from scardface import C_APDU, CardRemovedError, NoReaderError, ReaderMonitor, SCard, SCardError, ShareMode, WaitCancelledError
 from scardface._default import install, uninstall
 from scardface._hub import quiet
-from scardface.errors import _MEANINGS
+from scardface.errors import meanings
 from scardface.testing import SimulatedPCSC
 from scardface.testing._simulated_service import CALLS
 from tests.support.cards import BOTH, ECHO, LogCard
@@ -361,7 +361,7 @@ def test_the_table_has_every_call_and_code() -> None:
     from smartcard import scard
 
     known = {value & 0xFFFFFFFF for name, value in vars(scard).items() if name.startswith(("SCARD_E_", "SCARD_F_", "SCARD_W_"))}
-    assert set(CODES) >= known | set(_MEANINGS) | set().union(*CLASSES.values()) | set(UNDEFINED)
+    assert set(CODES) >= known | set(meanings("linux")) | set().union(*CLASSES.values()) | set(UNDEFINED)
     assert {place.call for place in PLACES} == CALLS
     assert {place.action for place in PLACES} == set(ACTIONS)
     tell(f"{len(CALLS)} calls in {len(PLACES)} places x {len(CODES)} codes = {len(PLACES) * len(CODES)} cases")
