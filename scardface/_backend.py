@@ -9,6 +9,7 @@ Rules of this room:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -126,3 +127,8 @@ class Backend(Protocol):
 
     def establish(self) -> Context:
         """SCardEstablishContext."""
+
+
+def reconnect_ends_transaction(backend: Backend) -> bool:
+    """Whether SCardReconnect ends a transaction (fact 32): a backend's attribute of that name, else as on this platform."""
+    return bool(getattr(backend, "reconnect_ends_transaction", sys.platform == "win32"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, cast, overload
 
 from ._acquire import Acquisition
@@ -52,12 +52,12 @@ class AsyncCalls(Card):
         """One job in the card's thread, at this task's turn; nothing of it happens if the task has left before."""
         session = self._opened()
         self._refuse_inside()
-        await self._turn.take()
+        level = await self._turn.take()
         try:
             reply: Reply[T] = Reply(self._loop)
             return await self._hop(reply, lambda: reply.run_if_awaited(lambda: job(session)))
         finally:
-            self._turn.give()
+            self._turn.give(level)
 
     async def _hop(self, reply: Reply[T], job: Callable[..., object], *args: object) -> T:
         """One hop into the card's thread and back, in the caller's context variables."""
@@ -76,8 +76,9 @@ class AsyncCalls(Card):
         """A block in which nobody else reaches the card: no other program, no other task or thread of this one.
 
         `async with card.transaction():`, or `with` on the sync face (SCardBeginTransaction, SCardEndTransaction). It waits for
-        another program's transaction. The task (thread) that holds it may send as ever, and begin another one inside; tasks that it
-        starts do not hold it, and wait. It ends on every way out of the block, in the task (thread) that began it.
+        another program's transaction. The task (thread) that holds it may send as ever, and begin another one inside. So may tasks
+        that are started inside (`gather`, a TaskGroup), in turn, until the block ends; threads that are started inside wait. It
+        ends on every way out of the block, also in another task than began it.
 
         Cancelled while it waits, it leaves at once; PC/SC cannot be told, so the card stays busy until it has begun and was ended
         again. Windows resets a card that idles in a transaction for 5 s.
@@ -92,41 +93,41 @@ class AsyncCalls(Card):
         session = self._opened()
         self._refuse_inside()
         disposition = member("disposition", Disposition, disposition)
-        await self._turn.take()
+        transaction = object()
+        outer = await self._turn.take()
         try:
-            number = await self._begin_transaction(session)
-            end: Reply[None] = Reply()
-            try:
-                with self._turn.hold():
-                    yield
-            except BaseException:
-                # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
-                self._later(lambda: quietly(lambda: session.end(number, disposition)))
-                raise
-            if not self._closed:  # then the close has ended it
-                await self._hop(end, lambda: end.run(session.end, number, disposition))
-        finally:
-            self._turn.give()
-
-    async def _begin_transaction(self, session: Session) -> int:
-        """Begin one, and return its number; cancelled, have it ended again."""
-        number = 0
-
-        def begin() -> None:
-            nonlocal number
-            number = session.begin()
-
-        def undo() -> None:
-            if number:
-                quietly(lambda: session.end(number, Disposition.LEAVE))
-
-        reply: Reply[None] = Reply()
-        try:
-            await self._hop(reply, lambda: reply.run_if_awaited(begin))
+            await self._begin_transaction(session, transaction)
+            level = self._turn.begin(outer)
         except BaseException:
-            self._later(undo)
+            self._turn.give(outer)
             raise
-        return number
+        try:
+            yield
+            self._turn.end(level)
+            await self._turn.idle(level)
+            if not self._closed:  # else the close has ended it
+                end: Reply[None] = Reply(self._loop)
+                await self._hop(end, end.run, session.end, transaction, disposition)
+        except GeneratorExit:  # thrown away, perhaps with its loop
+            self._later(quietly, lambda: session.end(transaction, disposition))
+            with suppress(RuntimeError):
+                self._turn.leave(level)
+            raise
+        except BaseException:
+            # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
+            self._later(quietly, lambda: session.end(transaction, disposition))
+            self._turn.leave(level)
+            raise
+        self._turn.leave(level)
+
+    async def _begin_transaction(self, session: Session, transaction: object) -> None:
+        """Begin one; cancelled, have it ended again."""
+        reply: Reply[None] = Reply(self._loop)
+        try:
+            await self._hop(reply, lambda: reply.run_if_awaited(lambda: session.begin(transaction)))
+        except BaseException:
+            self._later(quietly, lambda: session.end(transaction, Disposition.LEAVE))
+            raise
 
     async def reset(self, cold: bool = False) -> None:
         """Reset the card; `atr` and `protocol` are what it answers then. Waits for another program's transaction to end.

@@ -73,12 +73,11 @@ class Exchanger:
     def _steps(self, command: C_APDU) -> Steps:
         return exchange(command, self._protocol, self._lengths, self._options, self._learned)
 
-    def run(self, batch: Sequence[Prepared], callback: Hearer | None = None, abandoned: Asker | None = None) -> R_APDU | None:
+    def run(self, batch: Sequence[Prepared], abandoned: Asker | None = None) -> R_APDU | None:
         """Exchange the commands in order, up to the first whose final status is not 9000.
 
         Args:
             batch: at least one command, from `prepare`.
-            callback: called after each command, before the next goes out.
             abandoned: asked before each command; True ends the batch.
 
         Returns:
@@ -91,7 +90,7 @@ class Exchanger:
         answered, first = 0, None
         traced = logger.isEnabledFor(logging.DEBUG)
         try:
-            if not traced and callback is None and len(batch) > 1:
+            if not traced and len(batch) > 1:
                 answered, first = self._unseen(batch, abandoned)
             for command, way, repeats in batch[answered:] if answered else batch:
                 if abandoned is not None and abandoned():
@@ -100,8 +99,6 @@ class Exchanger:
                 answered, first = answered + 1, None
                 if traced:
                     logger.debug("%s: %s -> %s", self._reader, redacted(command), redacted(response))
-                if callback is not None:
-                    callback(command, response)
                 if response.sw2 or response.sw1 != 0x90:
                     break
         except CardRemovedError as error:
@@ -109,17 +106,16 @@ class Exchanger:
             raise
         return response
 
-    def run_one(self, command: C_APDU) -> R_APDU | None:
-        """`run` for one command that one step carries; None, and nothing was sent, where it needs the long way round.
+    def short_way(self, command: C_APDU) -> bytes | None:
+        """The bytes of a command for `run_one`; None where it needs the long way round."""
+        return None if self._repeats or logger.isEnabledFor(logging.DEBUG) else self._one_step(command)
 
-        Beyond PC/SC's own time that takes half as long, which shows where a card answers at once.
+    def run_one(self, command: C_APDU, way: bytes) -> R_APDU:
+        """`run` for one command that one step carries. Beyond PC/SC's own time that takes half as long.
 
         Raises:
             CardRemovedError: as `run`.
         """
-        way = self._one_step(command)
-        if way is None or self._repeats or logger.isEnabledFor(logging.DEBUG):
-            return None
         try:
             return self._exchange(command, way)
         except CardRemovedError as error:

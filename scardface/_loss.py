@@ -6,7 +6,8 @@ Rules of this room (facts 28, 33 to 35):
   it fails with says so.
 - An exchange that failed, or was answered with nothing, is a card that is gone if the reader says so within the time that a driver
   needs to notice; else it is bad communication.
-- A reset by somebody else stays a reset, and a lost service a lost service.
+- A reset by somebody else stays a reset, and a lost service a lost service. SCardTransmit's PROTO_MISMATCH is a reset, too: pcsc-
+  lite has forgotten the protocol, and the mark of the reset with it if there was a reconnect in between (fact 62).
 - The caller owns the context and is the only one in it.
 """
 
@@ -24,11 +25,13 @@ from .errors import (
     INVALID_VALUE,
     NO_SMARTCARD,
     NOT_TRANSACTED,
+    PROTO_MISMATCH,
     READER_UNAVAILABLE,
     REMOVED_CARD,
     RESET_CARD,
     UNKNOWN_READER,
     CardRemovedError,
+    CardResetError,
     NoCardError,
     NoReaderError,
     SCardError,
@@ -57,6 +60,9 @@ def explained(error: SCardError, handle: CardHandle, context: Context, reader: s
         return error
     if not seen.present and error.code not in _NO_READER and (error.call == "SCardTransmit" or error.code == RESET_CARD):
         return _without_card(error, context, reader)
+    if error.code == PROTO_MISMATCH and error.call == "SCardTransmit" and handle.protocol:
+        words = f"somebody reset the card in reader {reader!r}; what was selected and verified is gone"
+        return as_error(CardResetError, error, words)
     if error.code == NO_SMARTCARD and not seen.present:
         return error
     perhaps = error.code in _PERHAPS_GONE

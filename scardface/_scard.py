@@ -138,7 +138,8 @@ class SCard(AsyncCalls):
         """Take over what the acquisition has opened."""
         acquisition = self._acquisition
         assert acquisition is not None
-        self._turn, self._loop = Turn(), Loop()
+        self._loop = Loop()
+        self._turn = Turn(self._loop)
         self._session, self._worker = acquisition.session, acquisition.worker
         return self
 
@@ -168,14 +169,14 @@ class SCard(AsyncCalls):
     async def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
         session = self._opened()
         self._refuse_inside()
-        await self._turn.take()
+        level = await self._turn.take()
         try:
             batch = session.prepare(commands, layer)  # at its turn: the one before may have changed the protocol
             if callback is None:
                 return await self._send(session, batch)
             return await self._send_each(session, batch, callback)
         finally:
-            self._turn.give()
+            self._turn.give(level)
 
     async def _send_each(self, session: Session, batch: list[Prepared], callback: Callback) -> R_APDU:
         """A hop for each command, since the callback runs in this task before the next goes out."""

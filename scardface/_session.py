@@ -4,8 +4,10 @@ Who owns what, who may call it from where, what ends it:
 
 - A session owns its PC/SC context and its card handle. Any thread may call it; its lock lets one in at a time, for a whole batch,
   and PC/SC is never called outside the lock (fact 5: a second thread in one context freezes every PC/SC call of the process).
-- The lock is not re-entrant: `send` from inside a batch's own callback is a RuntimeError, not a deadlock.
-- A transaction spans several calls, so the lock is not held for it: who else may call meanwhile is the face's to say.
+- Where others share the card, `send` holds a transaction from before its first step to after its last, so that nobody else's
+  command comes in between (fact 64). Inside a transaction of the caller's it has one.
+- A transaction of the caller's spans several calls, so the lock is not held for it: who else may call meanwhile is the face's to
+  say. PC/SC is told of the outermost alone.
 - `close` ends it: transactions, connection, context, then the word that the card is free. It is final, and never raises.
 - On pcsc-lite the release is the disconnect: it resets the card of an EXCLUSIVE handle and leaves others as they are, which is just
   what a close wants. Any other disposition takes SCardDisconnect, which resets once no other program's transaction is in the way.
@@ -15,28 +17,30 @@ Who owns what, who may call it from where, what ends it:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
-from threading import get_ident
 from typing import TypeVar
 
 from ._apdu import C_APDU, R_APDU
 from ._atr import ATR
-from ._backend import ATTR_ATR_STRING, Backend, CardHandle, Context
+from ._backend import ATTR_ATR_STRING, Backend, CardHandle, Context, reconnect_ends_transaction
 from ._connect import connect, reconnect
 from ._dialogue import Dialogue, converse
 from ._enums import Disposition, Protocol, ShareMode
 from ._events import Reading
 from ._exchange import resolve_lengths
 from ._exchanger import Asker, Exchanger, Hearer, Prepared
-from ._loss import SessionClosedError, explained, quietly
+from ._loss import explained, quietly
 from ._reader_states import reader_state
+from ._session_lock import SessionLock
+from ._transactions import Transactions
 from ._wanted import Wanted
 from .errors import (
     COMM_DATA_LOST,
     NOT_TRANSACTED,
+    RESET_CARD,
     CardCommunicationError,
     CardRemovedError,
+    CardResetError,
     SCardError,
     ServiceUnavailableError,
     again,
@@ -64,6 +68,7 @@ class Session:
         wanted: Wanted,
         freed: Callable[[], None] | None = None,
         release_disconnects: bool = False,
+        reconnect_ends_transaction: bool = False,
     ) -> None:
         self._context = context
         self._handle = handle
@@ -71,13 +76,12 @@ class Session:
         self._wanted = wanted
         self._exchanger = Exchanger(reader, wanted, self._transmit, self._come_back)
         self.prepare = self._exchanger.prepare
-        self._lock = threading.Lock()
-        self._owner = 0  # the thread inside the lock
-        self._begun = 0  # transactions that have not ended
-        self._closed = False
+        self._transactions = Transactions(lambda: self._told(self._handle.begin_transaction), handle, self._come_back)
+        self._reset_told = False
+        self._lock = SessionLock(self._enter, self._transactions.let_go, self._disconnect, freed or _nothing)
         self._lost: CardRemovedError | None = None
-        self._freed = freed or _nothing
         self._release_disconnects = release_disconnects
+        self._reconnect_ends_transaction = reconnect_ends_transaction
         self.reader = reader
         self.share = wanted.share
         self._settle(reading, atr)
@@ -88,6 +92,8 @@ class Session:
         self.atr = ATR(atr)
         self.protocol = self._handle.protocol
         self.lengths = resolve_lengths(self._wanted.lengths, self.atr, self.protocol)
+        # DIRECT is shared on pcsc-lite (fact 26); without a protocol there is no command to protect.
+        self._shares = self.share is not ShareMode.EXCLUSIVE and self.protocol != Protocol.UNDEFINED
         self._exchanger.settle(self.protocol, self.lengths)
 
     @classmethod
@@ -103,7 +109,8 @@ class Session:
             try:
                 reading = reader_state(context, reader)
                 atr = handle.status().atr
-                return cls(context, handle, protocols, reader, reading, atr, wanted, freed, backend.release_disconnects)
+                ways = backend.release_disconnects, reconnect_ends_transaction(backend)
+                return cls(context, handle, protocols, reader, reading, atr, wanted, freed, *ways)
             except BaseException:
                 if not backend.release_disconnects:
                     quietly(lambda: handle.disconnect(Disposition.LEAVE))
@@ -112,41 +119,83 @@ class Session:
             quietly(context.release)
             raise
 
-    def _inside(self, call: Callable[..., T], *args: object) -> T:
-        """`call` inside the lock. A closed session, or one whose card is lost, lets nobody in.
-
-        `with` takes the lock and answers for it in one step, so that no Ctrl-C comes in between and leaves it taken.
-        """
-        self.refuse_inside()
-        with self._lock:
-            try:
-                self._owner = get_ident()
-                if self._closed:
-                    raise SessionClosedError("the card is closed")
-                if self._lost is not None:
-                    raise again(self._lost)
-                return call(*args)
-            finally:
-                self._owner = 0
+    def _enter(self) -> None:
+        if self._lost is not None:
+            raise again(self._lost)
+        self._transactions.end_given_up()
 
     def refuse_inside(self) -> None:
-        """RuntimeError if this thread is inside a batch: it would wait for itself."""
-        if self._owner == get_ident():
-            raise RuntimeError("this card cannot be used from inside its own callback")
+        """RuntimeError if this thread is inside a call: it would wait for itself."""
+        self._lock.refuse_inside()
+
+    def refuse_in_callback(self) -> None:
+        """RuntimeError if this thread is inside a batch's callback."""
+        self._lock.refuse_in_callback()
 
     # Exchanges.
 
     def send(self, batch: Sequence[Prepared], callback: Hearer | None = None, abandoned: Asker | None = None) -> R_APDU | None:
-        """Exchange the commands in order, up to the first whose final status is not 9000; see `Exchanger.run`."""
-        return self._inside(self._exchanger.run, batch, callback, abandoned)
+        """Exchange the commands in order, up to the first whose final status is not 9000; see `Exchanger.run`.
+
+        Args:
+            callback: called after each command, before the next goes out, outside a transaction that `send` has begun.
+        """
+        if callback is None:
+            return self._lock.call(self._send, batch, abandoned)
+        return self._lock.call(self._send_each, batch, callback, abandoned)
+
+    def _send(self, batch: Sequence[Prepared], abandoned: Asker | None) -> R_APDU | None:
+        """Commands with nobody else's in between."""
+        self._protect(batch[0][2])
+        response = self._exchanger.run(batch, abandoned)
+        self._transactions.let_go()
+        return response
+
+    def _send_each(self, batch: Sequence[Prepared], callback: Hearer, abandoned: Asker | None) -> R_APDU | None:
+        response: R_APDU | None = None
+        for answered, prepared in enumerate(batch):
+            try:
+                response = self._send([prepared], abandoned)
+            except CardRemovedError as error:
+                error.answered = answered
+                raise
+            if response is None:
+                return None
+            self._lock.call_back(callback, prepared[0], response)
+            if response.sw != 0x9000:
+                break
+        return response
 
     def send_one(self, command: C_APDU) -> R_APDU | None:
         """`send` for one plain command; see `Exchanger.run_one`."""
-        return self._inside(self._exchanger.run_one, command)
+        return self._lock.call(self._send_one, command)
+
+    def _send_one(self, command: C_APDU) -> R_APDU | None:
+        way = self._exchanger.short_way(command)
+        if way is None:
+            return None
+        self._protect(False)
+        response = self._exchanger.run_one(command, way)
+        self._transactions.let_go()
+        return response
+
+    def _protect(self, recovers: bool) -> None:
+        """Have a transaction for what follows, where others share the card; `_call` ends it if nobody does before."""
+        if self._shares:
+            try:
+                self._transactions.hold(recovers)
+            except CardRemovedError as error:
+                error.answered = 0
+                raise
 
     def transmit(self, data: bytes) -> bytes:
         """One raw exchange, as it is."""
-        return self._inside(self._transmit, data)
+        return self._lock.call(self._transmit_one, data)
+
+    def _transmit_one(self, data: bytes) -> bytes:
+        if self._transactions.begun:
+            self._transactions.hold()  # a reconnect that failed may have ended it
+        return self._transmit(data)
 
     def _transmit(self, data: bytes) -> bytes:
         try:
@@ -165,7 +214,9 @@ class Session:
         raise self._explained(short)
 
     def _explained(self, error: SCardError) -> SCardError:
-        return explained(error, self._handle, self._context, self.reader, self.reading)
+        failure = explained(error, self._handle, self._context, self.reader, self.reading)
+        self._reset_told = self._reset_told or isinstance(failure, CardResetError)
+        return failure
 
     def _told(self, call: Callable[..., T], *args: object) -> T:
         """One call of PC/SC; its failure as it is for an open card."""
@@ -179,54 +230,49 @@ class Session:
 
     # Transactions.
 
-    def begin(self) -> int:
+    def begin(self, transaction: object) -> None:
         """SCardBeginTransaction: waits for another's transaction to end, and nothing cancels that (fact 4). They nest.
 
-        Returns:
-            How many there are now: the number of this one, for `end`.
+        Args:
+            transaction: made by the caller before, to name it by. Interrupted, a caller calls `end` with it.
         """
-        return self._inside(self._begin)
+        self._lock.call(self._transactions.begin, transaction, self._wanted.on_reset == "reconnect")
 
-    def _begin(self) -> int:
-        self._told(self._handle.begin_transaction)
-        self._begun += 1
-        return self._begun
-
-    def end(self, number: int, disposition: Disposition) -> None:
+    def end(self, transaction: object, disposition: Disposition) -> None:
         """SCardEndTransaction; never waits. One that is over with its card, its service or (Windows) a reconnect is over.
 
         The reset of SCardEndTransaction would turn against our own handle as well; that of SCardReconnect does not (fact 33).
 
         Args:
-            number: which one, from `begin`; nothing happens if it has ended, so an interrupted caller may end it again.
+            transaction: which one, as told to `begin`; nothing happens if it has ended, so an interrupted caller may end it again.
         """
         try:
-            self._inside(self._end, number, disposition)
+            self._lock.call(self._end, transaction, disposition)
         except (CardRemovedError, ServiceUnavailableError) as error:
             logger.debug("at the end of a transaction: %s", error)
 
-    def _end(self, number: int, disposition: Disposition) -> None:
-        if self._begun < number:
+    def _end(self, transaction: object, disposition: Disposition) -> None:
+        if transaction not in self._transactions.begun:
             return
+        told = self._reset_told
         try:
             if disposition in (Disposition.RESET, Disposition.UNPOWER):
                 self._reattach(self.share, self._protocols, disposition)
-                disposition = Disposition.LEAVE
         finally:
-            try:
-                self._handle.end_transaction(disposition)
-            except SCardError as error:
-                if error.code != NOT_TRANSACTED:
-                    raise self._explained(error) from error
-                logger.debug("no transaction is left: %s", error)
-            finally:
-                self._begun = number - 1
+            self._transactions.begun.remove(transaction)
+        error = self._transactions.let_go()
+        if error is not None and error.code != NOT_TRANSACTED and not (told and isinstance(error, CardResetError)):
+            raise self._explained(error) from error
+
+    def give_up(self, transaction: object) -> None:
+        """Have a transaction ended by whoever calls next. Takes no lock and calls no PC/SC: finalizers may call it."""
+        self._transactions.given_up.put(transaction)
 
     # The connection.
 
     def reset(self, disposition: Disposition) -> None:
         """SCardReconnect with a RESET (warm) or UNPOWER (cold); waits for another's transaction to end."""
-        self._inside(self._reattach, self.share, self._protocols, disposition)
+        self._lock.call(self._reattach, self.share, self._protocols, disposition)
 
     def reconnect(self, share: ShareMode, protocols: Protocol | None) -> None:
         """SCardReconnect, which leaves the card as it is; waits for another's transaction, and to be alone for EXCLUSIVE.
@@ -236,31 +282,53 @@ class Session:
 
         Raises:
             RuntimeError: another share mode, inside a transaction.
+            CardResetError: it has ended a transaction (Windows), which was begun again.
         """
-        if self._begun and share is not self.share:
+        if self._transactions.begun and share is not self.share:
             raise RuntimeError("the share mode cannot change inside a transaction")
-        protocols = self._protocols if protocols is None else protocols
-        self._inside(self._reattach, share, protocols, Disposition.LEAVE)
+        self._lock.call(self._reconnect, share, self._protocols if protocols is None else protocols)
 
-    def _reattach(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> None:
-        try:
-            reading, atr = reconnect(self._context, self._handle, self.reader, self.reading, share, protocols, disposition)
-        except SCardError as error:
-            failure = self._explained(error)
-            if isinstance(failure, CardRemovedError):
-                self._lost = failure
-            raise failure from error
-        if self.share is ShareMode.EXCLUSIVE and share is not ShareMode.EXCLUSIVE:
-            self._unlock()
-        self.share, self._protocols = share, protocols
-        self._settle(reading, atr)
+    def _reconnect(self, share: ShareMode, protocols: Protocol) -> None:
+        if self._reattach(share, protocols, Disposition.LEAVE) and self._transactions.begun:
+            raise CardResetError(
+                f"the reconnect on reader {self.reader!r} has ended the transaction, which was begun again: another program may "
+                "have used the card in between; what was selected and verified may be gone",
+                RESET_CARD,
+                "SCardReconnect",
+                self.reader,
+            )
 
     def _come_back(self) -> None:
         """Reconnect after a reset by another, to go on as before."""
-        self._reattach(self.share, self._protocols, Disposition.LEAVE)
+        self._reconnect(self.share, self._protocols)
+
+    def _reattach(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> bool:
+        """SCardReconnect; whether it has ended PC/SC's transaction (fact 32), which was begun again."""
+        transactions = self._transactions
+        broke = transactions.held and self._reconnect_ends_transaction and self.share is not ShareMode.EXCLUSIVE
+        try:
+            reading, atr = reconnect(self._context, self._handle, self.reader, self.reading, share, protocols, disposition)
+        except SCardError as error:
+            transactions.held = transactions.held and not broke
+            failure = self._explained(error)
+            if isinstance(failure, CardRemovedError):
+                self._lost = failure
+            if failure is error:
+                raise
+            raise failure from error
+        if transactions.owed or (self.share is ShareMode.EXCLUSIVE and share is not ShareMode.EXCLUSIVE):
+            self._unlock()
+        self.share, self._protocols = share, protocols
+        self._settle(reading, atr)
+        self._reset_told = False
+        if broke:
+            transactions.held = False
+            transactions.hold()
+        return broke
 
     def _unlock(self) -> None:
         """pcsc-lite keeps the lock of a handle that was EXCLUSIVE until its transactions have ended."""
+        self._transactions.owed = False
         try:
             for _ in range(_MOST_ENDS):
                 self._handle.end_transaction(Disposition.LEAVE)
@@ -271,19 +339,19 @@ class Session:
 
     def converse(self, dialogue: Dialogue[T]) -> T:
         """Run a talk with the reader. These calls never wait: SHARING_VIOLATION in another's transaction (fact 4)."""
-        return self._inside(lambda: self._told(lambda: converse(dialogue, self._handle.control)))
+        return self._lock.call(lambda: self._told(lambda: converse(dialogue, self._handle.control)))
 
     def control(self, code: int, data: bytes) -> bytes:
         """SCardControl."""
-        return self._inside(lambda: self._told(self._handle.control, code, data))
+        return self._lock.call(lambda: self._told(self._handle.control, code, data))
 
     def get_attribute(self, attribute: int) -> bytes:
         """SCardGetAttrib."""
-        return self._inside(lambda: self._told(self._handle.get_attribute, attribute))
+        return self._lock.call(lambda: self._told(self._handle.get_attribute, attribute))
 
     def set_attribute(self, attribute: int, value: bytes) -> None:
         """SCardSetAttrib."""
-        self._inside(lambda: self._told(self._handle.set_attribute, attribute, value))
+        self._lock.call(lambda: self._told(self._handle.set_attribute, attribute, value))
 
     def check(self) -> None:
         """Raise if the card, its reader or the service is known to be lost. Never waits for another program."""
@@ -295,27 +363,29 @@ class Session:
             # It says nothing about the card: a driver without the attribute, another's transaction, a reset.
             logger.debug("the card is there, as far as is known: %s", error)
 
-    def close(self, disposition: Disposition | None = None) -> None:
-        """Disconnect and release; then the card is free. Waits for an exchange in flight. Does nothing the second time.
+    # The end.
 
-        Args:
-            disposition: None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.
-        """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            usual = Disposition.RESET if self.share is ShareMode.EXCLUSIVE else Disposition.LEAVE
-            if disposition is None:
-                disposition = usual
-            for _ in range(self._begun):  # a context released inside one has the card reset (fact 31)
-                quietly(lambda: self._handle.end_transaction(Disposition.LEAVE))
-            if disposition is not usual or not self._release_disconnects:
-                if disposition is not Disposition.LEAVE:
-                    quietly(self._handle.begin_transaction)  # a disconnect that waits would keep others waiting
-                quietly(lambda: self._handle.disconnect(disposition))
-            quietly(self._context.release)
-            self._freed()
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has done its work."""
+        return self._lock.closed
+
+    def close(self, disposition: Disposition | None = None) -> None:
+        """Disconnect and release; then the card is free. See `SessionLock.close`."""
+        self._lock.close(disposition)
+
+    def _disconnect(self, disposition: Disposition | None) -> None:
+        """Each step may be taken again, where something interrupted it: what is gone already is."""
+        usual = Disposition.RESET if self.share is ShareMode.EXCLUSIVE else Disposition.LEAVE
+        if disposition is None:
+            disposition = usual
+        self._transactions.begun.clear()
+        self._transactions.let_go()  # a context released inside one has the card reset (fact 31)
+        if disposition is not usual or not self._release_disconnects:
+            if disposition is not Disposition.LEAVE:
+                quietly(self._handle.begin_transaction)  # a disconnect that waits would keep others waiting
+            quietly(lambda: self._handle.disconnect(disposition))
+        quietly(self._context.release)
 
 
 def _nothing() -> None:

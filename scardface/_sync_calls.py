@@ -3,8 +3,8 @@
 Who owns what, who may call it from where, what ends it:
 
 - Every call of PC/SC happens in the caller's own thread, one thread at a time; a transaction keeps the turn for its thread.
-- Only a transaction's begin has a thread of its own: it waits for other programs, and nothing but Ctrl-C should have to wait for
-  them. If its caller is interrupted, that thread undoes it when it comes back, and what the card was asked meanwhile waits.
+- Only a transaction's begin has a thread of its own, where others share the card: it waits for them, and Ctrl-C should not have to.
+  If its caller is interrupted, that thread undoes it when it comes back, and what the card was asked meanwhile waits.
 - The words are those of `AsyncCalls`, docstrings included.
 """
 
@@ -13,8 +13,9 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from queue import SimpleQueue
+from types import TracebackType
 from typing import TypeVar, cast, overload
 
 from ._acquire import Acquisition
@@ -74,22 +75,29 @@ class SyncCalls(Card):
         with self._turn:
             return job(session)
 
-    @contextmanager
     @as_in(AsyncCalls.transaction)
-    def transaction(self, disposition: Disposition = Disposition.LEAVE) -> Iterator[None]:
+    def transaction(self, disposition: Disposition = Disposition.LEAVE) -> AbstractContextManager[None]:
+        return _Block(self._transaction(disposition))
+
+    @contextmanager
+    def _transaction(self, disposition: Disposition) -> Iterator[None]:
         session = self._opened()
         session.refuse_inside()
         disposition = member("disposition", Disposition, disposition)
+        beginning = Beginning(session, disposition)
         with self._turn:
-            self._beginning = Beginning(session)
-            number = self._beginning.wait()
             try:
+                self._beginning = beginning
+                beginning.wait()
                 yield
+            except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
+                session.give_up(beginning)
+                raise
             except BaseException:
-                insist(lambda: quietly(lambda: session.end(number, disposition)))  # what went wrong is not hidden by what follows
+                insist(lambda: quietly(beginning.leave))  # what went wrong is not hidden by what follows
                 raise
             if not self._closed:  # then the close has ended it
-                session.end(number, disposition)
+                session.end(beginning, disposition)
 
     @as_in(AsyncCalls.reset)
     def reset(self, cold: bool = False) -> None:
@@ -169,56 +177,70 @@ class SyncCalls(Card):
         raise NotImplementedError
 
 
-class Beginning:
-    """The begin of a transaction, in a thread of its own from now on. Undone there if its caller leaves."""
+class _Block(AbstractContextManager[None]):
+    """A block that is left wherever it was interrupted: `with` answers for it only once `__enter__` has returned."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, block: AbstractContextManager[None]) -> None:
+        self._block = block
+
+    def __enter__(self) -> None:
+        try:
+            self._block.__enter__()
+        except BaseException as error:
+            self._block.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, traceback)
+
+
+class Beginning:
+    """The begin of a transaction: in a thread of its own, unless nobody else can have the card. Undone there if its caller leaves.
+
+    It names the transaction, too.
+    """
+
+    def __init__(self, session: Session, disposition: Disposition) -> None:
         self._session = session
-        self._lock = threading.Lock()
-        self._number = 0  # of the transaction, once it has begun
-        self._left = False
+        self._disposition = disposition
+        self._begun = self._left = False  # each is set before the other is looked at: one of the two sees both
+        self._thread: threading.Thread | None = None
         self._outcome: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._thread = spawn("scardface-begin", self._begin)
 
     @property
     def pending(self) -> bool:
         """Whether PC/SC still holds the thread."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
-    def wait(self) -> int:
-        """Return the transaction's number once it has begun; whatever interrupts the caller has it undone."""
-        try:
-            error = get(self._outcome)
-        except BaseException:
-            insist(self._leave)
-            raise
+    def wait(self) -> None:
+        """Return once the transaction has begun."""
+        if self._session.share is ShareMode.EXCLUSIVE:
+            self._begun = True
+            self._session.begin(self)
+            return
+        self._thread = spawn("scardface-begin", self._begin)
+        error = get(self._outcome)
         if error is not None:
             try:
                 raise error
             finally:
                 del error  # the frame in its traceback must not hold it
-        return self._number
 
-    def _leave(self) -> None:
-        with self._lock:
-            self._left = True
-            begun = self._number
-        if begun:
-            self._undo()
+    def leave(self) -> None:
+        """End it, or have it ended once it has begun."""
+        self._left = True
+        if self._begun:
+            self._session.end(self, self._disposition)
 
     def _begin(self) -> None:
         error: BaseException | None = None
-        number = 0
         try:
-            number = self._session.begin()
+            self._session.begin(self)
+            self._begun = True
         except BaseException as failure:
             error = failure
-        with self._lock:
-            self._number = number
-            undo = number and self._left
-        if undo:
-            self._undo()
+        if self._begun and self._left:
+            quietly(lambda: self._session.end(self, Disposition.LEAVE))
         self._outcome.put(error)
-
-    def _undo(self) -> None:
-        quietly(lambda: self._session.end(self._number, Disposition.LEAVE))

@@ -190,6 +190,7 @@ class SCard(SyncCalls):
         """
         if callback is None and len(apdus) == 1 and isinstance(apdus[0], C_APDU):
             session = self._opened()
+            session.refuse_inside()
             with self._turn:
                 response = session.send_one(apdus[0])
             if response is not None:
@@ -273,16 +274,21 @@ class SCard(SyncCalls):
         self._check_process()
         session = self._session
         if session is not None:
-            session.refuse_inside()
-        self._closed = True
-        self._cancel_removals()
-        if session is not None and self._beginning is not None and self._beginning.pending:
-            spawn("scardface-close", session.close, disposition)  # PC/SC holds the session's lock; its caller was interrupted
-        elif session is not None:
-            session.close(disposition)
-            self._pending.settle()
-        elif self._acquisition is not None:
-            self._acquisition.discard()  # a thread that still acquires
+            session.refuse_in_callback()
+        try:
+            self._closed = True
+            self._cancel_removals()
+            if session is None and self._acquisition is not None:
+                self._acquisition.discard()  # a thread that still acquires
+            elif session is not None and self._beginning is not None and self._beginning.pending:
+                spawn("scardface-close", session.close, disposition)  # PC/SC holds its lock, and this thread was interrupted
+            elif session is not None:
+                session.close(disposition)
+                self._pending.settle()
+        except BaseException:
+            if session is not None and not session.closed:  # interrupted, perhaps before it was told
+                spawn("scardface-close", session.close, disposition)
+            raise
 
     def _close_from_collector(self) -> None:
         assert self._session is not None

@@ -91,17 +91,21 @@ async def test_we_wait_out_anothers_transaction(pcscd: PrivatePcscd, foreign: Fo
 async def test_other_tasks_wait_and_the_holder_may_nest(pcscd: PrivatePcscd, face: Any) -> None:
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
+    begun = anyio.Event()
 
     async def intrude(card: Any) -> None:
+        await begun.wait()
         await card.transmit(bytes([0, 0xEE, 0, 0]))
 
-    async with face.open(timeout=5, share=SHARED) as card, anyio.create_task_group() as tasks, card.transaction():
+    async with face.open(timeout=5, share=SHARED) as card, anyio.create_task_group() as tasks:
         tasks.start_soon(intrude, card)
-        await anyio.sleep(0.1)
         async with card.transaction():
-            await echo(card)
-        await card.transmit(bytes([0, 0xAA, 0, 0]))
-        await anyio.sleep(0.1)
+            begun.set()
+            await anyio.sleep(0.1)
+            async with card.transaction():
+                await echo(card)
+            await card.transmit(bytes([0, 0xAA, 0, 0]))
+            await anyio.sleep(0.1)
     assert [command[1] for command in virtual.heard] == [ECHO, 0xAA, 0xEE]
 
 
@@ -415,8 +419,10 @@ async def test_a_card_pulled_between_commands_says_how_many_were_answered(face: 
             with pytest.raises(CardRemovedError, match="2 of the commands") as caught:
                 await card.send(ECHOED, ECHOED, ECHOED, callback=callback)
             assert caught.value.answered == 2
-            with pytest.raises(CardRemovedError, match="0 of the commands"):
+            with pytest.raises(CardRemovedError) as caught:
                 await card.send(ECHOED)
+            assert "sent together" not in str(caught.value)
+            assert caught.value.answered == 0
             with pytest.raises(CardRemovedError) as caught:
                 await card.transmit(bytes(4))
             assert caught.value.answered is None

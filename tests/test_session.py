@@ -6,7 +6,6 @@ import random
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +30,7 @@ from scardface._session import Session
 from scardface._wanted import Wanted
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import BOTH, ECHO, GATE, NOT_FOUND, LogCard
+from tests.support.waits import wait_until
 
 ECHOED = C_APDU(0, ECHO, 0, 0, b"ab")
 
@@ -163,8 +163,7 @@ def test_threads_wait_for_each_other_for_a_whole_batch(session: Session, pcsc: S
     second = threading.Thread(target=session.send, args=(session.prepare([C_APDU(0, ECHO, 2)]),))
     closer = threading.Thread(target=session.close)
     second.start()
-    while not session._lock.locked():
-        time.sleep(0.001)
+    wait_until(lambda: session._lock._inside)
     card.gate.set()
     for thread in (first, second):
         thread.join(5)
@@ -207,19 +206,18 @@ def test_check_tells_of_a_lost_service_and_of_nothing_else(session: Session, pcs
 def test_a_transaction_that_is_ended_again_ends_no_other(session: Session, pcsc: SimulatedPCSC) -> None:
     """An interrupted caller ends what it has begun once more; the one around it goes on."""
     other = opened(pcsc)  # before: a connect waits for a transaction, too
-    outer = session.begin()
-    inner = session.begin()
+    session.begin("outer")
+    session.begin("inner")
     for _ in range(3):
-        session.end(inner, Disposition.LEAVE)
+        session.end("inner", Disposition.LEAVE)
     waiting = threading.Thread(target=other.transmit, args=(bytes([0, ECHO, 0, 0]),), daemon=True)
     waiting.start()
     waiting.join(0.2)
     assert waiting.is_alive(), "the outer transaction has ended"
-    session.end(outer, Disposition.LEAVE)
+    session.end("outer", Disposition.LEAVE)
     waiting.join(5)
     assert not waiting.is_alive()
-    assert session.begin() == outer
-    session.end(outer, Disposition.LEAVE)
+    assert (pcsc.calls["SCardBeginTransaction"], pcsc.calls["SCardEndTransaction"]) == (1, 1)
     other.close()
 
 
@@ -240,7 +238,8 @@ def test_a_failure_is_looked_into_once(session: Session, pcsc: SimulatedPCSC, mo
 def test_an_interrupt_leaves_no_lock_behind(session: Session) -> None:
     """At whatever step it comes: in the middle of an exchange, before it, after it."""
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    session._handle.transmit = lambda data: b"\x90\x00"  # type: ignore[method-assign]  # quick, and nothing of the simulation's
+    for name in ("transmit", "begin_transaction", "end_transaction"):  # quick, and nothing of the simulation's
+        setattr(session._handle, name, lambda *_: b"\x90\x00")
     interrupted = 0
     try:
         for _ in range(2000):
@@ -251,8 +250,9 @@ def test_an_interrupt_leaves_no_lock_behind(session: Session) -> None:
             except KeyboardInterrupt:
                 interrupted += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
-            assert not session._lock.locked()
-            assert session._owner == 0
+            assert not session._lock._lock._is_owned()  # type: ignore[attr-defined]
+            assert not session._lock._inside
+            assert not session._transactions.held
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

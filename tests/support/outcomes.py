@@ -80,10 +80,13 @@ BLOCKED = Rule(CLASS, {RECOVERED: LISTED_AGAIN | {TIMEOUT, CANCELLED}})
 """A status call that waits; whoever cancelled it meant something else."""
 OPENED = Rule(CLASS, {RECOVERED: WAITED_OUT})
 EXCHANGED = Rule(CLASS, {REMOVAL: GONE})
+TRANSMITTED = Rule(CLASS, {REMOVAL: GONE, "CardResetError": frozenset({MISMATCH})})
+"""The protocol is forgotten: a reset by another."""
 LYING = Rule(CLASS, {RECOVERED: WAITED_OUT | {MISMATCH}})
-"""A card that does not answer in the one protocol is asked in the other."""
+"""A card that does not answer in the one protocol is asked in the other; what a program has left behind is reset."""
 CARELESS = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET})})
 """A reset by another in that moment is no matter: it is done again."""
+CARELESS_OF_MISMATCH = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET, MISMATCH})})
 ENDED = Rule(CLASS, {RECOVERED: CLASSES["ServiceUnavailableError"] | GONE | {REMOVED, NOT_TRANSACTED}})
 """A transaction that ended with its card or its service has ended; the next call tells why."""
 TIMELY_AGAIN = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({TIMEOUT})})
@@ -113,7 +116,7 @@ PLACES = (
     Place("acquire", WATCH, "SCardReleaseContext", 0, NOTHING),
     # Opening the card.
     Place("acquire", CARD, "SCardEstablishContext", 0, OPENED),
-    Place("acquire", CARD, "SCardConnect", 0, OPENED),
+    Place("acquire", CARD, "SCardConnect", 0, LYING),
     Place("acquire", CARD, "SCardGetStatusChange", 0, TIMELY),
     Place("acquire", CARD, "SCardStatus", 0, OPENED),
     Place("acquire a card that offers both protocols", CARD, "SCardConnect", 0, LYING),
@@ -131,18 +134,18 @@ PLACES = (
     Place("monitor that runs", WATCH, "SCardGetStatusChange", 0, ALWAYS),
     Place("monitor that runs", WATCH, "SCardListReaders", 0, ALWAYS),
     # An open card.
-    Place("send", CARD, "SCardTransmit", 0, EXCHANGED),
-    Place("send, the second of a batch", CARD, "SCardTransmit", 1, EXCHANGED),
-    Place("transmit", CARD, "SCardTransmit", 0, EXCHANGED),
-    Place("send, where resets do not matter", CARD, "SCardTransmit", 0, CARELESS),
-    Place("send, where resets do not matter", CARD, "SCardReconnect", 0, EXCHANGED),
+    Place("send", CARD, "SCardTransmit", 0, TRANSMITTED),
+    Place("send, the second of a batch", CARD, "SCardTransmit", 1, TRANSMITTED),
+    Place("transmit", CARD, "SCardTransmit", 0, TRANSMITTED),
+    Place("send, where resets do not matter", CARD, "SCardTransmit", 0, CARELESS_OF_MISMATCH),
+    Place("send, where resets do not matter", CARD, "SCardReconnect", 0, CARELESS),
     Place("transaction", CARD, "SCardBeginTransaction", 0, EXCHANGED),
-    Place("transaction", CARD, "SCardTransmit", 0, EXCHANGED),
+    Place("transaction", CARD, "SCardTransmit", 0, TRANSMITTED),
     Place("transaction", CARD, "SCardEndTransaction", 0, ENDED),
-    Place("reset", CARD, "SCardReconnect", 0, EXCHANGED),
+    Place("reset", CARD, "SCardReconnect", 0, CARELESS),
     Place("reset", CARD, "SCardGetStatusChange", 0, TIMELY_AGAIN),
     Place("reset", CARD, "SCardStatus", 0, CARELESS),
-    Place("reconnect", CARD, "SCardReconnect", 0, EXCHANGED),
+    Place("reconnect", CARD, "SCardReconnect", 0, CARELESS),
     Place("reconnect", CARD, "SCardGetStatusChange", 0, TIMELY_AGAIN),
     Place("reconnect", CARD, "SCardStatus", 0, CARELESS),
     Place("control", CARD, "SCardControl", 0, EXCHANGED),
