@@ -75,7 +75,7 @@ def test_check_character() -> None:
     assert CONTACTLESS.is_tck_right
     assert not ATR.fromhex("3B80800102").is_tck_right
     absent = ATR.fromhex("3B808001")  # due, for T=1 is named
-    assert (absent.tck, absent.is_tck_right, absent.is_well_formed) == (None, False, True)
+    assert (absent.tck, absent.is_tck_right, absent.is_well_formed) == (None, False, False)
     not_due = ATR.fromhex("3B021450")  # T=0 alone
     assert (not_due.tck, not_due.is_tck_right, not_due.is_well_formed) == (None, True, True)
     assert ATR.fromhex("3B8000").is_tck_right  # T=0 alone, and named
@@ -148,13 +148,63 @@ def test_any_bytes_give_parts_or_none(octets: bytes) -> None:
     assert isinstance(str(atr) + repr(atr), str)
 
 
-def test_pyscard_is_not_imported_before_a_part_is_asked_for() -> None:
+def test_pyscard_is_not_needed() -> None:
     code = """if True:
         import sys
         from scardface._atr import ATR
-        atr = ATR(b";")
+        assert ATR.fromhex("3B800181").tck == 0x81
         assert not [name for name in sys.modules if name.partition(".")[0] == "smartcard"]
-        assert atr.ta == ()
-        assert "smartcard.ATR" in sys.modules
     """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("text", "tck", "right", "missing", "extra"),
+    [
+        ("3B800181", 0x81, True, "", ""),
+        ("3B800180", 0x80, False, "", ""),
+        ("3B8001", None, False, "TCK", ""),
+        ("3B800181FF", 0x81, True, "", "FF"),
+        ("3B8001819000", 0x81, True, "", "9000"),
+        ("3B00", None, True, "", ""),
+        ("3B0000", None, True, "", "00"),
+        ("3B00FFFF", None, True, "", "FFFF"),
+        ("3B8000FF", None, True, "", "FF"),
+        ("3B0514", None, False, "4 of 5 historical bytes", ""),
+        ("3B8181", None, False, "TD2", ""),
+        ("3B10", None, False, "TA1", ""),
+        ("3B", None, False, "T0", ""),
+        ("", None, False, "TS", ""),
+        # Of Debian's smartcard_list.txt: TCK lacking, and bytes behind it.
+        ("3BFD9600008131204380318065B0831148C883009000", None, False, "TCK", ""),
+        ("3B8C8001502752318100000000007181", None, False, "TCK", ""),
+        ("3BFE9600008131FE45803180664090A5102E03830190006E9000", 0x6E, True, "", "9000"),
+        ("3B96004121920000622433339000", 0x33, False, "", "9000"),
+        ("3B801FC78031E073FE211163407163830790009A", 0x80, False, "", "31E073FE211163407163830790009A"),
+    ],
+)
+def test_what_is_missing_and_what_is_too_much(text: str, tck: int | None, right: bool, missing: str, extra: str) -> None:
+    atr = ATR.fromhex(text)
+    assert (atr.tck, atr.is_tck_right, atr.missing, atr.extra.hex().upper()) == (tck, right, missing, extra)
+    assert atr.is_well_formed == (not missing and not extra)
+
+
+def test_another_first_byte_is_not_well_formed() -> None:
+    atr = ATR.fromhex("3C800181")
+    assert (atr.is_well_formed, atr.missing, atr.extra, atr.tck) == (False, "", b"", 0x81)
+    assert ATR.fromhex("3F00").is_well_formed
+
+
+@given(st.binary(max_size=60) | PLAUSIBLE)
+def test_every_byte_has_one_place(octets: bytes) -> None:
+    atr = ATR(octets)
+    tck = b"" if atr.tck is None else bytes((atr.tck,))
+    interface = bytes(each.octet for each in atr.interface_bytes)
+    assert atr[:2] + interface + atr.historical_bytes + tck + atr.extra == octets
+    parts = atr.historical_parts
+    objects = b"".join(bytes((tag << 4 | len(value),)) + value for tag, value in parts.objects)
+    assert parts.category + objects + parts.rest + parts.status == atr.historical_bytes
+    for letter, column in zip("ABCD", (atr.ta, atr.tb, atr.tc, atr.td), strict=True):
+        named = {f"T{letter}{number}": octet for number, octet in enumerate(column, 1) if octet is not None}
+        mine = {each.name: each.octet for each in atr.interface_bytes if each.name[1] == letter}
+        assert named == (mine if column else {})

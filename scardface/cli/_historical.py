@@ -4,15 +4,14 @@ Rules of this room:
 
 - The first byte is the category: 00, COMPACT-TLV data objects and three status bytes; 80, COMPACT-TLV data objects; 10, a reference
   to DIR data; 81 to 8F reserved; all else the manufacturer's own.
-- A COMPACT-TLV object has its tag in the upper and its length in the lower half of its first byte.
-- Cards are not trusted: an object that reaches over the end is told of, and ends the reading.
+- Which bytes are a COMPACT-TLV object is `ATR`'s to say; here are the words. What reaches over the end is told of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scardface import R_APDU
+from scardface import ATR, R_APDU
 
 from ._output import digits, legible
 
@@ -54,49 +53,46 @@ Part = tuple[bytes, str]
 """Some bytes, and what they mean."""
 
 
-def explain(historical: bytes) -> Iterator[Part]:
-    """Historical bytes, part by part, all of them and in order.
-
-    Args:
-        historical: as the ATR has them.
-    """
-    if not historical:
+def explain(atr: ATR) -> Iterator[Part]:
+    """The historical bytes of an ATR, part by part, all that are there and in order."""
+    category, objects, rest, status = atr.historical_parts
+    if not category:
         return
-    category, rest = historical[:1], historical[1:]
     if category == b"\x00":
         yield category, "category: COMPACT-TLV data objects, then a status indicator of three bytes"
-        objects, status = (rest[:-3], rest[-3:]) if len(rest) >= 3 else (b"", b"")
         yield from _objects(objects)
         if status:
+            if rest:
+                yield _cut_off(rest)
             yield status, f"status indicator: {_status(status)}"
         elif rest:
             yield rest, "too short for a status indicator of three bytes"
     elif category == b"\x80":
         yield category, "category: COMPACT-TLV data objects"
-        yield from _objects(rest)
+        yield from _objects(objects)
+        if rest.startswith(_STORAGE) and len(rest) >= len(_STORAGE) + 3:
+            yield rest, _storage_card(rest[len(_STORAGE) :])
+        elif rest:
+            yield _cut_off(rest)
     elif category == b"\x10":
         yield category, "category: a reference to DIR data"
         if rest:
             yield rest, "DIR data reference"
     elif 0x81 <= category[0] <= 0x8F:
-        yield historical, "category reserved for future use"
+        yield category + rest, "category reserved for future use"
     else:
-        yield historical, f"the manufacturer's own format: {legible(historical)!r}"
+        yield category + rest, f"the manufacturer's own format: {legible(category + rest)!r}"
 
 
-def _objects(data: bytes) -> Iterator[Part]:
-    if data.startswith(_STORAGE) and len(data) >= len(_STORAGE) + 3:
-        yield data, _storage_card(data[len(_STORAGE) :])
-        return
-    while data:
-        tag, length = data[0] >> 4, data[0] & 0x0F
-        if length >= len(data):
-            yield data, f"a data object of {length} bytes, of which {len(data) - 1} are there"
-            return
-        value, whole, data = data[1 : 1 + length], data[: 1 + length], data[1 + length :]
+def _objects(objects: tuple[tuple[int, bytes], ...]) -> Iterator[Part]:
+    for tag, value in objects:
         name = _TAGS.get(tag, f"data object {tag:X}")
         meaning = _meaning(tag, value)
-        yield whole, f"{name}: {meaning}" if meaning else name
+        yield bytes((tag << 4 | len(value),)) + value, f"{name}: {meaning}" if meaning else name
+
+
+def _cut_off(data: bytes) -> Part:
+    return data, f"a data object of {data[0] & 0x0F} bytes, of which {len(data) - 1} are there"
 
 
 def _storage_card(rest: bytes) -> str:

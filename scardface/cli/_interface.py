@@ -2,14 +2,15 @@
 
 Rules of this room:
 
-- TS, T0, then TA, TB, TC and TD as far as T0 and each TD announce them (b5 to b8), historical bytes (their number in b4-b1 of T0),
-  and TCK unless T=0 is the only protocol named.
+- Which byte is which is `ATR`'s to say; here are the words.
 - Bytes behind TD name global things for T=15, and those of the protocol that the TD before them names from TD2 on (8.2.3).
 - Whatever is called an ATR is explained as far as it goes, and never raises; bytes that are missing or too many are told of.
 """
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import xor
 from typing import NamedTuple
 
 from scardface import ATR
@@ -37,69 +38,43 @@ class Row(NamedTuple):
     words: str
 
 
-def explain(atr: bytes) -> list[Row]:
+def explain(octets: bytes) -> list[Row]:
     """Every byte of an ATR, in order.
 
     Args:
-        atr: any bytes.
+        octets: any bytes.
     """
+    atr = ATR(octets)
     if not atr:
         return [Row("missing", b"", "no ATR at all: the card is mute, or there is none")]
     rows = [Row("TS", atr[:1], _ts(atr[0]))]
-    if len(atr) == 1:
-        return [*rows, Row("missing", b"", "T0, which says what follows")]
-    historical = atr[1] & 0x0F
-    rows.append(Row("T0", atr[1:2], f"{_announced(1, atr[1] >> 4)}; {historical} historical bytes"))
-    place, protocols, missing = _interface(atr, rows)
-    if missing:
-        return [*rows, Row("missing", b"", missing)]
-    rest = atr[place : place + historical]
-    rows += [Row("historical", octets, words) for octets, words in explain_historical(rest)]
-    if len(rest) < historical:
-        return [*rows, Row("missing", b"", f"{historical - len(rest)} of {historical} historical bytes")]
-    rows += _end(atr, place + historical, any(protocols))
+    if len(atr) > 1:
+        rows.append(Row("T0", atr[1:2], f"{_announced(1, atr[1] >> 4)}; {atr[1] & 0x0F} historical bytes"))
+    for name, octet, protocol in atr.interface_bytes:
+        rows.append(Row(name, bytes((octet,)), _meaning(name[1], int(name[2:]), protocol, octet)))
+    rows += [Row("historical", part, words) for part, words in explain_historical(atr)]
+    if atr.tck is not None:
+        rows.append(Row("TCK", bytes((atr.tck,)), _tck(atr)))
+    if atr.extra:
+        rows.append(Row("extra", atr.extra, "more bytes than were announced"))
+    if atr.missing:
+        rows.append(Row("missing", b"", _missing(atr.missing)))
     return rows
 
 
-def _interface(atr: bytes, rows: list[Row]) -> tuple[int, list[int], str]:
-    """The interface bytes, which are added to `rows`; where they end, the protocols named, and which byte is missing."""
-    place, index, announced, protocol = 2, 1, atr[1] >> 4, 0
-    protocols: list[int] = []
-    while announced:  # by T0, or by a TD, which is a byte of an ATR that has an end
-        follow = 0
-        for bit, letter in enumerate("ABCD"):
-            if not announced >> bit & 1:
-                continue
-            name = f"T{letter}{index}"
-            if place == len(atr):
-                return place, protocols, f"{name}, which was announced"
-            octet = atr[place]
-            place += 1
-            if letter == "D":
-                follow = octet
-                protocols.append(octet & 0x0F)
-            rows.append(Row(name, bytes((octet,)), _meaning(letter, index, protocol, octet)))
-        index, announced, protocol = index + 1, follow >> 4, follow & 0x0F
-    return place, protocols, ""
+def _missing(what: str) -> str:
+    if what == "T0":
+        return "T0, which says what follows"
+    if what == "TCK":
+        return "TCK, the check character, which has to be there"
+    return f"{what}, which was announced" if what.startswith("T") else what
 
 
-def _end(atr: bytes, place: int, needs_check: bool) -> list[Row]:
-    rest = atr[place:]
-    if not rest:
-        return [Row("missing", b"", "TCK, the check character, which has to be there")] if needs_check else []
-    rows = []
-    if needs_check:
-        right = ATR(atr[: place + 1]).is_tck_right
-        wanted = 0
-        for octet in atr[1:place]:
-            wanted ^= octet
-        rows.append(
-            Row("TCK", rest[:1], "check character, right" if right else f"check character, wrong: it should be {wanted:02X}")
-        )
-        rest = rest[1:]
-    if rest:
-        rows.append(Row("extra", rest, "more bytes than were announced"))
-    return rows
+def _tck(atr: ATR) -> str:
+    if atr.is_tck_right:
+        return "check character, right"
+    wanted = reduce(xor, atr[1 : len(atr) - len(atr.extra) - 1])
+    return f"check character, wrong: it should be {wanted:02X}"
 
 
 def _ts(octet: int) -> str:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from scardface import ATR
 from scardface.cli._interface import explain
 
 
@@ -115,3 +116,24 @@ def test_every_byte_is_told_of_once_and_in_order(atr: bytes) -> None:
     rows = explain(atr)
     assert b"".join(row.octets for row in rows) == atr
     assert all(row.words and row.name for row in rows)
+
+
+@given(st.binary(max_size=40) | st.binary(max_size=38).map(lambda rest: b"\x3b" + rest))
+@example(bytes.fromhex("3B8F8001804F0CA000000306030001000000006A9000"))
+@example(bytes.fromhex("3B8001"))
+@example(bytes.fromhex("3B0000"))
+def test_the_rows_and_the_atr_say_the_same(octets: bytes) -> None:
+    atr, rows = ATR(octets), explain(octets)
+    names = [row.name for row in rows]
+    assert atr.is_well_formed == (octets[:1] in (b"\x3b", b"\x3f") and not {"missing", "extra"} & set(names))
+    checks = [row for row in rows if row.name == "TCK"]
+    assert [row.octets[0] for row in checks] == ([] if atr.tck is None else [atr.tck])
+    if checks:
+        assert atr.is_tck_right == (checks[0].words == "check character, right")
+    else:
+        assert atr.is_tck_right == ("missing" not in names)
+    assert b"".join(row.octets for row in rows if row.name == "historical") == atr.historical_bytes
+    if "missing" not in names:
+        for letter, column in zip("ABCD", (atr.ta, atr.tb, atr.tc, atr.td), strict=True):
+            for number, octet in enumerate(column, 1):
+                assert [row.octets[0] for row in rows if row.name == f"T{letter}{number}"] == ([] if octet is None else [octet])
