@@ -20,6 +20,7 @@ Rules of this room:
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import threading
 from collections.abc import Sequence
@@ -49,7 +50,8 @@ _FEWER_READERS = (
     "SCardListReaders: pcscd was started again with fewer readers than this process has seen, which libpcsclite 2.5 cannot read: "
     "restart this program (SCARD_E_UNSUPPORTED_FEATURE 0x8010001F)"
 )
-_DWORD_BITS = 31 if sys.platform == "win32" else 64
+_LONG_BITS = 8 * struct.calcsize("l") - 1
+"""What a state may have for the binding: a C long without its sign, 31 bits on Windows, i386 and armhf (facts 45, 68)."""
 
 
 def _unsigned(number: int) -> int:
@@ -70,7 +72,7 @@ def _mask(protocols: Protocol) -> int:
 
 def _raw_state(state: int) -> int:
     """`state` as the binding takes it: where longs have 32 bits, the upper half of the range is negative (fact 45)."""
-    return state - 0x1_0000_0000 if state >> _DWORD_BITS else state
+    return state - 0x1_0000_0000 if state >> _LONG_BITS else state
 
 
 def usable_name(reader: str) -> bool:

@@ -201,12 +201,20 @@ def test_signed_codes_and_states_are_folded(context: Context, monkeypatch: pytes
         return 0x8010000A - 0x1_0000_0000, [("R", 0x8001_0022 - 0x1_0000_0000, [0x3B, 0])]
 
     monkeypatch.setattr(_pcsc.scard, "SCardGetStatusChange", status_change)
-    monkeypatch.setattr(_pcsc, "_DWORD_BITS", 31)
+    monkeypatch.setattr(_pcsc, "_LONG_BITS", 31)
     change = context.get_status_change(0, [("R", 0x8001_0020), ("S", 0x20)])
     assert change.timed_out
     assert change.entries == [("R", 0x8001_0022, b"\x3b\x00")]
     assert fed == [("R", 0x8001_0020 - 0x1_0000_0000), ("S", 0x20)]
     monkeypatch.undo()
+    context.release()
+
+
+@pytest.mark.parametrize("state", [0x7FFF_0010, 0x8000_0010, 0xFFFF_0012])
+def test_a_counter_of_many_cards(context: Context, pcscd: PrivatePcscd, state: int) -> None:
+    """16,384 cards and more: what is more than a long of 32 bits holds goes into the binding as well (fact 68)."""
+    (entry,) = context.get_status_change(0, [(pcscd.readers[0], state)]).entries
+    assert entry.reader == pcscd.readers[0]
     context.release()
 
 
