@@ -68,6 +68,8 @@ ALWAYS = Rule(RECOVERED)
 NOTHING = Rule(IGNORED)
 LISTED_AGAIN = frozenset({UNKNOWN_READER, UNSUPPORTED, WINDOWS_UNSUPPORTED})
 """The list of readers changed under a status call (facts 17 and 21)."""
+ASKED_AGAIN = LISTED_AGAIN | {UNAVAILABLE, NO_READERS}
+"""Codes that the list of readers belies, which alone says that a reader is gone."""
 WAITED_OUT = frozenset({NO_CARD, UNAVAILABLE, REMOVED, RESET, SHARING, UNKNOWN_READER, UNPOWERED, UNRESPONSIVE})
 """A card that cannot be opened just now."""
 GONE = frozenset({UNAVAILABLE, UNKNOWN_READER, NO_CARD})
@@ -89,8 +91,8 @@ CARELESS = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET})})
 CARELESS_OF_MISMATCH = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET, MISMATCH})})
 ENDED = Rule(CLASS, {RECOVERED: CLASSES["ServiceUnavailableError"] | GONE | {REMOVED, NOT_TRANSACTED}})
 """A transaction that ended with its card or its service has ended; the next call tells why."""
-TIMELY_AGAIN = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({TIMEOUT})})
-TIMELY = Rule(CLASS, {RECOVERED: WAITED_OUT | {TIMEOUT}})
+TIMELY_AGAIN = Rule(CLASS, {REMOVAL: frozenset({NO_CARD}), RECOVERED: ASKED_AGAIN | {TIMEOUT}})
+TIMELY = Rule(CLASS, {RECOVERED: WAITED_OUT | ASKED_AGAIN | {TIMEOUT}})
 LOST = Rule(RECOVERED, {"ServiceUnavailableError": CLASSES["ServiceUnavailableError"], REMOVAL: GONE | {REMOVED}})
 """What tells that an open card is lost; everything else says nothing about it."""
 
