@@ -7,6 +7,9 @@ Rules of this room:
 - Bytes go in and come out as `bytes`; the lists of ints are made here, once (fact 40).
 - Codes and states are unsigned on this side, on every platform (fact 45).
 - A reader name that is not plain ASCII, or holds a NUL, never reaches the binding: it would abort the process (fact 42).
+- One name that is no UTF-8 has pyscard fail to list any. Then libpcsclite, which is loaded already, is asked by ctypes, and what
+  cannot be decoded comes as U+FFFD. Such a name is not ASCII, so that reader alone is out of reach. The same call tells the truth
+  where pyscard 2.0.5 read memory that nobody wrote, as the service died.
 - SCardDisconnect walks libpcsclite's list of contexts without its lock (1.9.9; 2.3.3 has the same code): of 4 processes that called
   it beside SCardReleaseContext for 8 s one crashed. So these two, and SCardEstablishContext, come one after another. Whoever
   disconnects with a reset has seen to it that no transaction makes it wait.
@@ -50,6 +53,8 @@ _FEWER_READERS = (
     "SCardListReaders: pcscd was started again with fewer readers than this process has seen, which libpcsclite 2.5 cannot read: "
     "restart this program (SCARD_E_UNSUPPORTED_FEATURE 0x8010001F)"
 )
+_MOST_NAMES = 0x10000
+"""Bytes; pcsc-lite has at most 16 readers, of 128 bytes each."""
 _LONG_BITS = 8 * struct.calcsize("l") - 1
 """What a state may have for the binding: a C long without its sign, 31 bits on Windows, i386 and armhf (facts 45, 68)."""
 
@@ -98,6 +103,34 @@ def _call(name: str, reader: str, *args: Any) -> Any:
     if code != SUCCESS:
         raise error_for(code, name, reader)
     return answer
+
+
+def _names_by_libpcsclite(context: int) -> tuple[str, ...] | None:
+    """SCardListReaders without pyscard; pcsc-lite has no groups. None where there is no pcsc-lite.
+
+    Args:
+        context: as pyscard has it.
+
+    Raises:
+        SCardError: what PC/SC says.
+    """
+    if not _PCSC_LITE:
+        return None
+    import ctypes  # of use here alone
+
+    try:
+        call = ctypes.CDLL("libpcsclite.so.1").SCardListReaders
+    except (OSError, AttributeError):
+        return None
+    call.argtypes = (ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    call.restype = ctypes.c_long
+    size = ctypes.c_ulong(_MOST_NAMES)  # room for all, so that readers that come between two calls do not matter
+    names = ctypes.create_string_buffer(_MOST_NAMES)
+    code = _unsigned(call(context, None, names, ctypes.byref(size)))
+    if code != SUCCESS:
+        raise error_for(code, "SCardListReaders")
+    octets = names.raw[: min(size.value, _MOST_NAMES)]
+    return tuple(name.decode("utf-8", "replace") for name in octets.split(b"\0") if name)
 
 
 class _Handle:
@@ -159,13 +192,22 @@ class _Context:
 
     def list_readers(self, groups: Sequence[str] | None = None) -> tuple[str, ...]:
         try:
-            return tuple(_call("SCardListReaders", "", self._context, list(groups or ()))[1])
+            return self._list_readers(list(groups or ()))
         except SCardError as error:
             if error.code == NO_READERS_AVAILABLE:
                 return ()
             if error.code == _UNSUPPORTED_FEATURE and _PCSC_LITE:
                 raise ServiceUnavailableError(_FEWER_READERS, error.code, error.call) from None
             raise
+
+    def _list_readers(self, groups: list[str]) -> tuple[str, ...]:
+        try:
+            return tuple(_call("SCardListReaders", "", self._context, groups)[1])
+        except SCardError as error:
+            names = _names_by_libpcsclite(self._context) if isinstance(error.__cause__, (SystemError, UnicodeError)) else None
+            if names is None:
+                raise
+            return names
 
     def list_reader_groups(self) -> tuple[str, ...]:
         return tuple(_call("SCardListReaderGroups", "", self._context)[1])

@@ -229,3 +229,60 @@ def test_raw_has_the_platforms_own_number(monkeypatch: pytest.MonkeyPatch) -> No
 def test_importing_the_library_does_not_load_the_binding() -> None:
     check = "import sys, scardface, scardface.sync; sys.exit('smartcard' in ' '.join(sys.modules))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+LATIN = """if True:
+    import logging
+    import sys
+    from pathlib import Path
+    from scardface.sync import SCard, ReaderMonitor, readers, states
+    from scardface.testing import FileCard, PrivatePcscd, _pcscd_process
+
+    # The first entry of pcscd's configuration has a name in ISO 8859-1; the daemon's own check of its list knows nothing of that.
+    written, named = Path.write_text, _pcscd_process._entry_name
+    Path.write_text = lambda path, text: path.write_bytes(text.encode("latin-1"))
+    _pcscd_process._entry_name = lambda number: named(number) if number else "Lecteur \xe9"
+    _pcscd_process._check_listing = lambda readers: None
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    with PrivatePcscd(4) as pcscd:
+        _pcscd_process._entry_name = named
+        print(ascii(readers()))
+        print([*states()])
+        pcscd.insert(2, FileCard())
+        with SCard(timeout=20) as card:
+            print(card.reader, card.send(bytes.fromhex("00A4040000")).sw1 in (0x90, 0x6A))
+        with ReaderMonitor() as monitor:
+            print(sorted({next(monitor).reader for _ in range(3)}))
+"""
+
+
+def test_a_name_that_is_no_utf_8_keeps_one_reader_out_of_reach(pcscd: PrivatePcscd) -> None:
+    """In a process of its own: libpcsclite settles on one daemon for each."""
+    done = subprocess.run([sys.executable, "-c", LATIN], capture_output=True, text=True, timeout=120)
+    others = "['Virtual PCD 1 00 00', 'Virtual PCD 1 00 01']"
+    lines = [line for line in done.stdout.splitlines() if "is left out" not in line]
+    assert lines == [
+        r"('Lecteur \ufffd 00 00', 'Lecteur \ufffd 00 01', 'Virtual PCD 1 00 00', 'Virtual PCD 1 00 01')",
+        others,
+        "Virtual PCD 1 00 00 True",
+        others,
+    ], done.stderr
+    assert "reader 'Lecteur \ufffd 00 00' is left out" in done.stdout
+
+
+def test_the_list_is_the_librarys_where_pyscards_cannot_be_made(
+    pcscd: PrivatePcscd, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise SystemError("returned a result with an exception set") from UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "no")
+
+    monkeypatch.setattr(_pcsc.scard, "SCardListReaders", broken)
+    assert context.list_readers() == pcscd.readers
+    pcscd.stop()
+    assert isinstance(refused(context.list_readers), ServiceUnavailableError)
+    pcscd.start()
+    monkeypatch.setattr(_pcsc, "_PCSC_LITE", False)
+    fresh = PYSCARD.establish()
+    error = refused(fresh.list_readers)
+    assert (type(error), error.call) == (ServiceUnavailableError, "SCardListReaders")
+    fresh.release()
