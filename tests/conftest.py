@@ -1,6 +1,7 @@
 """The fixtures that all tests share.
 
-- `anyio_backend`: every test marked `anyio` runs on asyncio, on asyncio under uvloop, and on trio.
+- `anyio_backend`: every test marked `anyio` runs on asyncio, on asyncio under uvloop, and on trio; with the real daemon on one of
+  them (see tests/support/faces.py).
 - `pcscd`: the real PC/SC daemon of this test run, with four virtual readers, running and empty when the test begins.
 - `foreign`: another program that uses the same daemon.
 - `no_leaks`: fails the test if threads or file descriptors are left when everything else of the test is torn down.
@@ -10,6 +11,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import sys
@@ -18,14 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+import hypothesis
 import pytest
 
 from tests.support import census
+from tests.support.faces import loops_and_faces
 from tests.support.foreign import Foreign, running
 from tests.support.loop_watch import LoopWatch
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
+
+hypothesis.settings.register_profile("scardface", deadline=None)  # how long an example takes is the machine's
+hypothesis.settings.load_profile("scardface")
 
 REQUIRED = os.environ.get("SCARDFACE_REQUIRE_PCSCD") == "1"
 """Whether a test that needs pcscd fails, rather than being skipped, where pcscd cannot run."""
@@ -39,6 +46,20 @@ BACKENDS: list[Any] = [
 ]
 if sys.platform != "win32":
     BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The event loops and faces that a test is run with."""
+    mark = loops_and_faces(metafunc)
+    if mark is not None:
+        metafunc.definition.add_marker(mark)
+
+
+def pytest_collection_finish() -> None:
+    """Half a million objects live until the end from here on: no garbage collection need look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=BACKENDS)
@@ -74,13 +95,13 @@ def no_leaks() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _loop_stays_free(request: pytest.FixtureRequest, _census_if_asked: None) -> Iterator[None]:
+def _loop_stays_free(request: pytest.FixtureRequest, _census_if_asked: None) -> Iterator[LoopWatch | None]:
     """Fails an async test whose event loop is blocked by code of scardface."""
     if not inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
-        yield
+        yield None
         return
     with LoopWatch() as watch:
-        yield
+        yield watch
     assert not watch.found, f"code of scardface blocked the event loop:\n{watch.found}"
 
 

@@ -195,7 +195,7 @@ def situations(draw: st.DrawFn) -> Situation:
     )
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=1000, derandomize=True)
 @given(situations())
 def test_everything_arrives_whole_and_once(case: Situation) -> None:
     data, content = pattern(case.nc), pattern(case.size, 77)
@@ -734,7 +734,7 @@ commands = st.builds(
 )
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=1500, derandomize=True)
 @given(
     commands,
     st.sampled_from([(T0, AUTO), (T0, CHAINING), (T1, AUTO), (T1, EXTENDED), (T1, CHAINING)]),

@@ -277,7 +277,7 @@ def test_a_card_that_answers_rubbish(atr: bytes, monkeypatch: pytest.MonkeyPatch
         pcsc.insert("A", babbling)
         with sync.SCard(timeout=5) as card:
 
-            @settings(max_examples=times(60, 2_000), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=times(60, 2_000), database=None, suppress_health_check=list(HealthCheck))
             @given(answers=RUBBISH, commands=st.lists(COMMANDS, min_size=1, max_size=3))
             def babble(answers: list[bytes], commands: list[C_APDU]) -> None:
                 babbling.answers = list(answers)

@@ -7,6 +7,7 @@ tests/support/outcomes.py. Proved elsewhere: what a code is called and advised (
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -34,10 +35,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 def anyio_backend() -> str:
     """One will do: where a code goes does not hang on the event loop."""
     return "asyncio"
-
-
-AT_ONCE = 34
-"""Cases that run at the same time; most of their time is pauses between two tries."""
 
 
 class Injection:
@@ -97,6 +94,11 @@ async def acquire(pcsc: SimulatedPCSC, injection: Injection) -> None:
         await echo(card)
 
 
+async def wait_begun(pcsc: SimulatedPCSC, asked: Callable[[], object]) -> None:
+    """Return when a wait has asked, and the watcher is blocked in PC/SC: what PC/SC answered before would be too old for it."""
+    await until(lambda: asked() and pcsc._service._waits)
+
+
 async def acquire_later(pcsc: SimulatedPCSC, change: Callable[[], None]) -> None:
     """Wait for a card, which comes once `change` was done under the wait."""
     card = pcsc.remove("A")
@@ -107,7 +109,7 @@ async def acquire_later(pcsc: SimulatedPCSC, change: Callable[[], None]) -> None
                 await echo(card)
 
         tasks.start_soon(acquire)
-        await until(lambda: waiters(pcsc))
+        await wait_begun(pcsc, lambda: waiters(pcsc))
         change()
         pcsc.insert("A", card)
 
@@ -137,7 +139,7 @@ async def cancel(pcsc: SimulatedPCSC, injection: Injection) -> None:
     card = SCard(backend=pcsc)
 
     async def cancel_it() -> None:
-        await until(lambda: waiters(pcsc))
+        await wait_begun(pcsc, lambda: waiters(pcsc))
         injection.arm()
         card.cancel()
 
@@ -192,18 +194,24 @@ async def transmit(pcsc: SimulatedPCSC, injection: Injection) -> None:
         await card.transmit(b"\x00\x00\x00\x00")
 
 
-@action("wait for the removal")
-async def wait_for_the_removal(pcsc: SimulatedPCSC, injection: Injection) -> None:
+async def hear_the_removal(pcsc: SimulatedPCSC, injection: Injection, *, begun: bool) -> None:
+    """Wait for a card to go, which it does once the injected error was answered, unless that ends the wait."""
+
     async def remove() -> None:
+        if begun:
+            await wait_begun(pcsc, lambda: card._removals)
+            injection.arm()
+            pcsc.add_reader("B")
         await until(lambda: injection.fired)
         if injection.outcome == RECOVERED:
             pcsc.remove("A")
 
     async with SCard("A", timeout=10, backend=pcsc) as card:
+        await quiet(pcsc)  # the watcher of the acquisition has ended
+        if not begun:
+            injection.arm()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(remove)
-            await quiet(pcsc)  # the watcher of the acquisition has ended
-            injection.arm()
             try:
                 await card.wait()
             except SCardError as error:
@@ -214,6 +222,16 @@ async def wait_for_the_removal(pcsc: SimulatedPCSC, injection: Injection) -> Non
             raise ended
         if injection.outcome != RECOVERED:
             raise CardRemovedError("wait() returned", injection.code, injection.call)
+
+
+@action("begin to wait for the removal")
+async def begin_to_wait_for_the_removal(pcsc: SimulatedPCSC, injection: Injection) -> None:
+    await hear_the_removal(pcsc, injection, begun=False)
+
+
+@action("wait for the removal")
+async def wait_for_the_removal(pcsc: SimulatedPCSC, injection: Injection) -> None:
+    await hear_the_removal(pcsc, injection, begun=True)
 
 
 @action("send, where resets do not matter")
@@ -330,29 +348,29 @@ def told(place: Place, code: int, error: SCardError | None) -> str:
 
 async def become(place: Place, code: int) -> str:
     """What comes of `code` at `place`, checked for all that is promised of it."""
-    pcsc = OtherPlatform() if place.action.endswith("does not disconnect") else SimulatedPCSC()
-    pcsc.add_reader("A")
-    pcsc.insert("A", LogCard())
-    injection = Injection(pcsc, place, code)
-    failure: SCardError | None = None
-    try:
-        with anyio.fail_after(20):
-            await ACTIONS[place.action](pcsc, injection)
-    except SCardError as error:
-        failure = error
-    outcome = told(place, code, failure)
-    assert injection.fired, "this call is never made there"
-    if place.call == "SCardReleaseContext":
-        await until(lambda: pcsc.open_contexts <= 1)
-        pcsc.stop_service()  # what was not released goes with the service
-        pcsc.start_service()
-    else:
-        await until(lambda: not pcsc.open_contexts)
-    if not pcsc.cards:
+    platform = OtherPlatform if place.action.endswith("does not disconnect") else SimulatedPCSC
+    with contextlib.closing(platform()) as pcsc:
+        pcsc.add_reader("A")
         pcsc.insert("A", LogCard())
-    async with SCard("A", timeout=10, backend=pcsc) as again:
-        await echo(again)
-    pcsc.close()
+        injection = Injection(pcsc, place, code)
+        failure: SCardError | None = None
+        try:
+            with anyio.fail_after(20):
+                await ACTIONS[place.action](pcsc, injection)
+        except SCardError as error:
+            failure = error
+        outcome = told(place, code, failure)
+        assert injection.fired, "this call is never made there"
+        if place.call == "SCardReleaseContext":
+            await until(lambda: pcsc.open_contexts <= 1)
+            pcsc.stop_service()  # what was not released goes with the service
+            pcsc.start_service()
+        else:
+            await until(lambda: not pcsc.open_contexts)
+        if not pcsc.cards:
+            pcsc.insert("A", LogCard())
+        async with SCard("A", timeout=10, backend=pcsc) as again:
+            await echo(again)
     return outcome
 
 
@@ -367,22 +385,23 @@ def test_the_table_has_every_call_and_code() -> None:
     tell(f"{len(CALLS)} calls in {len(PLACES)} places x {len(CODES)} codes = {len(PLACES) * len(CODES)} cases")
 
 
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two tries; and nobody is about to notice a removal."""
+    for name in ("_loss.DRIVER_POLL", "_queue.RETRY", "_waiters.RETRY", "_watch.FIRST_PAUSE"):
+        monkeypatch.setattr(f"scardface.{name}", 50 if name == "_loss.DRIVER_POLL" else 0.005)
+
+
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place.action}-{place.call}-{place.skip}".replace(" ", "_"))
-async def test_every_code(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._loss.DRIVER_POLL", 50)  # nobody is about to notice a removal
+async def test_every_code(place: Place) -> None:
+    """One after the other: an error that goes astray would else be told to another's wait."""
     became: dict[int, str] = {}
-    limit = anyio.CapacityLimiter(1 if place.action in ("readers", "groups", "states") else AT_ONCE)
-
-    async def try_one(code: int) -> None:
-        async with limit:
-            try:
-                became[code] = await become(place, code)
-            except Exception as error:
-                became[code] = f"{type(error).__name__}: {error}"
-
-    async with anyio.create_task_group() as tasks:
-        for code in CODES:
-            tasks.start_soon(try_one, code)
+    for code in CODES:
+        try:
+            became[code] = await become(place, code)
+        except Exception as error:
+            became[code] = f"{type(error).__name__}: {error}"
     wrong = {
         f"0x{code:08X}": (became[code], place.rule.outcome(code)) for code in CODES if became[code] != place.rule.outcome(code)
     }

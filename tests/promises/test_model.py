@@ -347,8 +347,6 @@ def test_the_model_and_the_library_agree(monkeypatch: pytest.MonkeyPatch) -> Non
     examples = times(12, 300)
     run_state_machine_as_test(
         Life,
-        settings=settings(
-            max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
-        ),
+        settings=settings(max_examples=examples, stateful_step_count=40, suppress_health_check=list(HealthCheck), database=None),
     )
     tell(f"{Life.steps} moves in {examples} lives")

@@ -6,6 +6,7 @@ A cancelled `SyncFace` call calls `cancel()` on the card, which is what a thread
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ import pytest
 import scardface
 from scardface import sync
 from scardface._threads import Reply, Worker, gone, in_thread
+from tests.support.figures import FULL
 
 T = TypeVar("T")
 
@@ -235,12 +237,28 @@ BACKENDS: dict[str, Any] = {
     "uvloop": ("asyncio", {"use_uvloop": True}),
 }
 
-both_faces = pytest.mark.parametrize(
-    ("anyio_backend", "face"),
-    [
-        *(pytest.param(backend, AsyncFace(), id=f"async-{name}") for name, backend in BACKENDS.items()),
-        pytest.param(BACKENDS["asyncio"], SyncFace(), id="sync"),  # its loop is its own: one of the test's will do
-    ],
-    indirect=["anyio_backend"],
-)
-"""The same test on the async face, on every backend, and on the sync face."""
+both_faces = pytest.mark.both_faces
+"""The same test on the async face and on the sync face: see `loops_and_faces`."""
+
+_SYNC = pytest.param(BACKENDS["asyncio"], SyncFace(), id="sync")  # its loop is its own: one of the test's will do
+
+
+def loops_and_faces(metafunc: pytest.Metafunc) -> pytest.MarkDecorator | None:
+    """What a test is run with, for `pytest_generate_tests`; None: what it says itself.
+
+    On the simulation an async test runs on every event loop. The real daemon knows nothing of event loops, and each test with it
+    waits half a second for the driver's next look: there a test runs on one of them, which hangs on the test's name, so that each
+    has its share. When figures are wanted, it runs on all.
+    """
+    names, given = metafunc.fixturenames, metafunc.definition.iter_markers("parametrize")
+    faces = metafunc.definition.get_closest_marker("both_faces") is not None
+    real = "pcscd" in names and not FULL
+    if not faces and (not real or "anyio_backend" not in names or any("anyio_backend" in mark.args[0] for mark in given)):
+        return None
+    kinds = list(BACKENDS)
+    if real:
+        kinds = [kinds[zlib.crc32(metafunc.definition.nodeid.encode()) % len(kinds)]]
+    if not faces:
+        return pytest.mark.parametrize("anyio_backend", [BACKENDS[kind] for kind in kinds], ids=kinds, indirect=True)
+    both = [*(pytest.param(BACKENDS[kind], AsyncFace(), id=f"async-{kind}") for kind in kinds), _SYNC]
+    return pytest.mark.parametrize(("anyio_backend", "face"), both, indirect=["anyio_backend"])

@@ -2,25 +2,31 @@
 
 Rules of this room:
 
-- Blocked means: a frame of ours, above the event loop's own frames, is in the same call in two looks that are 25 ms apart.
+- Blocked means: a frame of ours, above the event loop's own frames, stays in one call, and the loop's thread either computes in it
+  for 25 ms of its own CPU time, or sleeps in it: it is found asleep in five looks, 5 ms apart, and has not run a nanosecond since
+  the first of them. No wall clock is read, so a machine that stalls, or stops the process, blocks nothing.
 - A frame of ours runs code of a file under scardface/. What a test calls in scardface/testing/ it may wait for: those frames, and
   all that they call, are not looked at.
 - A coroutine that is merely resumed often is not blocked, though it looks alike: the step of the loop that runs it must be the
   same one, too. Where no Python frame stands for a step (uvloop), a call must be in progress, not only an await.
-- The time in which a thread of this process wanted to run and got no processor (schedstat's run delay, Linux) does not count to the
-  25 ms: the loop may be what waited, or it waited for another thread that did.
-- Frames are held, which keeps their locals alive, only between those two looks, and only once a quick pair of looks without
-  holding was suspicious: tests that watch objects die are not disturbed.
+- A thread that wants to run and gets no processor is not asleep. Nor does its sleep count while another thread of the process is
+  not asleep: what the loop waits for, a lock or the interpreter's, may be in the hands of one that gets no processor.
+- The interpreter's own garbage collection is nobody's call: what it computes is not counted.
+- Frames are held, which keeps their locals alive, only during those looks, and only once a quick pair of looks without holding was
+  suspicious: tests that watch objects die are not disturbed.
+- The kernel tells what a thread does, in /proc (Linux). Elsewhere nothing is watched.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import gc
 import inspect
+import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -28,14 +34,14 @@ from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parents[2] / "scardface"
 
-INTERVAL = 0.025
-"""Seconds between the two looks that count."""
+COMPUTING = 25_000_000
+"""Nanoseconds of the loop's CPU time in one call."""
 
-MOST_LOOKS = 40
-"""How often it looks again when the process got too little of the processors."""
+ASLEEP = 5
+"""Looks in which the loop is asleep in one call."""
 
-QUICK_INTERVAL = 0.005
-"""Seconds between the looks that only raise the suspicion."""
+INTERVAL = 0.005
+"""Seconds between two looks."""
 
 _STEP_FUNCTIONS = {("asyncio.events", "_run"), ("trio._core._run", "guest_tick")}
 _LOOP_FUNCTIONS = _STEP_FUNCTIONS | {
@@ -110,18 +116,33 @@ def _blocking(before: Sequence[_Look], now: Sequence[FrameType], after: Sequence
     return one_step or unmoved or calls
 
 
-def _run_delays() -> dict[str, int]:
-    """Nanoseconds that each thread of the process wanted to run and was not let (sched-stats.rst); empty where it is not told."""
-    delays = {}
-    for folder in Path("/proc/self/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):  # a thread that has just ended
-            delays[folder.parent.name] = int(folder.read_text(encoding="ascii").split()[1])
-    return delays
+def _state(task: int | str) -> str:
+    """What the kernel says of a thread, proc_pid_stat(5): R runs or wants to, S sleeps, D waits for a disk, T is stopped."""
+    try:
+        text = Path(f"/proc/self/task/{task}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it has just ended
+        return "X"
+    return text[text.rindex(")") + 2]
 
 
-def _starved(before: dict[str, int]) -> float:
-    """Seconds that the thread that fared worst waited for a processor since `before`."""
-    return max((delay - before.get(task, 0) for task, delay in _run_delays().items()), default=0) / 1e9
+def _others_asleep(*but: int) -> bool:
+    """Whether all threads of the process sleep, but for these."""
+    return all(_state(task) in "SX" for task in os.listdir("/proc/self/task") if int(task) not in but)
+
+
+class _Collecting:
+    """CPU time (ns) that the garbage collector has taken in each thread."""
+
+    def __init__(self) -> None:
+        self.spent: Counter[int] = Counter()
+        gc.callbacks.append(self._note)
+
+    def _note(self, phase: str, info: dict[str, int]) -> None:
+        self.spent[threading.get_ident()] += time.thread_time_ns() * (1 if phase == "stop" else -1)
+
+    def close(self) -> None:
+        """Count no more."""
+        gc.callbacks.remove(self._note)
 
 
 class LoopWatch:
@@ -133,36 +154,53 @@ class LoopWatch:
 
     def __init__(self) -> None:
         self.found = ""
+        self._loop, self._task = threading.get_ident(), threading.get_native_id()
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(threading.get_ident(),), name="loop watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="loop watch", daemon=True)
 
     def __enter__(self) -> LoopWatch:
-        self._thread.start()
+        if sys.platform == "linux":
+            self._clock = time.pthread_getcpuclockid(self._loop)
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
-    def _run(self, thread: int) -> None:
+    def _run(self) -> None:
         before: list[_Look] = []
-        while not self.found and not self._end.wait(QUICK_INTERVAL):
-            frames = _stack(thread)
+        while not self.found and not self._end.wait(INTERVAL):
+            frames = _stack(self._loop)
             now = _look(frames, hold=False)
             suspicious = _blocking(before, frames, now)
             before = now
             del frames
             if suspicious:
-                self.found = self._confirm(thread)
+                self.found = self._confirm()
 
-    def _confirm(self, thread: int) -> str:
-        begin, delays = time.monotonic(), _run_delays()
-        before = _look(_stack(thread), hold=True)
-        for _ in range(MOST_LOOKS):
-            self._end.wait(INTERVAL)
-            frames = _stack(thread)
-            if not _blocking(before, frames, _look(frames, hold=True)):
-                return ""
-            if time.monotonic() - begin - _starved(delays) >= INTERVAL:
-                return "\n".join(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in frames)
-        return ""
+    def _confirm(self) -> str:
+        """Look on for as long as it is in the call; the stack if that is blocked."""
+        collecting = _Collecting()
+        try:
+            before = _look(_stack(self._loop), hold=True)
+            ran = begin = self._ran(collecting)
+            asleep = 0
+            while not self._end.wait(INTERVAL):
+                sleeps = _state(self._task) == "S" and _others_asleep(self._task, threading.get_native_id())
+                now = self._ran(collecting)
+                frames = _stack(self._loop)
+                if not _blocking(before, frames, _look(frames, hold=True)):
+                    return ""
+                asleep = asleep + 1 if sleeps and now == ran else 0
+                if asleep >= ASLEEP or now - begin >= COMPUTING:
+                    return "\n".join(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in frames)
+                ran = now
+            return ""
+        finally:
+            collecting.close()
+
+    def _ran(self, collecting: _Collecting) -> int:
+        """Nanoseconds of CPU time that the loop's thread has had, but for collections."""
+        return time.clock_gettime_ns(self._clock) - collecting.spent[self._loop]

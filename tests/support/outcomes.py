@@ -153,9 +153,9 @@ PLACES = (
     Place("control", CARD, "SCardControl", 0, EXCHANGED),
     Place("attribute", CARD, "SCardGetAttrib", 0, EXCHANGED),
     Place("set_attribute", CARD, "SCardSetAttrib", 0, EXCHANGED),
-    Place("wait for the removal", CARD, "SCardGetAttrib", 0, LOST),
+    Place("begin to wait for the removal", CARD, "SCardGetAttrib", 0, LOST),
     Place("wait for the removal", WATCH, "SCardGetStatusChange", 0, LOOK),
-    Place("wait for the removal", WATCH, "SCardGetStatusChange", 2, BLOCKED),
+    Place("wait for the removal", WATCH, "SCardGetStatusChange", 1, BLOCKED),
     Place("close", CARD, "SCardReleaseContext", 0, NOTHING),
     Place("close where a release does not disconnect", CARD, "SCardDisconnect", 0, NOTHING),
     # One look without a monitor.
