@@ -321,7 +321,7 @@ async def test_a_wait_outlives_a_restart_of_the_daemon(pcscd: PrivatePcscd, face
 async def test_without_a_service_the_start_fails_and_says_what_to_do(pcscd: PrivatePcscd, face: Any) -> None:
     await off_loop(pcscd.stop)
     for pnp in (False, True):
-        with pytest.raises(ServiceUnavailableError, match="pcscd is not running"):
+        with pytest.raises(ServiceUnavailableError, match="no PC/SC service runs"):
             async with face.open(timeout=5, pnp=pnp):
                 pytest.fail("there is no service")
 
