@@ -91,7 +91,7 @@ CARELESS = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET})})
 CARELESS_OF_MISMATCH = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET, MISMATCH})})
 ENDED = Rule(CLASS, {RECOVERED: CLASSES["ServiceUnavailableError"] | GONE | {REMOVED, NOT_TRANSACTED}})
 """A transaction that ended with its card or its service has ended; the next call tells why."""
-TIMELY_AGAIN = Rule(CLASS, {REMOVAL: frozenset({NO_CARD}), RECOVERED: ASKED_AGAIN | {TIMEOUT}})
+TIMELY_AGAIN = Rule(CLASS, {REMOVAL: frozenset({NO_CARD}), RECOVERED: ASKED_AGAIN | {TIMEOUT, RESET}})
 TIMELY = Rule(CLASS, {RECOVERED: WAITED_OUT | ASKED_AGAIN | {TIMEOUT}})
 LOST = Rule(RECOVERED, {"ServiceUnavailableError": CLASSES["ServiceUnavailableError"], REMOVAL: GONE | {REMOVED}})
 """What tells that an open card is lost; everything else says nothing about it."""
