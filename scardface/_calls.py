@@ -312,12 +312,14 @@ class AsyncCalls(Card):
         return ats(await self._exchange([GET_ATS], None, None))
 
     def layer(self, layer: Layer) -> Layered[Coroutine[Any, Any, R_APDU]]:
-        """The card through a layer, such as secure messaging: `await card.layer(layer).send(...)`.
+        """The card through a layer, such as secure messaging: `secure = card.layer(layer)`, then `await secure.send(...)`.
 
         Args:
             layer: an object with two methods that do no I/O: `wrap(command)` returns the C_APDU that goes out for the caller's,
                 `unwrap(response)` the R_APDU that the caller sees. Each is called once for each command, at its turn, in the
-                thread that speaks to the card.
+                thread that speaks to the card. `unwrap` also hears the card's last word of an exchange that fails, a bare status
+                for instance; if the card had none, what this method returned is closed (LayerClosedError), and a new secure channel
+                is needed.
 
         Raises:
             TypeError: `layer` has no such methods.

@@ -15,7 +15,7 @@ from typing import Generic, TypeAlias, TypeVar
 from ._apdu import C_APDU, R_APDU, Buffer
 from ._card import commands
 from ._channel import in_channel
-from ._layer import InChannel, Layer, check_layer
+from ._layer import InStep, Layer, check_layer
 
 T = TypeVar("T")
 
@@ -26,16 +26,18 @@ Exchange: TypeAlias = "Callable[[list[C_APDU], Callback | None, Layer | None], T
 class Layered(Generic[T]):
     """An open card through a layer; from `SCard.layer` and `Channel.layer`."""
 
-    def __init__(self, exchange: Exchange[T], layer: Layer) -> None:
+    def __init__(self, exchange: Exchange[T], layer: Layer, channel: int | None = None) -> None:
         check_layer(layer)
         self._exchange = exchange
-        self._layer = layer
+        self._layer = InStep(layer, channel)
 
     def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> T:
         """As `SCard.send`, with each command wrapped at its turn and its response unwrapped before anybody sees it.
 
         Raises:
-            Exception: whatever the layer's methods raise, after which the batch goes no further. And as `SCard.send`.
+            Exception: whatever the layer's methods raise, after which the batch goes no further.
+            LayerClosedError: the card has not answered the last command that the layer wrapped; nothing is sent. And as
+                `SCard.send`.
         """
         return self._exchange(commands(apdus), callback, self._layer)
 
@@ -61,5 +63,4 @@ class Channel(Generic[T]):
 
     def layer(self, layer: Layer) -> Layered[T]:
         """As `SCard.layer`, in this channel: the channel is set in the class of what the layer made."""
-        check_layer(layer)
-        return Layered(self._exchange, InChannel(layer, self.number))
+        return Layered(self._exchange, layer, self.number)

@@ -24,6 +24,7 @@ __all__ = [
     "CardRemovedError",
     "CardResetError",
     "CardTimeoutError",
+    "LayerClosedError",
     "NoCardError",
     "NoReaderError",
     "ProtocolMismatchError",
@@ -113,6 +114,10 @@ class ProtocolMismatchError(SCardError):
 
 class CardCommunicationError(SCardError):
     """The card or the reader answered badly or not at all: reset it, clean its contacts, try again."""
+
+
+class LayerClosedError(SCardError):
+    """A layer, such as secure messaging, may be out of step with the card: set up a new secure channel."""
 
 
 SUCCESS = 0

@@ -35,10 +35,11 @@ def test_a_channel_prepares_everything_before_anything_is_sent() -> None:
 
 def test_a_layer_leaves_the_commands_to_their_turn() -> None:
     sent: list[Any] = []
-    layer = Plain()
-    layered: Layered[Any] = Layered(lambda *args: sent.append(args) or "outcome", layer)  # type: ignore[func-returns-value]
+    layered: Layered[Any] = Layered(lambda *args: sent.append(args) or "outcome", Plain())  # type: ignore[func-returns-value]
     assert layered.send(C_APDU(0xFF, 0xB0)) == "outcome"
-    assert sent == [([C_APDU(0xFF, 0xB0)], None, layer)]
+    [(commands, callback, layer)] = sent
+    assert (commands, callback) == ([C_APDU(0xFF, 0xB0)], None)
+    assert layer.wrap(commands[0]) == commands[0]
 
 
 def test_a_layer_in_a_channel_enters_it_last() -> None:
