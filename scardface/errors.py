@@ -193,7 +193,12 @@ def meanings(platform: str) -> Mapping[int, _Meaning]:
     table[COMM_ERROR] = ServiceUnavailableError, "SCARD_F_COMM_ERROR", ended
     table[SHUTDOWN] = ServiceUnavailableError, "SCARD_P_SHUTDOWN", ended
     table[NO_SERVICE] = ServiceUnavailableError, "SCARD_E_NO_SERVICE", absent
-    table[SERVICE_STOPPED] = ServiceUnavailableError, "SCARD_E_SERVICE_STOPPED", ended
+    release = "" if platform in _START else "; in a container, its pcsc-lite and the service's have to be of one release"
+    table[SERVICE_STOPPED] = (
+        ServiceUnavailableError,
+        "SCARD_E_SERVICE_STOPPED",
+        ended + release,
+    )  # so pcscd 2 says of other releases
     refuses = _REFUSES.get(platform, _REFUSES_ELSEWHERE)
     table[SECURITY_VIOLATION] = ServiceUnavailableError, "SCARD_W_SECURITY_VIOLATION", refuses
     if platform == "win32":

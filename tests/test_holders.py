@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,6 +52,67 @@ def test_this_program_is_no_other(proc: Path) -> None:
 def test_a_program_whose_maps_cannot_be_read_is_left_out(proc: Path) -> None:
     add(proc, 11, "another user's", None)
     assert list(other_programs()) == []
+
+
+def keep_to_itself(proc: Path, monkeypatch: pytest.MonkeyPatch, pid: int, uid: int) -> None:
+    """As a program that is not dumpable: what it has mapped cannot be read. (Root could, so the refusal is made here.)"""
+    (proc / str(pid) / "status").write_text(f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
+    read = Path.read_text
+
+    def refuse(path: Path, *args: Any) -> str:
+        if path == proc / str(pid) / "maps":
+            raise PermissionError(13, "Permission denied")
+        return read(path, *args)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+
+
+@pytest.mark.parametrize(
+    ("name", "uid", "told"),
+    [
+        ("scdaemon", os.getuid(), ["scdaemon (pid 11)"]),
+        ("ssh-pkcs11-help", os.getuid(), ["ssh-pkcs11-help (pid 11)"]),
+        ("scdaemon", os.getuid() + 1, []),
+        ("ssh-agent", os.getuid(), []),
+    ],
+)
+def test_a_program_for_cards_that_lets_nobody_look(
+    proc: Path, monkeypatch: pytest.MonkeyPatch, name: str, uid: int, told: list[str]
+) -> None:
+    """Fact 66: scdaemon on Debian 13."""
+    add(proc, 11, name, None)
+    keep_to_itself(proc, monkeypatch, 11, uid)
+    assert list(other_programs()) == told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["python3", "/srv/kiosk.py", "--pin", "1234"], "python3 kiosk.py"),
+        (["python3", "-m", "scardface", "watch"], "python3 -m scardface"),
+        (["python3", "-mscardface", "watch"], "python3 -m scardface"),
+        (["python3", "-Im", "scardface"], "python3 -m scardface"),
+        (["python3", "-c", "print('secret')"], "python3 -c"),
+        (["python3", "-Wignore", "-X", "dev", "-u", "kiosk.py"], "python3 kiosk.py"),
+        (["python3", "-W", "ignore", "--check-hash-based-pycs", "always", "kiosk.py"], "python3 kiosk.py"),
+        (["python3", "-", "1234"], "python3 -"),
+        (["python3"], "python3"),
+        (["python3", "-m"], "python3 -m"),
+        (["python3", "-W"], "python3"),
+        (["python3", "/srv/" + 80 * "k"], "python3 " + 52 * "k" + "..."),
+        ([], "python3"),
+    ],
+)
+def test_a_python_program_is_named_by_what_python_runs(proc: Path, words: list[str], told: str) -> None:
+    add(proc, 11, "python3", MAPPED)
+    (proc / "11" / "cmdline").write_bytes("\0".join([*words, ""]).encode())
+    assert list(other_programs()) == [f"{told} (pid 11)"]
+
+
+def test_other_programs_are_not_named_by_their_arguments(proc: Path) -> None:
+    add(proc, 11, "pcsc_scan", MAPPED)
+    (proc / "11" / "cmdline").write_bytes(b"pcsc_scan\0-n\0")
+    assert list(other_programs()) == ["pcsc_scan (pid 11)"]
 
 
 def test_a_program_that_ends_meanwhile(proc: Path) -> None:

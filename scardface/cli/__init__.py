@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import sys
 from collections.abc import Sequence
 
 from ._failures import USAGE, guarded, say
+from ._log import Warnings, heard_by
 
 __all__ = ["main"]
 
@@ -38,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no name of a reader is to end us because it cannot be written
-    return guarded(lambda: _run(words))
+    with heard_by(Warnings(), logging.WARNING):
+        return guarded(lambda: _run(words))
 
 
 def _run(words: list[str]) -> int:

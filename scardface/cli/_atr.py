@@ -14,13 +14,13 @@ import anyio
 import click
 from rich.table import Table
 
-from scardface import ATR, CardInserted, CardTimeoutError, NoCardError, ReaderMonitor
+from scardface import ATR, CardInserted, CardTimeoutError, NoCardError, ServiceDown, ServiceUnavailableError
 
 from ._failures import OK
 from ._interface import explain
 from ._names import list_file, names_of
-from ._open import reader_of, told
-from ._options import common
+from ._open import TIMEOUT, meant, told, watching
+from ._options import READER, WAIT_FOR_READER, common
 from ._options import timeout as option_timeout
 from ._output import console, digits, emit, put, show, words
 
@@ -30,17 +30,19 @@ LONGEST = 255
 
 @click.command()
 @click.argument("digits_", metavar="[HEX]...", nargs=-1)
-@click.option("--reader", metavar="R", help="Its name, a part of it, or its number in 'scardface readers'.")
+@click.option("--reader", metavar="R", help=READER)
+@click.option("--wait-for-reader", is_flag=True, help=WAIT_FOR_READER)
 @option_timeout("Seconds to wait for a card; for ever without it.")
 @common
-def atr(digits_: tuple[str, ...], reader: str | None, timeout: float | None, as_json: bool) -> int:
+def atr(digits_: tuple[str, ...], reader: str | None, wait_for_reader: bool, timeout: float | None, as_json: bool) -> int:
     """Explain an ATR: of the card that is in, of the next one, or the one given as hex digits."""
     if digits_:
         found = octets(" ".join(digits_))
         where = ""
     else:
         with told("waiting for a card; Ctrl-C ends it"):
-            where, found = anyio.run(_next_card, reader_of(reader), timeout)
+            name, left = meant(reader, timeout, wait=wait_for_reader)
+            where, found = anyio.run(_next_card, name, left, wait_for_reader)
     if as_json:
         emit(**fields(ATR(found), where))
     else:
@@ -63,16 +65,21 @@ def octets(text: str) -> bytes:
     return found
 
 
-async def _next_card(reader: str | re.Pattern[str] | None, timeout: float | None) -> tuple[str, bytes]:
-    """Reader and ATR of the card that is in, or comes."""
-    async with ReaderMonitor(reader) as monitor:
-        with anyio.move_on_after(timeout):  # what is there already is queued, and comes without a wait
-            async for event in monitor:
-                if isinstance(event, CardInserted):
-                    if not event.atr:
-                        raise NoCardError(f"the card in {event.reader!r} does not answer; is it the right way round, and clean?")
-                    return event.reader, event.atr
-    raise CardTimeoutError(f"no card within {timeout:g} s", 0x8010000A)
+async def _next_card(reader: str | None, timeout: float | None, patient: bool) -> tuple[str, bytes]:
+    """Reader and ATR of the card that is in, or comes.
+
+    Raises:
+        ServiceUnavailableError: PC/SC went away; where `patient`, it may come back.
+    """
+    async with watching(reader, timeout) as monitor:
+        async for event in monitor:
+            if isinstance(event, ServiceDown) and not patient:
+                raise event.error or ServiceUnavailableError("PC/SC went away")
+            if isinstance(event, CardInserted):
+                if not event.atr:
+                    raise NoCardError(f"the card in {event.reader!r} does not answer; is it the right way round, and clean?")
+                return event.reader, event.atr
+    raise CardTimeoutError(f"no card within {timeout:g} s", TIMEOUT)
 
 
 def fields(found: ATR, where: str) -> dict[str, object]:

@@ -4,6 +4,8 @@ Rules of this room:
 
 - A command can be copied into a terminal as it stands; nothing is ever run from here.
 - Where no command is known for a platform, there is None, and the words must do.
+- Root needs no sudo, which a container may not even have.
+- Where pcscd would ask polkit, and polkit does not run, it is started with --disable-polkit: it would refuse everybody (fact 50).
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ class _Family(NamedTuple):
     library: str
     service: str
     driver: str
+    polkit: str
 
 
-_DEBIAN = _Family("sudo apt-get install", "libpcsclite1", "pcscd", "libccid")
-_FEDORA = _Family("sudo dnf install", "pcsc-lite-libs", "pcsc-lite", "pcsc-lite-ccid")
-_SUSE = _Family("sudo zypper install", "libpcsclite1", "pcsc-lite", "pcsc-ccid")
+_DEBIAN = _Family("apt-get install", "libpcsclite1", "pcscd", "libccid", "polkitd")
+_FEDORA = _Family("dnf install", "pcsc-lite-libs", "pcsc-lite", "pcsc-lite-ccid", "polkit")
+_SUSE = _Family("zypper install", "libpcsclite1", "pcsc-lite", "pcsc-ccid", "polkit")
 _FAMILIES = {
     "debian": _DEBIAN,
     "ubuntu": _DEBIAN,
@@ -34,8 +37,8 @@ _FAMILIES = {
     "rhel": _FEDORA,
     "suse": _SUSE,
     "opensuse": _SUSE,
-    "arch": _Family("sudo pacman -S", "pcsclite", "pcsclite", "ccid"),
-    "alpine": _Family("sudo apk add", "pcsc-lite-libs", "pcsc-lite", "ccid"),
+    "arch": _Family("pacman -S", "pcsclite", "pcsclite", "ccid", "polkit"),
+    "alpine": _Family("apk add", "pcsc-lite-libs", "pcsc-lite", "ccid", "polkit"),
 }
 
 _RULE = (
@@ -45,10 +48,15 @@ _RULE = (
 _RULE_FILE = "/etc/polkit-1/rules.d/50-scardface.rules"
 
 
-def install(machine: Machine, part: Literal["library", "service", "driver"]) -> str | None:
+def _by_root(machine: Machine, command: str) -> str:
+    """A command that only root may run."""
+    return command if machine.is_root else f"sudo {command}"
+
+
+def install(machine: Machine, part: Literal["library", "service", "driver", "polkit"]) -> str | None:
     """The command that installs a part of PC/SC."""
     family = next((_FAMILIES[name] for name in machine.distribution if name in _FAMILIES), None)
-    return None if family is None else f"{family.install} {getattr(family, part)}"
+    return None if family is None else _by_root(machine, f"{family.install} {getattr(family, part)}")
 
 
 def start_service(machine: Machine) -> str | None:
@@ -58,27 +66,46 @@ def start_service(machine: Machine) -> str | None:
     if machine.platform == "darwin":
         return None
     if machine.has_systemd:
-        return "sudo systemctl enable --now pcscd.socket"
-    return "sudo rc-service pcscd start" if "alpine" in machine.distribution else "sudo pcscd"
+        return _by_root(machine, "systemctl enable --now pcscd.socket")
+    if "alpine" in machine.distribution and not machine.in_container:
+        return _by_root(machine, "rc-service pcscd start")
+    return _by_root(machine, "pcscd --disable-polkit" if machine.disables_polkit and machine.polkit_runs is False else "pcscd")
 
 
 def restart_service(machine: Machine) -> str | None:
-    """The command that has the service look for drivers and readers anew."""
-    if machine.platform == "linux" and machine.has_systemd:
-        return "sudo systemctl restart pcscd"
-    return start_service(machine)
+    """The command that has the service begin anew, whatever state it is in."""
+    if machine.platform != "linux":
+        return start_service(machine)
+    if machine.has_systemd:
+        return _by_root(machine, "systemctl restart pcscd")
+    if "alpine" in machine.distribution and not machine.in_container:
+        return _by_root(machine, "rc-service pcscd restart")
+    return f"{_by_root(machine, 'pkill -KILL -x pcscd')}; {start_service(machine)}"
+
+
+def thaw(machine: Machine) -> str:
+    """The command that has a service go on that was stopped by a signal."""
+    return _by_root(machine, f"kill -CONT {machine.frozen}")
+
+
+def do_without_polkit(machine: Machine) -> str | None:
+    """What helps where the service asks polkit, and polkit does not run."""
+    if machine.disables_polkit and not machine.has_systemd:
+        return restart_service(machine)
+    return install(machine, "polkit")
 
 
 def allow(machine: Machine) -> str | None:
     """The command that lets this user in, whatever session he is in."""
     if machine.platform != "linux" or not re.fullmatch(r"[\w.@-]+", machine.user):
         return None
-    return f"echo {shlex.quote(_RULE.format(user=machine.user))} | sudo tee {_RULE_FILE}"
+    return f"echo {shlex.quote(_RULE.format(user=machine.user))} | {_by_root(machine, f'tee {_RULE_FILE}')}"
 
 
-def release(kernel_driver: str) -> str:
+def release(machine: Machine, kernel_driver: str) -> str:
     """The command that takes a reader from the kernel's NFC driver, now and after the next start."""
-    return f"echo 'blacklist {kernel_driver}' | sudo tee /etc/modprobe.d/scardface.conf; sudo modprobe -r {kernel_driver}"
+    note = f"echo 'blacklist {kernel_driver}' | {_by_root(machine, 'tee /etc/modprobe.d/scardface.conf')}"
+    return f"{note}; {_by_root(machine, f'modprobe -r {kernel_driver}')}"
 
 
 def end_holder(programs: str) -> str | None:

@@ -20,16 +20,28 @@ import click
 
 from scardface import CardTimeoutError, ReaderState, SCardError, ServiceUnavailableError
 from scardface.sync import SCard, ShareMode, states
+from scardface.sync import readers as listed_readers
 
 from . import _cures
 from ._failures import OK, REFUSED
+from ._log import heard_by
 from ._machine import Machine, look
+from ._option_names import in_options
 from ._options import common
 from ._output import console, emit, put
+from ._which_reader import PATIENCE, is_usable
 
 NO_SERVICE = 0x8010001D
 """SCARD_E_NO_SERVICE."""
-PATIENCE = 1.0
+TIMEOUT = 0x8010000A
+"""SCARD_E_TIMEOUT: the library's word for a service that does not answer."""
+SECURITY_VIOLATION = 0x8010006A
+"""SCARD_W_SECURITY_VIOLATION."""
+MOST_CONTEXTS = 200
+"""Contexts that pcscd has for all programs together, unless it was told otherwise (fact 8)."""
+HELD = "held by another program"
+"""What the library's warning of that says."""
+MOMENT = 1.0
 """Seconds in which a card that is in must have let itself be opened."""
 
 
@@ -53,14 +65,16 @@ class Facts:
     Attributes:
         machine: what the machine has.
         error: why PC/SC does not answer; None if it does.
-        readers: state by name.
+        readers: state by name, of those that can be used.
         trials: by name of those readers that have a card.
+        unusable: the names of those that cannot, since PC/SC bindings take ASCII names only.
     """
 
     machine: Machine = field(default_factory=Machine)
     error: SCardError | None = None
     readers: Mapping[str, ReaderState] = field(default_factory=dict)
     trials: Mapping[str, Trial] = field(default_factory=dict)
+    unusable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,10 +84,12 @@ class Finding:
     Attributes:
         words: what, in one sentence.
         cure: the command that mends it; None: there is none to be typed.
+        ends: whether what comes after it could not work.
     """
 
     words: str
     cure: str | None = None
+    ends: bool = True
 
 
 Check = Callable[[Facts], Iterable[Finding]]
@@ -86,14 +102,35 @@ def library_is_missing(facts: Facts) -> Iterator[Finding]:
 
 
 def service_is_not_running(facts: Facts) -> Iterator[Finding]:
-    """Nobody listens at the service's socket."""
+    """Nobody listens at the service's socket, or nobody who can be understood."""
     machine = facts.machine
-    if facts.error is None or machine.socket in ("answers", "forbidden"):
+    if facts.error is None or machine.socket in ("closes", "forbidden"):
         return
-    if machine.has_service is False:
+    if machine.socket == "silent" or facts.error.code == TIMEOUT:
+        yield _silence(machine)
+    elif machine.socket == "other version":
+        versions = f"the library here speaks version {machine.library_version} of it, the service {machine.service_version}"
+        where = "the library in this container or Flatpak" if machine.in_container else "one of the two, perhaps built by hand,"
+        words = f"library and service are of releases of pcsc-lite that do not understand each other's protocol: {versions}"
+        yield Finding(f"{words}; {where} has to be replaced by one of the other's release")
+    elif machine.socket == "answers":
+        return
+    elif machine.has_service is False and machine.in_container:
+        words = "the PC/SC service, pcscd, is not installed in this container, nor is the host's /run/pcscd mounted into it"
+        yield Finding(words, _cures.install(machine, "service"))
+    elif machine.has_service is False:
         yield Finding("the PC/SC service, pcscd, is not installed", _cures.install(machine, "service"))
     else:
         yield Finding("the PC/SC service is not running", _cures.start_service(machine))
+
+
+def _silence(machine: Machine) -> Finding:
+    if machine.frozen:
+        words = (
+            f"the PC/SC service is frozen: a signal has stopped its process, pcscd (pid {machine.frozen}), so it does not answer"
+        )
+        return Finding(words, _cures.thaw(machine))
+    return Finding("the PC/SC service does not answer: it hangs", _cures.restart_service(machine))
 
 
 def access_is_refused(facts: Facts) -> Iterator[Finding]:
@@ -101,25 +138,37 @@ def access_is_refused(facts: Facts) -> Iterator[Finding]:
     machine = facts.machine
     if facts.error is None:
         return
+    refuses = "the PC/SC service refuses this program"
     if machine.socket == "forbidden":
         yield Finding("the file permissions of the PC/SC service's socket keep this user out", _cures.restart_service(machine))
+    elif machine.contexts is not None and machine.contexts >= MOST_CONTEXTS:
+        words = f"{refuses}: programs have {machine.contexts} connections to it, and it takes no more; end some of them"
+        yield Finding(words, _cures.restart_service(machine))
+    elif machine.has_polkit and machine.polkit_runs is False:
+        words = "the PC/SC service asks polkit who may use it, and polkit does not run here, so that it refuses everybody"
+        yield Finding(words, _cures.do_without_polkit(machine))
     elif machine.has_polkit:
         who = f"polkit's rules do not let {machine.user} use PC/SC from this session (a remote one, or a service's)"
-        yield Finding(f"the PC/SC service refuses this program: most likely {who}", _cures.allow(machine))
+        yield Finding(f"{refuses}: most likely {who}", _cures.allow(machine))
+    elif machine.has_service is False:
+        words = (
+            f"{refuses}: it is not of this system, but the host's of this container; most likely polkit's rules there keep it out"
+        )
+        yield Finding(f"{words}, and a rule there for the actions org.debian.pcsc-lite.* would let it in")
     else:
         limit = "it runs already with as many programs as it can have, or it is about to end"
-        yield Finding(f"the PC/SC service refuses this program: {limit}", _cures.restart_service(machine))
+        yield Finding(f"{refuses}: {limit}", _cures.restart_service(machine))
 
 
 def driver_is_missing(facts: Facts) -> Iterator[Finding]:
     """There is a reader on the bus, and the service does not see it."""
     machine = facts.machine
-    if facts.readers or not machine.usb:
+    if facts.readers or facts.unusable or not machine.usb:
         return
     for reader in machine.usb:
         if reader.kernel_driver:
             words = f"{reader.name} is taken by the kernel's driver {reader.kernel_driver}, so the PC/SC service cannot have it"
-            yield Finding(words, _cures.release(reader.kernel_driver))
+            yield Finding(words, _cures.release(machine, reader.kernel_driver))
         elif machine.has_driver is False:
             yield Finding(f"{reader.name} is plugged in, and the driver for it is not installed", _cures.install(machine, "driver"))
         else:
@@ -128,8 +177,11 @@ def driver_is_missing(facts: Facts) -> Iterator[Finding]:
 
 
 def no_reader(facts: Facts) -> Iterator[Finding]:
-    """There is no reader at all."""
-    if not facts.readers:
+    """There is no reader at all, or one that cannot be used."""
+    for name in facts.unusable:
+        words = f"the reader {name!r} cannot be used: PC/SC bindings take ASCII names only"
+        yield Finding(f"{words}; give it another name, or use another reader", ends=not facts.readers)
+    if not facts.readers and not facts.unusable:
         yield Finding("no reader is plugged in, or it is switched off: plug it in, directly rather than through a hub")
 
 
@@ -162,8 +214,20 @@ def card_is_held(facts: Facts) -> Iterator[Finding]:
 def card_does_not_open(facts: Facts) -> Iterator[Finding]:
     """A card cannot be opened for another reason."""
     for name, trial in facts.trials.items():
-        if trial.error is not None:
+        if trial.error is not None and _is_forbidden(trial.error):
+            who = f"polkit's rules let {facts.machine.user} use PC/SC, but not the card in {name!r}"
+            yield Finding(f"{who} (action org.debian.pcsc-lite.access_card)", _cures.allow(facts.machine))
+        elif trial.error is not None:
             yield Finding(f"the card in {name!r} could not be opened: {trial.error}")
+
+
+def _is_forbidden(error: BaseException | None) -> bool:
+    """Whether an error is, or was caused by, the service's refusal."""
+    while error is not None:
+        if getattr(error, "code", 0) == SECURITY_VIOLATION or f"0x{SECURITY_VIOLATION:08X}" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 CHECKS: Mapping[str, Check] = {
@@ -197,7 +261,7 @@ def judge(facts: Facts) -> Iterator[tuple[str, list[Finding]]]:
     for name, check in CHECKS.items():
         findings = list(check(facts))
         yield name, findings
-        if findings:
+        if any(finding.ends for finding in findings):
             return
 
 
@@ -205,35 +269,38 @@ def gather(machine: Machine) -> Facts:
     """Look at PC/SC, and open each card for a moment."""
     if machine.has_library is False:  # a call would print a complaint of pyscard's on standard output
         return Facts(machine, ServiceUnavailableError("the library libpcsclite cannot be loaded", NO_SERVICE))
+    patience = PATIENCE if machine.socket != "silent" else MOMENT  # it was asked already
     try:
-        readers = states()
+        names = listed_readers(timeout=patience)
+        readers = states(timeout=patience)
     except ServiceUnavailableError as error:
         return Facts(machine, error)
-    return Facts(machine, None, readers, {name: _try(name) for name, state in readers.items() if state.present and not state.mute})
+    trials = {name: _try(name) for name, state in readers.items() if state.present and not state.mute}
+    return Facts(machine, None, readers, trials, tuple(name for name in names if not is_usable(name)))
 
 
 def _try(reader: str) -> Trial:
     with _warnings() as heard:
         try:
-            with SCard(reader, timeout=PATIENCE, share=ShareMode.SHARED):
+            with SCard(reader, timeout=MOMENT, share=ShareMode.SHARED):
                 return Trial()
         except SCardError as error:
-            return Trial(error, next(iter(heard), ""))
+            return Trial(error, next((words for words in heard if repr(reader) in words and HELD in words), ""))
 
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
     """What the library says at WARNING meanwhile: that another program holds a card, and which may be the one."""
     heard: list[str] = []
-    logger, handler = logging.getLogger("scardface"), logging.Handler(logging.WARNING)
+    handler = logging.Handler()
     handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]  # a class for one line
+    logger = logging.getLogger("scardface")
     before = logger.propagate
     logger.propagate = False
-    logger.addHandler(handler)
     try:
-        yield heard
+        with heard_by(handler, logging.WARNING):
+            yield heard
     finally:
-        logger.removeHandler(handler)
         logger.propagate = before
 
 
@@ -251,10 +318,11 @@ def doctor(as_json: bool) -> int:
         if findings:
             status = REFUSED
         for finding in findings:
+            told = in_options(finding.words)
             if as_json:
-                emit(check=name, ok=False, words=finding.words, cure=finding.cure)
+                emit(check=name, ok=False, words=told, cure=finding.cure)
                 continue
-            put(screen, f"wrong  {finding.words}", "red")
+            put(screen, f"wrong  {told}", "red")
             if finding.cure is not None:
                 put(screen, f"       {finding.cure}", "bold")
         if not findings and as_json:

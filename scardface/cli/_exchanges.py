@@ -20,6 +20,7 @@ from scardface.contactless import meaning
 from scardface.replay import may_carry_secret
 
 from ._instructions import name_of
+from ._option_names import in_options
 from ._options import Telling
 from ._output import digits, emit, is_text, legible, put, rows, show, words
 from ._tags import is_likely
@@ -43,7 +44,7 @@ def tell(telling: Telling, console: Console, reader: str, command: C_APDU, respo
             put(console, f"  {row}")
         if objects:
             show(console, tree(objects))
-    put(console, f"< {response.sw:04X} {meaning(command, response)}", "green" if response.is_successful() else "red")
+    put(console, f"< {response.sw:04X} {in_options(meaning(command, response))}", "green" if response.is_successful() else "red")
 
 
 def notation(command: C_APDU, hidden: bool) -> str:
@@ -62,7 +63,7 @@ def _fields(reader: str, command: C_APDU, response: R_APDU, hidden: bool) -> dic
         "length": len(response.data),
         "text": response.data.decode() if not hidden and is_text(response.data) else None,
         "sw": f"{response.sw:04X}",
-        "meaning": meaning(command, response),
+        "meaning": in_options(meaning(command, response)),
         "hidden": hidden and bool(command.data or response.data),
     }
 

@@ -4,21 +4,26 @@ Rules of this room:
 
 - Whatever goes wrong becomes one sentence on standard error and an exit status. Python's development mode (`python -X dev`) alone
   lets an error that nobody thought of out with its traceback.
-- Whoever reads us may leave at any time: a broken pipe ends a command without a word.
+- Whoever reads us may leave at any time: a broken pipe ends a command without a word. What else keeps us from printing is told.
+- Whoever starts us may have closed the standard streams.
+- A sentence names options, never arguments of Python: `_option_names`.
 - Nothing of the extra is needed here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from asyncio import CancelledError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from typing import TypeGuard
 
 from scardface import CardTimeoutError, SCardError, ServiceUnavailableError, StatusError
 from scardface.replay import UnrecordedCommandError
 
+from ._option_names import in_options
 from ._plain import plain
 
 OK = 0
@@ -30,6 +35,8 @@ FILE = 5
 BUG = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+
+_CANNOT_PRINT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO}
 
 EXITS = {
     OK: "done; for 'send' and 'record': the last status was 9000",
@@ -51,21 +58,56 @@ def guarded(call: Callable[[], int | None]) -> int:
     Args:
         call: the command; None counts as 0.
     """
+    if not _has_streams():
+        say("standard output is closed, so there is nowhere to print to; '>/dev/null' does without")
+        return FILE
     try:
         status = call() or OK
         sys.stdout.flush()
         return status
     except (KeyboardInterrupt, CancelledError):  # the second is how anyio.run() ends on Ctrl-C on Python 3.10 (anyio 4.16)
         return INTERRUPTED
-    except BrokenPipeError:
-        _hush()
-        return BROKEN_PIPE
     except Exception as failure:
+        if any(map(_says_that_the_reader_left, _each(failure))):
+            _hush()
+            return BROKEN_PIPE
         error = _alone(failure)
         if sys.flags.dev_mode and status_of(error) == BUG:
             raise
+        if _is_of_output(error, _CANNOT_PRINT):
+            _hush()
+            say(f"standard output: {error.strerror}")
+            return FILE
         say(sentence(error))
         return status_of(error)
+
+
+def _has_streams() -> bool:
+    """Whether there is a standard output; the other two are made good for where somebody has closed them (`2>&-`)."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  it is for the rest of the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    return sys.stdout is not None
+
+
+def _each(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group of errors, and in the groups in it; or the error."""
+    inner: Sequence[BaseException] = getattr(error, "exceptions", ())
+    if not inner:
+        yield error
+    for each in inner:
+        yield from _each(each)
+
+
+def _says_that_the_reader_left(error: BaseException) -> bool:
+    """Whether whoever read the output went away; Windows says that an argument is invalid."""
+    return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and _is_of_output(error, {errno.EINVAL}))
+
+
+def _is_of_output(error: BaseException, codes: Set[int]) -> TypeGuard[OSError]:
+    """Whether an error is one of these, and of a stream rather than of PC/SC or a file."""
+    return isinstance(error, OSError) and not isinstance(error, SCardError) and error.filename is None and error.errno in codes
 
 
 def _alone(error: Exception) -> Exception:
@@ -95,13 +137,13 @@ def sentence(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ServiceUnavailableError):
         return f"{error}; 'scardface doctor' finds out which"
-    return str(error)
+    return in_options(str(error))
 
 
 def say(words: str) -> None:
     """A sentence on standard error."""
-    with contextlib.suppress(BrokenPipeError):
-        print(f"scardface: {plain(words)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        print(f"scardface: {plain(in_options(words))}", file=sys.stderr, flush=True)
 
 
 def _hush() -> None:

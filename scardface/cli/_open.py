@@ -2,7 +2,6 @@
 
 Rules of this room:
 
-- A reader is meant by its name, a part of it, or its number in the list of readers.
 - A script is a unit: with `--shared`, too, no other program comes between its commands.
 - Who waits is told so, on a terminal, if it takes more than a moment.
 - `--trace` shows what the library logs, on standard error; what may be secret is not in there.
@@ -11,18 +10,24 @@ Rules of this room:
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 
-from scardface import NoReaderError
-from scardface.sync import SCard, ShareMode, readers
+import anyio
+
+from scardface import CardTimeoutError, NoReaderError, ReaderAdded, ReaderMonitor, ServiceUnavailableError, readers
+from scardface.sync import SCard, ShareMode
 
 from ._failures import say
+from ._log import heard_by
 from ._options import Wish
+from ._which_reader import PATIENCE, is_usable, listed, none_matches, which
 
+TIMEOUT = 0x8010000A
+"""SCARD_E_TIMEOUT."""
 MOMENT = 0.5
 """Seconds after which a wait is told of."""
 
@@ -32,26 +37,67 @@ def open_card(wish: Wish) -> SCard:
 
     Raises:
         CardTimeoutError, NoReaderError, ServiceUnavailableError: as `SCard`.
+        UsageError: the reader's name means several.
     """
     share = ShareMode.SHARED if wish.shared else ShareMode.EXCLUSIVE
     with told(f"waiting for a card{' that matches' if wish.atr else ''}; Ctrl-C ends it"):
-        return SCard(reader_of(wish.reader), timeout=wish.timeout, atr=wish.atr, share=share)
+        reader, left = meant(wish.reader, wish.timeout, wait=wish.wait_for_reader)
+        return SCard(reader, timeout=left, atr=wish.atr, share=share, lengths=wish.lengths)
 
 
-def reader_of(text: str | None) -> str | re.Pattern[str] | None:
-    """Which readers a text means.
+def meant(text: str | None, timeout: float | None, *, wait: bool) -> tuple[str | None, float | None]:
+    """The reader that a text means, and what is left of the time.
+
+    Args:
+        text: as it was typed; None: any, and so is the answer.
+        timeout: seconds; None: for ever.
+        wait: whether to wait for one that is not there yet.
 
     Raises:
-        NoReaderError: a number that is none of a reader.
+        UsageError: it means several.
+        NoReaderError: none.
+        CardTimeoutError: none has come.
+        ServiceUnavailableError: PC/SC does not run, or does not answer.
     """
-    if text is None:
-        return None
-    if not text.isdecimal():
-        return re.compile(re.escape(text), re.IGNORECASE)
-    names = readers()
-    if int(text) >= len(names):
-        raise NoReaderError(f"there is no reader {text}: 'scardface readers' counts {len(names)}, from 0 on")
-    return names[int(text)]
+    begin = time.monotonic()
+    if wait:
+        anyio.run(_comes, text, timeout)
+    names = listed()
+    found = None if text is None else which(text, names)
+    if found is None and (text is not None or not any(map(is_usable, names))):
+        raise none_matches(text, names)
+    return found, timeout if timeout is None or not wait else round(max(0.0, timeout - (time.monotonic() - begin)), 2)
+
+
+@asynccontextmanager
+async def watching(reader: str | None, timeout: float | None) -> AsyncIterator[ReaderMonitor]:
+    """A monitor for so many seconds, after which the block ends; what was there at the beginning is told whatever the time.
+
+    Args:
+        reader: the only one to be told of; None: all are.
+        timeout: seconds; None: for ever.
+    """
+    with anyio.move_on_after(None if timeout is None else timeout + PATIENCE):  # a service may freeze at any moment
+        async with ReaderMonitor(reader) as monitor:
+            with anyio.move_on_after(timeout):
+                yield monitor
+
+
+async def _comes(text: str | None, timeout: float | None) -> None:
+    """Return once there is a reader that a text means, with PC/SC or without it at first."""
+    async with watching(None, timeout) as monitor:
+        async for event in monitor:
+            if isinstance(event, ReaderAdded) and await _is_there(text):
+                return
+    raise CardTimeoutError(f"no reader{' that matches' if text else ''} within {timeout:g} s", TIMEOUT)
+
+
+async def _is_there(text: str | None) -> bool:
+    try:
+        names = await readers(timeout=PATIENCE)
+        return any(map(is_usable, names)) if text is None else which(text, names) is not None
+    except (NoReaderError, ServiceUnavailableError):  # not yet a reader of that number; gone again
+        return False
 
 
 def in_one_go(card: SCard, wish: Wish) -> AbstractContextManager[None]:
@@ -80,14 +126,7 @@ def traced(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    logger = logging.getLogger("scardface")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(name)s %(message)s", "%H:%M:%S"))
-    before = logger.level
-    logger.setLevel(logging.DEBUG)
-    logger.addHandler(handler)
-    try:
+    with heard_by(handler, logging.DEBUG):
         yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from scardface import Lengths
+
 from ._virtual import virtual_pcsc
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,12 +34,16 @@ class Wish(NamedTuple):
         atr: searched in the ATR; None: any.
         timeout: seconds; None: for ever.
         shared: whether others may use the card meanwhile.
+        wait_for_reader: whether to wait for a reader, or the service, that is not there yet.
+        lengths: how long commands are sent.
     """
 
     reader: str | None
     atr: re.Pattern[bytes] | None
     timeout: float | None
     shared: bool
+    wait_for_reader: bool = False
+    lengths: Lengths = Lengths.AUTO
 
 
 class Giving(NamedTuple):
@@ -114,10 +120,15 @@ def timeout(words: str) -> Callable[[F], F]:
     return click.option("--timeout", metavar="S", type=click.FloatRange(min=0), callback=number, help=words)
 
 
+READER = "Its name, a part of it that no other has, or its number in 'scardface readers'."
+WAIT_FOR_READER = "Wait for a reader, or for PC/SC itself, that is not there yet, too."
+
+
 def wishes(function: Callable[..., int]) -> Callable[..., int]:
     """Which card: an argument `wish`."""
 
-    @click.option("--reader", metavar="R", help="Its name, a part of it, or its number in 'scardface readers'.")
+    @click.option("--reader", metavar="R", help=READER)
+    @click.option("--wait-for-reader", is_flag=True, help=WAIT_FOR_READER)
     @click.option(
         "--atr",
         metavar="RE",
@@ -126,11 +137,25 @@ def wishes(function: Callable[..., int]) -> Callable[..., int]:
     )
     @timeout("Seconds to wait for the card; for ever without it.")
     @click.option("--shared", is_flag=True, help="Let other programs use the card meanwhile, and leave it as it is.")
+    @click.option(
+        "--lengths",
+        type=click.Choice([each.name.lower() for each in Lengths], case_sensitive=False),
+        default=Lengths.AUTO.name.lower(),
+        show_default=True,
+        help="How commands and answers that are too long for a short command are sent.",
+    )
     @functools.wraps(function)
     def command(
-        *args: Any, reader: str | None, atr: re.Pattern[bytes] | None, timeout: float | None, shared: bool, **kwargs: Any
+        *args: Any,
+        reader: str | None,
+        wait_for_reader: bool,
+        atr: re.Pattern[bytes] | None,
+        timeout: float | None,
+        shared: bool,
+        lengths: str,
+        **kwargs: Any,
     ) -> int:
-        return function(*args, wish=Wish(reader, atr, timeout, shared), **kwargs)
+        return function(*args, wish=Wish(reader, atr, timeout, shared, wait_for_reader, Lengths[lengths.upper()]), **kwargs)
 
     return command
 

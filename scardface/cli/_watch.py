@@ -18,16 +18,19 @@ import click
 from rich.console import Console, Group
 from rich.live import Live
 
-from scardface import Event
+from scardface import Event, ServiceUnavailableError
 from scardface.sync import CardInserted, CardRemoved, EventsLost, ReaderAdded, ReaderMonitor, ReaderRemoved, ServiceDown, ServiceUp
 
 from ._failures import OK
 from ._names import names_of
+from ._open import TIMEOUT
+from ._option_names import in_options
 from ._options import VIRTUAL, common
 from ._output import console, digits, emit, words
 from ._plain import plain
 from ._readers import table_of
 from ._virtual import visits
+from ._which_reader import listed
 
 KEPT = 8
 """Events below the table."""
@@ -40,6 +43,7 @@ KEPT = 8
 def watch(context: click.Context, count: int | None, as_json: bool) -> int:
     """Show readers and cards as they come and go; Ctrl-C ends it."""
     pcsc = context.meta.get(VIRTUAL)
+    see_that_it_is_not_silent()
     with visits(pcsc) if pcsc is not None else contextlib.nullcontext(), ReaderMonitor() as monitor:
         screen = console()
         if as_json:
@@ -51,6 +55,19 @@ def watch(context: click.Context, count: int | None, as_json: bool) -> int:
             for event in _some(monitor, count):
                 print(line(event), flush=True)
     return OK
+
+
+def see_that_it_is_not_silent() -> None:
+    """A service that is not there is watched for, but one that is frozen would be waited for without a word.
+
+    Raises:
+        ServiceUnavailableError: it does not answer.
+    """
+    try:
+        listed()
+    except ServiceUnavailableError as error:
+        if error.code == TIMEOUT:
+            raise
 
 
 def _some(monitor: ReaderMonitor, count: int | None) -> Iterator[Event]:
@@ -91,7 +108,7 @@ def told(event: Event) -> str:
     if isinstance(event, ReaderRemoved):
         return f"reader -  {event.reader}"
     if isinstance(event, ServiceDown):
-        return f"PC/SC is gone: {event.error}" if event.error is not None else "PC/SC is gone"
+        return f"PC/SC is gone: {in_options(str(event.error))}" if event.error is not None else "PC/SC is gone"
     if isinstance(event, EventsLost):
         return f"{event.count} events were lost"
     return "PC/SC is back"
@@ -117,5 +134,5 @@ def fields(event: Event) -> dict[str, object]:
     if isinstance(event, CardInserted):
         found |= {"atr": event.atr.hex().upper(), "names": names_of(event.atr)}
     if isinstance(event, ServiceDown):
-        found["error"] = None if event.error is None else str(event.error)
+        found["error"] = None if event.error is None else in_options(str(event.error))
     return found

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
+from scardface import ServiceUnavailableError
+from scardface.cli._atr import _next_card
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.cards import LogCard
-from tests.support.command_line import Command, Terminal
+from tests.support.command_line import Command, Terminal, piped
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -81,8 +86,58 @@ def test_no_card_and_a_mute_one(scardface: Command) -> None:
         assert "the card in 'A' does not answer" in done.err
 
 
+def test_no_reader_and_no_service_are_told(scardface: Command) -> None:
+    """Nobody has to wait to hear that nothing can come; who wants to wait says so."""
+    with SimulatedPCSC() as pcsc:
+        done = scardface("atr")
+        assert (done.status, done.err) == (3, "scardface: there is no reader; plug one in, or --wait-for-reader waits for one\n")
+        assert scardface("atr", "--wait-for-reader", "--timeout", "0.05").status == 4
+        pcsc.add_reader("A")
+        done = scardface("atr", "--reader", "B")
+        assert (done.status, done.out) == (3, "")
+        assert "no reader's name is 'B' or has it in it: there is 0 'A'; --wait-for-reader" in done.err
+        pcsc.stop_service()
+        done = scardface("atr", "--timeout", "2")
+        assert (done.status, done.out) == (3, "")
+        assert "PC/SC service" in done.err
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("patient", [False, True])
+async def test_a_service_that_goes_away_is_told(patient: bool) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+
+        async def come_back() -> None:
+            await anyio.to_thread.run_sync(pcsc.stop_service)
+            if patient:
+                await anyio.to_thread.run_sync(pcsc.start_service)
+                await anyio.to_thread.run_sync(pcsc.insert, "A", FileCard())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(come_back)
+            if patient:
+                assert (await _next_card("A", None, patient))[0] == "A"
+            else:
+                with pytest.raises(ServiceUnavailableError):
+                    await _next_card("A", None, patient)
+
+
+def test_a_reader_and_a_service_may_be_waited_for(pcscd: PrivatePcscd) -> None:
+    name = pcscd.readers[1]
+    pcscd.stop()
+    with piped("atr", "--json", "--wait-for-reader", "--reader", name) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        pcscd.start()
+        pcscd.insert(1, FileCard())
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert json.loads(out)["reader"] == name
+
+
 def test_ctrl_c_ends_the_wait(terminal: Callable[..., Terminal]) -> None:
-    shown = terminal("atr", "--virtual", "--reader", "Other")
+    shown = terminal("atr", "--virtual", "--wait-for-reader", "--reader", "Other")
     shown.read_until("waiting for a card; Ctrl-C ends it")
     shown.interrupt()
     assert shown.end() == 130

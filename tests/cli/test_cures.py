@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from scardface.cli import _cures
 from scardface.cli._machine import Machine
 
+CONTAINER = Machine("linux", ("debian",), in_container=True, is_root=True, polkit_runs=False, disables_polkit=True)
 DEBIAN = Machine("linux", ("debian",), has_systemd=True, user="ada")
 
 
@@ -33,8 +35,12 @@ def test_installing(distribution: tuple[str, ...], command: str | None) -> None:
     ("machine", "start", "restart"),
     [
         (DEBIAN, "sudo systemctl enable --now pcscd.socket", "sudo systemctl restart pcscd"),
-        (Machine("linux", ("alpine",)), "sudo rc-service pcscd start", "sudo rc-service pcscd start"),
-        (Machine("linux", ("debian",)), "sudo pcscd", "sudo pcscd"),
+        (Machine("linux", ("alpine",)), "sudo rc-service pcscd start", "sudo rc-service pcscd restart"),
+        (Machine("linux", ("debian",)), "sudo pcscd", "sudo pkill -KILL -x pcscd; sudo pcscd"),
+        (CONTAINER, "pcscd --disable-polkit", "pkill -KILL -x pcscd; pcscd --disable-polkit"),
+        (replace(CONTAINER, polkit_runs=True), "pcscd", "pkill -KILL -x pcscd; pcscd"),
+        (replace(CONTAINER, disables_polkit=False), "pcscd", "pkill -KILL -x pcscd; pcscd"),
+        (replace(CONTAINER, distribution=("alpine",)), "pcscd --disable-polkit", "pkill -KILL -x pcscd; pcscd --disable-polkit"),
         (Machine("win32"), "net start SCardSvr", "net start SCardSvr"),
         (Machine("darwin"), None, None),
     ],
@@ -55,7 +61,23 @@ def test_polkit_lets_one_user_in() -> None:
 
 
 def test_the_kernels_driver() -> None:
-    assert _cures.release("pn533_usb").endswith("sudo modprobe -r pn533_usb")
+    assert _cures.release(DEBIAN, "pn533_usb").endswith("sudo modprobe -r pn533_usb")
+
+
+def test_root_needs_no_sudo() -> None:
+    root = replace(DEBIAN, is_root=True, frozen=7)
+    cures = [_cures.install(root, "polkit"), _cures.start_service(root), _cures.restart_service(root), _cures.allow(root)]
+    cures += [_cures.release(root, "pn533"), _cures.thaw(root), _cures.do_without_polkit(root)]
+    assert None not in cures
+    assert not [cure for cure in cures if "sudo" in str(cure)]
+    assert _cures.thaw(root) == "kill -CONT 7"
+    assert _cures.thaw(replace(root, is_root=False)) == "sudo kill -CONT 7"
+
+
+def test_without_polkit() -> None:
+    """Fact 50: the daemon refuses everybody then, whatever the rules say."""
+    assert _cures.do_without_polkit(CONTAINER) == "pkill -KILL -x pcscd; pcscd --disable-polkit"
+    assert _cures.do_without_polkit(replace(DEBIAN, disables_polkit=True)) == "sudo apt-get install polkitd"
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +23,7 @@ from scardface.cli._machine import Machine, UsbReader, look
 from scardface.cli._virtual import virtual_pcsc
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.cards import LogCard
-from tests.support.command_line import ROOT, Command
+from tests.support.command_line import ROOT, Command, piped
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -38,6 +43,13 @@ WELL = Machine(
 )
 NO_SERVICE = ServiceUnavailableError("SCardEstablishContext: no service", 0x8010001D)
 REFUSED = ServiceUnavailableError("SCardEstablishContext: refused", 0x8010006A)
+SILENT = ServiceUnavailableError("did not answer", 0x8010000A)
+STOPPED = ServiceUnavailableError("SCardEstablishContext: stopped", 0x8010001E)
+FORBIDDEN = ServiceUnavailableError("SCardConnect: refused", 0x8010006A, "SCardConnect", "A")
+PASSED_OVER = CardTimeoutError("no card within 1 s")
+PASSED_OVER.__cause__ = FORBIDDEN
+OTHER_VERSION = replace(WELL, socket="other version", library_version="4.4", service_version="4.5")
+IN_CONTAINER = replace(WELL, has_systemd=False, in_container=True, is_root=True, polkit_runs=False, disables_polkit=True)
 CARD = ReaderState(True, ATR(b"\x3b\x00"), False, False, False)
 EMPTY = ReaderState(False, ATR(), False, False, False)
 MUTE = ReaderState(True, ATR(), True, False, False)
@@ -70,6 +82,55 @@ SITUATIONS: list[Any] = [
     (replace(GOOD, error=REFUSED), "permission", "polkit's rules do not let ada", "50-scardface.rules"),
     (replace(GOOD, error=REFUSED, machine=replace(WELL, socket="forbidden")), "permission", "keep this user out", "restart pcscd"),
     (replace(GOOD, error=REFUSED, machine=replace(WELL, has_polkit=False)), "permission", "as many programs", "restart pcscd"),
+    (replace(GOOD, error=SILENT), "service", "does not answer: it hangs", "restart pcscd"),
+    (replace(GOOD, error=NO_SERVICE, machine=replace(WELL, socket="silent")), "service", "does not answer", "restart pcscd"),
+    (
+        replace(GOOD, error=SILENT, machine=replace(WELL, frozen=7)),
+        "service",
+        "is frozen: a signal has stopped its process, pcscd (pid 7)",
+        "sudo kill -CONT 7",
+    ),
+    (replace(GOOD, error=NO_SERVICE, machine=OTHER_VERSION), "service", "version 4.4 of it, the service 4.5; one of the two", None),
+    (
+        replace(GOOD, error=STOPPED, machine=replace(OTHER_VERSION, in_container=True)),
+        "service",
+        "the library in this container or Flatpak has to be replaced",
+        None,
+    ),
+    (
+        replace(GOOD, error=NO_SERVICE, machine=replace(WELL, socket="missing", has_service=False, in_container=True)),
+        "service",
+        "nor is the host's /run/pcscd mounted into it",
+        "install pcscd",
+    ),
+    (replace(GOOD, error=REFUSED, machine=replace(WELL, contexts=200)), "permission", "200 connections", "restart pcscd"),
+    (replace(GOOD, error=REFUSED, machine=replace(WELL, contexts=199)), "permission", "polkit's rules", "50-scardface.rules"),
+    (
+        replace(GOOD, error=REFUSED, machine=IN_CONTAINER),
+        "permission",
+        "polkit does not run here",
+        "pkill -KILL -x pcscd; pcscd --disable-polkit",
+    ),
+    (
+        replace(GOOD, error=NO_SERVICE, machine=replace(IN_CONTAINER, socket="missing")),
+        "service",
+        "is not running",
+        "pcscd --disable-polkit",
+    ),
+    (
+        replace(GOOD, error=REFUSED, machine=replace(WELL, has_polkit=False, has_service=False)),
+        "permission",
+        "the host's of this container; most likely polkit's rules there",
+        None,
+    ),
+    (replace(GOOD, trials={"A": Trial(FORBIDDEN)}), "opening", "let ada use PC/SC, but not the card in 'A'", "50-scardface.rules"),
+    (
+        replace(GOOD, trials={"A": Trial(PASSED_OVER)}),
+        "opening",
+        "let ada use PC/SC, but not the card in 'A'",
+        "50-scardface.rules",
+    ),
+    (Facts(WELL, unusable=("\xe9",)), "reader", "the reader '\xe9' cannot be used: PC/SC bindings take ASCII names only", None),
     (Facts(replace(WELL, has_driver=False)), "driver", "ACME Reader is plugged in, and the driver", "install libccid"),
     (Facts(replace(WELL, usb=(UsbReader("ACR122", "pn533_usb"),))), "driver", "taken by the kernel's", "modprobe -r pn533_usb"),
     (Facts(WELL), "driver", "does not see it", "restart pcscd"),
@@ -105,6 +166,12 @@ def test_the_cause_is_named_and_what_mends_it(facts: Facts, check: str, words: s
 def test_where_all_is_well_nothing_is_found() -> None:
     assert list(judge(GOOD)) == [(name, []) for name in CHECKS]
     assert list(CHECKS) == list(FINE)
+
+
+def test_a_reader_that_cannot_be_used_is_told_and_the_others_are_looked_at() -> None:
+    told = dict(judge(replace(GOOD, unusable=("\xe9",))))
+    assert list(told) == list(CHECKS)
+    assert [name for name, findings in told.items() if findings] == ["reader"]
 
 
 def test_the_first_finding_ends_the_search() -> None:
@@ -228,6 +295,52 @@ def test_a_reader_on_the_bus_that_a_real_daemon_has_no_driver_for(
     done = scardface("doctor", "--json")
     assert (done.status, done.lines[-1]["check"]) == (1, "driver")
     assert "a USB smart card reader is plugged in, and the driver for it is not installed" in done.lines[-1]["words"]
+
+
+def test_a_daemon_that_is_frozen(pcscd: PrivatePcscd, scardface: Command) -> None:
+    os.kill(pcscd.pid, signal.SIGSTOP)
+    try:
+        done = scardface("doctor", "--json")
+    finally:
+        os.kill(pcscd.pid, signal.SIGCONT)
+    assert (done.status, done.lines[-1]["check"], done.err) == (1, "service", "")
+    assert "is frozen" in done.lines[-1]["words"]
+
+
+def test_a_service_of_another_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real library, in a process of its own."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind("s")
+        service.listen()
+
+        def serve() -> None:
+            for _ in range(2):  # doctor's question, and the library's
+                client, _ = service.accept()
+                with client:
+                    client.recv(100)
+                    client.sendall(struct.pack("=iiI", 9, 9, 0x8010001E))
+
+        threading.Thread(target=serve, daemon=True).start()
+        with piped("doctor", "--json", env={**os.environ, "PCSCLITE_CSOCK_NAME": str(tmp_path / "s")}) as process:
+            out, err = process.communicate(timeout=60)
+    last = json.loads(out.splitlines()[-1])
+    assert (process.returncode, err, last["check"], last["cure"]) == (1, "", "service", None)
+    assert "the service 9.9" in last["words"]
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_card_that_polkit_forbids_and_a_reader_that_cannot_be_used(scardface: Command) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("Lecteur \xe9t\xe9")
+        assert "'Lecteur \xe9t\xe9' cannot be used" in scardface("doctor", "--json").lines[-1]["words"]
+        pcsc.add_reader("A")
+        pcsc.insert("A", FileCard())
+        pcsc.inject("SCardConnect", 0x8010006A, times=1000)
+        lines = scardface("doctor", "--json").lines
+    assert [line["check"] for line in lines if not line["ok"]] == ["reader", "opening"]
+    assert "but not the card in 'A' (action org.debian.pcsc-lite.access_card)" in lines[-1]["words"]
+    assert lines[-1]["cure"].endswith("50-scardface.rules")
 
 
 LIBRARIES = """

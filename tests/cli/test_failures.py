@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from asyncio import CancelledError
@@ -157,3 +158,90 @@ def test_standard_error_may_be_gone_as_well(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(sys, "stderr", Gone())
     _failures.say("to nobody")
+
+
+def shell(line: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command as a shell starts it: `$@` in the line are Python and its words."""
+    command = ["sh", "-c", line, "sh", sys.executable, "-m", "scardface", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    "words", [("readers", "--virtual"), ("send", "--virtual", "00A40000"), ("demo", "--virtual"), ("doctor", "--virtual")]
+)
+def test_without_a_standard_output_nothing_is_begun(words: tuple[str, ...]) -> None:
+    done = shell('"$@" >&-', *words)
+    assert (done.returncode, done.stderr) == (
+        5,
+        "scardface: standard output is closed, so there is nowhere to print to; '>/dev/null' does without\n",
+    )
+    assert shell('"$@" >&- 2>&-', *words).returncode == 5
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_the_other_streams_may_be_closed(closed: str) -> None:
+    for words in (("readers", "--virtual"), ("send", "--virtual", "00A40000"), ("send", "--virtual", "--trace", "00A40000")):
+        done = shell(f'"$@" {closed}', *words)
+        assert done.returncode == 0
+        assert "Traceback" not in done.stdout + done.stderr
+    done = shell(f'"$@" {closed}', "send", "--virtual", "--reader", "nosuch", "00A40000")
+    assert (done.returncode, done.stdout) == (3, ""), "what goes wrong is not printed among the results"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("words", [("readers", "--virtual"), ("readers", "--virtual", "--json"), ("demo", "--virtual")])
+def test_a_full_disk_is_told_once(words: tuple[str, ...]) -> None:
+    done = shell('"$@" >/dev/full', *words)
+    assert (done.returncode, done.stderr) == (5, "scardface: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [("demo", "--virtual"), ("readers", "--virtual"), ("watch", "--virtual", "--json"), ("--help",)])
+def test_whoever_reads_may_leave_any_command(words: tuple[str, ...]) -> None:
+    """In `demo` tasks print, so the error comes in a group of errors."""
+    command = [sys.executable, "-m", "scardface", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 141
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Group(BrokenPipeError()),
+        Group(Group(BrokenPipeError(), BrokenPipeError())),
+        Group(NoReaderError("no reader"), BrokenPipeError()),
+    ],
+)
+def test_a_reader_that_left_is_found_in_groups(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "out").open("w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+
+        def fail() -> int:
+            raise error
+
+        assert guarded(fail) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_on_windows_a_reader_that_left_is_an_invalid_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python tells it there of a pipe that is closed at its other end."""
+
+    class Closed:
+        def flush(self) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+        def fileno(self) -> int:
+            raise ValueError("no file")
+
+    def fail() -> int:
+        raise Group(OSError(errno.EINVAL, "Invalid argument"))
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert guarded(fail) == 5
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert guarded(fail) == 141

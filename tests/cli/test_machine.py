@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from scardface.cli import _machine
 from scardface.cli._machine import Machine, UsbReader, look
+
+if TYPE_CHECKING:
+    from scardface.testing import PrivatePcscd
 
 
 @pytest.fixture
@@ -69,21 +79,139 @@ def test_a_reader_without_a_name(root: Path) -> None:
     assert look(root).usb == (UsbReader("a USB smart card reader"),)
 
 
-def test_the_socket(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = root / "run/pcscd/pcscd.comm"
-    path.parent.mkdir(parents=True)
-    monkeypatch.chdir(path.parent)  # a socket's path has 107 bytes at most
-    with socket.socket(socket.AF_UNIX) as service:
+class Service(threading.Thread):
+    """Takes one connection and does `serve` with it."""
+
+    def __init__(self, path: Path, serve: Callable[[socket.socket], object]) -> None:
+        super().__init__(daemon=True)
+        self._serve = serve
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(path.name)  # in the current folder: a socket's path has 107 bytes at most
+        self._socket.listen()
+        self.start()
+
+    def run(self) -> None:
+        client, _ = self._socket.accept()
+        with client:
+            self._serve(client)
+
+    def end(self) -> None:
+        self.join(10)
+        self._socket.close()
+
+
+ASKED = struct.pack("=IIiiI", 12, 0x11, 4, 4, 0)
+
+
+def answering(code: int) -> Callable[[socket.socket], object]:
+    def serve(client: socket.socket) -> None:
+        assert client.recv(100) == ASKED
+        client.sendall(struct.pack("=iiI", 4, 5, code))
+        assert client.recv(100) == b"", "nothing else is asked"
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("serve", "state", "version"),
+    [
+        (answering(0), "answers", ""),
+        (answering(0x8010001E), "other version", "4.5"),
+        (lambda client: client.recv(100), "closes", ""),
+        (lambda client: None, "closes", ""),
+        (lambda client: client.sendall(b"short"), "closes", ""),
+        (lambda client: (client.recv(100), client.recv(100)), "silent", ""),
+    ],
+)
+def test_what_the_service_says(
+    root: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[socket.socket], object], state: str, version: str
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(_machine, "_library", lambda: (True, "4.4"))
+    monkeypatch.setattr(_machine, "_SILENCE", 0.2)
+    monkeypatch.setenv("PCSCLITE_CSOCK_NAME", "pcscd.comm")
+    service = Service(root / "pcscd.comm", serve)
+    found = look(root)
+    service.end()
+    assert (found.socket, found.service_version, found.library_version) == (state, version, "4.4")
+    assert look(root).socket == "refuses"
+
+
+def test_a_service_that_takes_no_connections_any_more(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen for long: the queue of its socket is full."""
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(_machine, "_SILENCE", 0.2)
+    monkeypatch.setenv("PCSCLITE_CSOCK_NAME", "pcscd.comm")
+    with socket.socket(socket.AF_UNIX) as service, ExitStack() as stack:
         service.bind("pcscd.comm")
-        service.listen()
-        monkeypatch.setenv("PCSCLITE_CSOCK_NAME", "pcscd.comm")
-        assert look(root).socket == "answers"
+        service.listen(0)
+        for _ in range(2):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect("pcscd.comm")
+        assert look(root).socket == "silent"
+
+
+def test_the_socket(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(root / "run/pcscd/pcscd.comm")
     assert look(root).socket == "refuses"
     monkeypatch.setenv("PCSCLITE_CSOCK_NAME", "elsewhere")
     assert look(root).socket == "missing"
     monkeypatch.delenv("PCSCLITE_CSOCK_NAME")
+    monkeypatch.setattr(_machine, "_library", lambda: (True, ""))
     monkeypatch.setattr(_machine.socket, "socket", Forbidding)
     assert look(root).socket == "forbidden"
+
+
+def test_processes_and_connections(root: Path) -> None:
+    path = root / "run/pcscd/pcscd.comm"
+    put(path)
+    row = "0000000000000000: 00000003 00000000 00000000 0001 {} 12345 {}\n"
+    rows = [row.format("03", path)] * 3 + [row.format("01", path), row.format("03", "/run/other"), "0: 3 0 0 1 03 9\n"]
+    put(root / "proc/net/unix", "Num RefCount Protocol Flags Type St Inode Path\n" + "".join(rows))
+    put(root / "proc/7/comm", "pcscd\n")
+    put(root / "proc/7/stat", "7 (pcscd) S 1 7")
+    found = look(root)
+    assert (found.contexts, found.frozen, found.polkit_runs) == (3, 0, False)
+    put(root / "proc/7/stat", "7 (a) b) T 1 7")
+    put(root / "proc/8/comm", "polkitd\n")
+    found = look(root)
+    assert (found.frozen, found.polkit_runs) == (7, True)
+
+
+def test_polkit_that_the_bus_would_start(root: Path) -> None:
+    put(root / "proc/1/comm", "systemd\n")
+    put(root / "usr/lib/polkit-1/polkitd")
+    assert look(root).polkit_runs is False
+    put(root / "run/dbus/system_bus_socket")
+    assert look(root).polkit_runs is True
+
+
+@pytest.mark.parametrize("mark", [".dockerenv", "run/.containerenv", ".flatpak-info"])
+def test_a_container(root: Path, mark: str) -> None:
+    assert not look(root).in_container
+    put(root / mark)
+    assert look(root).in_container
+
+
+@pytest.mark.parametrize("option", [True, False])
+def test_whether_pcscd_can_do_without_polkit(root: Path, option: bool) -> None:
+    put(root / "usr/sbin/pcscd", f"#!/bin/sh\necho '{'--disable-polkit' if option else '--help'}'\n").chmod(0o755)
+    assert look(root).disables_polkit is option
+
+
+def test_a_daemon_that_is_frozen(pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = look()
+    assert (found.socket, found.library_version == "") == ("answers", False)
+    monkeypatch.setattr(_machine, "_SILENCE", 0.2)
+    os.kill(pcscd.pid, signal.SIGSTOP)
+    try:
+        found = look()
+        assert found.socket == "silent"
+        assert found.frozen > 0
+    finally:
+        os.kill(pcscd.pid, signal.SIGCONT)
 
 
 class Forbidding:

@@ -1,0 +1,34 @@
+"""The library's words as the command line has them.
+
+Rules of this room:
+
+- The library's texts advise arguments and methods of Python; who types commands has options in their place, and nothing else.
+- A test goes through all texts of the library, and fails for one that is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ADVICE: tuple[tuple[str, str], ...] = (
+    (r"share=ShareMode\.SHARED", "--shared"),
+    (r"(?:pnp|wait_for_reader)=True", "--wait-for-reader"),
+    (r"(?:lengths=)?Lengths\.([A-Z]+)", r"--lengths \1"),
+    (r"lengths=", "--lengths"),
+    (r"\btimeout=(?=\d)", "--timeout "),
+    (r"\breaders\(\)", "'scardface readers'"),
+    (r"\ba new SCard\b", "the same command, given again,"),
+    (r"a card held by another SCard of this program", "a card held by another part of this program"),
+    (r"volatile=False", "P1 20"),
+    (r"volatile=True", "P1 00"),
+    (r"delete the cassette, or choose the mode 'new' or 'all'", "give the commands to 'scardface record --overwrite'"),
+    (r" \(ExchangeOptions\.\w+\)", ""),
+)
+_PATTERNS = tuple((re.compile(pattern), words) for pattern, words in _ADVICE)
+
+
+def in_options(text: str) -> str:
+    """A text of the library's, with options where it names arguments."""
+    for pattern, words in _PATTERNS:
+        text = pattern.sub(words, text)
+    return text

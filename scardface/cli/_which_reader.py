@@ -1,0 +1,82 @@
+"""Which reader somebody on a terminal means.
+
+Rules of this room:
+
+- The exact name of a reader means that one. Else a number is the one that `scardface readers` shows, and anything else the only
+  name that it is a part of, whatever the case of its letters. What means two readers, or none, is refused, and the readers are
+  listed: a command never goes to a card that nobody named.
+- All readers count, in PC/SC's order, those as well whose names PC/SC bindings cannot take.
+- The service has `PATIENCE` seconds to say which readers there are, so that no command hangs before a frozen one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from scardface import NoReaderError
+from scardface.sync import readers
+
+PATIENCE = 4.0
+"""Seconds that the service has to answer."""
+
+
+def listed() -> tuple[str, ...]:
+    """The names of all readers, whose places are their numbers.
+
+    Raises:
+        ServiceUnavailableError: no service, or none that answers.
+    """
+    return readers(timeout=PATIENCE)
+
+
+def is_usable(name: str) -> bool:
+    """Whether a card in a reader of this name can be reached."""
+    return name.isascii() and "\0" not in name
+
+
+def which(text: str, names: Sequence[str]) -> str | None:
+    """The reader that a text means; None: none that is there, and one that is plugged in later may be.
+
+    Args:
+        text: as it was typed.
+        names: all readers.
+
+    Raises:
+        UsageError: it means several.
+        NoReaderError: it is a number that no reader has, or means a reader that cannot be used.
+    """
+    if text in names:
+        found = text
+    elif text.isdecimal():
+        if int(text) >= len(names):
+            raise NoReaderError(f"there is no reader {text}: {told(names)}")
+        found = names[int(text)]
+    else:
+        matching = [name for name in names if text.casefold() in name.casefold()]
+        if len(matching) > 1:
+            raise click.UsageError(f"--reader {text!r} is part of {len(matching)} names, and the whole of none: {told(names)}")
+        if not matching:
+            return None
+        found = matching[0]
+    if not is_usable(found):
+        raise NoReaderError(f"the reader {found!r} cannot be used: PC/SC bindings take ASCII names only")
+    return found
+
+
+def none_matches(text: str | None, names: Sequence[str]) -> NoReaderError:
+    """The error that no reader is meant that can be used."""
+    wait = "--wait-for-reader waits for one"
+    if text is not None:
+        return NoReaderError(f"no reader's name is {text!r} or has it in it: {told(names)}; {wait}")
+    if names:
+        return NoReaderError(f"no reader can be used, since PC/SC bindings take ASCII names only: {told(names)}; {wait}")
+    return NoReaderError(f"there is no reader; plug one in, or {wait}")
+
+
+def told(names: Sequence[str]) -> str:
+    """The readers, with their numbers."""
+    if not names:
+        return "no reader is plugged in"
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(f'{number} {name!r}' for number, name in enumerate(names))}"
