@@ -18,9 +18,10 @@ from ._acquire import Acquisition
 from ._apdu import C_APDU, how_to_make_bytes
 from ._atr import ATR
 from ._backend import Backend
-from ._default import default_backend
+from ._default import chosen_backend
 from ._enums import Lengths, Protocol, ShareMode
 from ._exchange import ExchangeOptions
+from ._owning import refuse_copy
 from ._removal import Removal
 from ._session import Session
 from ._threads import forget_at_fork, generation
@@ -37,6 +38,8 @@ _cards: weakref.WeakSet[Card] = weakref.WeakSet()
 
 class Card:
     """The common part of the async and the sync SCard."""
+
+    __reduce_ex__ = refuse_copy
 
     # Defaults of the class, so that `cancel` finds them on an object whose `__init__` has only begun.
     _cancel_asked: bool = False
@@ -82,7 +85,7 @@ class Card:
                 raise RuntimeError("the card is closed; make another SCard")
             if self._acquisition is not None:
                 raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
-            acquisition = self._acquisition = Acquisition(self._wanted, self._given_backend or default_backend())
+            acquisition = self._acquisition = Acquisition(self._wanted, chosen_backend(self._given_backend))
             if self._cancel_asked:
                 acquisition.cancel()
         return acquisition

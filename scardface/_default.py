@@ -22,6 +22,11 @@ def default_backend() -> Backend:
     return _installed[-1] if _installed else system_pcsc()
 
 
+def chosen_backend(given: Backend | None) -> Backend:
+    """`given`, whatever its truth value is, or the default."""
+    return default_backend() if given is None else given
+
+
 def system_pcsc() -> Backend:
     """pyscard's backend, whatever is installed; its binding is loaded now at the latest."""
     refuse_green_threads()

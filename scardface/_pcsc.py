@@ -33,6 +33,7 @@ from smartcard import scard
 
 from ._backend import CardStatus, StatusChange, StatusEntry
 from ._enums import Disposition, Protocol, ShareMode
+from ._owning import refuse_copy
 from .errors import (
     COMM_ERROR,
     NO_READERS_AVAILABLE,
@@ -137,6 +138,7 @@ class _Handle:
     """SCARDHANDLE: one connection to a card."""
 
     __slots__ = ("_handle", "_pci", "protocol", "reader")
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, handle: int, reader: str, protocol: int) -> None:
         self._handle = handle
@@ -186,6 +188,7 @@ class _Context:
     """SCARDCONTEXT: one connection to the service."""
 
     __slots__ = ("_context",)
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, context: int) -> None:
         self._context = context

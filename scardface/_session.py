@@ -30,6 +30,7 @@ from ._events import Reading
 from ._exchange import resolve_lengths
 from ._exchanger import Asker, Exchanger, Hearer, Prepared
 from ._loss import explained, quietly
+from ._owning import refuse_copy
 from ._reader_states import reader_state
 from ._session_lock import SessionLock
 from ._transactions import Transactions
@@ -56,6 +57,8 @@ _MOST_ENDS = 16
 
 class Session:
     """One open card (see the head of this file). Made by `open`."""
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(
         self,

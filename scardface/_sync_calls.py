@@ -28,6 +28,7 @@ from ._enums import Disposition, Protocol, ShareMode
 from ._features import ReaderProperties, features, properties
 from ._layer import Layer
 from ._loss import quietly
+from ._owning import refuse_copy
 from ._pin_entry import PinEntry
 from ._pin_pad import PadResult, modify, verify
 from ._routes import Callback, Layered
@@ -179,6 +180,8 @@ class SyncCalls(Card):
 
 class _Block(AbstractContextManager[None]):
     """A block that is left wherever it was interrupted: `with` answers for it only once `__enter__` has returned."""
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, block: AbstractContextManager[None]) -> None:
         self._block = block

@@ -6,13 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scardface import _default
+from scardface import NoReaderError, _default
 from scardface._backend import Context
-from scardface._default import default_backend, install, uninstall
+from scardface._default import chosen_backend, default_backend, install, uninstall
 from scardface._pcsc import PYSCARD
+from scardface.testing import SimulatedPCSC
+from tests.support.cards import LogCard
+from tests.support.faces import both_faces
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -106,3 +110,26 @@ def test_the_binding_is_loaded_only_when_it_is_meant() -> None:
         "assert 'smartcard.scard' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)
+
+
+class Countable(SimulatedPCSC):
+    """A PC/SC that is false while it has no reader."""
+
+    def __len__(self) -> int:
+        return len(self.readers)
+
+
+@both_faces
+@pytest.mark.anyio
+async def test_a_backend_that_is_given_is_used_whatever_its_truth_is(face: Any) -> None:
+    mine = Countable()
+    assert not mine
+    assert chosen_backend(mine) is mine
+    with SimulatedPCSC() as machine:
+        machine.add_reader("the machine's")
+        machine.insert(0, LogCard())
+        with pytest.raises(NoReaderError):
+            async with face.open(timeout=1, backend=mine) as card:
+                pytest.fail(f"it took the card in {card.reader}")
+        assert chosen_backend(None) is machine
+    mine.close()

@@ -2,8 +2,9 @@
 
 Rules of this room:
 
-- It has `send` and `transmit` of the card that it wraps, and awaits where that one does. Exchanges are taken down where the caller
-  gives a command and gets a response, in the order in which the card answered them.
+- It has `send`, `transmit`, `channel`, `layer` and `transaction` of the card that it wraps, and awaits where that one does.
+- Exchanges are taken down where the caller gives a command and gets a response, in the order in which the card answered them: in
+  front of a layer.
 - What is to be hidden is left out when an exchange is taken down, not when it is written. GET RESPONSE by `transmit` fetches what
   another command left, so it is hidden as that one was.
 - Modes are vcrpy's. What is played from the cassette never reaches the live card, so its state does not follow.
@@ -13,7 +14,16 @@ Rules of this room:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, get_args, overload
@@ -21,11 +31,14 @@ from typing import Any, Generic, Literal, TypeVar, get_args, overload
 import anyio.lowlevel
 
 from .. import sync
-from .._apdu import C_APDU, R_APDU
+from .._apdu import C_APDU, R_APDU, StatusError
 from .._atr import ATR
 from .._card import commands, raw_command
-from .._enums import Protocol
-from .._routes import Callback
+from .._channel import OPEN, close_command, opened
+from .._enums import Disposition, Protocol, ShareMode
+from .._layer import Layer
+from .._owning import refuse_copy
+from .._routes import Callback, Channel, Layered
 from .._scard import SCard
 from ._cassette import CassetteError, StrPath, append, check_writable, read, write
 from ._secrets import carries_secret
@@ -66,6 +79,8 @@ class Recorder(Generic[CardT]):
         path: the cassette.
         mode: the mode.
     """
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, card: CardT, path: StrPath, mode: Mode = "once", *, redact: Redact = carries_secret) -> None:
         """Begin to record, or to play.
@@ -144,45 +159,125 @@ class Recorder(Generic[CardT]):
             UnrecordedCommandError: nothing is recorded any more, and this is not on the cassette.
             And what the card's own raises.
         """
-        batch = commands(apdus)
+        return self._exchange(commands(apdus), callback, None)
+
+    def _send(self, card: sync.SCard, batch: list[C_APDU], callback: Callback | None, layer: Layer | None = None) -> R_APDU:
+        keep = self._keeping(callback)
+        response: R_APDU | None = None
+        with card.transaction() if self._is_unit(batch, callback) else nullcontext():
+            if not self._plays:
+                return card._exchange(batch, keep, layer)
+            for command in batch:
+                response = self._play(command)
+                if response is None:
+                    response = card._exchange([command], keep, layer)
+                elif callback is not None:
+                    sync._plain(callback)(command, response)
+                if response.sw != 0x9000:
+                    break
+        assert response is not None, "commands() refuses an empty batch"
+        return response
+
+    async def _send_async(self, card: SCard, batch: list[C_APDU], callback: Callback | None, layer: Layer | None = None) -> R_APDU:
+        keep = self._keeping(callback)
+        response: R_APDU | None = None
+        async with card.transaction() if self._is_unit(batch, callback) else nullcontext():
+            if not self._plays:
+                return await card._exchange(batch, keep, layer)
+            for command in batch:
+                response = self._play(command)
+                if response is None:
+                    response = await card._exchange([command], keep, layer)
+                else:
+                    await anyio.lowlevel.checkpoint()
+                    result = callback(command, response) if callback is not None else None
+                    if inspect.isawaitable(result):
+                        await result
+                if response.sw != 0x9000:
+                    break
+        assert response is not None, "commands() refuses an empty batch"
+        return response
+
+    def _is_unit(self, batch: list[C_APDU], callback: Callback | None) -> bool:
+        """Whether the card's `send` would hold a transaction over the batch, which the callback that records divides."""
+        return callback is None and len(batch) > 1 and self._records and self.card.share is ShareMode.SHARED
+
+    # Ways to the card other than `send`.
+
+    @overload
+    def layer(self: Recorder[SCard], layer: Layer) -> Layered[Coroutine[Any, Any, R_APDU]]: ...
+
+    @overload
+    def layer(self: Recorder[sync.SCard], layer: Layer) -> Layered[R_APDU]: ...
+
+    def layer(self, layer: Layer) -> Layered[Any]:
+        """As the card's `layer`. What the caller sends and gets is recorded, and played by a Recorder, without the layer."""
+        return Layered(self._exchange, layer)
+
+    def _exchange(self, batch: list[C_APDU], callback: Callback | None, layer: Layer | None) -> Any:
         if isinstance(self.card, sync.SCard):
-            return self._send(self.card, batch, callback)
-        return self._send_async(self.card, batch, callback)
+            return self._send(self.card, batch, callback, layer)
+        return self._send_async(self.card, batch, callback, layer)
 
-    def _send(self, card: sync.SCard, batch: list[C_APDU], callback: Callback | None) -> R_APDU:
-        keep = self._keeping(callback)
-        if not self._plays:
-            return card.send(*batch, callback=keep)
-        response: R_APDU | None = None
-        for command in batch:
-            response = self._play(command)
-            if response is None:
-                response = card.send(command, callback=keep)
-            elif callback is not None:
-                sync._plain(callback)(command, response)
-            if response.sw != 0x9000:
-                break
-        assert response is not None, "commands() refuses an empty batch"
-        return response
+    @overload
+    def transaction(self: Recorder[SCard], disposition: Disposition = Disposition.LEAVE) -> AbstractAsyncContextManager[None]: ...
 
-    async def _send_async(self, card: SCard, batch: list[C_APDU], callback: Callback | None) -> R_APDU:
-        keep = self._keeping(callback)
-        if not self._plays:
-            return await card.send(*batch, callback=keep)
-        response: R_APDU | None = None
-        for command in batch:
-            response = self._play(command)
-            if response is None:
-                response = await card.send(command, callback=keep)
-            else:
-                await anyio.lowlevel.checkpoint()
-                result = callback(command, response) if callback is not None else None
-                if inspect.isawaitable(result):
-                    await result
-            if response.sw != 0x9000:
-                break
-        assert response is not None, "commands() refuses an empty batch"
-        return response
+    @overload
+    def transaction(self: Recorder[sync.SCard], disposition: Disposition = Disposition.LEAVE) -> AbstractContextManager[None]: ...
+
+    def transaction(self, disposition: Disposition = Disposition.LEAVE) -> Any:
+        """The card's own `transaction`, of which nothing is recorded.
+
+        Args:
+            disposition: what becomes of the card at the end.
+        """
+        return self.card.transaction(disposition)
+
+    @overload
+    def channel(self: Recorder[SCard]) -> AbstractAsyncContextManager[Channel[Coroutine[Any, Any, R_APDU]]]: ...
+
+    @overload
+    def channel(self: Recorder[sync.SCard]) -> AbstractContextManager[Channel[R_APDU]]: ...
+
+    def channel(self) -> Any:
+        """As the card's `channel`, with the commands that open and close it. One that is played is not opened on the live card."""
+        return self._channel(self.card) if isinstance(self.card, sync.SCard) else self._channel_async(self.card)
+
+    @contextmanager
+    def _channel(self, card: sync.SCard) -> Iterator[Channel[R_APDU]]:
+        played = self._play(OPEN) if self._plays else None
+        if played is None:
+            with ExitStack() as stack:
+                try:
+                    number = stack.enter_context(card.channel()).number
+                except StatusError as refused:
+                    self._keep(OPEN, refused.response)
+                    raise
+                self._keep(OPEN, R_APDU(bytes([number]), 0x90, 0x00))
+                yield Channel(self._exchange, number)
+            self._keep(close_command(number), R_APDU(b"", 0x90, 0x00))
+        else:
+            number = opened(played)
+            yield Channel(self._exchange, number)
+            self._send(card, [close_command(number)], None).check()
+
+    @asynccontextmanager
+    async def _channel_async(self, card: SCard) -> AsyncIterator[Channel[Coroutine[Any, Any, R_APDU]]]:
+        played = self._play(OPEN) if self._plays else None
+        if played is None:
+            async with AsyncExitStack() as stack:
+                try:
+                    number = (await stack.enter_async_context(card.channel())).number
+                except StatusError as refused:
+                    self._keep(OPEN, refused.response)
+                    raise
+                self._keep(OPEN, R_APDU(bytes([number]), 0x90, 0x00))
+                yield Channel(self._exchange, number)
+            self._keep(close_command(number), R_APDU(b"", 0x90, 0x00))
+        else:
+            number = opened(played)
+            yield Channel(self._exchange, number)
+            (await self._send_async(card, [close_command(number)], None)).check()
 
     @overload
     def transmit(self: Recorder[SCard], data: Octets) -> Coroutine[Any, Any, bytes]: ...

@@ -20,6 +20,7 @@ from types import MappingProxyType, TracebackType
 
 from .._default import system_pcsc
 from .._enums import StateFlag
+from .._owning import refuse_copy
 from .._reader_states import status_change
 from .._threads import forget_at_fork
 from ._pcscd_process import Daemon, reader_names, remove_folder
@@ -54,6 +55,8 @@ class PrivatePcscd:
     Methods may be called from any thread, and `insert` and `remove` from a card's own code. A forked child has to leave its
     parent's object alone.
     """
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, readers: int = 2) -> None:
         """Prepare a daemon; `start` or `with` starts it.

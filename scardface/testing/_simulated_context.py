@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from .._backend import StatusChange, StatusEntry
 from .._enums import Protocol, ShareMode
+from .._owning import refuse_copy
 from .._watch import is_usable
 from ..errors import (
     CANCELLED,
@@ -49,6 +50,8 @@ _GROUPS = ("SCard$DefaultReaders",)
 
 class SimulatedContext:
     """See the head of this file."""
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, service: SimulatedService) -> None:
         self._service = service

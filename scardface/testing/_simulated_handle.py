@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .._backend import CardStatus
 from .._enums import Disposition, Protocol, ShareMode
+from .._owning import refuse_copy
 from ..errors import (
     INVALID_HANDLE,
     INVALID_VALUE,
@@ -44,6 +45,8 @@ T = TypeVar("T")
 
 class SimulatedHandle:
     """See the head of this file."""
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, context: SimulatedContext, service: SimulatedService, reader: SimulatedReader, protocol: Protocol) -> None:
         self._context = context

@@ -18,6 +18,7 @@ from typing import Literal
 
 from .._backend import Context
 from .._default import install, uninstall
+from .._owning import refuse_copy
 from ..errors import NO_SERVICE
 from ._dialects import DIALECTS
 from ._simulated_context import SimulatedContext
@@ -53,6 +54,8 @@ class SimulatedPCSC:
 
     Methods may be called from any thread, and from a card's own code. A forked child has to make its own.
     """
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(
         self,
@@ -96,6 +99,11 @@ class SimulatedPCSC:
     def release_disconnects(self) -> bool:
         """Whether users rely on a released context to disconnect its handles."""
         return self._service.dialect.release_disconnects
+
+    @property
+    def reconnect_ends_transaction(self) -> bool:
+        """Whether SCardReconnect ends the handle's transaction."""
+        return self._service.dialect.reconnect_ends_transaction
 
     def establish(self) -> Context:
         """A new context, as SCardEstablishContext makes it."""

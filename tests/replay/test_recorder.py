@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import scardface
-from scardface import C_APDU, R_APDU, Lengths, Protocol, SCardError, ShareMode, sync
+from scardface import C_APDU, R_APDU, Lengths, Protocol, SCardError, ShareMode, StatusError, sync
 from scardface.replay import CassetteError, Mode, Recorder, ReplayCard, UnrecordedCommandError, carries_secret, may_carry_secret
 from scardface.testing import FileCard, SimulatedPCSC, VirtualCard
 from tests.support.faces import both_faces, off_loop
@@ -565,3 +565,92 @@ def test_a_cassette_that_is_only_played_need_not_be_writable(
         monkeypatch.setattr("os.access", lambda path, mode: False)
         with Recorder(opened, cassette) as recorder:
             assert recorder.send(SELECT).is_successful()
+
+
+class Masked:
+    """A layer: data go out masked, and come back so."""
+
+    def wrap(self, command: C_APDU) -> C_APDU:
+        return C_APDU(command.cla, command.ins, command.p1, command.p2, self._masked(command.data), command.le)
+
+    def unwrap(self, response: R_APDU) -> R_APDU:
+        return R_APDU(self._masked(response.data), response.sw1, response.sw2)
+
+    @staticmethod
+    def _masked(data: bytes) -> bytes:
+        return bytes(byte ^ 0xFF for byte in data)
+
+
+class ChannelCard(EchoCard):
+    """Has one more logical channel, unless it is told to refuse."""
+
+    refuses = False
+
+    def process(self, command: bytes) -> bytes:
+        if command[1] != 0x70:
+            return super().process(command)
+        self.heard.append(command)
+        if self.refuses:
+            return b"\x6a\x81"
+        return b"\x02\x90\x00" if command[2] == 0 else b"\x90\x00"
+
+
+async def through_everything(recorder: Recorder[Any]) -> list[bytes]:
+    """A transaction, a channel in it, a layer in that; what came back."""
+    if isinstance(recorder.card, sync.SCard):
+        return await off_loop(through_everything_sync, recorder)
+    async with recorder.transaction(), recorder.channel() as channel:
+        inner = await channel.layer(Masked()).send(C_APDU(0, 0x10, 0, 0, b"ab", 256))
+        return [inner.data, (await channel.send(C_APDU(0, 0x11, 0, 0, b"c"))).data]
+
+
+def through_everything_sync(recorder: Recorder[sync.SCard]) -> list[bytes]:
+    with recorder.transaction(), recorder.channel() as channel:
+        inner = channel.layer(Masked()).send(C_APDU(0, 0x10, 0, 0, b"ab", 256))
+        return [inner.data, channel.send(C_APDU(0, 0x11, 0, 0, b"c")).data]
+
+
+@both_faces
+@pytest.mark.anyio
+async def test_transactions_channels_and_layers(face: Any, pcsc: SimulatedPCSC, cassette: Path) -> None:
+    """Recorded as the caller has them, and played without the card."""
+    virtual = ChannelCard()
+    pcsc.insert(0, virtual)
+    heard = ["0070000001", "02100000029e9d00", "021100000163", "00708002"]
+    for _ in range(2):
+        async with recording(face, cassette) as recorder:
+            assert await through_everything(recorder) == [b"ab", b"c"]
+        assert [command.hex() for command in virtual.heard] == heard
+    assert lines(cassette) == [
+        "00700000 Ne=1 -> 02 9000",
+        "00100000 6162 Ne=256 -> 6162 9000",
+        "02110000 63 -> 63 9000",
+        "00708002 -> 9000",
+    ]
+
+
+@both_faces
+@pytest.mark.anyio
+async def test_a_channel_that_is_refused_is_played_as_refused(face: Any, pcsc: SimulatedPCSC, cassette: Path) -> None:
+    virtual = ChannelCard()
+    virtual.refuses = True
+    pcsc.insert(0, virtual)
+    for _ in range(2):
+        async with recording(face, cassette) as recorder:
+            with pytest.raises(StatusError, match="6A81"):
+                await through_everything(recorder)
+    assert len(virtual.heard) == 1
+
+
+@both_faces
+@pytest.mark.anyio
+async def test_a_batch_that_is_recorded_is_a_unit_like_any_other(face: Any, pcsc: SimulatedPCSC, cassette: Path) -> None:
+    """Though it is recorded command by command; with a callback there is one transaction for each command, as ever."""
+    pcsc.insert(0, EchoCard())
+    async with opened(face, share=ShareMode.SHARED) as card:
+        with Recorder(card, cassette) as recorder:
+            await send(recorder, C_APDU(0, 1), C_APDU(0, 2), C_APDU(0, 3))
+            assert pcsc.calls["SCardBeginTransaction"] == 1
+            await send(recorder, C_APDU(0, 1), C_APDU(0, 2), callback=lambda *_: None)
+            assert pcsc.calls["SCardBeginTransaction"] == pcsc.calls["SCardEndTransaction"] == 3
+    assert len(lines(cassette)) == 5

@@ -215,8 +215,12 @@ async def records() -> None:
         with Recorder(card, Path("session.cassette"), "new") as recorder:
             assert_type(recorder, Recorder[SCard])
             assert_type(await recorder.send(SELECT), R_APDU)
+            async with recorder.transaction(), recorder.channel() as recorded:
+                assert_type(await recorded.send(SELECT), R_APDU)
     with sync.SCard() as plain, Recorder(plain, "session.cassette") as plain_recorder:
         assert_type(plain_recorder.send(SELECT), R_APDU)
+        with plain_recorder.transaction(), plain_recorder.channel() as plain_recorded:
+            assert_type(plain_recorded.send(SELECT), R_APDU)
         assert_type(plain_recorder.transmit(b"\x00\x84\x00\x00\x08"), bytes)
 
 
