@@ -132,7 +132,9 @@ def _daemon() -> Iterator[PrivatePcscd]:
 
 def make_ready(daemon: PrivatePcscd) -> None:
     """Start the daemon again if a test left it stopped or with other readers."""
-    if not daemon.running or len(daemon.readers) != READERS:
+    from scardface.testing._pcscd_process import reader_names
+
+    if not daemon.running or daemon.readers != reader_names(READERS):
         daemon.stop()
         daemon.start(READERS)
 

@@ -19,6 +19,7 @@ import pytest_scardface
 from scardface import pytest_plugin
 from scardface.sync import readers
 from scardface.testing import FileCard, PcscdUnavailable, SimulatedPCSC
+from tests.support.versions import remembers_readers
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -49,8 +50,11 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     return pytester
 
 
+PLUGINS = ("-p", "pytest_scardface", "-p", "anyio", "-p", "no:cacheprovider")
+
+
 def run(inner: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return inner.runpytest_inprocess("-p", "pytest_scardface", "-p", "anyio", "-p", "no:cacheprovider", *arguments)
+    return inner.runpytest_inprocess(*PLUGINS, *arguments)
 
 
 @pytest.fixture
@@ -226,7 +230,8 @@ def test_empty_at_first(pcscd, stays):
 def test_one_daemon(pcscd):
     assert pids == {pcscd.pid}
     pcscd.stop()
-    pcscd.start(4)
+    if {may_shrink}:  # with other readers, which the fixture takes back
+        pcscd.start(4)
 
 def test_readers_are_back(pcscd):
     assert len(readers()) == 2
@@ -238,9 +243,9 @@ def test_it_runs_again(pcscd):
 
 
 def test_the_real_daemon(inner: pytest.Pytester, pcscd: PrivatePcscd) -> None:
-    pcscd.stop()  # a process has room for one
-    inner.makepyfile(REAL)
-    run(inner).assert_outcomes(passed=6)
+    """In a process of its own: there is one daemon in a process, and libpcsclite 2.5 takes no fewer readers than it had."""
+    inner.makepyfile(REAL.replace("{may_shrink}", str(not remembers_readers())))
+    inner.runpytest_subprocess(*PLUGINS).assert_outcomes(passed=6)
 
 
 def test_where_the_daemon_cannot_run_the_test_is_skipped(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

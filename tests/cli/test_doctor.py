@@ -19,11 +19,11 @@ import pytest
 from scardface import ATR, CardCommunicationError, CardTimeoutError, ReaderState, ServiceUnavailableError
 from scardface.cli import _doctor
 from scardface.cli._doctor import CHECKS, FINE, Facts, Finding, Trial, gather, judge
-from scardface.cli._machine import Machine, UsbReader, look
+from scardface.cli._machine import Machine, UsbReader
 from scardface.cli._virtual import virtual_pcsc
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.cards import LogCard
-from tests.support.command_line import ROOT, Command, piped
+from tests.support.command_line import ROOT, Command, Done, piped
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -277,23 +277,41 @@ def test_a_mute_card_and_no_reader_in_a_real_daemon(pcscd: PrivatePcscd, scardfa
     pcscd.wait_for_card(0)
     assert scardface("doctor", "--json").lines[-1]["check"] == "answer"
     pcscd.remove(0)
-    pcscd.stop()
-    pcscd.start(0)
-    assert scardface("doctor", "--json").lines[-1]["check"] in ("reader", "driver")
+    done = without_readers()
+    assert done.lines[-1]["check"] in ("reader", "driver"), done
 
 
-def test_a_reader_on_the_bus_that_a_real_daemon_has_no_driver_for(
-    pcscd: PrivatePcscd, scardface: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+DOCTOR = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from scardface.cli import _doctor, main
+from scardface.testing import PrivatePcscd
+
+look = _doctor.look
+if len(sys.argv) > 1:
+    bus = look(Path(sys.argv[1]))
+    _doctor.look = lambda: replace(look(), usb=bus.usb, has_driver=bus.has_driver)
+with PrivatePcscd(0):
+    status = main(["doctor", "--json"])
+sys.exit(status)
+"""
+
+
+def without_readers(*bus: str) -> Done:
+    """What it says beside a daemon without readers, in a process of its own: libpcsclite 2.5 takes no fewer than before."""
+    command = [sys.executable, "-W", "ignore", "-c", DOCTOR, *bus]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_reader_on_the_bus_that_a_real_daemon_has_no_driver_for(pcscd: PrivatePcscd, tmp_path: Path) -> None:
     interface = tmp_path / "sys/bus/usb/devices/1-1:1.0"
     interface.mkdir(parents=True)
     (interface / "bInterfaceClass").write_text("0b\n")
-    bus = look(tmp_path)
-    monkeypatch.setattr(_doctor, "look", lambda: replace(look(), usb=bus.usb, has_driver=bus.has_driver))
-    pcscd.stop()
-    pcscd.start(0)
-    done = scardface("doctor", "--json")
-    assert (done.status, done.lines[-1]["check"]) == (1, "driver")
+    done = without_readers(str(tmp_path))
+    assert (done.status, done.lines[-1]["check"]) == (1, "driver"), done
     assert "a USB smart card reader is plugged in, and the driver for it is not installed" in done.lines[-1]["words"]
 
 

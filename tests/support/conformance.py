@@ -21,6 +21,7 @@ from scardface._enums import Protocol as CardProtocol
 from scardface._pcsc import PYSCARD
 from scardface.errors import SCardError
 from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
+from tests.support.versions import pcscd_version
 
 ANY = CardProtocol.T0 | CardProtocol.T1
 NO_PROTOCOL = CardProtocol.UNDEFINED
@@ -104,12 +105,16 @@ class World(Protocol):
         readers: the names of the readers that its verbs count. The first is empty when a test begins, the others after `clear`.
         listed: the names in PC/SC's order.
         look_ms: milliseconds in which the driver certainly looks at its readers.
+        takes_seventeen: a status call takes more than 16 entries (pcscd 2.5).
     """
 
     backend: Backend
     readers: tuple[str, ...]
     listed: tuple[str, ...]
     look_ms: int
+
+    @property
+    def takes_seventeen(self) -> bool: ...
 
     @property
     def card(self) -> Card:
@@ -156,6 +161,10 @@ class RealWorld:
 
     backend: Backend = PYSCARD
     look_ms = 2000
+
+    @property
+    def takes_seventeen(self) -> bool:
+        return pcscd_version() >= (2, 5)
 
     def __init__(self, pcscd: PrivatePcscd, *, with_card: bool) -> None:
         self._pcscd = pcscd
@@ -230,6 +239,7 @@ class SimulatedWorld:
     """The simulation, with readers that are called as the real ones are."""
 
     look_ms = 150
+    takes_seventeen = False
 
     def __init__(self, pcsc: SimulatedPCSC, *, with_card: bool) -> None:
         self.backend: Backend = pcsc
