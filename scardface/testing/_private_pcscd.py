@@ -110,6 +110,7 @@ class PrivatePcscd:
         Raises:
             PcscdUnavailable: something is missing on this machine, which the text names, or the daemon ended at once.
             RuntimeError: a private daemon of this process runs already, or the process has used another PC/SC service.
+            ServiceUnavailableError: it has fewer readers than this process has seen, which libpcsclite 2.5 cannot read.
             ValueError: not a possible number of readers, or fewer than the cards need.
         """
         global _current
