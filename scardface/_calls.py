@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, cast, overload
 
-from ._acquire import Acquisition
 from ._apdu import C_APDU, R_APDU
 from ._attributes import NumberAttribute, TextAttribute, reading, writing
 from ._card import Card, code_and_data, dword
@@ -29,6 +28,7 @@ from ._routes import Callback, Layered
 from ._session import Session
 from ._threads import Loop, Reply, Worker
 from ._turn import Turn
+from ._waiting.request import Request
 from ._wanted import member
 
 T = TypeVar("T")
@@ -160,8 +160,8 @@ class AsyncCalls(Card):
             RuntimeError: another share mode, inside a transaction. And as `send`.
         """
         share, protocols = self._checked(share, protocols)
-        acquisition = cast(Acquisition, self._acquisition)
-        await self._do(lambda session: acquisition.reconnect(session.share if share is None else share, protocols))
+        request = cast(Request, self._request)
+        await self._do(lambda session: request.reconnect(session.share if share is None else share, protocols))
 
     async def control(self, code: int, data: bytes = b"") -> bytes:
         """A command for the reader itself, SCardControl; it does not wait for another program's transaction.

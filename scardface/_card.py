@@ -14,7 +14,6 @@ import warnings
 import weakref
 from typing import Any, ClassVar, TypeVar
 
-from ._acquire import Acquisition
 from ._apdu import C_APDU, how_to_make_bytes
 from ._atr import ATR
 from ._backend import Backend
@@ -22,9 +21,10 @@ from ._default import chosen_backend
 from ._enums import Lengths, Protocol, ShareMode
 from ._exchange import ExchangeOptions
 from ._owning import refuse_copy
-from ._removal import Removal
 from ._session import Session
 from ._threads import forget_at_fork, generation
+from ._waiting.removal import Removal
+from ._waiting.request import Request
 from ._wanted import Groups, OnReset, Readers, Wanted, member, protocols_for
 
 CardT = TypeVar("CardT", bound="Card")
@@ -43,7 +43,7 @@ class Card:
 
     # Defaults of the class, so that `cancel` finds them on an object whose `__init__` has only begun.
     _cancel_asked: bool = False
-    _acquisition: Acquisition | None = None
+    _request: Request | None = None
     _removals: tuple[Removal, ...] = ()
     _session: Session | None = None
     _closed: bool = False
@@ -72,23 +72,26 @@ class Card:
         settle: float,
         new_only: bool,
         on_reset: OnReset,
+        wait_for_reader: bool,
         backend: Backend | None,
     ) -> None:
-        self._wanted = Wanted.of(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset)
+        self._wanted = Wanted.of(
+            *(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset, wait_for_reader)
+        )
         self._given_backend = backend
 
-    def _begin(self) -> Acquisition:
+    def _begin(self) -> Request:
         """The acquisition, to run once."""
         self._check_process()
         with _lock:
             if self._closed:
                 raise RuntimeError("the card is closed; make another SCard")
-            if self._acquisition is not None:
+            if self._request is not None:
                 raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
-            acquisition = self._acquisition = Acquisition(self._wanted, chosen_backend(self._given_backend))
+            request = self._request = Request(self._wanted, chosen_backend(self._given_backend))
             if self._cancel_asked:
-                acquisition.cancel()
-        return acquisition
+                request.cancel()
+        return request
 
     def _opened(self) -> Session:
         """The open session.
@@ -131,9 +134,9 @@ class Card:
         self._check_process()
         with _lock:
             self._cancel_asked = True
-            acquisition = self._acquisition
-        if acquisition is not None:
-            acquisition.cancel()
+            request = self._request
+        if request is not None:
+            request.cancel()
         self._cancel_removals()
 
     @property

@@ -22,9 +22,9 @@ from typing import Any, Generic, TypeVar
 from ._backend import Backend, Context
 from ._default import default_backend
 from ._events import ReaderState, Reading
+from ._reader_states import all_readers
 from ._threads import forget_at_fork, spawn
 from ._wanted import seconds_of
-from ._watch import look
 from .errors import TIMEOUT, SCardError, ServiceUnavailableError
 
 logger = logging.getLogger("scardface.watch")
@@ -141,5 +141,5 @@ def list_groups(timeout: float | None = PATIENCE) -> tuple[str, ...]:
 
 def list_states(timeout: float | None = PATIENCE) -> Mapping[str, ReaderState]:
     """Reader name to state."""
-    readings: dict[str, Reading] = _within(timeout, lambda backend, context: look(context, backend.max_entries))
+    readings: dict[str, Reading] = _within(timeout, lambda backend, context: all_readers(context, backend.max_entries))
     return MappingProxyType({name: reading.state() for name, reading in readings.items()})

@@ -2,7 +2,7 @@
 
 Who owns what, who may call it from where, what ends it:
 
-- A monitor belongs to the event loop that entered it, and has one consumer. Its hub's watcher does the waiting.
+- A monitor belongs to the event loop that entered it, and has one consumer. The driver fills its queue.
 - Leaving the block ends it: a consumer that still waits gets the end of the iteration.
 - It never dies of PC/SC: a service that goes is an event, and so is its return.
 """
@@ -13,61 +13,14 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from ._backend import Backend
-from ._default import default_backend
-from ._events import Event, ReaderState, Snapshot
-from ._feed import Feed
-from ._hub import Hub, Question, hub_of
-from ._threads import Bell, Loop, generation
+from ._default import chosen_backend
+from ._events import Event, ReaderState
+from ._threads import Loop, Wakeup, generation
+from ._waiting.dispatcher import Ignores, Listens
+from ._waiting.driver import Driver, driver_of
+from ._waiting.event_queue import EventQueue
+from ._waiting.request import quiet
 from ._wanted import Groups, Names, ReaderFilter
-
-
-class Watch:
-    """A feed that hears a hub, from `open` to `close`; both in the hub's loop."""
-
-    def __init__(self, feed: Feed, groups: tuple[str, ...] | None, backend: Backend) -> None:
-        self._feed = feed
-        self._groups = groups
-        self._backend = backend
-        self._hub: Hub | None = None
-        self._question: Question | None = None
-        self._begun = False
-
-    async def open(self) -> None:
-        """Return once the initial state is in the feed."""
-        bell = Bell(Loop())
-        hub = self._hub = hub_of(self._backend)
-        hub.enter()
-        hub.subscribe(self, self._hear)
-        try:
-            self._question = hub.ask(bell, self._groups)
-            while not self._begun:
-                await bell.wait()
-        except GeneratorExit:  # the coroutine is thrown away, perhaps with its loop: nothing can be awaited
-            self._leave()
-            raise
-        except BaseException:
-            await self.close(cancelled=True)
-            raise
-
-    def _hear(self, snapshot: Snapshot, events: list[Event], dropped: int) -> None:
-        if self._begun:
-            self._feed.hear(snapshot, events, dropped)
-        elif self._question is not None and snapshot.number >= self._question.number:
-            self._begun = True
-            self._feed.begin(snapshot)
-
-    async def close(self, *, cancelled: bool = False) -> None:
-        """Hear no more; cancelled, within 0.2 s."""
-        hub = self._leave()
-        if hub is not None:
-            await hub.quiet(cancelled=cancelled)
-
-    def _leave(self) -> Hub | None:
-        hub, self._hub = self._hub, None
-        if hub is not None:
-            hub.unsubscribe(self)
-            hub.leave()
-        return hub
 
 
 class ReaderMonitor:
@@ -95,53 +48,72 @@ class ReaderMonitor:
         self._wanted = ReaderFilter.to_watch(readers, groups)
         self._given_backend = backend
         self._generation = generation()
-        self._watch: Watch | None = None
-        self._feed: Feed | None = None
-        self._bell: Bell | None = None
+        self._driver: Driver | None = None
+        self._events: EventQueue | None = None
+        self._wakeup: Wakeup | None = None
         self._ended = False
         self._consuming = False
 
     @property
     def state(self) -> Mapping[str, ReaderState]:
         """State by reader name, as it is after the event yielded last."""
-        return {} if self._feed is None else self._feed.state
+        return {} if self._events is None else self._events.state
 
     async def __aenter__(self) -> ReaderMonitor:
         if self._generation != generation():
             raise RuntimeError("this monitor was made before a fork and belongs to the parent process")
-        if self._feed is not None:
+        if self._events is not None:
             raise RuntimeError("a monitor is entered once; make another one")
-        bell = self._bell = Bell(Loop())
-        self._feed = Feed(self._wanted, bell.strike)
-        self._watch = Watch(self._feed, self._wanted.groups, self._given_backend or default_backend())
-        await self._watch.open()
+        loop = Loop()
+        wakeup = self._wakeup = Wakeup(loop)
+        events = self._events = EventQueue(self._wanted, loop, wakeup.set_here)
+        backend = chosen_backend(self._given_backend)
+        driver = self._driver = driver_of(backend)
+        try:
+            driver.submit(Listens(events, self._wanted.groups), backend)
+            while not events.begun:
+                await wakeup.wait()
+        except GeneratorExit:  # the coroutine is thrown away, perhaps with its loop: nothing can be awaited
+            driver.tell(Ignores(events))
+            raise
+        except BaseException:
+            await self._leave(cancelled=True)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended = True
-        if self._bell is not None:
-            self._bell.strike()
-        if self._watch is not None:
-            await self._watch.close(cancelled=kind is not None and not issubclass(kind, Exception))
+        if self._wakeup is not None:
+            self._wakeup.set_here()
+        if kind is not None and issubclass(kind, GeneratorExit):
+            if self._driver is not None:
+                self._driver.tell(Ignores(self._events))
+            return
+        await self._leave(cancelled=kind is not None and not issubclass(kind, Exception))
+
+    async def _leave(self, *, cancelled: bool) -> None:
+        if self._driver is not None:
+            self._driver.tell(Ignores(self._events))
+            await quiet(self._driver, cancelled=cancelled)
 
     def __aiter__(self) -> ReaderMonitor:
         return self
 
     async def __anext__(self) -> Event:
-        feed, bell = self._feed, self._bell
-        if feed is None or bell is None:
+        events, wakeup = self._events, self._wakeup
+        if events is None or wakeup is None:
             raise RuntimeError("use 'async with ReaderMonitor() as monitor' before iterating")
         if self._consuming:
             raise RuntimeError("a monitor has one consumer; give each its own monitor")
         self._consuming = True
         try:
             while not self._ended:
-                event = feed.pop()
+                event = events.pop()
                 if event is not None:
                     return event
-                await bell.wait()
+                await wakeup.wait()
         finally:
             self._consuming = False
         raise StopAsyncIteration

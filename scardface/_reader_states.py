@@ -13,7 +13,7 @@ Rules of this room:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ._backend import PNP_READER, Context, StatusChange
 from ._enums import StateFlag
@@ -74,6 +74,16 @@ def reader_states(context: Context, names: Iterable[str], max_entries: int) -> d
         readings.update((name, Reading.of(state, atr)) for name, state, atr in change.entries)
         del asked[:max_entries]
     return readings
+
+
+def is_usable(name: str) -> bool:
+    """Whether a status call survives this reader name (fact 42)."""
+    return name.isascii() and "\0" not in name
+
+
+def all_readers(context: Context, max_entries: int, usable: Callable[[str], bool] = is_usable) -> dict[str, Reading]:
+    """What all readers show now, in the order of the list, without those whose names cannot be asked about."""
+    return reader_states(context, [name for name in context.list_readers() if usable(name)], max_entries)
 
 
 def reader_state(context: Context, name: str) -> Reading:

@@ -29,14 +29,15 @@ from ._channel import OPEN, close_command, opened
 from ._enums import Disposition, Lengths, Protocol, ShareMode
 from ._exchange import ExchangeOptions
 from ._exchanger import Prepared
-from ._hub import quiet
 from ._layer import Layer
 from ._loss import quietly
-from ._removal import Removal
 from ._routes import Callback, Channel
 from ._session import Session
-from ._threads import Loop, Reply, gone, settle
+from ._threads import Loop, Reply, gone, within_grace
 from ._turn import Turn
+from ._waiting.driver import driver_of
+from ._waiting.removal import Removal, wait
+from ._waiting.request import acquire, quiet
 from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member
 from .errors import CardRemovedError
 
@@ -112,10 +113,15 @@ class SCard(AsyncCalls):
         settle: float = 0.0,
         new_only: bool = False,
         on_reset: OnReset = "raise",
+        wait_for_reader: bool = False,
         backend: Backend | None = None,
     ) -> None:
-        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset, backend)
+        self._wish(
+            *(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset),
+            *(wait_for_reader, backend),
+        )
         self._ended: anyio.Event | None = None  # set when the close is done
+        self._close_error: Exception | None = None
 
     def __await__(self) -> Generator[Any, None, SCard]:
         return self._acquire().__await__()
@@ -132,15 +138,14 @@ class SCard(AsyncCalls):
         await self._aclose(None, cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
 
     def _acquire(self) -> Coroutine[Any, Any, SCard]:
-        return self._begin().run(self._take)
+        return acquire(self._begin(), self._take)
 
-    def _take(self) -> SCard:
+    def _take(self, session: Session) -> SCard:
         """Take over what the acquisition has opened."""
-        acquisition = self._acquisition
-        assert acquisition is not None
+        assert self._request is not None
         self._loop = Loop()
         self._turn = Turn(self._loop)
-        self._session, self._worker = acquisition.session, acquisition.worker
+        self._session, self._worker = session, self._request.worker
         return self
 
     async def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> R_APDU:
@@ -265,11 +270,11 @@ class SCard(AsyncCalls):
         """
         session, worker = self._opened(), self._worker
         assert worker is not None
-        assert self._acquisition is not None
-        removal = Removal(session, self._acquisition.backend, worker.submit)
+        assert self._request is not None
+        removal = Removal(session, self._request.backend, worker.submit)
         self._begin_removal(removal)
         try:
-            await removal.run()
+            await wait(removal)
         finally:
             self._end_removal(removal)
 
@@ -291,17 +296,20 @@ class SCard(AsyncCalls):
         ended, loop = anyio.Event(), Loop()
         if self._hand_over_close(disposition, lambda: loop.post(ended.set)):
             self._ended = ended
-        worker, acquisition = self._worker, self._acquisition
-        if worker is None or acquisition is None or self._ended is None:
+        worker, request = self._worker, self._request
+        if worker is None or request is None or self._ended is None:
             return
         ended = self._ended
 
         async def closed() -> None:
             await ended.wait()
             await gone([worker.thread])
-            await quiet(acquisition.backend)
+            await quiet(driver_of(request.backend))
 
-        await settle(closed, cancelled=cancelled)
+        await within_grace(closed, cancelled=cancelled)
+        error, self._close_error = self._close_error, None
+        if error is not None and not cancelled:
+            raise error
 
     def _hand_over_close(self, disposition: Disposition | None = None, ended: Callable[[], object] | None = None) -> bool:
         """Queue the close behind what the card's thread still does, and `ended` behind it; whether this was the first call."""
@@ -309,15 +317,22 @@ class SCard(AsyncCalls):
             return False
         self._closed = True
         self._cancel_removals()
-        if self._acquisition is not None:
-            self._acquisition.cancel()  # a task that still acquires
-        session = self._session
-        if session is not None and self._worker is not None:
-            self._worker.submit(lambda: session.close(disposition))
+        session, worker = self._session, self._worker
+        if session is not None and worker is not None:
+            worker.submit(self._close, session, disposition)
             if ended is not None:
-                self._worker.submit(ended)
-            self._worker.finish()
+                worker.submit(ended)
+            worker.finish()
+        elif self._request is not None:
+            self._request.cancel()  # a task that still acquires
         return True
+
+    def _close(self, session: Session, disposition: Disposition | None) -> None:
+        """In the card's thread."""
+        try:
+            session.close(disposition)
+        except Exception as error:  # a backend's own
+            self._close_error = error
 
     def _close_from_collector(self) -> None:
         self._hand_over_close()

@@ -11,37 +11,52 @@ Rules of this room:
 from __future__ import annotations
 
 import re
-import threading
-import weakref
+from collections.abc import Callable
 
 from ._attributes import Attribute, reading
 from ._backend import Backend, Context
 from ._enums import Disposition, Protocol, ShareMode
 from ._loss import quietly
-from ._threads import forget_at_fork
 from .errors import SHARING_VIOLATION, SCardError
 
 _IN_NAME = re.compile(r"\(([^()]+)\) \d\d \d\d$")
 
-_lock = threading.Lock()
-_told: weakref.WeakKeyDictionary[Backend, dict[str, str]] = weakref.WeakKeyDictionary()
 
+def readers_with(serial: str, backend: Backend, told: dict[str, str]) -> frozenset[str]:
+    """The names of the readers with this serial number; more than one where a device shows up as several.
 
-def readers_with(serial: str, backend: Backend) -> frozenset[str]:
-    """The names of the readers with this serial number; more than one where a device shows up as several."""
+    Args:
+        told: what the readers of this PC/SC have said before, by name; kept up to date.
+    """
     context = backend.establish()
     try:
-        return frozenset(name for name in context.list_readers() if _serial_of(name, context, backend) == serial)
+        names = context.list_readers()
+        for name in told.keys() - set(names):
+            told.pop(name, None)
+        return frozenset(name for name in names if _serial_of(name, context, backend, told) == serial)
     finally:
         quietly(context.release)
 
 
-def _serial_of(name: str, context: Context, backend: Backend) -> str:
+def has_serial(serial: str, reader: str, get_attribute: Callable[[int], bytes]) -> bool:
+    """Whether the reader that is open has this serial number, as far as it can be told.
+
+    Args:
+        get_attribute: asks that reader.
+    """
+    in_name = _IN_NAME.search(reader)
+    if in_name is not None:
+        return in_name[1] == serial
+    try:
+        return _text(get_attribute(Attribute.VENDOR_IFD_SERIAL_NO)) == serial
+    except SCardError:  # it has said so before it was opened
+        return True
+
+
+def _serial_of(name: str, context: Context, backend: Backend, told: dict[str, str]) -> str:
     in_name = _IN_NAME.search(name)
     if in_name is not None:
         return in_name[1]
-    with _lock:
-        told = _told.setdefault(backend, {})
     try:
         serial = told[name] = _ask(name, context, backend)
     except SCardError as error:
@@ -52,16 +67,11 @@ def _serial_of(name: str, context: Context, backend: Backend) -> str:
 def _ask(name: str, context: Context, backend: Backend) -> str:
     handle = context.connect(name, ShareMode.DIRECT, Protocol.UNDEFINED)
     try:
-        return str(reading(Attribute.VENDOR_IFD_SERIAL_NO, handle.get_attribute(Attribute.VENDOR_IFD_SERIAL_NO))).strip()
+        return _text(handle.get_attribute(Attribute.VENDOR_IFD_SERIAL_NO))
     finally:
         if not backend.release_disconnects:
             quietly(lambda: handle.disconnect(Disposition.LEAVE))
 
 
-def _forget() -> None:
-    global _lock, _told
-    _lock = threading.Lock()
-    _told = weakref.WeakKeyDictionary()
-
-
-forget_at_fork(_forget)
+def _text(number: bytes) -> str:
+    return str(reading(Attribute.VENDOR_IFD_SERIAL_NO, number)).strip()

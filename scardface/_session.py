@@ -100,13 +100,17 @@ class Session:
         self._exchanger.settle(self.protocol, self.lengths)
 
     @classmethod
-    def open(cls, backend: Backend, reader: str, wanted: Wanted, freed: Callable[[], None]) -> Session:
+    def open(
+        cls, backend: Backend, reader: str, wanted: Wanted, freed: Callable[[], None], context: Context | None = None
+    ) -> Session:
         """Connect to the card in `reader`; blocks for as long as another program's transaction lasts (fact 4).
 
         Args:
             freed: called by `close` once the card is disconnected.
+            context: a context to connect in, the session's from now on; None: a new one.
         """
-        context = backend.establish()
+        if context is None:
+            context = backend.establish()
         try:
             handle, protocols = connect(context, reader, wanted)
             try:
@@ -130,6 +134,10 @@ class Session:
     def refuse_inside(self) -> None:
         """RuntimeError if this thread is inside a call: it would wait for itself."""
         self._lock.refuse_inside()
+
+    def is_inside(self) -> bool:
+        """Whether this thread is inside a call."""
+        return self._lock.is_inside()
 
     def refuse_in_callback(self) -> None:
         """RuntimeError if this thread is inside a batch's callback."""

@@ -101,8 +101,12 @@ class SessionLock:
 
     def refuse_inside(self) -> None:
         """RuntimeError if this thread is inside a call: it would wait for itself."""
-        if self._inside and self._lock._is_owned():  # type: ignore[attr-defined]  # what threading.Condition goes by
+        if self.is_inside():
             raise RuntimeError(_INSIDE)
+
+    def is_inside(self) -> bool:
+        """Whether this thread is inside a call: in its callback, or in a signal handler that interrupted it."""
+        return self._inside and bool(self._lock._is_owned())  # type: ignore[attr-defined]  # what threading.Condition goes by
 
     def refuse_in_callback(self) -> None:
         """RuntimeError if this thread is inside a callback."""

@@ -18,7 +18,6 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TypeVar, cast, overload
 
-from ._acquire import Acquisition
 from ._apdu import C_APDU, R_APDU
 from ._attributes import NumberAttribute, TextAttribute, reading, writing
 from ._calls import PLAIN_ENTRY, AsyncCalls
@@ -32,9 +31,9 @@ from ._owning import refuse_copy
 from ._pin_entry import PinEntry
 from ._pin_pad import PadResult, modify, verify
 from ._routes import Callback, Layered
-from ._runner import get, insist
 from ._session import Session
-from ._threads import spawn
+from ._threads import get, insist, spawn
+from ._waiting.request import Request
 from ._wanted import member
 
 C = TypeVar("C", bound=type)
@@ -108,8 +107,8 @@ class SyncCalls(Card):
     @as_in(AsyncCalls.reconnect)
     def reconnect(self, share: ShareMode | None = None, protocols: Protocol | None = None) -> None:
         share, protocols = self._checked(share, protocols)
-        acquisition = cast(Acquisition, self._acquisition)
-        self._do(lambda session: acquisition.reconnect(session.share if share is None else share, protocols))
+        request = cast(Request, self._request)
+        self._do(lambda session: request.reconnect(session.share if share is None else share, protocols))
 
     @as_in(AsyncCalls.control)
     def control(self, code: int, data: bytes = b"") -> bytes:

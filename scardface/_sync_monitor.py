@@ -2,29 +2,29 @@
 
 Who owns what, who may call it from where, what ends it:
 
-- The watch runs in the loop thread of `_runner` from the block's start to its end; whatever interrupts the caller ends it.
-- One thread at a time takes events. Leaving the block from another thread ends its iteration.
+- The driver fills the monitor's queue from the block's start to its end; whatever interrupts the caller ends it.
+- One thread at a time takes events. `close`, and leaving the block, come from any thread and from signal handlers; they end the
+  iteration, and its wait.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
-from queue import SimpleQueue
 from types import TracebackType
 
-import anyio
-
 from ._backend import Backend
-from ._default import default_backend
+from ._default import chosen_backend
 from ._events import Event, ReaderState
-from ._feed import Feed
 from ._monitor import ReaderMonitor as AsyncReaderMonitor
-from ._monitor import Watch
-from ._runner import SLICE, Pending, get, insist, start
 from ._sync_calls import with_arguments_of
-from ._threads import generation
-from ._wanted import Groups, Names, ReaderFilter
+from ._threads import Caller, generation, insist
+from ._waiting.dispatcher import Ignores, Listens
+from ._waiting.driver import Driver, driver_of
+from ._waiting.event_queue import EventQueue
+from ._waiting.request import quiet_blocking
+from ._wanted import Groups, Names, ReaderFilter, seconds_of
 
 
 @with_arguments_of(AsyncReaderMonitor)
@@ -39,70 +39,94 @@ class ReaderMonitor:
         self._wanted = ReaderFilter.to_watch(readers, groups)
         self._backend = backend
         self._generation = generation()
-        self._something = threading.Event()
         self._consumer = threading.Lock()
-        self._feed: Feed | None = None
-        self._pending: Pending | None = None
+        self._caller = Caller()
+        self._events: EventQueue | None = None
+        self._driver: Driver | None = None
         self._ended = False
 
     @property
     def state(self) -> Mapping[str, ReaderState]:
         """State by reader name, as it is after the event yielded last."""
-        return {} if self._feed is None else self._feed.state
+        return {} if self._events is None else self._events.state
 
     def __enter__(self) -> ReaderMonitor:
-        if self._generation != generation():
-            raise RuntimeError("this monitor was made before a fork and belongs to the parent process")
-        if self._feed is not None:
+        self._check_process()
+        if self._events is not None:
             raise RuntimeError("a monitor is entered once; make another one")
-        self._feed = Feed(self._wanted, self._something.set)
-        watch = Watch(self._feed, self._wanted.groups, self._backend or default_backend())
-        entered: SimpleQueue[BaseException | None] = SimpleQueue()
-
-        async def job() -> None:
-            try:
-                await watch.open()
-                entered.put(None)
-                await anyio.sleep_forever()
-            finally:
-                await watch.close(cancelled=True)
-
+        events = self._events = EventQueue(self._wanted, self._caller, _nothing)
+        backend = chosen_backend(self._backend)
+        driver = self._driver = driver_of(backend)
         try:
-            self._pending = Pending(job)
-            start(self._pending)
-            get(entered)
+            driver.submit(Listens(events, self._wanted.groups), backend)
+            self._caller.run(lambda: events.begun or self._ended)
         except BaseException:
-            insist(self._end)
+            insist(self.close)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._end()
+        self.close()
+        if self._driver is not None:
+            quiet_blocking(self._driver)
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """End the monitor: an iteration in another thread ends, too. From any thread, and from signal handlers."""
         self._ended = True
-        self._something.set()
-        if self._pending is not None:
-            self._pending.cancel()
-            self._pending.settle()
+        self._caller.post(_nothing)
+        if self._driver is not None:
+            self._driver.tell(Ignores(self._events))
 
     def __iter__(self) -> ReaderMonitor:
         return self
 
     def __next__(self) -> Event:
-        feed = self._feed
-        if feed is None:
+        event = self._next(None)
+        if event is None:
+            raise StopIteration
+        return event
+
+    def next(self, timeout: float | None = None) -> Event | None:
+        """The next event, as iterating yields it.
+
+        Args:
+            timeout: seconds; None, -1 and infinity: for ever; 0: only what is there already.
+
+        Returns:
+            None: the time is over, or the monitor has ended.
+
+        Raises:
+            TypeError, ValueError: no such number of seconds.
+            RuntimeError: before the block, in a forked child, or while another thread takes events.
+        """
+        seconds = seconds_of(timeout)
+        return self._next(None if seconds is None else time.monotonic() + seconds)
+
+    def _next(self, deadline: float | None) -> Event | None:
+        self._check_process()
+        events = self._events
+        if events is None:
             raise RuntimeError("use 'with ReaderMonitor() as monitor' before iterating")
         if not self._consumer.acquire(blocking=False):
             raise RuntimeError("a monitor has one consumer; give each its own monitor")
+        found: list[Event] = []
+
+        def something() -> bool:
+            event = None if self._ended else events.pop()
+            if event is not None:
+                found.append(event)
+            return self._ended or event is not None
+
         try:
-            while not self._ended:
-                self._something.clear()
-                event = feed.pop()
-                if event is not None:
-                    return event
-                if not self._ended:
-                    self._something.wait(SLICE)
+            self._caller.run(something, deadline)
         finally:
             self._consumer.release()
-        raise StopIteration
+        return found[0] if found else None
+
+    def _check_process(self) -> None:
+        if self._generation != generation():
+            raise RuntimeError("this monitor was made before a fork and belongs to the parent process")
+
+
+def _nothing() -> None:
+    """To wake the thread that waits."""

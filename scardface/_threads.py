@@ -13,24 +13,33 @@ Rules of this room:
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
+import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint, current_token
+
+from .errors import NO_MEMORY, SCardError
 
 if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
 
+logger = logging.getLogger("scardface.session")
+
 _Jobs = SimpleQueue["tuple[Callable[..., object], tuple[object, ...]] | None"]
 
-_SETTLE = 0.2
+_GRACE = 0.2
 """Seconds that a cancelled block still waits for its threads; what PC/SC holds longer cleans up by itself."""
+SLICE = 0.1 if sys.platform == "win32" else 1.0
+"""Seconds of one slice of a thread's wait. On Windows Ctrl-C cannot break one; elsewhere one that comes just before it waits."""
 _BETWEEN_LOOKS = 0.0005
 """Seconds between two looks at a thread that has said its last word: no event tells that a thread is gone."""
 
@@ -70,7 +79,7 @@ class _Future:
 
 
 class Loop:
-    """The running event loop, as other threads reach it."""
+    """The running event loop, as other threads reach it. Equal to another one of the same loop."""
 
     __slots__ = ("_post", "signal", "token")
 
@@ -88,6 +97,12 @@ class Loop:
         else:
             self._post = token.call_soon_threadsafe
             self.signal = lambda: _Future(token)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Loop) and self.token is other.token
+
+    def __hash__(self) -> int:
+        return id(self.token)
 
     def is_alive(self) -> bool:
         """Whether the loop can still be posted to; asked now and then, so it does not wake a loop that can say so itself."""
@@ -107,8 +122,8 @@ def _nothing() -> None:
     """To see whether anybody is there."""
 
 
-class Bell:
-    """Wakes one task of one loop, any number of times; `ring` comes from any thread."""
+class Wakeup:
+    """Wakes one task of one loop, any number of times."""
 
     __slots__ = ("_event", "_loop")
 
@@ -116,29 +131,61 @@ class Bell:
         self._loop = loop
         self._event = loop.signal()
 
-    def ring(self) -> bool:
-        """Wake the task. False: its loop is gone."""
-        return self._loop.post(self.strike)
+    def set(self) -> bool:
+        """Wake the task, from any thread. False: its loop is gone."""
+        return self._loop.post(self.set_here)
 
-    __call__ = ring
-    """Whoever rings it may hold the bell itself: a bound method would be another 64 bytes for each who waits."""
-
-    def strike(self) -> None:
+    def set_here(self) -> None:
         """Wake the task, from within its loop."""
         self._event.set()
 
     async def wait(self) -> None:
-        """Return once the bell was rung since the last return."""
-        await self.rung()
-        self.renew()
-
-    def rung(self) -> Awaitable[object]:
-        """The first half of `wait`, for a task that may wait for ever and has no need of another coroutine; then `renew`."""
-        return self._event.wait()
-
-    def renew(self) -> None:
-        """Be ready to be rung again."""
+        """Return once it was set since the last return."""
+        await self._event.wait()
         self._event = self._loop.signal()
+
+
+class Caller:
+    """A thread that waits, as other threads reach it; what a `Loop` is to its tasks."""
+
+    __slots__ = ("_posts",)
+
+    def __init__(self) -> None:
+        self._posts: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]]] = SimpleQueue()
+
+    def post(self, callback: Callable[..., object], *args: object) -> bool:
+        """Have `callback` run in the thread while it waits."""
+        self._posts.put((callback, args))
+        return True
+
+    def is_alive(self) -> bool:
+        """A thread that waits is there."""
+        return True
+
+    def run(self, until: Callable[[], bool], deadline: float | None = None, late: Callable[[], object] | None = None) -> None:
+        """Run what is posted until `until` says so; waiting in slices, so that a signal's handler runs soon on every platform.
+
+        Args:
+            deadline: monotonic; None: there is none.
+            late: called once at the deadline; None: return then.
+        """
+        while True:
+            while not self._posts.empty():
+                callback, args = self._posts.get()
+                callback(*args)
+            if until():
+                return
+            timeout = SLICE if deadline is None else min(SLICE, max(0.0, deadline - time.monotonic()))
+            try:
+                callback, args = self._posts.get(timeout=timeout)
+            except Empty:
+                if deadline is not None and time.monotonic() >= deadline:
+                    if late is None:
+                        return
+                    late()
+                    deadline = None
+            else:
+                callback(*args)
 
 
 class Reply(Generic[T]):
@@ -187,12 +234,20 @@ class Reply(Generic[T]):
 
 
 class Worker:
-    """A kept daemon thread that runs jobs in their order. Ends after `finish`, once the jobs before it are done."""
+    """A kept daemon thread that runs jobs in their order. Ends after `finish`, once the jobs before it are done.
+
+    Args:
+        first: the first job; takes the worker. It is queued before the thread starts, so whatever interrupts the caller, it runs.
+    """
 
     __slots__ = ("_jobs", "thread")
 
-    def __init__(self, name: str) -> None:
+    thread: threading.Thread
+
+    def __init__(self, name: str, first: Callable[[Worker], object] | None = None) -> None:
         self._jobs: _Jobs = SimpleQueue()
+        if first is not None:
+            self._jobs.put((first, (self,)))
         self.thread = spawn(name, _work, self._jobs)
 
     def submit(self, job: Callable[..., object], *args: object) -> None:
@@ -207,7 +262,10 @@ class Worker:
 def _work(jobs: _Jobs) -> None:
     while (entry := jobs.get()) is not None:
         job, args = entry
-        job(*args)
+        try:
+            job(*args)
+        except BaseException:  # a job sees to its own outcome; the next ones have nothing to do with it
+            logger.exception("a background job failed")
         del entry, job, args  # an idle thread holds on to nothing
 
 
@@ -240,10 +298,40 @@ class _Thread(threading.Thread):
 
 
 def spawn(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
-    """Start a daemon thread, without waiting for it to begin."""
+    """Start a daemon thread, without waiting for it to begin.
+
+    Raises:
+        SCardError: it cannot be started.
+    """
     thread = _Thread(name, target, *args)
-    thread.start()
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as error:
+        words = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
+        raise SCardError(words, NO_MEMORY) from error
     return thread
+
+
+def uninterrupted(step: Callable[..., object], *args: object) -> None:
+    """A step that is done as a whole; a Ctrl-C meanwhile is heard once it is.
+
+    Args:
+        step: may be begun again where it was interrupted.
+    """
+    try:
+        step(*args)
+    except KeyboardInterrupt:
+        insist(step, *args)
+        raise
+
+
+def get(queue: SimpleQueue[T]) -> T:
+    """The next item, waiting in slices, so that a signal's handler runs soon on every platform."""
+    while True:
+        try:
+            return queue.get(timeout=SLICE)
+        except Empty:
+            continue
 
 
 async def in_thread(name: str, job: Callable[[], T]) -> T:
@@ -263,7 +351,7 @@ async def gone(threads: Iterable[threading.Thread]) -> None:
             await anyio.sleep(_BETWEEN_LOOKS)
 
 
-async def settle(wait: Callable[[], Any], *, cancelled: bool = False) -> None:
+async def within_grace(wait: Callable[[], Any], *, cancelled: bool = False) -> None:
     """Await `wait()`; once the task is cancelled, for 0.2 s at most, before the cancellation goes on."""
     if not cancelled:
         try:
@@ -273,14 +361,28 @@ async def settle(wait: Callable[[], Any], *, cancelled: bool = False) -> None:
             raise
         finally:
             if cancelled:
-                await _settle_shortly(wait)
+                await _shortly(wait)
     else:
-        await _settle_shortly(wait)
+        await _shortly(wait)
 
 
-async def _settle_shortly(wait: Callable[[], Any]) -> None:
-    with anyio.move_on_after(_SETTLE, shield=True):
+async def _shortly(wait: Callable[[], Any]) -> None:
+    with anyio.move_on_after(_GRACE, shield=True):
         await wait()
+
+
+def insist(step: Callable[..., object], *args: object) -> None:
+    """A step that an interrupted caller must not leave undone: who presses Ctrl-C again meanwhile has been heard already.
+
+    Args:
+        step: may be begun again where it was interrupted.
+    """
+    while True:
+        try:
+            step(*args)
+        except KeyboardInterrupt:
+            continue
+        return
 
 
 _generation = 0

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar, get_args
@@ -158,6 +159,7 @@ class Wanted:
     settle: float
     new_only: bool
     on_reset: OnReset
+    wait_for_reader: bool = False
 
     @classmethod
     def of(
@@ -174,6 +176,7 @@ class Wanted:
         settle: float = 0.0,
         new_only: bool = False,
         on_reset: OnReset = "raise",
+        wait_for_reader: bool = False,
     ) -> Wanted:
         """The arguments of SCard, checked.
 
@@ -196,7 +199,14 @@ class Wanted:
             _settle(settle),
             bool(new_only),
             on_reset,
+            bool(wait_for_reader),
         )
+        if pnp and (readers is not None or groups is not None):
+            warnings.warn(
+                "pnp=True takes any reader: readers= and groups= are ignored; wait_for_reader=True waits for those asked for",
+                UserWarning,
+                stacklevel=4,
+            )
         if on_reset not in get_args(OnReset):
             raise ValueError(f"on_reset: {on_reset!r} is none of {', '.join(map(repr, get_args(OnReset)))}")
         if share is ShareMode.DIRECT and wanted.atr is not None:

@@ -124,6 +124,7 @@ SUCCESS = 0
 CANCELLED = 0x80100002
 INVALID_HANDLE = 0x80100003
 INVALID_PARAMETER = 0x80100004
+NO_MEMORY = 0x80100006
 UNKNOWN_READER = 0x80100009
 TIMEOUT = 0x8010000A
 SHARING_VIOLATION = 0x8010000B
@@ -215,7 +216,7 @@ _COMMON: dict[int, _Meaning] = {
     INVALID_HANDLE: (SCardError, "SCARD_E_INVALID_HANDLE", "the context or card handle is not valid any more; open a new one"),
     INVALID_PARAMETER: (SCardError, "SCARD_E_INVALID_PARAMETER", "a parameter was not accepted"),
     0x80100005: (SCardError, "SCARD_E_INVALID_TARGET", "the service's own settings are missing or damaged"),
-    0x80100006: (SCardError, "SCARD_E_NO_MEMORY", "the PC/SC service is out of memory or handles; close cards that are not used"),
+    NO_MEMORY: (SCardError, "SCARD_E_NO_MEMORY", "the PC/SC service is out of memory or handles; close cards that are not used"),
     0x80100007: (SCardError, "SCARD_F_WAITED_TOO_LONG", "a time of the PC/SC service's own ran out; try again"),
     0x80100008: (SCardError, "SCARD_E_INSUFFICIENT_BUFFER", "the answer is longer than PC/SC's buffer"),
     UNKNOWN_READER: (NoReaderError, "SCARD_E_UNKNOWN_READER", "there is no reader of that name; readers() lists those there are"),

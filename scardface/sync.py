@@ -2,12 +2,13 @@
 
 Who owns what, who may call it from where, what ends it:
 
-- Waiting (acquiring, `wait`, a monitor) runs the async code in the loop thread of `_runner`, while the caller waits in slices for
-  the outcome. The object that owns the wait exists before it is handed over, so whatever interrupts the caller, Ctrl-C first of
-  all, ends it.
-- `send`, `transmit` and `close` call the blocking session in the caller's own thread. Several threads may share one card: the
-  session's lock lets one batch in at a time.
-- An open, idle card has no thread and needs no loop.
+- Waiting (acquiring, `wait`, a monitor) happens in the caller's own thread, in slices, until the driver or the card's thread says
+  how it ends. The object that owns the wait exists before it begins, so whatever interrupts the caller, Ctrl-C first of all, ends
+  it.
+- An open card owns a thread, the one that connected it. It closes the card, so that neither Ctrl-C nor a signal handler waits for
+  PC/SC.
+- `send` and `transmit` call the blocking session in the caller's own thread. Several threads may share one card: the session's lock
+  lets one batch in at a time.
 """
 
 from __future__ import annotations
@@ -15,14 +16,12 @@ from __future__ import annotations
 import inspect
 import re
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any
 
 from . import _looks
-from ._acquire import Acquisition
 from ._apdu import C_APDU, R_APDU, Buffer, StatusError
 from ._atr import ATR
 from ._attributes import Attribute
@@ -44,17 +43,18 @@ from ._events import (
 from ._exchange import ExchangeOptions
 from ._features import EntryEnd, Feature, ReaderProperties, control_code
 from ._holders import other_programs
-from ._hub import quiet
 from ._layer import Layer
 from ._pin_entry import PinEntry, PinFormat
 from ._pin_pad import PadResult
-from ._removal import Removal
 from ._routes import Callback, Channel
-from ._runner import Pending, get, insist, start
 from ._scard import SCard as AsyncSCard
+from ._session import Session
 from ._sync_calls import SyncCalls, with_arguments_of
 from ._sync_monitor import ReaderMonitor
-from ._threads import spawn
+from ._threads import get, insist, uninterrupted
+from ._waiting.driver import driver_of
+from ._waiting.removal import Removal, wait_blocking
+from ._waiting.request import acquire_blocking, quiet_blocking
 from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member, serial
 from .errors import (
     CANCELLED,
@@ -71,6 +71,9 @@ from .errors import (
     SharingViolationError,
     WaitCancelledError,
 )
+
+_LAST_WORD = 0.2
+"""Seconds that a thread whose work is done has to be gone."""
 
 __all__ = [
     "ATR",
@@ -149,19 +152,27 @@ class SCard(SyncCalls):
         settle: float = 0.0,
         new_only: bool = False,
         on_reset: OnReset = "raise",
+        wait_for_reader: bool = False,
         backend: Backend | None = None,
     ) -> None:
         self._turn = threading.RLock()
-        self._wish(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset, backend)
-        acquisition = self._begin()
+        self._wish(
+            *(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset),
+            *(wait_for_reader, backend),
+        )
+        request = self._begin()
         try:
-            self._pending = _wait(lambda: _acquire(acquisition), acquisition.discard, acquisition.backend)
-            self._session = acquisition.session
+            acquire_blocking(request, self._take)
             if self._closed:
                 raise WaitCancelledError("the card was closed while it was waited for", CANCELLED)
         except BaseException:
-            insist(acquisition.discard)
+            insist(request.leave)
             raise
+
+    def _take(self, session: Session) -> None:
+        """Take over what the acquisition has opened."""
+        assert self._request is not None
+        self._session, self._worker = session, self._request.worker
 
     def __enter__(self) -> SCard:
         self._opened()
@@ -250,19 +261,15 @@ class SCard(SyncCalls):
             WaitCancelledError: `cancel()`, or the card was closed meanwhile.
             RuntimeError: the card is closed.
         """
-        session = self._opened()
-        assert self._acquisition is not None
-        backend = self._acquisition.backend
-        removal = Removal(session, backend, lambda probe: spawn("scardface-check", probe))
+        session, worker = self._opened(), self._worker
+        assert self._request is not None
+        assert worker is not None
+        removal = Removal(session, self._request.backend, worker.submit)
         self._begin_removal(removal)
-
-        async def run() -> None:
-            try:
-                await removal.run()
-            finally:  # and not before: should a caller be interrupted once too often, the close ends the wait
-                self._end_removal(removal)
-
-        _wait(run, removal.cancel, backend).settle()
+        try:
+            wait_blocking(removal)
+        finally:
+            insist(self._end_removal, removal)
 
     def close(self, disposition: Disposition | None = None) -> None:
         """Close the card; then offer it to the next waiter. Waits for an exchange in flight; does nothing the second time.
@@ -274,35 +281,51 @@ class SCard(SyncCalls):
         if disposition is not None:
             disposition = member("disposition", Disposition, disposition)
         self._check_process()
-        session = self._session
+        session, request = self._session, self._request
         if session is not None:
             session.refuse_in_callback()
-        try:
-            self._closed = True
-            self._cancel_removals()
-            if session is None and self._acquisition is not None:
-                self._acquisition.discard()  # a thread that still acquires
-            elif session is not None and self._beginning is not None and self._beginning.pending:
-                spawn("scardface-close", session.close, disposition)  # PC/SC holds its lock, and this thread was interrupted
-            elif session is not None:
-                session.close(disposition)
-                self._pending.settle()
-        except BaseException:
-            if session is not None and not session.closed:  # interrupted, perhaps before it was told
-                spawn("scardface-close", session.close, disposition)
-            raise
+        if self._closed:
+            return
+        ended: SimpleQueue[Exception | None] = SimpleQueue()
+        uninterrupted(self._hand_over_close, disposition, ended.put)
+        if session is None or request is None or (self._beginning is not None and self._beginning.pending):
+            return  # where PC/SC still holds a call of an interrupted caller, the close comes behind it
+        if session.is_inside():
+            return  # a signal handler that interrupted a call of its own thread: the close comes behind that call
+        error = get(ended)
+        if self._worker is not None:
+            self._worker.thread.join(_LAST_WORD)
+        quiet_blocking(driver_of(request.backend))
+        if error is not None:
+            raise error
+
+    def _hand_over_close(self, disposition: Disposition | None, ended: Callable[[Exception | None], object]) -> None:
+        """Queue the close in the card's thread, where no Ctrl-C and no signal handler waits for it."""
+        self._closed = True
+        self._cancel_removals()
+        session, worker = self._session, self._worker
+        if session is not None and worker is not None:
+            worker.submit(_close, session, disposition, ended)
+            worker.finish()
+        elif self._request is not None:
+            self._request.leave()  # a thread that still acquires
 
     def _close_from_collector(self) -> None:
-        assert self._session is not None
-        self._closed = True
-        spawn("scardface-close", self._session.close)
+        self._hand_over_close(None, _nothing)
 
 
-async def _acquire(acquisition: Acquisition) -> None:
-    """Acquire; the connecting thread has done its work then, since a sync card is called from its callers' threads."""
-    await acquisition.run(lambda: None)
-    if acquisition.worker is not None:
-        acquisition.worker.finish()
+def _nothing(error: Exception | None) -> None:
+    """Nobody waits for the close."""
+
+
+def _close(session: Session, disposition: Disposition | None, ended: Callable[[Exception | None], object]) -> None:
+    """In the card's thread."""
+    try:
+        session.close(disposition)
+    except Exception as error:  # a backend's own
+        ended(error)
+    else:
+        ended(None)
 
 
 def _plain(callback: Callback) -> Callback:
@@ -316,36 +339,6 @@ def _plain(callback: Callback) -> Callback:
             raise TypeError("callback: a coroutine function cannot be awaited here; use scardface.SCard, or a plain function")
 
     return call
-
-
-def _wait(run: Callable[[], Coroutine[Any, Any, None]], cancel: Callable[[], None], backend: Backend) -> Pending:
-    """Run a wait in the loop thread and return, or raise, what came of it; whatever interrupts this thread cancels it."""
-    outcome: SimpleQueue[BaseException | None] = SimpleQueue()
-
-    async def job() -> None:
-        try:
-            await run()
-        except BaseException as error:
-            outcome.put(error)
-        else:
-            outcome.put(None)
-        await quiet(backend)
-
-    pending = Pending(job)
-    try:
-        start(pending)
-        error = get(outcome)
-    except BaseException:
-        insist(cancel)
-        pending.settle()
-        raise
-    if error is not None:
-        pending.settle()
-        try:
-            raise error
-        finally:
-            del error  # the frame in its traceback must not hold it
-    return pending
 
 
 def readers(group: str | None = None, *, timeout: float | None = _looks.PATIENCE) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ from scardface.testing import PrivatePcscd
 from tests.support.cards import BOTH, BROKEN, ECHO, GATE, NOT_FOUND, T1, LogCard
 from tests.support.faces import both_faces, off_loop
 from tests.support.foreign import EXCLUSIVE, SHARED, Foreign
+from tests.support.waits import waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 LOOKED = C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xa0\x00", 256)
@@ -63,8 +64,8 @@ def service_sockets() -> int:
     return count
 
 
-def threads_named(name: str) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == name]
+def threads_named(*names: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name in names]
 
 
 async def until(condition: Callable[[], bool], bound: float = 5.0) -> None:
@@ -159,8 +160,9 @@ async def test_groups_are_passed_on_and_pnp_ignores_readers(pcscd: PrivatePcscd,
     await put(pcscd, 0)
     async with face.open(groups="SCard$DefaultReaders", timeout=5) as card:
         assert card.reader == pcscd.readers[0]
-    async with face.open("nobody", "nothing", 5, None, True) as card:
-        assert card.reader == pcscd.readers[0]
+    with pytest.warns(UserWarning, match="wait_for_reader=True"):
+        async with face.open("nobody", "nothing", 5, None, True) as card:
+            assert card.reader == pcscd.readers[0]
 
 
 @both_faces
@@ -177,10 +179,11 @@ async def test_protocols_choose_and_a_mismatch_is_told(pcscd: PrivatePcscd, face
     async with face.open(timeout=5, protocols=Protocol.T0) as card:
         assert card.protocol == Protocol.T0
     await put(pcscd, 1, LogCard(T1))
-    with pytest.raises(ProtocolMismatchError) as caught:
-        async with face.open(pcscd.readers[1], timeout=5, protocols=Protocol.T0):
+    with pytest.raises(CardTimeoutError, match="could not be opened") as caught:
+        async with face.open(pcscd.readers[1], timeout=0, protocols=Protocol.T0):
             pytest.fail("the card speaks T=1 alone")
-    assert caught.value.call == "SCardConnect"
+    assert isinstance(caught.value.__cause__, ProtocolMismatchError)
+    assert caught.value.__cause__.call == "SCardConnect"
 
 
 @both_faces
@@ -203,12 +206,8 @@ async def test_waiters_are_served_oldest_first_and_handed_the_card_directly(pcsc
 
 
 def _waiting() -> list[Any]:
-    """The waiters in the table."""
-    from scardface._default import default_backend
-    from scardface._queue import table_of
-
-    table = table_of(default_backend())
-    return [waiter for line in table._lines.values() for waiter in line]
+    """Those who wait, and have had their first look."""
+    return waiters()
 
 
 @both_faces
@@ -604,7 +603,7 @@ async def test_an_acquisition_that_is_cancelled_is_done_soon_and_leaves_nothing(
     assert statistics.median(taken) < 0.2
 
 
-async def test_two_hundred_waiters_use_one_context_and_one_thread(pcscd: PrivatePcscd) -> None:
+async def test_two_hundred_waiters_use_one_context_and_two_threads(pcscd: PrivatePcscd) -> None:
     async def wait() -> None:
         async with SCard():
             pytest.fail("there is no card")
@@ -615,7 +614,7 @@ async def test_two_hundred_waiters_use_one_context_and_one_thread(pcscd: Private
             tasks.start_soon(wait)
         await until(lambda: len(_waiting()) == 200, 20)
         await until(lambda: not threads_named("scardface-cancel"))
-        assert threading.active_count() - threads == len(threads_named("scardface-watch")) == 1
+        assert threading.active_count() - threads == len(threads_named("scardface-watch", "scardface-driver")) == 2
         assert service_sockets() - sockets == 1
         tasks.cancel_scope.cancel()
 

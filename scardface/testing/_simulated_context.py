@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from .._backend import StatusChange, StatusEntry
 from .._enums import Protocol, ShareMode
 from .._owning import refuse_copy
-from .._watch import is_usable
+from .._reader_states import is_usable
 from ..errors import (
     CANCELLED,
     INVALID_HANDLE,

@@ -15,16 +15,17 @@ import anyio
 
 from scardface._backend import Backend
 from scardface._default import default_backend
-from scardface._queue import table_of
-from scardface._waiters import Waiter
+from scardface._waiting.dispatcher import Entry
+from scardface._waiting.driver import driver_of
 
 PATIENCE = 10.0
 """Seconds after which something that must happen has not happened."""
 
 
-def waiters(backend: Backend | None = None) -> list[Waiter]:
-    """Those in the table of `backend`, the default one unless given, that have had their first look and wait for a card."""
-    return [waiter for line in list(table_of(backend or default_backend())._lines.values()) for waiter in list(line)]
+def waiters(backend: Backend | None = None) -> list[Entry]:
+    """Those with the driver of `backend`, the default one unless given, that have had their first look and wait for a card."""
+    dispatcher = driver_of(default_backend() if backend is None else backend)._dispatcher
+    return [entry for line in list(dispatcher._lines.values()) for entry in list(line._entries.values())]
 
 
 def threads_named(*names: str) -> list[threading.Thread]:

@@ -2,19 +2,19 @@
 
 Who owns what, who may call it from where, what ends it:
 
-- The thread that runs `Watcher.run` owns the context. Nobody else touches it but to cancel it (rule 1, fact 5), and that happens
-  under the lock that also guards its release, in a short-lived thread that repeats the cancel until it is noticed (fact 1).
-- `ask`, `want_groups`, `stop` and `resume` may be called from any thread or event loop; they never wait.
-- Ends when it was stopped, or when `publish` or `alive` says that the loop it works for is gone.
+- The thread that `start` makes owns the context. Nobody else touches it but to cancel it (fact 5), and that happens under the lock
+  that also guards its release, in a short-lived thread that repeats the cancel until it is noticed (fact 1).
+- `want`, `stop` and `resume` are the driver's; they never wait.
+- Ends when it was stopped.
 
 How it waits:
 
-- Look at all (list, then a status call that returns at once), publish, block in one status call, publish what that says, again.
-  The blocked call's own answer is published before the next look, so that nothing PC/SC reports is lost between the two.
+- Look at all (list, then a status call that returns at once), post, block in one status call, post what that says, again.
+  The blocked call's own answer is posted before the next look, so that nothing PC/SC reports is lost between the two.
 - Counters are compared here, whatever the return code says (fact 10). After a slice the sharing flags may be stale (fact 11):
   the next look is fresh.
 - A status call that names a vanished reader fails whole (facts 16, 17): list again; only the list says that a reader is gone.
-- No service, or a service that fails in a way that nobody knows: publish that, release, establish anew with growing pauses.
+- No service, or a service that fails in a way that nobody knows: post that, release, establish anew with growing pauses.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from ._backend import PNP_READER, Backend, Context, StatusChange
-from ._enums import StateFlag
-from ._events import Reading, Snapshot, is_news
-from ._threads import spawn
-from .errors import CANCELLED, UNKNOWN_READER, SCardError
+from .._backend import PNP_READER, Backend, Context, StatusChange
+from .._enums import StateFlag
+from .._events import Reading, Snapshot, is_news
+from .._reader_states import PERHAPS_GONE, all_readers, is_usable
+from .._threads import spawn
+from ..errors import CANCELLED, SCardError
 
 logger = logging.getLogger("scardface.watch")
 
@@ -41,27 +42,20 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 CANCEL_PAUSE, LONGEST_CANCEL_PAUSE = 0.0005, 0.05
 """Seconds until a cancel is repeated: fact 1 has the figures."""
 
-_MOST_LOOKS = 50
-"""Looks in a row that may find the list changed under them, before the service counts as one that fails."""
 _UNKNOWN = int(StateFlag.UNKNOWN)  # flags are slow, and this is asked of each reader at each look
-_VANISHED = frozenset({UNKNOWN_READER, 0x8010001F, 0x80100022})
-"""Codes by which a status call says that the list of readers changed under it (fact 17, 21)."""
 
 
 class Watcher:
-    """The waiting of one event loop (see the head of this file).
+    """See the head of this file.
 
     Args:
         backend: the PC/SC to watch.
-        publish: takes each snapshot, in this thread; False ends the watcher.
-        alive: asked once a slice; False ends the watcher.
+        life: how often the service was found before this watcher's time.
     """
 
-    def __init__(self, backend: Backend, publish: Callable[[Snapshot], bool], alive: Callable[[], bool]) -> None:
+    def __init__(self, backend: Backend, life: int = 0) -> None:
         self._backend = backend
-        self._publish = publish
-        self._alive = alive
-        self._lock = threading.Lock()  # guards the next eight, held for assignments only
+        self._lock = threading.Lock()  # guards the next seven, held for assignments only
         self._asked = 0
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._stopping = False
@@ -69,34 +63,47 @@ class Watcher:
         self._noticed: threading.Event | None = None  # set once the present wait is over
         self._waiting_in: Context | None = None  # the context of that wait; None: it waits for the event itself
         self._cancelling: threading.Event | None = None  # the wait that is being cancelled
-        self._canceller: threading.Thread | None = None
+        self.canceller: threading.Thread | None = None
+        """The thread that cancelled a wait last."""
+        self.behind = False
+        """Whether a wait could not be cancelled for want of a thread: `want` or `stop` has to be called again."""
         self._context_lock = threading.Lock()  # held across a cancel or the release of the context
         self._context: Context | None = None
-        self._last = Snapshot(0, 0, None, MappingProxyType({}))
+        self._last = Snapshot(0, life, None, MappingProxyType({}))
         self._unusable: set[str] = set()
         self._window = 0
+        self._post: Callable[[Snapshot | None], object]
 
-    # From any thread.
+    # The driver's.
 
-    def ask(self) -> int:
-        """Ask for a fresh look; the snapshot whose number is at least the one returned answers it."""
+    def start(self, post: Callable[[Snapshot | None], object]) -> threading.Thread:
+        """Watch in a thread of its own.
+
+        Args:
+            post: takes each snapshot, in that thread; None: it ends.
+
+        Raises:
+            SCardError: no thread can be started.
+        """
+        self._post = post
+        return spawn("scardface-watch", self._run)
+
+    def want(self, asked: int, groups: tuple[tuple[str, ...], ...]) -> None:
+        """Have a fresh look unless the last one has at least the number `asked`; have the looks tell the readers of `groups`."""
         with self._lock:
-            self._asked += 1
-            asked = self._asked
-        self._interrupt()
-        return asked
-
-    def want_groups(self, groups: tuple[str, ...]) -> None:
-        """Have the snapshots tell the readers of `groups` from the next look on."""
-        with self._lock:
-            if groups not in self._groups:
-                self._groups = (*self._groups, groups)
+            news = asked > self._asked
+            self._asked = max(asked, self._asked)
+            self._groups = groups
+        if news or self.behind:
+            self._interrupt()
 
     def stop(self) -> None:
         """Have the thread end."""
         with self._lock:
+            news = not self._stopping
             self._stopping = True
-        self._interrupt()
+        if news or self.behind:
+            self._interrupt()
 
     def resume(self) -> bool:
         """Take a stop back; False if the thread has ended, or is past the point where it could stay."""
@@ -105,35 +112,45 @@ class Watcher:
                 self._stopping = False
             return not self._ended
 
-    def canceller(self) -> threading.Thread | None:
-        """The thread that cancels the present wait, if one does."""
-        with self._lock:
-            return self._canceller
-
     def _interrupt(self) -> None:
         with self._lock:
             noticed, context = self._noticed, self._waiting_in
+            self.behind = False
             if noticed is None or noticed is self._cancelling:
                 return
             if context is None:
                 noticed.set()
                 return
-            self._cancelling = noticed
-            self._canceller = spawn("scardface-cancel", self._cancel, context, noticed)
+            try:
+                self.canceller = spawn("scardface-cancel", self._cancel, context, noticed)
+                self._cancelling = noticed
+            except SCardError as error:  # no thread: the driver asks again, and each wait ends by itself after a slice
+                logger.warning("the wait for PC/SC goes on for now: %s", error)
+                self.behind = True
 
     def _cancel(self, context: Context, noticed: threading.Event) -> None:
         pause = CANCEL_PAUSE
         while not noticed.is_set():
             with self._context_lock:
                 if self._context is context:
-                    context.cancel()
+                    try:
+                        context.cancel()
+                    except Exception as error:  # it proves nothing either way; what counts is that the wait ends
+                        logger.debug("SCardCancel: %r", error)
             noticed.wait(pause)
             pause = min(2 * pause, LONGEST_CANCEL_PAUSE)
 
     # In the watcher's own thread.
 
-    def run(self) -> None:
-        """Watch until stopped."""
+    def _run(self) -> None:
+        try:
+            self._watch_until_stopped()
+        finally:
+            with self._lock:
+                self._ended = True
+            self._post(None)
+
+    def _watch_until_stopped(self) -> None:
         pause = FIRST_PAUSE
         while not self._finished():
             try:
@@ -141,35 +158,25 @@ class Watcher:
                 pause = FIRST_PAUSE
                 self._watch()
             except SCardError as error:
-                self._mourn(error)
+                self._tell_of(error)
             except Exception as error:  # not PC/SC's: a binding that broke; nobody waits for ever because of it
                 logger.exception("the watcher failed and starts anew")
-                self._mourn(SCardError(f"PC/SC could not be watched: {error!r}"))
+                self._tell_of(SCardError(f"PC/SC could not be watched: {error!r}"))
             finally:
                 self._release()
             if not self._stopping:
                 self._pause(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-                self._look_for_life()
 
-    def _mourn(self, error: SCardError) -> None:
+    def _tell_of(self, error: SCardError) -> None:
         if not self._stopping:
             last = self._last
-            self._tell(Snapshot(self._questions(), last.life, error, last.readers, last.groups))
+            self._tell(Snapshot(self._wanted()[0], last.life, error, last.readers, last.groups))
 
     def _finished(self) -> bool:
         with self._lock:
             self._ended = self._ended or self._stopping
             return self._ended
-
-    def _look_for_life(self) -> None:
-        """End if the loop that this works for is gone: nobody will stop us then."""
-        if not self._alive():
-            self._end()
-
-    def _end(self) -> None:
-        with self._lock:
-            self._ended = self._stopping = True
 
     def _establish(self) -> None:
         context = self._backend.establish()
@@ -182,8 +189,8 @@ class Watcher:
             if context is not None:
                 try:
                     context.release()
-                except SCardError as error:
-                    logger.debug("the waiting context was gone before its release: %s", error)
+                except Exception as error:  # also a backend's own: the context is given up all the same
+                    logger.debug("the waiting context was gone before its release: %r", error)
 
     def _watch(self) -> None:
         """Look, block, look again, until stopped; raises what takes the context away."""
@@ -192,12 +199,12 @@ class Watcher:
         life = self._last.life + 1
         pnp = self._plug_and_play(context)
         readings: dict[str, Reading] | None = None
-        answered = -1
+        answered: object = None
         while not self._stopping:
-            asked = self._questions()
-            if readings is None or asked != answered or self._names(context) != list(readings):
-                readings, answered = self._look(context), asked
-                groups = self._list_groups(context)
+            wanted = asked, wanted_groups = self._wanted()
+            if readings is None or wanted != answered or self._names(context) != list(readings):
+                readings, answered = self._look(context), wanted
+                groups = {names: frozenset(_list_group(context, names)) for names in wanted_groups}
                 self._tell(Snapshot(asked, life, None, MappingProxyType(readings), groups))
             timeout, entries = self._entries(readings, pnp)
             change = self._block(context, asked, timeout, entries)
@@ -213,7 +220,6 @@ class Watcher:
                     readings[name] = readings[name] if readings[name] == reading else reading
             if change.timed_out:  # counters are true, sharing flags may be stale: the next look tells
                 readings = None
-                self._look_for_life()
             else:
                 self._tell(Snapshot(asked, life, None, MappingProxyType(readings), groups))
 
@@ -239,14 +245,15 @@ class Watcher:
         try:
             state = context.get_status_change(0, [(PNP_READER, StateFlag.UNAWARE)]).entries[0].state
         except SCardError as error:
-            if error.code in _VANISHED:
+            if error.code in PERHAPS_GONE:
                 return None
             raise
         return None if state & _UNKNOWN else state
 
-    def _questions(self) -> int:
+    def _wanted(self) -> tuple[int, tuple[tuple[str, ...], ...]]:
+        """The number of the look that is asked for, and the groups."""
         with self._lock:
-            return self._asked
+            return self._asked, self._groups
 
     def _names(self, context: Context) -> list[str]:
         return [name for name in context.list_readers() if self._usable(name)]
@@ -254,7 +261,7 @@ class Watcher:
     def _look(self, context: Context) -> dict[str, Reading]:
         """What all readers are just now; the old readings where nothing changed, so that `diff` is quick."""
         old = self._last.readers
-        readings = look(context, self._backend.max_entries, self._usable)
+        readings = all_readers(context, self._backend.max_entries, self._usable)
         return {name: old[name] if old.get(name) == reading else reading for name, reading in readings.items()}
 
     def _usable(self, name: str) -> bool:
@@ -264,29 +271,22 @@ class Watcher:
             logger.warning("reader %r is left out: PC/SC bindings take ASCII names only", name)
         return usable
 
-    def _list_groups(self, context: Context) -> Mapping[tuple[str, ...], frozenset[str]]:
-        with self._lock:
-            wanted = self._groups
-        return {groups: frozenset(_list_group(context, groups)) for groups in wanted}
-
     def _tell(self, snapshot: Snapshot) -> None:
-        """Publish `snapshot` if it says anything new or answers a question; end if nobody is there any more."""
+        """Post `snapshot` if it says anything new or answers a question."""
         last, self._last = self._last, snapshot
-        news = (
+        if (
             last.number != snapshot.number
             or last.life != snapshot.life
             or is_news(last.error, snapshot.error)
             or last.readers != snapshot.readers
             or last.groups != snapshot.groups
-        )
-        if news and not self._publish(snapshot):
-            self._end()
+        ):
+            self._post(snapshot)
 
     def _block(self, context: Context, asked: int, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange | None:
         """One wait; None if it was interrupted, or if the list of readers changed."""
         if not entries:  # an empty status call returns at once (fact 15)
             self._pause(timeout / 1000)
-            self._look_for_life()
             return None
         noticed = threading.Event()
         if not self._begin_wait(noticed, context, asked):
@@ -294,7 +294,7 @@ class Watcher:
         try:
             return context.get_status_change(timeout, entries)
         except SCardError as error:
-            if error.code == CANCELLED or error.code in _VANISHED:
+            if error.code == CANCELLED or error.code in PERHAPS_GONE:
                 return None
             raise
         finally:
@@ -321,45 +321,11 @@ class Watcher:
         noticed.set()
 
 
-def is_usable(name: str) -> bool:
-    """Whether a status call survives this reader name (fact 42)."""
-    return name.isascii() and "\0" not in name
-
-
-def look(context: Context, limit: int, usable: Callable[[str], bool] = is_usable) -> dict[str, Reading]:
-    """What all readers are just now, `limit` of them a call."""
-    for patience in range(_MOST_LOOKS, -1, -1):
-        names = [name for name in context.list_readers() if usable(name)]
-        readings: dict[str, Reading] = {}
-        try:
-            for start in range(0, len(names), limit):
-                part = names[start : start + limit]
-                change = context.get_status_change(0, [(name, StateFlag.UNAWARE) for name in part])
-                readings.update((name, Reading.of(state, atr)) for name, state, atr in change.entries)
-            return readings
-        except SCardError as error:  # a reader of the list may just have gone: list again, a bounded number of times
-            if error.code not in _VANISHED or not patience:
-                raise
-    raise AssertionError("not reached")
-
-
 def _list_group(context: Context, groups: tuple[str, ...]) -> Sequence[str]:
     """The readers of `groups`; none where PC/SC does not know them."""
     try:
         return context.list_readers(groups)
     except SCardError as error:
-        if error.code in _VANISHED:
+        if error.code in PERHAPS_GONE:
             return ()
         raise
-
-
-def start(watcher: Watcher, ended: Callable[[], object]) -> threading.Thread:
-    """Run `watcher` in a thread of its own; `ended` is its last word."""
-
-    def run() -> None:
-        try:
-            watcher.run()
-        finally:
-            ended()
-
-    return spawn("scardface-watch", run)

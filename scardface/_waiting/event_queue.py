@@ -2,9 +2,9 @@
 
 Rules of this room:
 
-- `begin` and `hear` come from the event loop that watches, `pop` from the consumer, which may be another thread: one lock, held for
-  dictionary work only.
-- Each feed has its own queue; one that falls `MOST` events behind drops them, says how many, and starts from the state afresh.
+- `hear` and `fail` come from the driver's thread, `pop` and `state` from the consumer: one lock, held for dictionary work only,
+  which no finalizer and no signal handler takes.
+- Each monitor has its own queue; one that falls `MOST` events behind drops them, says how many, and starts from the state afresh.
 - An event carries the reader's state as it was then; `state` is the sum of those popped. Who uses a card (in_use, exclusive)
   changes without an event: at once if the consumer has heard all, else with the reader's next event.
 """
@@ -15,9 +15,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
-from ._atr import ATR
-from ._events import (
+from .._atr import ATR
+from .._events import (
     CardInserted,
     CardRemoved,
     Event,
@@ -30,24 +31,28 @@ from ._events import (
     diff,
     initial_events,
 )
-from ._wanted import ReaderFilter
-from .errors import SCardError
+from .._wanted import ReaderFilter
+from ..errors import SCardError, again
 
 MOST = 10_000
 """Events that a consumer may fall behind."""
 
 
-class Feed:
+class EventQueue:
     """See the head of this file.
 
     Args:
         wanted: the readers to tell of.
-        wake: called, outside the lock, when there is something to pop.
+        home: the loop or thread that consumes.
+        wake: called at home when there is something to pop.
     """
 
-    def __init__(self, wanted: ReaderFilter, wake: Callable[[], object]) -> None:
+    def __init__(self, wanted: ReaderFilter, home: Any, wake: Callable[[], object]) -> None:
         self._wanted = wanted
+        self.home = home
         self._wake = wake
+        self._error: BaseException | None = None
+        self._begun = False
         self._lock = threading.Lock()
         self._queue: deque[tuple[Event, Mapping[str, ReaderState | None]]] = deque()
         self._state: dict[str, ReaderState] = {}
@@ -57,6 +62,11 @@ class Feed:
         self._caught: Mapping[str, Reading] = {}  # what `_catch_up` has taken in: a look keeps the readings that have not changed
 
     @property
+    def begun(self) -> bool:
+        """Whether the initial state is in, or will never be."""
+        return self._begun or self._error is not None
+
+    @property
     def state(self) -> Mapping[str, ReaderState]:
         """State by reader, as it is after the event popped last; a copy."""
         with self._lock:
@@ -64,9 +74,15 @@ class Feed:
             return MappingProxyType(dict(self._state))
 
     def pop(self) -> Event | None:
-        """The next event, and the state moves on; None: nothing to hear."""
+        """The next event, and the state moves on; None: nothing to hear.
+
+        Raises:
+            SCardError: nothing more will come, for want of a thread.
+        """
         with self._lock:
             if not self._queue:
+                if self._error is not None:
+                    raise self._error
                 return None
             event, changes = self._queue.popleft()
             if isinstance(event, EventsLost):
@@ -78,28 +94,38 @@ class Feed:
                     self._state[name] = state
             return event
 
-    def begin(self, snapshot: Snapshot) -> None:
-        """Queue the state of `snapshot` as initial events."""
+    def hear(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
+        """Queue what happened before `snapshot`; `first`: queue the state as initial events."""
         with self._lock:
-            self._blind = snapshot.error
-            self._queue_initial(snapshot)
-        self._wake()
-
-    def hear(self, snapshot: Snapshot, events: list[Event], dropped: int) -> None:
-        """Queue what happened; `dropped` looks were never seen."""
-        with self._lock:
-            if self._blind is not None and snapshot.error is None:
-                # Others have known readers from before the service went; for this one they are new.
-                events, self._blind = diff(snapshot._replace(error=self._blind, readers={}), snapshot), None
-            mine = [event for event in events if self._accepts(event, snapshot)]
-            if dropped or len(self._queue) + len(mine) > MOST:
-                self._start_afresh(snapshot, dropped + len(mine))
+            was_empty = not self._queue  # else it has been woken, or pops before it waits
+            if first:
+                self._blind = snapshot.error
+                self._queue_initial(snapshot)
+                self._begun = True
+                mine = True
             else:
-                self._latest = snapshot
-                for event in mine:
-                    self._append(event, snapshot)
-        if mine or dropped:
-            self._wake()
+                mine = self._queue_events(snapshot, events)
+        if mine and was_empty:
+            self.home.post(self._wake)
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will come."""
+        self._error = again(error) if isinstance(error, SCardError) else error
+        self.home.post(self._wake)
+
+    def _queue_events(self, snapshot: Snapshot, events: list[Event]) -> bool:
+        """Whether there was one for this consumer."""
+        if self._blind is not None and snapshot.error is None:
+            # Others have known readers from before the service went; for this one they are new.
+            events, self._blind = diff(snapshot._replace(error=self._blind, readers={}), snapshot), None
+        mine = [event for event in events if self._accepts(event, snapshot)]
+        if len(self._queue) + len(mine) > MOST:
+            self._start_afresh(snapshot, len(mine))
+        else:
+            self._latest = snapshot
+            for event in mine:
+                self._append(event, snapshot)
+        return bool(mine)
 
     def _queue_initial(self, snapshot: Snapshot) -> None:
         self._latest = snapshot

@@ -1,0 +1,330 @@
+"""The one thread that decides who gets which card, and the one queue into which everybody else puts messages.
+
+Who owns what, who may call it from where, what ends it:
+
+- `driver_of` gives the one `Driver` of a PC/SC. Its thread owns the dispatcher and the watcher, and calls neither PC/SC nor
+  anything else that waits.
+- `submit` is for those who begin to wait: it starts the thread if none runs, and raises if none can be started. `tell` is for all
+  other messages and comes from anywhere, finalizers and signal handlers included: it only puts into a `SimpleQueue`, and only while
+  the thread runs (without it, nobody waits for anything).
+- Whether the thread runs is one entry of a dictionary, set and taken out in single steps: who sets it starts the thread; the thread
+  takes it out, looks into the queue once more, and goes on if it may set it again. So no message is lost between its last look and
+  its end.
+- It ends, with the watcher, after the last who waited has left; `Quiet` tells when. A watcher that PC/SC holds is taken up again
+  rather than doubled.
+- What it has for somebody is posted to that one's loop or thread. A loop that takes no posts any more is dropped with all that
+  waits there; now and then all are asked whether they still live.
+- An exception of its own (a thread that cannot be started, a mistake) is told to all who wait, and the next one starts anew.
+
+Three plain dictionaries are everybody's, an entry each by the request that it stands for, added and taken out in single steps:
+`open_cards`, `unserved` (those who have neither a card nor an error yet) and `first_looks` (those who look by themselves, since
+nobody was waiting when they came).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from threading import current_thread
+from typing import Any
+
+from .._backend import Backend
+from .._enums import ShareMode
+from .._events import Snapshot
+from .._threads import forget_at_fork, insist, spawn
+from ..errors import SCardError
+from . import watcher as watching
+from .dispatcher import (
+    Dispatcher,
+    Effect,
+    End,
+    Entry,
+    HomeGone,
+    Looked,
+    MayBeGone,
+    Message,
+    Offer,
+    Opened,
+    TakeBack,
+    Tell,
+    Untaken,
+)
+
+logger = logging.getLogger("scardface.watch")
+
+SWEEP = 5.0
+"""Seconds between two questions to all loops whether they still live; one that was closed says nothing by itself."""
+AGAIN = 0.1
+"""Seconds until the watcher is asked again, where no thread could be started to interrupt it."""
+
+
+class Quiet:
+    """A message: `when` is called, in the driver's thread: with False as soon as others wait here, with True once nobody does."""
+
+    __slots__ = ("when",)
+
+    def __init__(self, when: Callable[[bool], object]) -> None:
+        self.when = when
+
+
+class _Watched:
+    """A message of a watcher's thread: what it saw; None: it ends."""
+
+    __slots__ = ("snapshot", "watcher")
+
+    def __init__(self, watcher: watching.Watcher, snapshot: Snapshot | None) -> None:
+        self.watcher = watcher
+        self.snapshot = snapshot
+
+
+class _Run:
+    """One run of the driver's thread: `claim` says once whether the thread runs it, or its starter has given it up."""
+
+    __slots__ = ("_claims",)
+
+    def __init__(self) -> None:
+        self._claims: list[object] = []
+
+    def claim(self, by: object) -> bool:
+        """Whether `by` is the first who asks."""
+        self._claims.append(by)
+        return self._claims[0] is by
+
+
+class Driver:
+    """See the head of this file."""
+
+    def __init__(self) -> None:
+        self.open_cards: dict[Entry, tuple[str, ShareMode]] = {}
+        self.unserved: dict[Entry, None] = {}
+        self.first_looks: dict[Entry, None] = {}
+        self.serials: dict[str, str] = {}  # what readers said of themselves, by name
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._runs: dict[int, _Run] = {}  # the one that is under way
+        self._threads: tuple[threading.Thread, ...] = ()
+        self._watcher: watching.Watcher | None = None
+        self._life = 0
+        self._message: Any = None  # the one that is being handled
+        self._quiets: list[Quiet] = []
+        self._dispatcher = Dispatcher()
+
+    # From anywhere.
+
+    def submit(self, message: Message, backend: Backend) -> None:
+        """Take the message of somebody who begins to wait.
+
+        Raises:
+            SCardError: no thread can be started; nobody waits then.
+        """
+        self._queue.put(message)
+        run = _Run()
+        try:
+            self._start(run, backend)
+        except BaseException as error:
+            insist(self._give_up, run, backend, error)
+            raise
+
+    def _start(self, run: _Run, backend: Backend) -> None:
+        if self._runs.setdefault(0, run) is run:
+            self._threads = (*self.threads(), spawn("scardface-driver", self._run, run, backend))
+
+    def _give_up(self, run: _Run, backend: Backend, error: BaseException) -> None:
+        """The starter of a run was interrupted, or has no thread: nobody else may wait for it."""
+        if self._runs.get(0) is not run or not run.claim(self):
+            return
+        messages = []
+        while not self._queue.empty():
+            messages.append(self._queue.get())
+        del self._runs[0]
+        if not isinstance(error, Exception):  # an interrupt is nobody else's: for them it is begun again
+            for message in messages:
+                self.submit(message, backend)
+            return
+        for message in messages:
+            _fail_one(_who(message), error)
+
+    def tell(self, message: Message | Quiet) -> bool:
+        """Take any other message; False, and it is forgotten, if nobody waits for anything."""
+        running = bool(self._runs)
+        if running:
+            self._queue.put(message)
+        return running
+
+    def threads(self) -> list[threading.Thread]:
+        """The threads that have not ended, of which `Quiet` says that they are about to."""
+        watcher = self._watcher
+        canceller = None if watcher is None else watcher.canceller
+        return [thread for thread in (*self._threads, canceller) if thread is not None and thread.is_alive()]
+
+    # In the driver's thread.
+
+    def _run(self, run: _Run, backend: Backend) -> None:
+        if not run.claim(current_thread()):
+            return
+        while True:
+            try:
+                self._drive(backend)
+            except BaseException as error:
+                self._fail(error)
+            quiets, self._quiets = self._quiets, []
+            del self._runs[0]
+            if self._queue.empty() or self._runs.setdefault(0, run) is not run:
+                for quiet in quiets:
+                    quiet.when(True)
+                return
+            self._quiets = quiets
+
+    def _drive(self, backend: Backend) -> None:
+        dispatcher = self._dispatcher
+        for entry, (reader, share) in list(self.open_cards.items()):
+            dispatcher.handle(Opened(entry, reader, share), time.monotonic())
+        swept = time.monotonic()
+        while True:
+            message = self._message = self._next_message(swept + SWEEP)
+            now = time.monotonic()
+            if isinstance(message, Quiet):
+                self._quiets.append(message)
+            elif isinstance(message, _Watched):
+                self._watched(message, now)
+            elif message is not None:
+                self._carry_out(dispatcher.handle(message, now))
+            wake_at = dispatcher.wake_at
+            if wake_at is not None and wake_at <= now:
+                self._carry_out(dispatcher.tick(now))
+            if now >= swept + SWEEP:
+                swept = now
+                self._sweep()
+            if dispatcher.needed:
+                self._answer_quiets()
+                self._have_watched(backend)
+            elif self._watcher is None:
+                self._dispatcher, self._message = Dispatcher(), None
+                return
+            else:
+                self._watcher.stop()
+
+    def _next_message(self, sweep_at: float) -> Any:
+        if not self._queue.empty():
+            return self._queue.get()
+        until = sweep_at if self._dispatcher.wake_at is None else min(sweep_at, self._dispatcher.wake_at)
+        if self._watcher is not None and self._watcher.behind:
+            until = min(until, time.monotonic() + AGAIN)
+        try:
+            return self._queue.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            return None
+
+    def _have_watched(self, backend: Backend) -> None:
+        """Have the watcher run, and look as often as is wanted."""
+        dispatcher, watcher = self._dispatcher, self._watcher
+        if watcher is None or not watcher.resume():
+            watcher = watching.Watcher(backend, self._life)
+            watcher.want(dispatcher.asked, dispatcher.groups)
+            self._threads = (*self.threads(), watcher.start(functools.partial(self._arrived, watcher)))
+            self._watcher = watcher
+        watcher.want(dispatcher.asked, dispatcher.groups)
+
+    def _arrived(self, watcher: watching.Watcher, snapshot: Snapshot | None) -> None:
+        """The watcher's way in, in its thread."""
+        self._queue.put(_Watched(watcher, snapshot))
+
+    def _watched(self, message: _Watched, now: float) -> None:
+        if message.watcher is not self._watcher:
+            return  # one that was given up
+        if message.snapshot is None:
+            self._watcher = None
+            return
+        self._life = message.snapshot.life
+        self._carry_out(self._dispatcher.handle(Looked(message.snapshot), now))
+
+    def _answer_quiets(self) -> None:
+        quiets, self._quiets = self._quiets, []
+        for quiet in quiets:
+            quiet.when(False)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        dispatcher = self._dispatcher
+        for effect in effects:
+            if isinstance(effect, Offer):
+                self._post(effect.entry.home, effect.entry.take, effect)  # type: ignore[attr-defined]
+            elif isinstance(effect, End):
+                error = effect.error
+                error.__cause__ = effect.cause
+                effect.entry.decide(error)  # type: ignore[attr-defined]
+            elif isinstance(effect, TakeBack):
+                if effect.offer.claim(self):
+                    self._carry_out(dispatcher.handle(Untaken(effect.offer), time.monotonic()))
+            elif isinstance(effect, Tell):
+                effect.listener.hear(effect.snapshot, effect.events, effect.first)
+            elif isinstance(effect, MayBeGone):
+                self._post(effect.removal.home, effect.removal.suspect, effect.gone)
+
+    def _post(self, home: Any, callback: Callable[..., object], argument: object) -> None:
+        if not home.post(callback, argument):
+            self._carry_out(self._dispatcher.handle(HomeGone(home), time.monotonic()))
+
+    def _sweep(self) -> None:
+        for home in self._dispatcher.homes():
+            if not home.is_alive():  # type: ignore[attr-defined]
+                self._carry_out(self._dispatcher.handle(HomeGone(home), time.monotonic()))
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell all who wait, and be as new."""
+        if not isinstance(error, SCardError):
+            logger.error("the wait for PC/SC failed, and starts anew with the next who waits", exc_info=error)
+        entries, listeners = self._dispatcher.everybody()
+        listeners.append(_who(self._message))
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None  # it ends by itself; what it says from now on, nobody asked for
+        self._dispatcher, self._message = Dispatcher(), None
+        for waiting in (*entries, *listeners):
+            _fail_one(waiting, error)
+
+
+def _who(message: Any) -> Any:
+    """Who waits, by the message with which it began to."""
+    return next((getattr(message, name) for name in ("entry", "listener", "removal") if hasattr(message, name)), None)
+
+
+def _fail_one(waiting: Any, error: BaseException) -> None:
+    if waiting is not None:
+        waiting.fail(error)
+
+
+_drivers: dict[int, tuple[object, Driver]] = {}
+_drivers_lock = threading.RLock()  # for the dictionary alone; a signal handler may come while its thread is in here
+
+
+def driver_of(backend: Backend) -> Driver:
+    """The one driver of `backend`, whatever kind of object that is."""
+    key = id(backend)
+    with _drivers_lock:
+        found = _drivers.get(key)
+        if found is not None and _backend_of(found[0]) is backend:
+            return found[1]
+        driver = Driver()
+        try:
+            held: object = weakref.ref(backend, lambda _: _drivers.pop(key, None))
+        except TypeError:  # no place for weak references: kept as long as the process
+            held = backend
+        _drivers[key] = held, driver
+        return driver
+
+
+def _backend_of(held: object) -> object:
+    return held() if isinstance(held, weakref.ref) else held
+
+
+def _forget() -> None:
+    global _drivers_lock
+    _drivers_lock = threading.RLock()
+    _drivers.clear()
+
+
+forget_at_fork(_forget)

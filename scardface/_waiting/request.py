@@ -1,0 +1,590 @@
+"""One acquisition, from the wish for a card to its open session.
+
+Who owns what, who may call it from where, what ends it:
+
+- `acquire` is one task's, `acquire_blocking` one thread's. `cancel` and `leave` come from any thread at any time, from finalizers
+  and signal handlers, also before it began; they only append, post and tell.
+- How it ends is decided once, by whoever appends to `_ends` first: the thread that opened the card, the driver with an error,
+  `cancel`, or the caller that leaves. Who opened a card and was not the first closes it again.
+- The request, never a return value, owns the card until its face has taken it over.
+- With nobody waiting it looks and connects at once, in the thread that will be the card's, and tells the driver nothing. A
+  dispatcher of its own decides there, by the same rules. What it cannot have at once it waits for with the others.
+- An offered card is taken in the request's own loop or thread, and opened in a thread of its own. What was opened is checked before
+  it counts: the same card as was offered (its event counter), its ATR, its protocol, its reader's serial number.
+- One deadline, on the monotonic clock, over all of it: the caller's until it waits with the others, the dispatcher's from then on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from .._backend import Backend, Context
+from .._enums import Disposition, Protocol, ShareMode
+from .._events import Event, Snapshot, same_card
+from .._holders import other_programs
+from .._reader_states import all_readers
+from .._serials import has_serial, readers_with
+from .._session import Session
+from .._threads import Caller, Loop, Worker, gone, insist, spawn, within_grace
+from .._wanted import ANY_PROTOCOL, Wanted
+from ..errors import (
+    CANCELLED,
+    SHARING_VIOLATION,
+    TIMEOUT,
+    CardTimeoutError,
+    SCardError,
+    ServiceUnavailableError,
+    WaitCancelledError,
+    again,
+)
+from .dispatcher import (
+    ONE_LOOK,
+    Awake,
+    Dispatcher,
+    End,
+    Entry,
+    Failed,
+    Freed,
+    Ignores,
+    Joined,
+    Left,
+    Listens,
+    Looked,
+    Names,
+    Offer,
+    Opened,
+    Reshared,
+    Through,
+    Untaken,
+)
+from .driver import Driver, Quiet, driver_of
+
+T = TypeVar("T")
+
+logger = logging.getLogger("scardface")
+
+_numbers = itertools.count(1)
+_LEFT = WaitCancelledError("the wait for a card was given up", CANCELLED)
+"""How a request ends whose caller has left: nobody is told of it."""
+
+
+class Request(Entry):
+    """See the head of this file. Once it has ended well: `session`, and the `worker` whose thread opened it."""
+
+    __slots__ = (
+        "_connecting",
+        "_ends",
+        "_followed",
+        "_joined",
+        "_readers",
+        "_serial",
+        "_told",
+        "_wake",
+        "backend",
+        "driver",
+        "worker",
+    )
+
+    def __init__(self, wanted: Wanted, backend: Backend) -> None:
+        super().__init__()
+        self.wanted = wanted
+        self.backend = backend
+        self.service_may_be_absent = backend.absent_service_means_no_reader
+        self.driver: Driver | None = None
+        self.worker: Worker | None = None
+        self.home: Any = None
+        self._wake: Callable[[], object] = _nothing
+        self._ends: list[Session | BaseException] = []
+        self._readers: Names | Literal["not known"] = "not known"  # those meant, by its own first look
+        self._connecting: Offer | None = None  # in its own first look
+        self._followed = False  # others were told to stand behind it
+        self._joined = False
+        self._serial = wanted.readers.serial
+        self._told: tuple[str, int] | None = None  # the card that was warned of last
+
+    # From any thread, any loop, finalizers and signal handlers.
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a card, an error, or nobody who wants either."""
+        return bool(self._ends)
+
+    @property
+    def session(self) -> Session:
+        """The open session."""
+        end = self._ends[0] if self._ends else None
+        assert isinstance(end, Session), "not acquired"
+        return end
+
+    def cancel(self) -> None:
+        """End the wait with WaitCancelledError; nothing once the card is there."""
+        self.decide(WaitCancelledError("cancel() ended the wait for a card", CANCELLED))
+
+    def leave(self) -> None:
+        """Whatever becomes of this acquisition, nobody wants it: end the wait, or have the card closed."""
+        self._decide(_LEFT)
+        end, worker = self._ends[0], self.worker
+        if isinstance(end, Session) and worker is not None:
+            worker.submit(end.close)
+            worker.finish()
+
+    def decide(self, error: BaseException) -> None:
+        """End the wait with an error, if it has not ended."""
+        self._decide(error)
+        self._wake_up()
+
+    def fail(self, error: BaseException) -> None:
+        """As `decide`, with an error that several are told of."""
+        self.decide(again(error) if isinstance(error, SCardError) else error)
+
+    def _wake_up(self) -> bool:
+        """Wake the caller; also if it was somebody else who decided: that one may have been interrupted in between."""
+        if self.home is None or not self.home.post(self._wake):
+            return False
+        self._wake = _nothing  # what is kept of this request must not keep a task whose loop may be closed
+        return True
+
+    def _decide(self, end: Session | BaseException) -> bool:
+        """Whether this end is the one that counts."""
+        self._ends.append(end)  # one step: whoever is interrupted behind it may begin again
+        driver = self.driver
+        if driver is not None:
+            driver.unserved.pop(self, None)
+            driver.first_looks.pop(self, None)
+            if not isinstance(end, Session):
+                driver.tell(Left(self))
+        return self._ends[0] is end
+
+    # The caller's.
+
+    def begin(self, home: Any, wake: Callable[[], object]) -> None:
+        """Ask for a card.
+
+        Args:
+            home: the loop or thread in which offers are taken.
+            wake: called there when the wait may be over.
+
+        Raises:
+            SCardError: no thread can be started.
+        """
+        driver = driver_of(self.backend)
+        self.driver, self.home, self._wake, self.number = driver, home, wake, next(_numbers)
+        timeout = self.wanted.timeout
+        if timeout == 0:
+            timeout = ONE_LOOK + self.wanted.settle
+        self.deadline = math.inf if timeout is None else time.monotonic() + timeout
+        if self._ends:
+            return
+        at_once = not driver.unserved
+        driver.unserved[self] = None
+        if self._serial is not None:
+            spawn("scardface-serial", self._find_reader, self._serial)
+        elif at_once:
+            driver.first_looks[self] = None
+            Worker("scardface-card", self._look_at_once)
+        else:
+            self._join()
+        if self._ends:  # cancelled meanwhile
+            self.leave()
+
+    @property
+    def own_deadline(self) -> float | None:
+        """Until when the caller has to see to the deadline itself, with `expire`; None: it need not."""
+        return None if self._joined or self.deadline == math.inf else self.deadline
+
+    def expire(self) -> None:
+        """The deadline has come: end, unless the dispatcher sees to it."""
+        if self._joined or self._ends:
+            return
+        offer = self._connecting
+        if offer is not None and offer.claim(self):  # PC/SC holds the connect: from here on the dispatcher has to know of it
+            try:
+                self._join(offer)
+            except BaseException as error:
+                self.decide(error)
+        elif offer is None:
+            what = "a reader's serial number" if self._serial is not None else "the PC/SC service"
+            timeout = self.wanted.timeout or 0
+            self.decide(CardTimeoutError(f"no matching card within {timeout:g} s; seen: {what} did not answer", TIMEOUT))
+
+    def result(self) -> Session:
+        """The open session, or the error."""
+        end = self._ends[0]
+        if isinstance(end, Session):
+            return end
+        try:
+            raise end
+        finally:
+            del end  # the frame in its traceback must not hold it
+
+    def take(self, offer: Offer) -> None:
+        """At home: take an offered card and have it opened."""
+        driver = self.driver
+        assert driver is not None
+        if self._ends:
+            if offer.claim(self):
+                driver.tell(Untaken(offer))
+        elif not offer.claim(self):
+            driver.tell(Awake(self.home))
+        else:
+            try:
+                Worker("scardface-card", functools.partial(self._try, offer))
+            except BaseException as error:
+                self.decide(error)
+                driver.tell(Untaken(offer))
+
+    def reconnect(self, share: ShareMode, protocols: Protocol | None) -> None:
+        """Reconnect the open card, blocking, and have others know how it is shared: at no time more freely than it is."""
+        if share is ShareMode.EXCLUSIVE:
+            self._share(share)
+        try:
+            self.session.reconnect(share, protocols)
+        finally:
+            self._share(self.session.share)
+
+    def _share(self, share: ShareMode) -> None:
+        driver = self.driver
+        if driver is not None and self in driver.open_cards:
+            driver.open_cards[self] = (self.session.reader, share)
+            driver.tell(Reshared(self, share))
+
+    def _join(self, trying: Offer | None = None) -> None:
+        """Wait with the others."""
+        driver = self.driver
+        assert driver is not None
+        ahead = []
+        for other in list(driver.first_looks):
+            if isinstance(other, Request) and other.number < self.number:
+                other._followed = True
+                if other in driver.first_looks:
+                    ahead.append(other)
+        self._joined = True
+        driver.submit(Joined(self, tuple(ahead), self._readers, trying), self.backend)
+        if self._ends:
+            driver.tell(Left(self))
+
+    # In a thread of its own, which becomes the card's.
+
+    def _look_at_once(self, worker: Worker) -> None:
+        """Look, and open what suits; else wait with the others."""
+        driver = self.driver
+        assert driver is not None
+        opened = False
+        try:
+            opened = self._first_look(driver, worker)
+        except BaseException as error:
+            self.decide(error)
+        driver.first_looks.pop(self, None)
+        if self._followed:
+            driver.tell(Through(self))
+        if not opened:
+            worker.finish()
+
+    def _first_look(self, driver: Driver, worker: Worker) -> bool:
+        """Whether a card has been opened."""
+        mine = Dispatcher()  # by the same rules, for this one look
+        now = time.monotonic()
+        for entry, (reader, share) in list(driver.open_cards.items()):
+            mine.handle(Opened(entry, reader, share), now)
+        mine.handle(Joined(self), now)
+        context: Context | None = None
+        failures: list[Failed] = []
+        try:
+            try:
+                context = self.backend.establish()
+                readings = all_readers(context, self.backend.max_entries)
+                groups = {names: frozenset(context.list_readers(names)) for names in mine.groups}
+            except SCardError as error:
+                if not self._waits_out(error):
+                    raise
+                self._join()
+                return False
+            effects = mine.handle(Looked(Snapshot(mine.asked, 1, None, readings, groups)), now)
+            self._readers = mine.readers_of(self)
+            while effects and not self._ends:
+                effect = effects.pop(0)
+                if isinstance(effect, End):
+                    effect.error.__cause__ = effect.cause
+                    raise effect.error
+                if isinstance(effect, Offer):
+                    used, context = context, None
+                    failed = self._open_first(effect, worker, used)
+                    if failed is None:
+                        return self.worker is worker and isinstance(self._ends[0], Session)
+                    failures.append(failed)
+                    effects += mine.handle(failed, time.monotonic())
+        finally:
+            if context is not None:
+                _release(context)
+        if not self._ends and not self._joined:
+            self._join()
+        for failed in failures:
+            self._warn(failed.offer, failed.error)
+        return False
+
+    def _waits_out(self, error: SCardError) -> bool:
+        """Whether the wait goes on though the first look failed."""
+        wanted = self.wanted
+        if isinstance(error, ServiceUnavailableError):
+            return wanted.wait_for_reader or (wanted.pnp and self.service_may_be_absent)
+        return wanted.timeout != 0
+
+    def _open_first(self, offer: Offer, worker: Worker, context: Context | None) -> Failed | None:
+        """Open a card of the first look; what its own dispatcher has to hear, or None if it is over."""
+        self._connecting = offer
+        error, opened = self._open(offer, worker, context)
+        if opened:
+            return None
+        if not offer.claim(worker):  # its time ran out meanwhile, and the driver was told of this connect
+            assert self.driver is not None
+            self.driver.tell(Failed(offer, error))
+            return None
+        self._connecting = None
+        if error is not None and not isinstance(error, SCardError):
+            raise error
+        return Failed(offer, error)
+
+    def _try(self, offer: Offer, worker: Worker) -> None:
+        """Open an offered card; the driver hears what came of it."""
+        driver = self.driver
+        assert driver is not None
+        error, opened = self._open(offer, worker, None)
+        if not opened:
+            worker.finish()
+            if error is not None and not isinstance(error, SCardError):  # a backend's own, which its caller is told
+                self.decide(error)
+            driver.tell(Failed(offer, error))
+            self._warn(offer, error)
+
+    def _open(self, offer: Offer, worker: Worker, context: Context | None) -> tuple[BaseException | None, bool]:
+        """Connect, check, and hand over, or close again. The error, and whether the card was opened (and perhaps closed)."""
+        driver = self.driver
+        assert driver is not None
+        try:
+            session = Session.open(self.backend, offer.reader, self.wanted, self._freed, context)
+        except BaseException as error:
+            return error, False
+        if not self._is_offered(session, offer):
+            session.close(Disposition.LEAVE)
+            return None, False
+        self.worker = worker
+        driver.open_cards[self] = (session.reader, session.share)
+        driver.tell(Opened(self, session.reader, session.share, offer if self._joined else None))
+        if not self._decide(session) or not self._wake_up():  # nobody wants it, or the loop is gone of whoever would close it
+            self._close(session, worker)
+        return None, True
+
+    @staticmethod
+    def _close(session: Session, worker: Worker) -> None:
+        try:
+            session.close()
+        finally:
+            worker.finish()
+
+    def _freed(self) -> None:
+        driver = self.driver
+        if driver is not None and driver.open_cards.pop(self, None) is not None:
+            driver.tell(Freed(self))
+
+    def _is_offered(self, session: Session, offer: Offer) -> bool:
+        """Whether what was opened is what was offered and wanted."""
+        wanted = self.wanted
+        if wanted.share is ShareMode.DIRECT:
+            return self._serial is None or has_serial(self._serial, session.reader, session.get_attribute)
+        if session.reading.present and offer.reading.present and not same_card(offer.reading, session.reading):
+            return False
+        if wanted.atr is not None and wanted.atr.search(session.atr) is None:
+            return False
+        if wanted.protocols in (Protocol.T0, Protocol.T1, ANY_PROTOCOL) and not session.protocol & wanted.protocols:
+            return False
+        return self._serial is None or has_serial(self._serial, session.reader, session.get_attribute)
+
+    def _warn(self, offer: Offer, error: BaseException | None) -> None:
+        """Tell once of a card that cannot be had."""
+        card = offer.reader, offer.reading.counter
+        if self._told == card or self._ends or not isinstance(error, SCardError):
+            return
+        self._told = card
+        if error.code != SHARING_VIOLATION:
+            logger.warning("the card in %r could not be opened, and is waited for: %s", offer.reader, error)
+            return
+        programs = ", ".join(other_programs()) or "not known (perhaps another user's program)"
+        advice = "; share=ShareMode.SHARED joins programs that share it" if self.wanted.share is ShareMode.EXCLUSIVE else ""
+        logger.warning("the card in %r is held by another program; programs with PC/SC open: %s%s", offer.reader, programs, advice)
+
+    # A reader by its serial number.
+
+    def _find_reader(self, serial: str) -> None:
+        """In a thread of its own: find out which reader is meant, then wait with the others."""
+        driver = self.driver
+        assert driver is not None
+        listener = None
+        try:
+            while not self._ends:
+                names = self._readers_with(serial)
+                if names or not self.wanted.wait_for_reader:
+                    self.wanted = dataclasses.replace(self.wanted, readers=self.wanted.readers.found(names))
+                    self._join()
+                    return
+                if listener is None:
+                    listener = _NewReaders()
+                    driver.submit(Listens(listener, None), self.backend)
+                listener.wait_for_others(self)
+        except BaseException as error:
+            self.decide(error)
+        finally:
+            if listener is not None:
+                driver.tell(Ignores(listener))
+
+    def _readers_with(self, serial: str) -> frozenset[str]:
+        try:
+            return readers_with(serial, self.backend, driver_of(self.backend).serials)
+        except ServiceUnavailableError:
+            if not self.wanted.wait_for_reader:
+                raise
+            return frozenset()
+
+
+class _NewReaders:
+    """Hears when the list of readers changes; its home is the thread that waits for that."""
+
+    def __init__(self) -> None:
+        self.home = self
+        self._changes: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._names: tuple[str, ...] | None = None
+
+    def post(self, callback: Callable[..., object], *args: object) -> bool:
+        return True
+
+    def is_alive(self) -> bool:
+        return True
+
+    def hear(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
+        names = tuple(snapshot.readers) if snapshot.error is None else ()
+        if names != self._names:
+            self._names = names
+            self._changes.put(None)
+
+    def fail(self, error: BaseException) -> None:
+        self._changes.put(error)
+
+    def wait_for_others(self, request: Request) -> None:
+        """Return when the list has changed; looks now and then whether anybody still wants to know."""
+        while not request.ended:
+            change = _get(self._changes, 0.5)
+            if isinstance(change, BaseException):
+                raise change
+            if change is None:
+                return
+
+
+_NOTHING = object()
+
+
+def _get(queue: SimpleQueue[Any], timeout: float) -> Any:
+    try:
+        return queue.get(timeout=timeout)
+    except Empty:
+        return _NOTHING
+
+
+def _nothing() -> None:
+    """Nobody has to be woken yet."""
+
+
+def _release(context: Context) -> None:
+    try:
+        context.release()
+    except SCardError as error:
+        logger.debug("after a look: %s", error)
+
+
+# How a task, or a thread, waits for it.
+
+
+async def acquire(request: Request, opened: Callable[[Session], T]) -> T:
+    """Wait for the card; return what `opened` says of its session.
+
+    Raises:
+        CardTimeoutError: the deadline passed.
+        WaitCancelledError: `cancel` was called.
+        NoReaderError, ServiceUnavailableError: at the start.
+        SCardError: no thread can be started.
+    """
+    loop = Loop()
+    signal = loop.signal()
+    try:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        request.begin(loop, signal.set)
+        deadline = request.own_deadline
+        if deadline is not None and not request.ended:
+            with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
+                await signal.wait()
+            request.expire()
+        while not request.ended:
+            await signal.wait()
+        return opened(request.result())
+    except BaseException as error:
+        request.leave()
+        if not isinstance(error, GeneratorExit) and request.driver is not None:  # else it is thrown away, perhaps with its loop
+            await quiet(request.driver, cancelled=True)
+        raise
+
+
+def acquire_blocking(request: Request, opened: Callable[[Session], T]) -> T:
+    """As `acquire`, in the calling thread; Ctrl-C ends the wait."""
+    caller = Caller()
+    try:
+        request.begin(caller, _nothing)
+        caller.run(lambda: request.ended, request.own_deadline, request.expire)
+        return opened(request.result())
+    except BaseException:
+        insist(request.leave)
+        if request.driver is not None:
+            quiet_blocking(request.driver)
+        raise
+
+
+# How nothing is left behind.
+
+
+async def quiet(driver: Driver, *, cancelled: bool = False) -> None:
+    """Return when somebody else waits here, or when nobody does and no thread is left; cancelled, within 0.2 s."""
+    loop = Loop()
+    signal = loop.signal()
+    over: list[bool] = []
+
+    def when(nobody: bool) -> None:
+        over.append(nobody)
+        loop.post(signal.set)
+
+    async def wait() -> None:
+        if driver.tell(Quiet(when)):
+            await signal.wait()
+            if not over[0]:
+                return
+        await gone(driver.threads())
+
+    if driver.threads():
+        await within_grace(wait, cancelled=cancelled)
+
+
+def quiet_blocking(driver: Driver, seconds: float = 0.2) -> None:
+    """As `quiet`, in the calling thread, for so many seconds at most."""
+    until = time.monotonic() + seconds
+    answers: SimpleQueue[bool] = SimpleQueue()
+    if driver.tell(Quiet(lambda nobody: answers.put(nobody))) and _get(answers, seconds) is not True:
+        return
+    for thread in driver.threads():
+        thread.join(max(0.0, until - time.monotonic()))
