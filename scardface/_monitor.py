@@ -16,9 +16,9 @@ from ._backend import Backend
 from ._default import chosen_backend
 from ._events import Event, ReaderState
 from ._threads import Loop, Wakeup, generation
-from ._waiting.dispatcher import Ignores, Listens
 from ._waiting.driver import Driver, driver_of
 from ._waiting.event_queue import EventQueue
+from ._waiting.messages import Ignores, Listens
 from ._waiting.request import quiet
 from ._wanted import Groups, Names, ReaderFilter
 

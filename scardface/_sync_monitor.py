@@ -20,9 +20,9 @@ from ._events import Event, ReaderState
 from ._monitor import ReaderMonitor as AsyncReaderMonitor
 from ._sync_calls import with_arguments_of
 from ._threads import Caller, generation, insist
-from ._waiting.dispatcher import Ignores, Listens
 from ._waiting.driver import Driver, driver_of
 from ._waiting.event_queue import EventQueue
+from ._waiting.messages import Ignores, Listens
 from ._waiting.request import quiet_blocking
 from ._wanted import Groups, Names, ReaderFilter, seconds_of
 

@@ -27,10 +27,10 @@ import bisect
 import heapq
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 from .._enums import Protocol, ShareMode, StateFlag
-from .._events import Event, Reading, Snapshot, diff, same_card
+from .._events import Reading, Snapshot, diff, same_card
 from .._wanted import Wanted
 from ..errors import (
     CANCELLED,
@@ -43,6 +43,30 @@ from ..errors import (
     ServiceUnavailableError,
     WaitCancelledError,
     again,
+)
+from .messages import (
+    Awake,
+    Effect,
+    End,
+    Entry,
+    Failed,
+    Freed,
+    HomeGone,
+    Joined,
+    Left,
+    Listens,
+    Looked,
+    MayBeGone,
+    Message,
+    Names,
+    Offer,
+    Opened,
+    Reshared,
+    TakeBack,
+    Tell,
+    Through,
+    Untaken,
+    WaitsForRemoval,
 )
 
 TAKE = 2.0
@@ -62,209 +86,6 @@ _POWER_UP = 30.0
 _SHARING = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
 _MOST_VERDICTS = 256
 _MOST_TOLD = 5
-
-Names: TypeAlias = "frozenset[str] | None"
-
-
-class Entry:
-    """One acquisition's place in the queue.
-
-    Set by its maker, and never changed: `wanted`, `home` (the loop or thread in which its offers are taken), `number` (who came
-    first), `deadline` (monotonic; infinity for ever), `service_may_be_absent` (that counts as a reader that is not there).
-    """
-
-    __slots__ = (
-        *("deadline", "home", "number", "service_may_be_absent", "wanted"),
-        *("_ahead", "_before", "_line", "_look", "_offer", "_started", "_tried"),
-    )
-
-    wanted: Wanted
-    home: Hashable
-    number: int
-    deadline: float
-    service_may_be_absent: bool
-
-    def __init__(self) -> None:
-        self._ahead: frozenset[Entry] = frozenset()  # who still has its first look
-        self._before: dict[str, int] = {}  # the cards that were in at the start, if only new ones are wanted
-        self._line: _Line | None = None  # None: has not had its first look
-        self._look = 0  # the number of the look that is its first
-        self._offer: Offer | None = None
-        self._started = 0.0
-        self._tried: set[str] | None = None  # with a timeout of 0: the readers tried
-
-
-class Offer:
-    """A reader offered to one entry. `claim` says who disposes of it: whoever takes it, or the driver, which takes it back."""
-
-    __slots__ = ("_claims", "entry", "life", "reader", "reading")
-
-    def __init__(self, entry: Entry, reader: str, reading: Reading, life: int | None = None) -> None:
-        self.entry = entry
-        self.reader = reader
-        self.reading = reading
-        self.life = life  # the service's, in which it was made; None: not known
-        self._claims: list[object] = []
-
-    def claim(self, by: object) -> bool:
-        """Whether `by` is the first who asks; from any thread, and again with the same answer."""
-        self._claims.append(by)  # one step, so that an interrupted caller may ask again
-        return self._claims[0] is by
-
-
-# Messages.
-
-
-class Looked(NamedTuple):
-    """The watcher has looked; `number` is at least that of the questions it answers."""
-
-    snapshot: Snapshot
-
-
-class Joined(NamedTuple):
-    """An entry takes its place, behind those of `ahead`, who still have their first look.
-
-    `readers`: those that it means, if it has had its first look; `trying`: the one of them that it is connecting to.
-    """
-
-    entry: Entry
-    ahead: tuple[Entry, ...] = ()
-    readers: Names | Literal["not known"] = "not known"
-    trying: Offer | None = None
-
-
-class Through(NamedTuple):
-    """One that others were told to stand behind has had its first look."""
-
-    entry: Entry
-
-
-class Left(NamedTuple):
-    """An entry wants nothing any more."""
-
-    entry: Entry
-
-
-class HomeGone(NamedTuple):
-    """A loop was closed: all that lives there wants nothing any more."""
-
-    home: Hashable
-
-
-class Opened(NamedTuple):
-    """An entry has opened the card in `reader`, which this dispatcher has offered or not, and holds it until `Freed`."""
-
-    entry: Entry
-    reader: str
-    share: ShareMode
-    offer: Offer | None = None
-
-
-class Reshared(NamedTuple):
-    """The card that an entry holds is held with `share` from now on."""
-
-    entry: Entry
-    share: ShareMode
-
-
-class Freed(NamedTuple):
-    """The card that an entry held has been disconnected."""
-
-    entry: Entry
-
-
-class Failed(NamedTuple):
-    """An offer came to nothing: `error`, or (None) the card was not the one that was offered."""
-
-    offer: Offer
-    error: BaseException | None
-
-
-class Untaken(NamedTuple):
-    """An offer that nobody took was claimed back."""
-
-    offer: Offer
-
-
-class Awake(NamedTuple):
-    """A loop or thread that took an offer too late turns again."""
-
-    home: Hashable
-
-
-class Listens(NamedTuple):
-    """A monitor wants each look, from a fresh one on."""
-
-    listener: Any
-    groups: tuple[str, ...] | None
-
-
-class WaitsForRemoval(NamedTuple):
-    """Somebody wants to hear when the card `seen` in `reader` may be gone."""
-
-    removal: Any
-    reader: str
-    seen: Reading
-
-
-class Ignores(NamedTuple):
-    """A listener, or one who waited for a removal, wants nothing any more."""
-
-    listener: Any
-
-
-Message: TypeAlias = (
-    Looked
-    | Joined
-    | Through
-    | Left
-    | HomeGone
-    | Opened
-    | Reshared
-    | Freed
-    | Failed
-    | Untaken
-    | Awake
-    | Listens
-    | WaitsForRemoval
-    | Ignores
-)
-
-
-# Effects; `Offer` is one, too: have it taken.
-
-
-class End(NamedTuple):
-    """An acquisition ends with an error; `cause` is what was wrong with a card."""
-
-    entry: Entry
-    error: SCardError
-    cause: BaseException | None = None
-
-
-class TakeBack(NamedTuple):
-    """Claim the offer; if that succeeds, tell `Untaken`."""
-
-    offer: Offer
-
-
-class Tell(NamedTuple):
-    """Give a listener a look and what happened since the one before; `first`: its initial state."""
-
-    listener: Any
-    snapshot: Snapshot
-    events: list[Event]
-    first: bool
-
-
-class MayBeGone(NamedTuple):
-    """A card is gone, or (`gone` False) the service; its session knows."""
-
-    removal: Any
-    gone: bool
-
-
-Effect: TypeAlias = Offer | End | TakeBack | Tell | MayBeGone
 
 
 class _Refusal(NamedTuple):
@@ -372,7 +193,7 @@ _NOTHING_YET = Snapshot(0, 0, None, {})
 
 
 class Dispatcher:
-    """See the head of this file. `needed`, `asked` and `groups` are what it wants of the watcher; at `wake_at` it wants to be called."""
+    """See the head of this file. `needed`, `asked` and `groups` are for the watcher, `wake_at` is when it wants a `tick`."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -860,7 +681,7 @@ class Dispatcher:
         return None
 
     def _forget_refusals(self, slot: _Slot, now: float) -> None:
-        """Those whose time is over. While others of this process share the card an EXCLUSIVE try must fail, and keeps nobody back."""
+        """Those whose time is over. While this process shares the card an EXCLUSIVE try must fail, and keeps nobody back."""
         kept = []
         for refusal in slot.refusals:
             if refusal.until > now:

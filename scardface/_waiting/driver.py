@@ -39,8 +39,8 @@ from .._events import Snapshot
 from .._threads import forget_at_fork, insist, spawn
 from ..errors import SCardError
 from . import watcher as watching
-from .dispatcher import (
-    Dispatcher,
+from .dispatcher import Dispatcher
+from .messages import (
     Effect,
     End,
     Entry,

@@ -19,8 +19,8 @@ from .._loss import SessionClosedError
 from .._session import Session
 from .._threads import Caller, Loop, insist
 from ..errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, again
-from .dispatcher import Ignores, WaitsForRemoval
 from .driver import driver_of
+from .messages import Ignores, WaitsForRemoval
 from .request import quiet, quiet_blocking
 
 

@@ -48,10 +48,10 @@ from ..errors import (
     WaitCancelledError,
     again,
 )
-from .dispatcher import (
-    ONE_LOOK,
+from .dispatcher import ONE_LOOK, Dispatcher
+from .driver import Driver, Quiet, driver_of
+from .messages import (
     Awake,
-    Dispatcher,
     End,
     Entry,
     Failed,
@@ -68,7 +68,6 @@ from .dispatcher import (
     Through,
     Untaken,
 )
-from .driver import Driver, Quiet, driver_of
 
 T = TypeVar("T")
 

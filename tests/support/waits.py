@@ -15,8 +15,8 @@ import anyio
 
 from scardface._backend import Backend
 from scardface._default import default_backend
-from scardface._waiting.dispatcher import Entry
 from scardface._waiting.driver import driver_of
+from scardface._waiting.messages import Entry
 
 PATIENCE = 10.0
 """Seconds after which something that must happen has not happened."""
