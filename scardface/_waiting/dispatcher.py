@@ -26,7 +26,7 @@ from __future__ import annotations
 import bisect
 import heapq
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from .._enums import Protocol, ShareMode, StateFlag
@@ -103,6 +103,23 @@ class _Refusal(NamedTuple):
     def foreign(self) -> bool:
         """Whether another program holds the card."""
         return isinstance(self.error, SCardError) and self.error.code == SHARING_VIOLATION
+
+
+class _Timer(NamedTuple):
+    """Something that is due at a time, unless what it is about is over by then."""
+
+    when: float
+    number: int  # so that no two are equal
+    due: Callable[[Any, float], None]
+    about: Any
+    live: Container[Any] | None
+
+    def is_live(self) -> bool:
+        if self.live is not None:
+            return self.about in self.live
+        if isinstance(self.about, Offer):
+            return self.about.entry._offer is self.about
+        return bool(self.about.lines)
 
 
 class _Slot:
@@ -212,7 +229,7 @@ class Dispatcher:
         self._fresh_removals: dict[Any, int] = {}  # those of them that wait for their first look, and its number
         self._groups: Counter[tuple[str, ...]] = Counter()  # how many ask for each
         self._names: tuple[Snapshot, dict[Hashable, Names]] = (_NOTHING_YET, {})  # what filters mean, by one look
-        self._timers: list[tuple[float, int, Any]] = []
+        self._timers: list[_Timer] = []
         self._timer_number = 0
         self._effects: list[Effect] = []
         self._zero: dict[Entry, None] = {}  # those with a timeout of 0 that have had their look
@@ -232,7 +249,7 @@ class Dispatcher:
     @property
     def wake_at(self) -> float | None:
         """When (monotonic) to call `tick`; None: there is no need to."""
-        return self._timers[0][0] if self._timers else None
+        return self._timers[0].when if self._timers else None
 
     def homes(self) -> set[Hashable]:
         """All loops and threads in which somebody waits."""
@@ -287,17 +304,16 @@ class Dispatcher:
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
         while self._timers and self._timers[0][0] <= now:
-            _, _, about = heapq.heappop(self._timers)
-            if isinstance(about, Offer):
-                if about.entry._offer is about:
-                    self._effects.append(TakeBack(about))
-            elif isinstance(about, _Slot):
-                self._offer_at([about], now)
-            elif about in self._followed:
-                self._through(about, now)
-            elif about in self._entries:
-                self._at_deadline(about, now)
+            timer = heapq.heappop(self._timers)
+            if timer.is_live():
+                timer.due(timer.about, now)
         return self._done(now)
+
+    def _take_back(self, offer: Offer, now: float) -> None:
+        self._effects.append(TakeBack(offer))
+
+    def _offer_again(self, slot: _Slot, now: float) -> None:
+        self._offer_at([slot], now)
 
     def _done(self, now: float) -> list[Effect]:
         for entry in [entry for entry in self._zero if entry._offer is None and not self._waits_behind(entry, now)]:
@@ -305,19 +321,15 @@ class Dispatcher:
         effects, self._effects = self._effects, []
         return effects
 
-    def _at(self, when: float, about: Any) -> None:
+    def _at(
+        self, when: float, due: Callable[[Any, float], None], about: Offer | _Slot | Entry, live: Container[Any] | None
+    ) -> None:
+        """Have `due(about, now)` called then, if `about` is still in `live` (None: an offer, while it is out)."""
         self._timer_number += 1
-        heapq.heappush(self._timers, (when, self._timer_number, about))
+        heapq.heappush(self._timers, _Timer(when, self._timer_number, due, about, live))
         if len(self._timers) > 64 + 4 * (len(self._entries) + len(self._slots)):  # most are of those who left long ago
-            self._timers = [timer for timer in self._timers if self._is_live(timer[2])]
+            self._timers = [timer for timer in self._timers if timer.is_live()]
             heapq.heapify(self._timers)
-
-    def _is_live(self, about: Any) -> bool:
-        if isinstance(about, Offer):
-            return about.entry._offer is about
-        if isinstance(about, _Slot):
-            return bool(about.lines)
-        return about in self._entries or about in self._followed
 
     def _count_groups(self, groups: tuple[str, ...] | None, by: int) -> None:
         if groups:
@@ -439,11 +451,11 @@ class Dispatcher:
         entry._before, entry._line, entry._offer, entry._tried = {}, None, None, None
         for other in ahead - self._followed.keys() - self._entries.keys():
             self._followed[other] = now + AHEAD
-            self._at(now + AHEAD, other)
+            self._at(now + AHEAD, self._through, other, self._followed)
         if entry.wanted.timeout == 0:
             entry._tried = set()
         if entry.deadline != float("inf"):
-            self._at(entry.deadline, entry)
+            self._at(entry.deadline, self._at_deadline, entry, self._entries)
         offer = message.trying
         if offer is not None and (slot := self._slot(offer.reader)).offer is None:
             slot.offer = entry._offer = offer
@@ -604,7 +616,7 @@ class Dispatcher:
         shares = frozenset({ShareMode.EXCLUSIVE}) if held and entry.wanted.share is ShareMode.EXCLUSIVE else frozenset(ShareMode)
         until = now + (RETRY if held else RETRY_BAD)
         slot.refusals.append(_Refusal(until, shares, None if held else entry.wanted.protocols, error))
-        self._at(until, slot)
+        self._at(until, self._offer_again, slot, None)
         if error is None:
             self._ask()  # what is in the reader is not what was seen
         self._offer_at(self._slots.values() if entry in self._entries else [slot], now)
@@ -635,7 +647,7 @@ class Dispatcher:
 
     def _ask_again(self, entry: Entry, now: float) -> None:
         entry._look = -self._ask()
-        self._at(now + _ANSWER, entry)
+        self._at(now + _ANSWER, self._at_deadline, entry, self._entries)
 
     def _time_out(self, entry: Entry, now: float) -> None:
         text, cause = self._seen(entry)
@@ -655,7 +667,7 @@ class Dispatcher:
             assert slot.reading is not None
             offer = Offer(entry, slot.name, slot.reading, self._last.life)
             slot.offer = entry._offer = offer
-            self._at(now + TAKE, offer)
+            self._at(now + TAKE, self._take_back, offer, None)
             self._effects.append(offer)
 
     def _next(self, slot: _Slot, now: float) -> Entry | None:
@@ -675,7 +687,7 @@ class Dispatcher:
             if self._is_overtaking(entry, slot):
                 return None
             if entry.wanted.settle and (settled := self._settles_at(slot, entry)) > now:
-                self._at(settled, slot)
+                self._at(settled, self._offer_again, slot, None)
                 return None
             return entry
         return None
@@ -688,7 +700,7 @@ class Dispatcher:
                 kept.append(refusal)
             elif refusal.foreign and slot.holders and ShareMode.SHARED not in refusal.shares:
                 kept.append(refusal._replace(until=now + RETRY))
-                self._at(now + RETRY, slot)
+                self._at(now + RETRY, self._offer_again, slot, None)
         slot.refusals = kept
 
     def _settles_at(self, slot: _Slot, entry: Entry) -> float:
