@@ -83,6 +83,7 @@ _ANSWER = 0.4
 _POWER_UP = 30.0
 """Seconds that a card's own power-up may take such a request; drivers give up earlier."""
 
+_EXCLUSIVE = int(StateFlag.EXCLUSIVE)
 _SHARING = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
 _MOST_VERDICTS = 256
 _MOST_TOLD = 5
@@ -137,7 +138,7 @@ class _Slot:
         self.card = 0  # the number of the card in it, of all cards that came; 0: none
         self._atr = b""
         self.since = 0.0  # when that card came
-        self.holders: dict[Entry, ShareMode] = {}
+        self.holders: dict[Entry, tuple[ShareMode, int]] = {}  # how, and the number of the first look that must show it
         self.offer: Offer | None = None  # untaken, or a connect is in flight
         self.refusals: list[_Refusal] = []
         self.lines: list[_Line] = []  # whose wishes concern this reader
@@ -278,7 +279,7 @@ class Dispatcher:
         elif isinstance(message, Reshared):
             slot = self._held.get(message.entry)
             if slot is not None:
-                slot.holders[message.entry] = message.share
+                slot.holders[message.entry] = message.share, self.asked + 1
                 self._offer_at([slot], now)
         elif isinstance(message, Freed):
             self._freed(message.entry, now)
@@ -387,10 +388,25 @@ class Dispatcher:
         for place, (name, reading) in enumerate(snapshot.readers.items()):
             slot = self._slots.get(name) or self._slot(name)
             slot.place = place
+            stale = slot.holders and self._forget_the_dead(slot, reading, snapshot.number)
             if slot.reading is not reading and slot.reading != reading:
                 self._see(slot, reading, now)
                 changed.append(slot)
+            elif stale:
+                changed.append(slot)
         return changed
+
+    def _forget_the_dead(self, slot: _Slot, reading: Reading, number: int) -> bool:
+        """Whether there were holders whose sessions are dead, though nobody has said so: the reader shows that it is not held."""
+        dead = [
+            entry
+            for entry, (share, since) in slot.holders.items()
+            if number >= since and not reading.flags & (_EXCLUSIVE if share is ShareMode.EXCLUSIVE else _SHARING)
+        ]
+        for entry in dead:
+            del slot.holders[entry]
+            self._held.pop(entry, None)
+        return bool(dead)
 
     def _see(self, slot: _Slot, reading: Reading | None, now: float) -> None:
         """Another card, or a sharing flag that fell: whoever was refused may try again."""
@@ -477,8 +493,8 @@ class Dispatcher:
             if snapshot.error is not None and wanted.timeout != 0 and not isinstance(error, ServiceUnavailableError):
                 entry._look = self._ask()  # this look alone failed, for want of memory for instance
                 return False
-            self._drop(entry, now)
             self._effects.append(End(entry, error))
+            self._drop(entry, now)
             return False
         del self._joining[entry]
         self._stand_in_line(entry, names)
@@ -557,7 +573,8 @@ class Dispatcher:
         if entry._offer is not None:
             self._effects.append(TakeBack(entry._offer))
         line, entry._line = entry._line, None
-        if line is None:
+        if line is None:  # those behind it need not wait for its first look any more
+            self._offer_at(self._slots.values(), now)
             return
         led = line.leads(entry)
         line.discard(entry)
@@ -576,7 +593,7 @@ class Dispatcher:
             offer is None or offer.life in (None, self._last.life)
         ):  # else its session died with the service
             slot = self._slot(message.reader)
-            slot.holders[entry] = message.share
+            slot.holders[entry] = message.share, self.asked + 1
             self._held[entry] = slot
         if offer is not None:
             self._take_off(offer)
@@ -626,7 +643,8 @@ class Dispatcher:
         if offer.entry in self._entries:
             self._asleep &= self.homes()
             self._asleep.add(offer.entry.home)
-        if slot is not None:
+            self._offer_at(self._slots.values(), now)  # also what waited for the first look of others who live there
+        elif slot is not None:
             self._offer_at([slot], now)
 
     # The end of an acquisition's time.
@@ -651,9 +669,9 @@ class Dispatcher:
 
     def _time_out(self, entry: Entry, now: float) -> None:
         text, cause = self._seen(entry)
-        self._drop(entry, now)
         timeout = entry.wanted.timeout
         self._effects.append(End(entry, CardTimeoutError(f"no matching card within {timeout:g} s; seen: {text}", TIMEOUT), cause))
+        self._drop(entry, now)
 
     # Who is next.
 
@@ -671,7 +689,7 @@ class Dispatcher:
             self._effects.append(offer)
 
     def _next(self, slot: _Slot, now: float) -> Entry | None:
-        if any(share is ShareMode.EXCLUSIVE for share in slot.holders.values()):
+        if any(share is ShareMode.EXCLUSIVE for share, _ in slot.holders.values()):
             return None
         self._forget_refusals(slot, now)
         heads = []
@@ -726,7 +744,7 @@ class Dispatcher:
     def _is_overtaking(self, entry: Entry, slot: _Slot) -> bool:
         """Whether one that came before and still waits for its first look may want this card."""
         for other in (*self._joining, *self._followed) if self._joining or self._followed else ():
-            if other.number < entry.number and self._may_want(other, slot):
+            if other.number < entry.number and other.home not in self._asleep and self._may_want(other, slot):
                 return True
         return False
 

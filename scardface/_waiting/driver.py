@@ -257,7 +257,7 @@ class Driver:
                 error.__cause__ = effect.cause
                 effect.entry.decide(error)  # type: ignore[attr-defined]
             elif isinstance(effect, TakeBack):
-                if effect.offer.claim(self):
+                if effect.offer.claim(effect):
                     self._carry_out(dispatcher.handle(Untaken(effect.offer), time.monotonic()))
             elif isinstance(effect, Tell):
                 effect.listener.hear(effect.snapshot, effect.events, effect.first)

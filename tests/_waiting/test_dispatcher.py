@@ -1,0 +1,412 @@
+"""Who gets which card, in every order of messages: the dispatcher against a world that knows nothing of how it decides.
+
+`World` is the truth: two readers, their cards, three requests, what PC/SC would answer. It carries effects out as the driver does, and
+after each message it checks what must hold whatever the order:
+
+- an offer goes to somebody who waits, has had a first look, is awake, has no other offer and wants that card; one offer per reader at
+  a time; nothing that this process holds exclusively, and nothing exclusive that it holds at all; and no older one could have had it;
+- a free card that somebody wants is on offer;
+- whoever's deadline has come has ended, and nobody who ended is offered anything.
+
+`test_every_order` explores all orders of up to `DEPTH` messages. States that were reached in several ways are explored once, and the
+orders that led there are counted; hypothesis goes on beyond, with random lives of 60 messages.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scardface._enums import Lengths, ShareMode, StateFlag
+from scardface._events import Reading, Snapshot
+from scardface._waiting.dispatcher import RETRY, TAKE, Dispatcher
+from scardface._waiting.messages import (
+    Awake,
+    Effect,
+    End,
+    Entry,
+    Failed,
+    Freed,
+    HomeGone,
+    Joined,
+    Left,
+    Looked,
+    Message,
+    Offer,
+    Opened,
+    TakeBack,
+    Untaken,
+)
+from scardface._wanted import ANY_PROTOCOL, Wanted
+from scardface.errors import (
+    NO_SERVICE,
+    PROTO_MISMATCH,
+    SHARING_VIOLATION,
+    CardTimeoutError,
+    NoReaderError,
+    ProtocolMismatchError,
+    ServiceUnavailableError,
+    error_for,
+)
+
+FIGURES = os.environ.get("SCARDFACE_FIGURES") == "1"
+DEPTH = 8 if FIGURES else 6
+"""Messages of an order."""
+
+READERS = ("A", "B")
+ATR = bytes.fromhex("3B800181")
+OTHER_ATR = bytes.fromhex("3F6500")
+PRESENT, EMPTY = int(StateFlag.PRESENT), int(StateFlag.EMPTY)
+DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
+HELD = error_for(SHARING_VIOLATION, "SCardConnect", "A")
+
+
+def wanted(
+    readers: Any = None,
+    share: ShareMode = ShareMode.EXCLUSIVE,
+    *,
+    timeout: float | None = None,
+    atr: bytes | None = None,
+    **more: Any,
+) -> Wanted:
+    return Wanted.of(readers, None, timeout, atr, False, share, ANY_PROTOCOL, Lengths.AUTO, **more)
+
+
+def entry(number: int, wish: Wanted, home: Hashable = "home", deadline: float = float("inf")) -> Entry:
+    made = Entry()
+    made.number, made.wanted, made.home, made.deadline, made.service_may_be_absent = number, wish, home, deadline, False
+    return made
+
+
+class World:
+    """The truth, and the driver's part (see the head of this file)."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.dispatcher = Dispatcher()
+        self.requests = [
+            entry(1, wanted(), "loop"),
+            entry(2, wanted("A", timeout=5), "loop", deadline=self.now + 5),
+            entry(3, wanted(share=ShareMode.SHARED), "thread"),
+        ]
+        self.cards = {"A": 1, "B": 0}  # the number of the card in each reader; 0: none
+        self.counters = {"A": 1, "B": 0}
+        self.up, self.life = True, 1
+        self.answered = 0
+        self.seen: dict[str, int] = {}  # what the dispatcher has been told: the card in each reader
+        self.joined: set[Entry] = set()
+        self.looked: set[Entry] = set()
+        self.ended: set[Entry] = set()
+        self.untaken: dict[str, Offer] = {}
+        self.taken: dict[str, Offer] = {}
+        self.held: dict[Entry, str] = {}
+        self.asleep: set[Hashable] = set()
+        self.flags: dict[str, int] = {}  # and how each was shared
+        self.refused: dict[str, list[tuple[float, bool, bool]]] = {name: [] for name in READERS}
+        """Until when a reader is refused; whether to EXCLUSIVE ones only; whether because another program has it."""
+        self.offers = 0
+
+    # What may happen next.
+
+    def choices(self) -> Iterator[tuple[str, Any]]:
+        for request in self.requests:
+            if request not in self.joined:
+                yield "join", request
+            elif request not in self.ended:
+                yield "leave", request
+        for name in self.untaken:
+            yield "take", name
+        for name in self.taken:
+            yield "open", name
+            yield "refuse", name
+            yield "pass on", name
+        for request in self.held:
+            yield "close", request
+        if self.up:
+            for name in READERS:
+                yield "card", name
+        if self.dispatcher.asked > self.answered:
+            yield "look", None
+        yield "service", None
+        if self.dispatcher.wake_at is not None:
+            yield "time", None
+        for home in self.asleep:
+            yield "awake", home
+
+    def do(self, what: str, about: Any) -> None:
+        """One of `choices`."""
+        getattr(self, "_" + what.replace(" ", "_"))(about)
+        self._check()
+
+    def _join(self, request: Entry) -> None:
+        self.joined.add(request)
+        self._tell(Joined(request))
+
+    def _leave(self, request: Entry) -> None:
+        self.ended.add(request)
+        self._tell(Left(request))
+
+    def _take(self, name: str) -> None:
+        offer = self.untaken.pop(name)
+        assert offer.claim("request")
+        self.taken[name] = offer
+        if offer.entry in self.ended:  # as a request does that has ended meanwhile
+            self._tell(Untaken(self.taken.pop(name)))
+
+    def _open(self, name: str) -> None:
+        offer = self.taken.pop(name)
+        request = offer.entry
+        if not self._could_open(name, request):
+            self._refusal(offer)
+            return
+        self.held[request] = name
+        self._tell(Opened(request, name, request.wanted.share, offer))
+        if request in self.ended:  # nobody wants it any more
+            self._close(request)
+        self.ended.add(request)
+
+    def _could_open(self, name: str, request: Entry) -> bool:
+        holders = [holder.wanted.share for holder, where in self.held.items() if where == name]
+        free = not holders if request.wanted.share is ShareMode.EXCLUSIVE else ShareMode.EXCLUSIVE not in holders
+        return self.up and bool(self.cards[name]) and free
+
+    def _refuse(self, name: str) -> None:
+        self._refusal(self.taken.pop(name))
+
+    def _refusal(self, offer: Offer) -> None:
+        self._note(offer, RETRY, offer.entry.wanted.share is ShareMode.EXCLUSIVE, True)
+        self._tell(Failed(offer, HELD))
+
+    def _pass_on(self, name: str) -> None:
+        offer = self.taken.pop(name)
+        self._note(offer, 1.0, False, False)
+        self._tell(Failed(offer, None))
+
+    def _note(self, offer: Offer, seconds: float, exclusive_only: bool, foreign: bool) -> None:
+        self.refused[offer.reader].append((self.now + seconds, exclusive_only, foreign))
+
+    def _close(self, request: Entry) -> None:
+        name = self.held.pop(request)
+        if name not in self.held.values():
+            self.refused[name].clear()
+        self._tell(Freed(request))
+
+    def _card(self, name: str) -> None:
+        self.counters[name] += 1
+        self.cards[name] = 0 if self.cards[name] else self.counters[name]
+        if self.dispatcher.needed:  # else nobody watches
+            self._see()
+
+    def _look(self, _: None) -> None:
+        self.answered = self.dispatcher.asked
+        self._see()
+
+    def _service(self, _: None) -> None:
+        self.up = not self.up
+        self.life += self.up
+        if not self.up:
+            self.held.clear()  # the sessions are dead; their owners find out
+        if self.dispatcher.needed:
+            self._see()
+
+    def _see(self) -> None:
+        """The watcher posts what it sees."""
+        readings = {}
+        for name in READERS:
+            holders = [holder.wanted.share for holder, where in self.held.items() if where == name]
+            sharing = StateFlag.EXCLUSIVE if ShareMode.EXCLUSIVE in holders else StateFlag.INUSE if holders else 0
+            flags = int((PRESENT if self.cards[name] else EMPTY) | sharing)
+            if self.flags.get(name, 0) & ~flags & int(StateFlag.EXCLUSIVE | StateFlag.INUSE):
+                self.refused[name] = [refusal for refusal in self.refused[name] if not refusal[2]]
+            self.flags[name] = flags if self.up else 0
+            readings[name] = Reading(flags, self.counters[name], ATR if self.cards[name] else b"")
+        error = None if self.up else DOWN
+        for name in READERS:
+            now = self.counters[name] if self.up else -1
+            if self.seen.get(name) != now:
+                self.refused[name].clear()
+            self.seen[name] = now
+        self._tell(Looked(Snapshot(self.answered, self.life, error, MappingProxyType(readings))))
+
+    def _time(self, _: None) -> None:
+        wake_at = self.dispatcher.wake_at
+        assert wake_at is not None
+        self.now = max(self.now, wake_at)
+        self._carry_out(self.dispatcher.tick(self.now))
+
+    def _awake(self, home: Hashable) -> None:
+        self.asleep.discard(home)
+        self._tell(Awake(home))
+
+    # The driver's part.
+
+    def _tell(self, message: Message) -> None:
+        self._carry_out(self.dispatcher.handle(message, self.now))
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Offer):
+                self._offered(effect)
+            elif isinstance(effect, End):
+                assert effect.entry not in self.ended
+                self.ended.add(effect.entry)
+            else:
+                assert isinstance(effect, TakeBack)
+                offer = effect.offer
+                if offer.claim(effect):
+                    assert self.untaken.pop(offer.reader) is offer
+                    if offer.entry not in self.ended:
+                        self.asleep.add(offer.entry.home)
+                    self._tell(Untaken(offer))
+
+    def _offered(self, offer: Offer) -> None:
+        self.offers += 1
+        assert offer.reader not in self.untaken, "two have the same offer"
+        assert offer.reader not in self.taken, "a reader is offered while somebody connects to it"
+        assert offer.entry not in [other.entry for other in (*self.untaken.values(), *self.taken.values())], "two offers for one"
+        assert offer.entry in self.joined - self.ended, "offered to nobody"
+        assert self._may_have(offer.entry, offer.reader), f"{offer.entry.number} may not have {offer.reader}"
+        self.untaken[offer.reader] = offer
+
+    # What must hold.
+
+    def _check(self) -> None:
+        self.looked = {request for request in self.joined if request._line is not None or request in self.ended}
+        for request in self.joined - self.ended:
+            assert self.now < request.deadline or self.dispatcher.wake_at == request.deadline, "a deadline has passed"
+        for name in READERS:
+            if name in self.untaken or name in self.taken:
+                continue
+            first = next((request for request in self._waiting() if self._may_have(request, name)), None)
+            assert first is None, f"{name} is free, {first.number} waits for it, and it is not on offer"
+        if not self.dispatcher.needed and not self.taken and not self.held:
+            assert not self.untaken
+
+    def _waiting(self) -> list[Entry]:
+        busy = [offer.entry for offer in (*self.untaken.values(), *self.taken.values())]
+        return [request for request in self.requests if request in self.joined - self.ended and request not in busy]
+
+    def _may_have(self, request: Entry, name: str) -> bool:
+        """Whether the card in a reader is this one's by the rules: it suits, nobody holds it, no older one may have it."""
+        if request._line is None or request.home in self.asleep or not self._suits(request, name):
+            return False
+        holders = [holder.wanted.share for holder, where in self.held.items() if where == name]
+        if ShareMode.EXCLUSIVE in holders or (request.wanted.share is ShareMode.EXCLUSIVE and holders):
+            return False
+        if self._is_refused(request, name):
+            return False
+        for older in self._waiting():
+            if older.number >= request.number or older.home in self.asleep or not self._suits(older, name):
+                continue
+            if older._line is None or self._may_have(older, name):
+                return False  # it still has its first look, or is next
+            if holders and older.wanted.share is ShareMode.EXCLUSIVE and not self._is_refused(older, name):
+                return False  # it waits until those who share have left
+        return True
+
+    def _is_refused(self, request: Entry, name: str) -> bool:
+        exclusive = request.wanted.share is ShareMode.EXCLUSIVE
+        return any(until > self.now and (exclusive or not exclusive_only) for until, exclusive_only, _ in self.refused[name])
+
+    def _suits(self, request: Entry, name: str) -> bool:
+        names = request.wanted.readers.names
+        present = self.seen.get(name, -1) >= 0 and bool(self.cards[name])
+        return self.up and present and (names is None or name in names)
+
+    # Whether two worlds are the same to whatever comes next.
+
+    def key(self) -> Hashable:
+        def number(offer: Offer | None) -> int:
+            return 0 if offer is None else offer.entry.number
+
+        since = self.now
+        state = self.dispatcher
+        return (
+            tuple(self.cards.values()) and tuple(bool(card) for card in self.cards.values()),
+            self.up,
+            self.answered == state.asked,
+            tuple(sorted(request.number for request in self.joined)),
+            tuple(sorted(request.number for request in self.ended)),
+            tuple((name, number(offer)) for name, offer in sorted(self.untaken.items())),
+            tuple((name, number(offer)) for name, offer in sorted(self.taken.items())),
+            tuple(sorted((request.number, name) for request, name in self.held.items())),
+            tuple(sorted(map(str, self.asleep))),
+            tuple(request._line is not None for request in self.requests),
+            tuple(request._look <= self.answered for request in self.requests),
+            tuple(sorted(request.number for request in state._entries)),
+            tuple(
+                (
+                    slot.name,
+                    slot.reading is not None and slot.reading.flags,
+                    number(slot.offer),
+                    tuple(sorted((holder.number, since > self.answered) for holder, (_, since) in slot.holders.items())),
+                    tuple((round(refusal.until - since, 3), refusal.foreign, len(refusal.shares)) for refusal in slot.refusals),
+                )
+                for slot in sorted(state._slots.values(), key=lambda slot: slot.name)
+            ),
+            tuple(sorted((round(timer.when - since, 3), timer.due.__name__) for timer in state._timers if timer.is_live())),
+            tuple(sorted((round(until - since, 3), only) for name in READERS for until, only, _ in self.refused[name])),
+            round(self.requests[1].deadline - since, 3),
+        )
+
+
+def replayed(order: tuple[int, ...]) -> World:
+    """The world after an order; each number says which of the choices was made."""
+    world = World()
+    for choice in order:
+        world.do(*list(world.choices())[choice])
+    return world
+
+
+def test_every_order() -> None:
+    began = time.monotonic()
+    frontier: dict[Hashable, tuple[tuple[int, ...], int]] = {World().key(): ((), 1)}
+    orders = states = offers = 0
+    for _ in range(DEPTH):
+        following: dict[Hashable, tuple[tuple[int, ...], int]] = {}
+        for order, ways in frontier.values():
+            for choice in range(len(list(replayed(order).choices()))):
+                try:
+                    world = replayed((*order, choice))
+                except AssertionError as error:
+                    raise AssertionError(f"{error} (after {told((*order, choice))})") from error
+                key = world.key()
+                known = following.get(key)
+                following[key] = ((*order, choice), ways) if known is None else (known[0], known[1] + ways)
+                orders += ways
+                offers += world.offers
+        states += len(following)
+        frontier = following
+    assert offers, "nothing was ever offered"
+    if FIGURES:
+        print(f"\n{orders:,} orders of up to {DEPTH} messages, {states:,} states, {time.monotonic() - began:.0f} s")
+
+
+def told(order: tuple[int, ...]) -> str:
+    """An order in words."""
+    world, words = World(), []
+    for choice in order:
+        what, about = list(world.choices())[choice]
+        words.append(f"{what} {about.number if isinstance(about, Entry) else about}")
+        try:
+            world.do(what, about)
+        except AssertionError:
+            break
+    return ", ".join(words)
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=60))
+@settings(max_examples=3000 if FIGURES else 300)
+def test_long_lives(choices: list[int]) -> None:
+    world = World()
+    for choice in choices:
+        possible = list(world.choices())
+        world.do(*possible[choice % len(possible)])
