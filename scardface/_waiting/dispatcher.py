@@ -463,7 +463,7 @@ class Dispatcher:
             return
         self._entries[entry] = None
         self._count_groups(entry.wanted.readers.groups, 1)
-        entry._started, entry._ahead = now, ahead
+        entry._started, entry._ahead, entry._seen = now, ahead, message.seen
         entry._before, entry._line, entry._offer, entry._tried = {}, None, None, None
         for other in ahead - self._followed.keys() - self._entries.keys():
             self._followed[other] = now + AHEAD
@@ -503,7 +503,7 @@ class Dispatcher:
     def _stand_in_line(self, entry: Entry, names: Names) -> None:
         wanted = entry.wanted
         dynamic = wanted.wait_for_reader
-        if wanted.new_only:
+        if wanted.new_only and entry._seen is None:
             entry._before = {slot.name: slot.card for slot in self._slots.values() if slot.card}
         key = (wanted.readers if dynamic else names, wanted.atr, wanted.share, wanted.protocols)
         line = self._lines.get(key)
@@ -737,9 +737,16 @@ class Dispatcher:
         """Whether an entry is free and awake, has a try at this reader left, and did not know its card before."""
         if entry._offer is not None or entry.home in self._asleep:
             return False
-        if entry._before and entry._before.get(slot.name) == slot.card:
+        if entry.wanted.new_only and self._was_in(entry, slot):
             return False
         return entry._tried is None or slot.name not in entry._tried
+
+    def _was_in(self, entry: Entry, slot: _Slot) -> bool:
+        """Whether what is in `slot` was in when the wait of `entry` started."""
+        seen = None if entry._seen is None else entry._seen.get(slot.name)
+        if seen is not None and slot.reading is not None and slot.card and same_card(seen, slot.reading):
+            entry._before[slot.name] = slot.card  # by its number it is known after the service was away, too
+        return slot.card != 0 and entry._before.get(slot.name) == slot.card
 
     def _is_overtaking(self, entry: Entry, slot: _Slot) -> bool:
         """Whether one that came before and still waits for its first look may want this card."""

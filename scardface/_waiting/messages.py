@@ -6,7 +6,7 @@ alone. All else here is immutable and crosses threads freely.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .._enums import ShareMode
@@ -26,7 +26,7 @@ class Entry:
 
     __slots__ = (
         *("deadline", "home", "number", "service_may_be_absent", "wanted"),
-        *("_ahead", "_before", "_line", "_look", "_offer", "_started", "_tried"),
+        *("_ahead", "_before", "_line", "_look", "_offer", "_seen", "_started", "_tried"),
     )
 
     wanted: Wanted
@@ -41,6 +41,7 @@ class Entry:
         self._line: Any = None  # None: has not had its first look
         self._look = 0  # the number of the look that is its first
         self._offer: Offer | None = None
+        self._seen: Mapping[str, Reading] | None = None  # what was in by its own first look, if only new ones are wanted
         self._started = 0.0
         self._tried: set[str] | None = None  # with a timeout of 0: the readers tried
 
@@ -75,13 +76,15 @@ class Looked(NamedTuple):
 class Joined(NamedTuple):
     """An entry takes its place, behind those of `ahead`, who still have their first look.
 
-    `readers`: those that it means, if it has had its first look; `trying`: the one of them that it is connecting to.
+    `readers`: those that it means, if it has had its first look; `trying`: the one of them that it is connecting to; `seen`: all
+    that was in then.
     """
 
     entry: Entry
     ahead: tuple[Entry, ...] = ()
     readers: Names | Literal["not known"] = "not known"
     trying: Offer | None = None
+    seen: Mapping[str, Reading] | None = None
 
 
 class Through(NamedTuple):

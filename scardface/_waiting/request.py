@@ -22,7 +22,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
@@ -31,7 +31,7 @@ import anyio.lowlevel
 
 from .._backend import Backend, Context
 from .._enums import Disposition, Protocol, ShareMode
-from .._events import Event, Snapshot, same_card
+from .._events import Event, Reading, Snapshot, same_card
 from .._holders import other_programs
 from .._reader_states import all_readers
 from .._serials import has_serial, readers_with
@@ -85,6 +85,7 @@ class Request(Entry):
         "_connecting",
         "_ends",
         "_followed",
+        "_in_before",
         "_joined",
         "_readers",
         "_serial",
@@ -106,6 +107,7 @@ class Request(Entry):
         self._wake: Callable[[], object] = _nothing
         self._ends: list[Session | BaseException] = []
         self._readers: Names | Literal["not known"] = "not known"  # those meant, by its own first look
+        self._in_before: Mapping[str, Reading] | None = None  # what was in then, if only new cards are wanted
         self._connecting: Offer | None = None  # in its own first look
         self._followed = False  # others were told to stand behind it
         self._joined = False
@@ -269,7 +271,7 @@ class Request(Entry):
                 if other in driver.first_looks:
                     ahead.append(other)
         self._joined = True
-        driver.submit(Joined(self, tuple(ahead), self._readers, trying), self.backend)
+        driver.submit(Joined(self, tuple(ahead), self._readers, trying, self._in_before), self.backend)
         if self._ends:
             driver.tell(Left(self))
 
@@ -311,6 +313,8 @@ class Request(Entry):
                 return False
             effects = mine.handle(Looked(Snapshot(mine.asked, 1, None, readings, groups)), now)
             self._readers = mine.readers_of(self)
+            if self.wanted.new_only:
+                self._in_before = readings
             while effects and not self._ends:
                 effect = effects.pop(0)
                 if isinstance(effect, End):
