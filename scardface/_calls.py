@@ -26,7 +26,7 @@ from ._pin_entry import PinEntry
 from ._pin_pad import PadResult, modify, verify
 from ._routes import Callback, Layered
 from ._session import Session
-from ._threads import Loop, Reply, Worker
+from ._threads import Loop, Reply
 from ._turn import Turn
 from ._waiting.request import Request
 from ._wanted import member
@@ -40,7 +40,6 @@ PLAIN_ENTRY = PinEntry()
 class AsyncCalls(Card):
     """The part of the async SCard that the head of this file tells of."""
 
-    _worker: Worker | None = None
     _turn: Turn
     _loop: Loop
 

@@ -22,7 +22,7 @@ from ._enums import Lengths, Protocol, ShareMode
 from ._exchange import ExchangeOptions
 from ._owning import refuse_copy
 from ._session import Session
-from ._threads import forget_at_fork, generation
+from ._threads import Worker, forget_at_fork, generation
 from ._waiting.removal import Removal
 from ._waiting.request import Request
 from ._wanted import Groups, OnReset, Readers, Wanted, member, protocols_for
@@ -46,6 +46,7 @@ class Card:
     _request: Request | None = None
     _removals: tuple[Removal, ...] = ()
     _session: Session | None = None
+    _worker: Worker | None = None  # whose thread opened the card
     _closed: bool = False
     _verb: ClassVar[str] = ""
 

@@ -308,7 +308,7 @@ class SCard(SyncCalls):
             worker.submit(_close, session, disposition, ended)
             worker.finish()
         elif self._request is not None:
-            self._request.leave()  # a thread that still acquires
+            self._request.cancel()  # a thread that still acquires
 
     def _close_from_collector(self) -> None:
         self._hand_over_close(None, _nothing)

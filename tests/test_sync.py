@@ -21,6 +21,7 @@ from scardface import WaitCancelledError, sync
 from scardface.sync import C_APDU, R_APDU, SCard
 from scardface.testing import PrivatePcscd
 from tests.support.cards import T1, LogCard
+from tests.support.waits import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -133,15 +134,25 @@ def test_a_callback_cannot_send_nor_be_a_coroutine_function(pcscd: PrivatePcscd)
         assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
 
 
-def test_an_open_idle_card_has_no_thread(pcscd: PrivatePcscd) -> None:
+def own_threads() -> list[str]:
+    """The names of the library's threads; the virtual card's own is not one of them."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("scardface-") and name != "scardface-LogCard"]
+
+
+def test_an_open_idle_card_has_one_thread_and_none_after_the_close(pcscd: PrivatePcscd) -> None:
+    """The one that connected it, which closes it again; also after a wait with others, and from a finalizer."""
     put(pcscd, 0)
-    with SCard(timeout=5):
-        end = time.monotonic() + 5
-        while names := [name for name in (thread.name for thread in threading.enumerate()) if name.startswith("scardface-")]:
-            if names == ["scardface-LogCard"]:  # the virtual card's own
-                break
-            assert time.monotonic() < end, names
-            time.sleep(0.001)
+    for _ in range(2):
+        with SCard(timeout=5) as card:
+            worker = card._worker
+            assert worker is not None
+            wait_until(lambda: own_threads() == ["scardface-card"])
+            assert worker.thread.is_alive()
+            card.send(b"\x00\x10\x00\x00")
+            assert own_threads() == ["scardface-card"]
+        assert own_threads() == []
+        assert not worker.thread.is_alive()
 
 
 def test_one_look_without_a_monitor(pcscd: PrivatePcscd) -> None:
@@ -201,9 +212,12 @@ def test_a_forked_child_makes_its_own_and_the_parent_never_notices() -> None:
 
 def test_the_faces_do_not_drift() -> None:
     """The same names, arguments and defaults; `close` for `aclose`, blocks for async blocks."""
-    for ours, theirs in ((scardface.SCard, sync.SCard), (scardface.ReaderMonitor, sync.ReaderMonitor)):
+    for ours, theirs, own in (
+        (scardface.SCard, sync.SCard, {"close"}),
+        (scardface.ReaderMonitor, sync.ReaderMonitor, {"close", "next"}),  # a thread has no other way to end a wait or bound it
+    ):
         names = {name for name in dir(ours) if not name.startswith("_")} - {"aclose"}
-        assert names == {name for name in dir(theirs) if not name.startswith("_")} - {"close"}
+        assert names == {name for name in dir(theirs) if not name.startswith("_")} - own
         for name in [*names, "__init__"]:
             mine, other = getattr(ours, name), getattr(theirs, name)
             if callable(mine):

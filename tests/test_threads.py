@@ -20,7 +20,18 @@ import pytest
 import trio
 
 from scardface import _threads
-from scardface._threads import Bell, Loop, Reply, Worker, forget_at_fork, generation, gone, in_thread, settle, spawn
+from scardface._threads import (
+    Loop,
+    Reply,
+    Wakeup,
+    Worker,
+    forget_at_fork,
+    generation,
+    gone,
+    in_thread,
+    spawn,
+    within_grace,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SOON = 10.0
@@ -85,14 +96,14 @@ def run(backend: tuple[str, dict[str, Any]], function: Callable[..., Any], *args
 
 
 async def make(*kinds: Callable[..., Any]) -> list[Any]:
-    return [kind() if kind is Reply else kind(Loop()) if kind is Bell else kind() for kind in kinds]
+    return [kind() if kind is Reply else kind(Loop()) if kind is Wakeup else kind() for kind in kinds]
 
 
 def test_a_loop_that_is_gone_says_so(anyio_backend: Any) -> None:
     """asyncio's closed loop and trio's finished run alike."""
-    loop, bell, reply = run(anyio_backend, make, Loop, Bell, Reply)
+    loop, wakeup, reply = run(anyio_backend, make, Loop, Wakeup, Reply)
     assert loop.post(pytest.fail, "ran in a loop that is gone") is False
-    assert bell.ring() is False
+    assert wakeup.set() is False
     done: list[int] = []
     reply.run(lambda: done.append(1))
     assert done == [1], "the job is done all the same, and nothing is raised"
@@ -130,58 +141,58 @@ def test_only_a_loop_that_is_gone_is_taken_for_one() -> None:
         asyncio.run(post(), debug=True)
 
 
-# Bells.
+# Wakeups.
 
 
 @pytest.mark.anyio
-async def test_a_bell_wakes_its_task() -> None:
-    bell = Bell(Loop())
-    spawn("ringer", bell.ring)
+async def test_a_wakeup_wakes_its_task() -> None:
+    wakeup = Wakeup(Loop())
+    spawn("setter", wakeup.set)
     with anyio.fail_after(SOON):
-        await bell.wait()
+        await wakeup.wait()
 
 
 @pytest.mark.anyio
-async def test_a_bell_that_was_rung_before_is_heard_once() -> None:
-    bell = Bell(Loop())
+async def test_a_wakeup_that_was_set_before_is_heard_once() -> None:
+    wakeup = Wakeup(Loop())
     for _ in range(3):
-        bell.strike()
+        wakeup.set_here()
     with anyio.fail_after(SOON):
-        await bell.wait()
+        await wakeup.wait()
     with anyio.move_on_after(0.01) as scope:
-        await bell.wait()
+        await wakeup.wait()
     assert scope.cancelled_caught
-    bell.strike()
+    wakeup.set_here()
     with anyio.fail_after(SOON):
-        await bell.wait()
+        await wakeup.wait()
 
 
 @pytest.mark.anyio
-async def test_a_ring_is_not_lost_with_a_wait_that_was_cancelled() -> None:
-    bell = Bell(Loop())
+async def test_a_set_is_not_lost_with_a_wait_that_was_cancelled() -> None:
+    wakeup = Wakeup(Loop())
     with anyio.CancelScope() as scope:
         scope.cancel()
-        bell.strike()
-        await bell.wait()
+        wakeup.set_here()
+        await wakeup.wait()
     assert scope.cancelled_caught
     with anyio.fail_after(SOON):
-        await bell.wait()
+        await wakeup.wait()
 
 
 @pytest.mark.anyio
-async def test_no_ring_is_lost() -> None:
-    """A task that looks after each ring sees all that was there before the ring."""
-    bell, done = Bell(Loop()), list[int]()
+async def test_no_set_is_lost() -> None:
+    """A task that looks after each wake-up sees all that was there before it."""
+    wakeup, done = Wakeup(Loop()), list[int]()
 
-    def ring() -> None:
+    def set_each_time() -> None:
         for number in range(1000):
             done.append(number)
-            bell.ring()
+            wakeup.set()
 
-    spawn("ringer", ring)
+    spawn("setter", set_each_time)
     with anyio.fail_after(SOON):
         while len(done) < 1000:
-            await bell.wait()
+            await wakeup.wait()
 
 
 # Replies.
@@ -450,15 +461,15 @@ class Waits:
 
 
 def test_how_long_a_cancelled_block_waits() -> None:
-    assert _threads._SETTLE == 0.2
+    assert _threads._GRACE == 0.2
 
 
 @pytest.mark.anyio
 async def test_in_peace_the_wait_has_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_threads, "_SETTLE", 0.0)
+    monkeypatch.setattr(_threads, "_GRACE", 0.0)
     waits = Waits()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(settle, waits)
+        tasks.start_soon(within_grace, waits)
         await anyio.sleep(0.05)
         assert (waits.begun, waits.done) == (1, 0)
         waits.event.set()
@@ -471,7 +482,7 @@ async def test_what_the_wait_raises_comes_out() -> None:
         raise Told
 
     with pytest.raises(Told):
-        await settle(wait)
+        await within_grace(wait)
 
 
 @pytest.mark.anyio
@@ -481,7 +492,7 @@ async def test_cancelled_it_waits_shortly(told: bool) -> None:
     begin = time.monotonic()
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await settle(waits, cancelled=told)
+        await within_grace(waits, cancelled=told)
         await anyio.sleep(0)
     took = time.monotonic() - begin
     assert scope.cancelled_caught
@@ -491,13 +502,13 @@ async def test_cancelled_it_waits_shortly(told: bool) -> None:
 
 @pytest.mark.anyio
 async def test_cancelled_it_waits_no_longer_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_threads, "_SETTLE", 2 * SOON)
+    monkeypatch.setattr(_threads, "_GRACE", 2 * SOON)
     waits = Waits()
     begin = time.monotonic()
     with anyio.CancelScope() as scope:
         scope.cancel()
         Loop().post(waits.event.set)
-        await settle(waits)
+        await within_grace(waits)
     assert scope.cancelled_caught, "the cancellation goes on"
     assert waits.done == 1
     assert time.monotonic() - begin < SOON
@@ -506,7 +517,7 @@ async def test_cancelled_it_waits_no_longer_than_it_must(monkeypatch: pytest.Mon
 @pytest.mark.asyncio
 async def test_cancelled_by_asyncio_it_waits_shortly() -> None:
     waits = Waits()
-    task = asyncio.create_task(settle(waits))
+    task = asyncio.create_task(within_grace(waits))
     await asyncio.sleep(0)
     begin = time.monotonic()
     task.cancel()
@@ -518,9 +529,9 @@ async def test_cancelled_by_asyncio_it_waits_shortly() -> None:
 
 @pytest.mark.asyncio
 async def test_cancelled_twice_by_asyncio_it_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_threads, "_SETTLE", 2 * SOON)
+    monkeypatch.setattr(_threads, "_GRACE", 2 * SOON)
     waits = Waits()
-    task = asyncio.create_task(settle(waits))
+    task = asyncio.create_task(within_grace(waits))
     await asyncio.sleep(0)
     begin = time.monotonic()
     task.cancel()
@@ -538,7 +549,7 @@ def test_trio_cancels_it_alike() -> None:
         waits = Waits()
         begin = trio.current_time()
         with trio.move_on_after(0.01) as scope:
-            await settle(waits)
+            await within_grace(waits)
         return scope.cancelled_caught, trio.current_time() - begin
 
     caught, took = trio.run(main)
@@ -592,5 +603,5 @@ def test_every_table_of_the_process_is_forgotten_at_a_fork() -> None:
     import scardface.sync
 
     assert scardface.sync.SCard
-    rooms = {forget.__module__ for forget in _threads._forgetters}
-    assert {"scardface._queue", "scardface._hub", "scardface._card", "scardface._runner"} <= rooms
+    modules = {forget.__module__ for forget in _threads._forgetters}
+    assert {"scardface._waiting.driver", "scardface._card"} <= modules

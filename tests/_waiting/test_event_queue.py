@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scardface import _feed
 from scardface._atr import ATR
 from scardface._enums import StateFlag
 from scardface._events import (
@@ -29,33 +29,39 @@ from scardface._events import (
     Snapshot,
     diff,
 )
-from scardface._feed import Feed
+from scardface._waiting import event_queue
+from scardface._waiting.event_queue import EventQueue
 from scardface._wanted import ReaderFilter
-from tests.support.waiting import ATR as ONE
-from tests.support.waiting import DOWN, IN_USE, card, empty, look, mute
-from tests.support.waiting import OTHER_ATR as TWO
+from scardface.errors import NO_MEMORY, SCardError, error_for
+from tests.support.readings import ATR as ONE
+from tests.support.readings import DOWN, IN_USE, card, empty, look, mute
+from tests.support.readings import OTHER_ATR as TWO
 
 NOTHING = ReaderState(present=False, atr=ATR(b""), mute=False, in_use=False, exclusive=False)
 
 
 class Listener:
-    """A feed, what is told to it, and how often it woke its consumer."""
+    """A queue, what is told to it, and how often it woke its consumer; it is its own home."""
 
     def __init__(self, readers: Any = None, groups: Any = None) -> None:
         self.woken = 0
-        self.feed = Feed(ReaderFilter.of(readers, groups), self.wake)
+        self.queue = EventQueue(ReaderFilter.of(readers, groups), self, self.wake)
         self.last: Snapshot | None = None
 
+    def post(self, wake: Callable[[], object]) -> bool:
+        assert not self.queue._lock.locked(), "woken under the lock"
+        wake()
+        return True
+
     def wake(self) -> None:
-        assert not self.feed._lock.locked(), "woken under the lock"
         self.woken += 1
 
-    def tell(self, snapshot: Snapshot, dropped: int = 0) -> Listener:
-        """What a hub does with a look: the first is the beginning."""
+    def tell(self, snapshot: Snapshot) -> Listener:
+        """What the dispatcher does with a look: the first is the beginning."""
         if self.last is None:
-            self.feed.begin(snapshot)
+            self.queue.hear(snapshot, [], True)
         else:
-            self.feed.hear(snapshot, diff(self.last, snapshot), dropped)
+            self.queue.hear(snapshot, diff(self.last, snapshot), False)
         self.last = snapshot
         return self
 
@@ -63,7 +69,7 @@ class Listener:
         """All that can be heard, or `most` of it."""
         events: list[Event] = []
         while most is None or len(events) < most:
-            event = self.feed.pop()
+            event = self.queue.pop()
             if event is None:
                 break
             events.append(event)
@@ -71,7 +77,7 @@ class Listener:
 
     @property
     def state(self) -> dict[str, ReaderState]:
-        return dict(self.feed.state)
+        return dict(self.queue.state)
 
 
 def grouped(groups: dict[tuple[str, ...], set[str]], **readers: Reading) -> Snapshot:
@@ -81,7 +87,7 @@ def grouped(groups: dict[tuple[str, ...], set[str]], **readers: Reading) -> Snap
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """How far a consumer may fall behind, made small."""
-    monkeypatch.setattr(_feed, "MOST", 10)
+    monkeypatch.setattr(event_queue, "MOST", 10)
     return 10
 
 
@@ -108,9 +114,9 @@ def test_no_service_at_the_beginning() -> None:
 
 def test_nothing_to_hear() -> None:
     listener = Listener()
-    assert listener.feed.pop() is None
+    assert listener.queue.pop() is None
     listener.tell(look())
-    assert listener.feed.pop() is None
+    assert listener.queue.pop() is None
     assert listener.state == {}
 
 
@@ -128,11 +134,40 @@ def test_everything_is_heard_once_and_in_order() -> None:
     assert listener.pop() == []
 
 
-def test_every_look_wakes() -> None:
+def test_a_look_wakes_unless_something_waits_to_be_heard_already() -> None:
+    """Who has not popped all pops before it waits."""
     listener = Listener()
     for number in range(1, 4):
         listener.tell(look(A=card(number)))
+        listener.tell(look(A=empty(number)))
         assert listener.woken == number
+        listener.pop()
+    listener.tell(look(A=empty(3)))
+    assert listener.woken == 3, "nothing has happened"
+
+
+def test_it_has_begun_with_its_first_look() -> None:
+    listener = Listener()
+    assert not listener.queue.begun
+    listener.tell(look())
+    assert listener.queue.begun
+    assert listener.woken == 1, "also if there is nothing to hear"
+
+
+def test_a_failure_ends_it_after_what_came_before() -> None:
+    """Each pop raises it; each queue has an error of its own."""
+    error = error_for(NO_MEMORY, "", "")
+    listener, other = Listener().tell(look(A=empty())), Listener()
+    for queue in (listener.queue, other.queue):
+        queue.fail(error)
+    assert (listener.woken, other.woken) == (2, 1)
+    assert other.queue.begun
+    assert listener.queue.pop() == ReaderAdded("A", initial=True)
+    for queue in (listener.queue, listener.queue, other.queue):
+        with pytest.raises(SCardError) as caught:
+            queue.pop()
+        assert caught.value is not error
+        assert caught.value.code == NO_MEMORY
 
 
 # The state, as it is after the event popped last.
@@ -160,7 +195,7 @@ def test_the_state_follows_what_was_popped() -> None:
 def test_the_state_is_a_copy_that_cannot_be_written() -> None:
     listener = Listener().tell(look(A=empty()))
     listener.pop()
-    before = listener.feed.state
+    before = listener.queue.state
     listener.tell(look())
     listener.pop()
     assert "A" in before
@@ -289,7 +324,7 @@ def turns(listener: Listener, count: int, reader: str = "A", start: int = 1) -> 
 
 
 def test_how_far_is_far() -> None:
-    assert _feed.MOST == 10_000
+    assert event_queue.MOST == 10_000
 
 
 def test_a_full_queue_loses_nothing(few: int) -> None:
@@ -330,28 +365,35 @@ def test_the_queue_stays_bounded(few: int) -> None:
     listener = Listener().tell(look(A=empty()))
     for number in range(1, 12 * few):
         turns(listener, 1, start=number)
-        assert len(listener.feed._queue) <= few
+        assert len(listener.queue._queue) <= few
 
 
-def test_looks_that_were_never_seen_start_afresh() -> None:
-    listener = Listener().tell(look(A=empty()))
-    listener.tell(look(A=card(9, ONE)), dropped=3)
-    assert listener.pop() == [EventsLost(5), ReaderAdded("A", initial=True), CardInserted("A", ATR(ONE), initial=True)]
+def fall_behind(listener: Listener, snapshot: Snapshot, few: int) -> Listener:
+    """With the queue almost full comes one look more, whose events it has no room for."""
+    last = listener.last
+    assert last is not None
+    here = {name: reading for name, reading in last.readers.items() if name != "A"}
+    number = 100
+    while len(listener.queue._queue) < few:
+        number += 1
+        listener.tell(last._replace(readers=MappingProxyType({"A": card(number) if number % 2 else empty(number), **here})))
+    assert not any(isinstance(event, EventsLost) for event, _ in listener.queue._queue)
+    return listener.tell(snapshot)
 
 
 def test_readers_that_went_meanwhile_are_gone_from_the_state(few: int) -> None:
-    listener = Listener().tell(look(A=card(), B=card()))
+    listener = Listener().tell(look(A=empty(), B=card()))
     listener.pop()
-    listener.tell(look(B=card()), dropped=1)
+    fall_behind(listener, look(B=card()), few)
     listener.pop()
     assert set(listener.state) == {"B"}
 
 
-def test_afresh_without_a_service() -> None:
+def test_afresh_without_a_service(few: int) -> None:
     """What was known last stays known; its return is told as ever."""
-    listener = Listener().tell(look(A=card(1, ONE)))
-    listener.tell(look(DOWN, A=card(1, ONE)), dropped=1)
-    assert listener.pop() == [EventsLost(4), ServiceDown(initial=True)]
+    listener = Listener().tell(look(A=empty()))
+    fall_behind(listener, look(DOWN, A=card(1, ONE)), few)
+    assert listener.pop() == [EventsLost(few + 1), ServiceDown(initial=True)]
     assert listener.state == {"A": card(1, ONE).state()}
     listener.tell(look(life=2, A=empty()))
     assert listener.pop() == [ServiceUp(), CardRemoved("A")]
@@ -362,8 +404,10 @@ def test_afresh_tells_of_the_readers_asked_for_alone(few: int) -> None:
     groups = ("G",)
     for listener in (Listener("A"), Listener(None, groups)):
         listener.tell(grouped({groups: {"A"}}, A=empty(), B=card()))
-        listener.tell(grouped({groups: {"A"}}, A=card(1, ONE), B=card()), dropped=1)
-        assert listener.pop() == [EventsLost(3), ReaderAdded("A", initial=True), CardInserted("A", ATR(ONE), initial=True)]
+        fall_behind(listener, grouped({groups: {"A"}}, A=card(1, ONE), B=card()), few)
+        events = listener.pop()
+        assert isinstance(events[0], EventsLost)
+        assert events[1:] == [ReaderAdded("A", initial=True), CardInserted("A", ATR(ONE), initial=True)]
         assert set(listener.state) == {"A"}
 
 
@@ -390,21 +434,21 @@ def test_one_that_sleeps_does_not_disturb_another(few: int) -> None:
             listener.tell(snapshot)
         heard += awake.pop()
     assert len(heard) == 3 * few
-    assert isinstance(asleep.feed.pop(), EventsLost)
+    assert isinstance(asleep.queue.pop(), EventsLost)
 
 
 def test_a_consumer_in_another_thread() -> None:
-    """It hears everything in order while the loop goes on telling."""
+    """It hears everything in order while the driver goes on telling."""
     listener = Listener().tell(look(A=empty()))
-    listener.feed._wake = lambda: None  # the consumer may hold the lock at that moment
+    listener.post = lambda wake: True  # type: ignore[method-assign]  # the consumer may hold the lock at that moment
     heard: list[Event] = []
 
     def consume() -> None:
         while len(heard) < 2001:
-            event = listener.feed.pop()
+            event = listener.queue.pop()
             if event is not None:
                 heard.append(event)
-                assert listener.feed.state["A"].present is isinstance(event, CardInserted)
+                assert listener.queue.state["A"].present is isinstance(event, CardInserted)
 
     thread = threading.Thread(target=consume, daemon=True)
     thread.start()
@@ -425,7 +469,7 @@ READINGS = st.one_of(
 STEPS = st.lists(
     st.tuples(
         st.dictionaries(st.sampled_from("ABC"), READINGS),
-        st.sampled_from(["look", "look", "look", "down", "dropped"]),
+        st.sampled_from(["look", "look", "look", "down"]),
         st.integers(0, 6),
     ),
     max_size=12,
@@ -438,13 +482,13 @@ def test_the_final_state_is_right(steps: list[tuple[dict[str, Reading], str, int
     books: dict[str, bytes | None] = {}
     life = 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_feed, "MOST", 7)
+        patch.setattr(event_queue, "MOST", 7)
         for world, what, pops in [*steps, ({"A": card(7)}, "look", 0)]:
             last = listener.last
             assert last is not None
             life += last.error is not None
             snapshot = last._replace(error=DOWN) if what == "down" else look(life=life, **world)
-            listener.tell(snapshot, dropped=what == "dropped")
+            listener.tell(snapshot)
             keep(books, listener, pops)
     keep(books, listener, None)
     assert listener.last is not None
@@ -453,9 +497,9 @@ def test_the_final_state_is_right(steps: list[tuple[dict[str, Reading], str, int
 
 
 def keep(books: dict[str, bytes | None], listener: Listener, most: int | None) -> None:
-    """Hear events and keep books of them: after each of them the feed's state says the same."""
+    """Hear events and keep books of them: after each of them the queue's state says the same."""
     for _ in itertools.count() if most is None else range(most):
-        event = listener.feed.pop()
+        event = listener.queue.pop()
         if event is None:
             return
         match event:
@@ -475,13 +519,13 @@ def keep(books: dict[str, bytes | None], listener: Listener, most: int | None) -
 
 
 def test_readers_known_to_others_are_new_to_who_began_without_the_service() -> None:
-    """The hub keeps the readers from before the service went, and compares with them."""
+    """The watcher keeps the readers from before the service went, and compares with them."""
     listener = Listener()
     listener.tell(look(DOWN, A=card(), B=empty()))
-    listener.feed.pop()
+    listener.queue.pop()
     assert listener.state == {}
     listener.tell(look(life=2, A=card(), B=empty()))
-    told = [listener.feed.pop() for _ in range(5)]
+    told = [listener.queue.pop() for _ in range(5)]
     assert told == [ServiceUp(), ReaderAdded("A"), CardInserted("A", ATR(ONE)), ReaderAdded("B"), None]
     listener.tell(look(life=2, A=empty(1), B=empty()))
-    assert listener.feed.pop() == CardRemoved("A")
+    assert listener.queue.pop() == CardRemoved("A")

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from scardface._watch import LONGEST_PAUSE, Watcher, start
 
 from scardface import ReaderState, ServiceUnavailableError
 from scardface._events import Snapshot, diff
-from scardface._watch import LONGEST_PAUSE, Watcher, start
 from scardface.errors import COMM_ERROR, INVALID_PARAMETER, NO_SERVICE, UNKNOWN_READER, SCardError
 from scardface.testing import SimulatedPCSC
 from scardface.testing._simulated_context import SimulatedContext
@@ -204,8 +204,8 @@ def test_names_that_bindings_do_not_take_are_left_out_and_told_once(
 
 @pytest.mark.parametrize("dialect", ["pcsclite", "pcsclite-1.9", "macos", "windows"])
 def test_readers_come_and_go_in_every_dialect(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._watch.POLL", 50)
-    monkeypatch.setattr("scardface._watch.SLICE", 200)
+    monkeypatch.setattr("scardface._waiting.watcher.POLL", 50)
+    monkeypatch.setattr("scardface._waiting.watcher.SLICE", 200)
     with SimulatedPCSC(dialect) as pcsc:  # type: ignore[arg-type]
         watching = Watching(pcsc)
         for _ in range(3):
@@ -222,7 +222,7 @@ def test_readers_come_and_go_in_every_dialect(dialect: str, monkeypatch: pytest.
 
 
 def test_more_readers_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._watch.POLL", 300)
+    monkeypatch.setattr("scardface._waiting.watcher.POLL", 300)
     with SimulatedPCSC(max_readers=40) as pcsc:
         for number in range(40):
             pcsc.add_reader(f"R{number:02}")
@@ -279,7 +279,7 @@ def test_as_many_readers_as_one_call_takes_leave_no_room_for_the_list(pcsc: Simu
 
 
 def test_it_ends_with_the_loop_that_it_works_for(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._watch.SLICE", 50)
+    monkeypatch.setattr("scardface._waiting.watcher.SLICE", 50)
     for told_by in ("publish", "alive"):
         watching = Watching(pcsc)
         watching.answer()

@@ -19,7 +19,8 @@ import pytest
 import scardface
 from scardface import C_APDU, CardRemovedError, NoReaderError, ReaderMonitor, SCard, SCardError, ShareMode, WaitCancelledError
 from scardface._default import install, uninstall
-from scardface._hub import quiet
+from scardface._waiting.driver import driver_of
+from scardface._waiting.request import quiet
 from scardface.errors import meanings
 from scardface.testing import SimulatedPCSC
 from scardface.testing._simulated_service import CALLS
@@ -207,7 +208,7 @@ async def hear_the_removal(pcsc: SimulatedPCSC, injection: Injection, *, begun: 
             pcsc.remove("A")
 
     async with SCard("A", timeout=10, backend=pcsc) as card:
-        await quiet(pcsc)  # the watcher of the acquisition has ended
+        await quiet(driver_of(pcsc))  # the watcher of the acquisition has ended
         if not begun:
             injection.arm()
         async with anyio.create_task_group() as tasks:
@@ -388,7 +389,7 @@ def test_the_table_has_every_call_and_code() -> None:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries; and nobody is about to notice a removal."""
-    for name in ("_loss.DRIVER_POLL", "_queue.RETRY", "_waiters.RETRY", "_watch.FIRST_PAUSE"):
+    for name in ("_loss.DRIVER_POLL", "_waiting.dispatcher.RETRY", "_waiting.dispatcher.RETRY_BAD", "_waiting.watcher.FIRST_PAUSE"):
         monkeypatch.setattr(f"scardface.{name}", 50 if name == "_loss.DRIVER_POLL" else 0.005)
 
 

@@ -342,7 +342,7 @@ class Life(RuleBasedStateMachine):
 
 
 def test_the_model_and_the_library_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._watch.LONGEST_PAUSE", 0.05)  # pauses while the service is down are no matter of order
+    monkeypatch.setattr("scardface._waiting.watcher.LONGEST_PAUSE", 0.05)  # pauses while the service is down are no matter of order
     Life.steps = 0
     examples = times(12, 300)
     run_state_machine_as_test(

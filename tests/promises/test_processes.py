@@ -4,7 +4,7 @@ parent never notices, what was made before says so in the child, and new objects
 Proved here: loops of all kinds after one another and side by side, at the same cards; forks under an async card, a monitor and
 a waiter of asyncio and trio on a real pcscd; forks at random moments of a busy program, whichever of its locks are held just
 then. Proved elsewhere: the sync face after a fork (test_sync.py), each table that a fork forgets (test_threads.py), one line
-for all loops (test_acquire.py).
+for all loops (_waiting/test_dispatcher.py).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import anyio
 import pytest
 
 from scardface import C_APDU, CardInserted, ReaderMonitor, SCard, sync
-from scardface._hub import _hubs
 from scardface._threads import in_thread, spawn
+from scardface._waiting.driver import _drivers
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import ECHO, LogCard
 from tests.support.faces import BACKENDS
@@ -53,6 +53,11 @@ class Alone(LogCard):
         return super().process(command)
 
 
+def nobody_waits() -> bool:
+    """Whether no driver runs, and no thread of one is left."""
+    return not any(driver._runs or driver.threads() for _, driver in list(_drivers.values()))
+
+
 @pytest.fixture
 def pcsc() -> Iterator[SimulatedPCSC]:
     """A simulation with three cards."""
@@ -62,7 +67,7 @@ def pcsc() -> Iterator[SimulatedPCSC]:
             pcsc.insert(number, Alone())
         yield pcsc
         wait_until(lambda: not pcsc.open_contexts)
-        assert not _hubs
+        assert nobody_waits()
 
 
 async def use_one(who: str) -> None:
@@ -97,7 +102,7 @@ def test_loops_one_after_another(pcsc: SimulatedPCSC) -> None:
     for number in range(loops):
         for kind, backend in BACKENDS.items():
             run(backend, f"{kind}{number}", 2, 1)
-            assert not _hubs
+            assert nobody_waits()
     cards = list(pcsc.cards.values())
     assert sum(card.served for card in cards if isinstance(card, Alone)) == 2 * loops * len(BACKENDS)
     tell(f"{loops * len(BACKENDS)} event loops one after another")

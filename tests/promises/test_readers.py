@@ -46,8 +46,8 @@ BOUND = 10.0
 @pytest.fixture(params=DIALECTS)
 def pcsc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedPCSC]:
     """A simulation with one reader, of each dialect."""
-    monkeypatch.setattr("scardface._watch.POLL", 20)  # where nothing reports readers (macOS), they are listed so often
-    monkeypatch.setattr("scardface._watch.SLICE", 100)  # and what a call cannot report (1.9), the next one does
+    monkeypatch.setattr("scardface._waiting.watcher.POLL", 20)  # where nothing reports readers (macOS), they are listed so often
+    monkeypatch.setattr("scardface._waiting.watcher.SLICE", 100)  # and what a call cannot report (1.9), the next one does
     with SimulatedPCSC(request.param) as pcsc:
         pcsc.add_reader("A")
         yield pcsc
@@ -64,8 +64,8 @@ async def hear(monitor: Any, *expected: Any) -> None:
 
 def nothing_more(monitor: ReaderMonitor) -> bool:
     """Whether a monitor has told all."""
-    assert monitor._feed is not None
-    return not monitor._feed._queue
+    assert monitor._events is not None
+    return not monitor._events._queue
 
 
 async def test_every_insertion_and_removal_at_full_speed(pcsc: SimulatedPCSC) -> None:

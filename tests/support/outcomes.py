@@ -78,6 +78,9 @@ NO_LIST = Rule(CLASS, {"no reader": frozenset({NO_READERS})})
 """No reader is an empty list, on every platform (fact 49)."""
 LOOK = Rule(CLASS, {RECOVERED: LISTED_AGAIN | {TIMEOUT}})
 """A status call that looks; a time-out is an answer like any other."""
+FIRST_LOOK = Rule(RECOVERED, {"ServiceUnavailableError": CLASSES["ServiceUnavailableError"]})
+"""Any other trouble is this look's alone: the wait with the others begins."""
+NO_READER_OR_FIRST_LOOK = Rule(RECOVERED, {**FIRST_LOOK.others, "no reader": frozenset({NO_READERS})})
 BLOCKED = Rule(CLASS, {RECOVERED: LISTED_AGAIN | {TIMEOUT, CANCELLED}})
 """A status call that waits; whoever cancelled it meant something else."""
 OPENED = Rule(CLASS, {RECOVERED: WAITED_OUT})
@@ -110,16 +113,17 @@ class Place(NamedTuple):
 WATCH, CARD, ANY = "scardface-watch", "scardface-card", ""
 
 PLACES = (
-    # The first look of an acquisition: what fails there is told at once.
-    Place("acquire", WATCH, "SCardEstablishContext", 0, RAISED),
-    Place("acquire", WATCH, "SCardGetStatusChange", 0, LOOK),  # the plug-and-play entry
-    Place("acquire", WATCH, "SCardListReaders", 0, NO_LIST),
-    Place("acquire", WATCH, "SCardGetStatusChange", 1, LOOK),  # the readers
-    Place("acquire", WATCH, "SCardReleaseContext", 0, NOTHING),
+    # The first look of an acquisition, in the context that becomes the card's: no service is told at once.
+    Place("acquire", CARD, "SCardEstablishContext", 0, FIRST_LOOK),
+    Place("acquire", CARD, "SCardListReaders", 0, NO_READER_OR_FIRST_LOOK),
+    Place("acquire", CARD, "SCardGetStatusChange", 0, FIRST_LOOK),
+    Place("acquire, no card yet", CARD, "SCardReleaseContext", 0, NOTHING),
+    # The first look of one who comes while somebody waits already: the watcher's.
+    Place("acquire beside a waiter", WATCH, "SCardListReaders", 0, ALWAYS),
+    Place("acquire beside a waiter", WATCH, "SCardGetStatusChange", 0, ALWAYS),
     # Opening the card.
-    Place("acquire", CARD, "SCardEstablishContext", 0, OPENED),
     Place("acquire", CARD, "SCardConnect", 0, LYING),
-    Place("acquire", CARD, "SCardGetStatusChange", 0, TIMELY),
+    Place("acquire", CARD, "SCardGetStatusChange", 1, TIMELY),
     Place("acquire", CARD, "SCardStatus", 0, OPENED),
     Place("acquire a card that offers both protocols", CARD, "SCardConnect", 0, LYING),
     # A wait that has begun outlives everything.
