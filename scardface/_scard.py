@@ -72,8 +72,8 @@ class SCard(AsyncCalls):
         atr: a regular expression as bytes, searched in the ATR (`^` anchors it), compiled with re.DOTALL; or a compiled bytes
             pattern. It is matched once per ATR and is not bounded: it is your own code. Its end is `\\Z`, since `$` also matches
             before a final byte 0A.
-        pnp: follow the readers that are plugged in and out; `readers` and `groups` are ignored, and no reader at all is waited
-            out. False: the readers present at the start are watched.
+        pnp: follow the readers that are plugged in and out, whichever they are, and no reader at all is waited out; `readers` and
+            `groups` are ignored, with a UserWarning. `wait_for_reader` waits for those asked for.
         share: EXCLUSIVE never joins another program (scdaemon, a browser) and resets the card at the close; SHARED joins those
             who share, and leaves the card as it is; DIRECT opens the reader, with a card or without one (`atr` must be None).
         protocols: `Protocol.T0 | Protocol.T1` lets the reader choose by the ATR.
@@ -85,14 +85,17 @@ class SCard(AsyncCalls):
         on_reset: "raise" a CardResetError when another program has reset the card; "reconnect": reconnect, and send the command
             that met the reset once more, from its beginning. For those alone who keep no state on the card: what was selected and
             verified is gone without a word. Not for commands that go through a layer.
+        wait_for_reader: readers that are asked for and are plugged in later, under whatever name, are waited for, and so is a
+            service that is not there yet. False: the readers present at the start are watched, and none is a NoReaderError at once.
         backend: the PC/SC to use; None: the default one at the start of the acquisition.
 
     Raises (when acquiring):
-        CardTimeoutError: the time ran out; the text says what was seen.
+        CardTimeoutError: the time ran out; the text says what was seen. Its `__cause__` is what was wrong with a card that could
+            not be opened: that ends no wait while there is time, and is tried again.
         WaitCancelledError: `cancel()` or `cancel_all()`.
-        NoReaderError: no reader at the start (never with pnp).
-        ServiceUnavailableError: no PC/SC service at the start.
-        ProtocolMismatchError, SCardError: the connect failed in a way that waiting does not mend.
+        NoReaderError: no reader at the start (never with pnp or wait_for_reader).
+        ServiceUnavailableError: no PC/SC service at the start (not with wait_for_reader), or it refuses this program.
+        SCardError: no thread can be started, or PC/SC failed at the start with a timeout of 0.
         TypeError, ValueError: from the constructor, for an argument of a wrong type or range.
     """
 

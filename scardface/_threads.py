@@ -18,14 +18,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint, current_token
 
-from .errors import NO_MEMORY, SCardError
+from .errors import CANCELLED, NO_MEMORY, SCardError, WaitCancelledError
 
 if TYPE_CHECKING:
     import asyncio
@@ -145,6 +146,49 @@ class Wakeup:
         self._event = self._loop.signal()
 
 
+class CancelScope:
+    """The waits of one thread in a `with cancellable() as scope:` block, as another thread ends them."""
+
+    def __init__(self) -> None:
+        self._callers: dict[Caller, None] = {}
+        self.cancelled = False
+        """Whether `cancel` was called."""
+
+    def cancel(self) -> None:
+        """End the block's wait, and each that begins there later. From any thread, and from signal handlers."""
+        self.cancelled = True
+        for caller in list(self._callers):
+            caller.post(_nothing)
+
+    def _check(self) -> None:
+        if self.cancelled:
+            raise WaitCancelledError("cancel() of the block's cancellable() ended the wait", CANCELLED)
+
+
+class _Scopes(threading.local):
+    def __init__(self) -> None:
+        self.stack: tuple[CancelScope, ...] = ()
+
+
+_scopes = _Scopes()
+
+
+@contextmanager
+def cancellable() -> Iterator[CancelScope]:
+    """A block whose waits another thread can end: `with cancellable() as scope:`, and `scope.cancel()` there.
+
+    What waits: the constructor of `SCard`, `card.wait()`, a monitor's block, iteration and `next()`, called in this thread. They
+    raise WaitCancelledError, as do those that begin after the cancel. A `send` is never cancelled. Blocks nest.
+    """
+    scope = CancelScope()
+    before = _scopes.stack
+    try:
+        _scopes.stack = (*before, scope)
+        yield scope
+    finally:
+        _scopes.stack = before
+
+
 class Caller:
     """A thread that waits, as other threads reach it; what a `Loop` is to its tasks."""
 
@@ -168,13 +212,30 @@ class Caller:
         Args:
             deadline: monotonic; None: there is none.
             late: called once at the deadline; None: return then.
+
+        Raises:
+            WaitCancelledError: a `cancellable` block of the thread was cancelled.
         """
+        scopes = _scopes.stack
+        try:
+            for scope in scopes:
+                scope._callers[self] = None
+            self._run(until, deadline, late, scopes)
+        finally:
+            for scope in scopes:
+                scope._callers.pop(self, None)
+
+    def _run(
+        self, until: Callable[[], bool], deadline: float | None, late: Callable[[], object] | None, scopes: tuple[CancelScope, ...]
+    ) -> None:
         while True:
             while not self._posts.empty():
                 callback, args = self._posts.get()
                 callback(*args)
             if until():
                 return
+            for scope in scopes:
+                scope._check()
             timeout = SLICE if deadline is None else min(SLICE, max(0.0, deadline - time.monotonic()))
             try:
                 callback, args = self._posts.get(timeout=timeout)

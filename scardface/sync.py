@@ -51,7 +51,7 @@ from ._scard import SCard as AsyncSCard
 from ._session import Session
 from ._sync_calls import SyncCalls, with_arguments_of
 from ._sync_monitor import ReaderMonitor
-from ._threads import get, insist, uninterrupted
+from ._threads import CancelScope, cancellable, get, insist, uninterrupted
 from ._waiting.driver import driver_of
 from ._waiting.removal import Removal, wait_blocking
 from ._waiting.request import acquire_blocking, quiet_blocking
@@ -79,6 +79,7 @@ __all__ = [
     "ATR",
     "Attribute",
     "C_APDU",
+    "CancelScope",
     "CardCommunicationError",
     "CardInserted",
     "CardRemoved",
@@ -117,6 +118,7 @@ __all__ = [
     "StatusError",
     "WaitCancelledError",
     "cancel_all",
+    "cancellable",
     "control_code",
     "groups",
     "other_programs",

@@ -308,7 +308,7 @@ def _(stage: Stage) -> None:
     stage.pcscd.remove(first)
     stage.pcscd.wait_for_removal(first)
     stage.pcscd.insert(first, Stranger())
-    running.shows(f"{first} not one of ours: file or application not found")
+    running.shows(f"{first} the card answered 6A82: file or application not found")
     running.interrupt()
     assert running.out.count("welcome") == 2
 

@@ -35,6 +35,7 @@ from .._wanted import Wanted
 from ..errors import (
     CANCELLED,
     NO_READERS_AVAILABLE,
+    SECURITY_VIOLATION,
     SHARING_VIOLATION,
     TIMEOUT,
     CardTimeoutError,
@@ -488,6 +489,8 @@ class Dispatcher:
         wanted = entry.wanted
         dynamic = wanted.wait_for_reader
         try:
+            if dynamic and snapshot.error is not None and snapshot.error.code == SECURITY_VIOLATION:
+                raise again(snapshot.error)  # it is there, and refuses this program
             names = None if dynamic else self._readers_to_watch(entry, snapshot)
         except SCardError as error:
             if snapshot.error is not None and wanted.timeout != 0 and not isinstance(error, ServiceUnavailableError):

@@ -40,6 +40,7 @@ from .._threads import Caller, Loop, Worker, gone, insist, spawn, within_grace
 from .._wanted import ANY_PROTOCOL, Wanted
 from ..errors import (
     CANCELLED,
+    SECURITY_VIOLATION,
     SHARING_VIOLATION,
     TIMEOUT,
     CardTimeoutError,
@@ -340,7 +341,8 @@ class Request(Entry):
         """Whether the wait goes on though the first look failed."""
         wanted = self.wanted
         if isinstance(error, ServiceUnavailableError):
-            return wanted.wait_for_reader or (wanted.pnp and self.service_may_be_absent)
+            absent = error.code != SECURITY_VIOLATION  # else it is there, and refuses this program
+            return absent and (wanted.wait_for_reader or (wanted.pnp and self.service_may_be_absent))
         return wanted.timeout != 0
 
     def _open_first(self, offer: Offer, worker: Worker, context: Context | None) -> Failed | None:

@@ -1,33 +1,32 @@
 """Who gets which card, in every order of messages: the dispatcher against a world that knows nothing of how it decides.
 
-`World` is the truth: two readers, their cards, three requests, what PC/SC would answer. It carries effects out as the driver does, and
-after each message it checks what must hold whatever the order:
+`World` is the truth: two readers, their cards, three requests, what PC/SC would answer. It carries effects out as the driver does,
+and after each message it checks what must hold whatever the order:
 
-- an offer goes to somebody who waits, has had a first look, is awake, has no other offer and wants that card; one offer per reader at
-  a time; nothing that this process holds exclusively, and nothing exclusive that it holds at all; and no older one could have had it;
+- an offer goes to somebody who waits, has had a first look, is awake, has no other offer and wants that card; one offer per reader
+  at a time; nothing that this process holds exclusively, and nothing exclusive that it holds at all; and no older one could have
+  had it;
 - a free card that somebody wants is on offer;
 - whoever's deadline has come has ended, and nobody who ended is offered anything.
 
-`test_every_order` explores all orders of up to `DEPTH` messages. States that were reached in several ways are explored once, and the
-orders that led there are counted; hypothesis goes on beyond, with random lives of 60 messages.
+`test_every_order` explores all orders of up to `DEPTH` messages. States that were reached in several ways are explored once, and
+the orders that led there are counted; hypothesis goes on beyond, with random lives of 60 messages.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Hashable, Iterator
 from types import MappingProxyType
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scardface._enums import Lengths, ShareMode, StateFlag
 from scardface._events import Reading, Snapshot
-from scardface._waiting.dispatcher import RETRY, TAKE, Dispatcher
+from scardface._waiting.dispatcher import RETRY, Dispatcher
 from scardface._waiting.messages import (
     Awake,
     Effect,
@@ -35,7 +34,6 @@ from scardface._waiting.messages import (
     Entry,
     Failed,
     Freed,
-    HomeGone,
     Joined,
     Left,
     Looked,
@@ -48,12 +46,7 @@ from scardface._waiting.messages import (
 from scardface._wanted import ANY_PROTOCOL, Wanted
 from scardface.errors import (
     NO_SERVICE,
-    PROTO_MISMATCH,
     SHARING_VIOLATION,
-    CardTimeoutError,
-    NoReaderError,
-    ProtocolMismatchError,
-    ServiceUnavailableError,
     error_for,
 )
 
