@@ -354,6 +354,42 @@ def test_no_pin_gets_into_a_cassette(
                     assert scard.send(C_APDU(each.cla, each.ins, each.p1, each.p2, b"000")).is_successful()
 
 
+KEY = bytes.fromhex("FACEB00CCAFED00D")
+
+
+class KeyCard(VirtualCard):
+    """Has the key to say: at once, or if the command has data, to be fetched by whatever comes next."""
+
+    def process(self, command: bytes) -> bytes:
+        if command[1] in (0xA4, 0xDA):
+            return b"\x90\x00"
+        apdu = C_APDU.from_bytes(command)
+        return b"\x61\x08" if apdu.data else KEY + b"\x90\x00"
+
+
+@pytest.mark.parametrize(
+    "exchanges",
+    [
+        (C_APDU(0x00, 0x88, 0x00, 0x81, bytes(16), 256),),
+        (bytes(C_APDU(0x00, 0x88, 0x00, 0x81, bytes(16), 256)), bytes(C_APDU(0x00, 0xC0, le=8))),
+        (bytes(C_APDU(0x00, 0x2A, 0x80, 0x86, bytes(16), 256)), bytes(C_APDU(0x00, 0xA5, le=8))),
+        (C_APDU(0x00, 0xA4, 0x08, 0x0C, bytes.fromhex("7FFF6F08")), C_APDU(0x00, 0xB0, le=8)),
+        (bytes(C_APDU(0x00, 0xA4, 0x08, 0x0C, bytes.fromhex("7FFF6F08"))), bytes(C_APDU(0x00, 0xB0, le=8))),
+        (C_APDU(0x10, 0xDB, 0x3F, 0xFF, b"\x4d\x0a" + bytes(4)), C_APDU(0x00, 0xDB, 0x3F, 0xFF, KEY)),
+        (C_APDU(0x80, 0xE2, 0x80, 0x00, b"\x80\x00\x08" + KEY),),
+        (b"\x00\xda\x00\xd3\x09" + KEY,),
+    ],
+)
+def test_no_key_gets_into_a_cassette_or_the_trace(
+    cassette: Path, caplog: pytest.LogCaptureFixture, exchanges: tuple[Any, ...]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    written = record(KeyCard(), cassette, *exchanges)
+    assert len(written) == len(exchanges)
+    assert KEY.hex() not in (cassette.read_text(encoding="utf-8") + caplog.text).lower()
+    assert "<" in written[-1]
+
+
 def test_what_is_hidden_can_be_chosen(cassette: Path) -> None:
     put, select = C_APDU(0x00, 0xDA, 0x01, 0x02, b"\x01\x02"), C_APDU(0x00, 0xA4, 0x00, 0x00, b"\x3f\x00")
     assert record(EchoCard(), cassette, put, select) == ["00DA0102 0102 -> 0102 9000", "00A40000 3F00 -> 3F00 9000"]
