@@ -36,6 +36,8 @@ BUG = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
+E_TIMEOUT = 0x8010000A
+"""SCARD_E_TIMEOUT: of a ServiceUnavailableError it says that the service does not answer."""
 _CANNOT_PRINT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO}
 
 EXITS = {
@@ -136,7 +138,7 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ServiceUnavailableError):
-        return f"{error}; 'scardface doctor' finds out which"
+        return f"{error}; 'scardface doctor' finds out {'why' if error.code == E_TIMEOUT else 'which'}"
     return in_options(str(error))
 
 

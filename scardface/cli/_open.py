@@ -21,13 +21,11 @@ import anyio
 from scardface import CardTimeoutError, NoReaderError, ReaderAdded, ReaderMonitor, ServiceUnavailableError, readers
 from scardface.sync import SCard, ShareMode
 
-from ._failures import say
+from ._failures import E_TIMEOUT, say
 from ._log import heard_by
 from ._options import Wish
 from ._which_reader import PATIENCE, is_usable, listed, none_matches, which
 
-TIMEOUT = 0x8010000A
-"""SCARD_E_TIMEOUT."""
 MOMENT = 0.5
 """Seconds after which a wait is told of."""
 
@@ -89,7 +87,7 @@ async def _comes(text: str | None, timeout: float | None) -> None:
         async for event in monitor:
             if isinstance(event, ReaderAdded) and await _is_there(text):
                 return
-    raise CardTimeoutError(f"no reader{' that matches' if text else ''} within {timeout:g} s", TIMEOUT)
+    raise CardTimeoutError(f"no reader{' that matches' if text else ''} within {timeout:g} s", E_TIMEOUT)
 
 
 async def _is_there(text: str | None) -> bool:

@@ -93,3 +93,16 @@ def test_bytes_that_are_no_text_are_read_over(home: Path) -> None:
     path = home / "list"
     path.write_bytes(b"\xff\xfe\n3B 00\n\tcaf\xe9\n")
     assert names_of(b"\x3b\x00", path) == ("caf�",)
+
+
+def test_a_user_that_the_machine_does_not_know(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In a container, for instance."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert list_file() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "smartcard_list.txt").touch()
+    assert list_file() == tmp_path / "smartcard_list.txt"
