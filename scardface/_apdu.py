@@ -331,7 +331,7 @@ def _octets(name: str, value: Buffer, longest: int | None = None) -> bytes:
 
 def how_to_make_bytes(value: object) -> str:
     """The end of an error's text about something that is no bytes: how they are made of it, which never shows what they are."""
-    if not isinstance(value, (str, list, tuple, array)):
+    if not isinstance(value, (int, str, list, tuple, array)):
         return ""
     return ": hexadecimal digits become a command by C_APDU.fromhex(...), numbers from 0 to 255 by bytes(...)"
 

@@ -436,7 +436,7 @@ def test_what_is_no_command(command: Any) -> None:
         raw_command(command)
 
 
-@pytest.mark.parametrize("command", ["00A40400", [0x00, 0xA4, 0x04, 0x00], (0, 0xA4, 4, 0), array("B", b"\0\xa4\4\0")])
+@pytest.mark.parametrize("command", ["00A40400", [0x00, 0xA4, 0x04, 0x00], (0, 0xA4, 4, 0), 0xA4, array("B", b"\0\xa4\4\0")])
 def test_how_a_command_is_made_is_told(command: Any) -> None:
     for refused in (lambda: commands((command,)), lambda: raw_command(command), lambda: C_APDU.from_bytes(command)):
         with pytest.raises(TypeError, match=r"C_APDU\.fromhex\(.*bytes\(") as told:

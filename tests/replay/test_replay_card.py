@@ -335,3 +335,20 @@ def test_no_cassette(tmp_path: Path) -> None:
     (tmp_path / "bad.cassette").write_text("scardface cassette 1\n", encoding="utf-8")
     with pytest.raises(CassetteError, match=r"bad\.cassette, line 1: there is no line 'atr'"):
         ReplayCard(tmp_path / "bad.cassette")
+
+
+@pytest.mark.parametrize("protocol", [T0, T1])
+def test_a_card_that_was_recorded_with_another_instruction_for_fetching(tmp_path: Path, protocol: Protocol) -> None:
+    options = ExchangeOptions(response_instruction=0xA5)
+    listing, whole = C_APDU(0x00, 0xA1, 0, 0, b"", 256), bytes(range(256)) * 3
+    data = C_APDU(0x00, 0xA4, 0, 1, b"\x74\x00", 256)
+    card = replaying(tmp_path, protocol, Sent(listing, R_APDU(whole, 0x90, 0)), Sent(data, R_APDU(whole[:300], 0x90, 0)))
+    assert converse(card, listing, protocol, Lengths.AUTO, options) == R_APDU(whole, 0x90, 0)
+    assert converse(card, data, protocol, Lengths.AUTO, options) == R_APDU(whole[:300], 0x90, 0)
+    assert card.all_played
+
+
+def test_a_command_that_is_recorded_fetches_nothing(tmp_path: Path) -> None:
+    card = written(tmp_path, "T1", "00A10000 Ne=256 -> " + "AB" * 300 + " 9000", "00A50000 Ne=256 -> CD 9000")
+    assert card.process(bytes.fromhex("00A1000000"))[-2:] == b"\x61\x2c"
+    assert card.process(bytes.fromhex("00A5000000")) == b"\xcd\x90\x00"
