@@ -174,7 +174,8 @@ SECRET: tuple[Row, ...] = (
         "TS 102 223, 6.8; ISO/IEC 7816-7:1999"),
     Row("MANAGE SECURE CHANNEL: key material; SUSPEND UICC: the resume token", UICC, (0x73, 0x76),
         "TS 102 221, 11.1.20 and 11.1.22"),
-    Row("ChangeKey, ChangeKeyEV2, SetConfiguration", DESFIRE, (0xC4, 0xC6, 0x5C), "NXP MF3DxH, ISO/IEC 7816-4 framing"),
+    Row("ChangeKey, ChangeKeyEV2, SetConfiguration: keys; Authenticate: cryptograms", DESFIRE,
+        (0xC4, 0xC6, 0x5C, 0x0A, 0x1A, 0xAA, 0x71, 0x77), "NXP MF3DxH, ISO/IEC 7816-4 framing"),
     Row("UPDATE BINARY of a reader: a sector trailer holds both keys, and nothing tells it from data", READER, (0xD6, 0xD7),
         "PC/SC part 3, 3.2.2.1"),
     Row("READ BINARY of a reader: 16 bytes of a sector trailer hold key B", READER, (0xB0,),
@@ -281,7 +282,7 @@ class Exchanges(Generic[CommandT]):
         self._rule = rule
         self._hidden = self._waits = False  # of the last command: it was hidden; it has left something to be fetched
         self._chain: tuple[int, int, int, int] | None = None  # the header that would go on with its chain
-        self._directory = self._file = 0
+        self._places: dict[int, tuple[int, int]] = {}  # by channel, of which there are 20: directory and file
 
     def hides(self, command: CommandT, sw: int, answer: bytes = b"") -> bool:
         """Whether the next command, or its answer, is a secret. To be asked once for each that was answered, in order.
@@ -303,17 +304,16 @@ class Exchanges(Generic[CommandT]):
         return self._hidden
 
     def _select(self, command: Command) -> None:
+        directory, file = self._places.get(_channel(command.cla), (0, 0))
         if command.p1 & 0x04:
-            self._directory, self._file = (0x7FFF if command.data.startswith(_USIM) else 0), 0
-            return
-        if command.p1 == 0x08:
-            self._directory = self._file = 0
-        for place in range(0, len(command.data) - 1, 2):
-            name = command.data[place] << 8 | command.data[place + 1]
-            if command.data[place] in (0x3F, 0x5F, 0x7F):
-                self._directory, self._file = name, 0
-            else:
-                self._file = name
+            directory, file = (0x7FFF if command.data.startswith(_USIM) else 0), 0
+        else:
+            if command.p1 == 0x08:
+                directory = file = 0
+            for place in range(0, len(command.data) - 1, 2):
+                name = command.data[place] << 8 | command.data[place + 1]
+                directory, file = (name, 0) if name >> 8 in (0x3F, 0x5F, 0x7F) else (directory, name)
+        self._places[_channel(command.cla)] = directory, file
 
     def _is_of_keys(self, command: Command) -> bool:
         if command.ins in _OF_BINARIES:
@@ -322,6 +322,12 @@ class Exchanges(Generic[CommandT]):
             short = command.p2 >> 3
         else:
             return False
+        directory, file = self._places.get(_channel(command.cla), (0, 0))
         if short:
-            self._file = _BY_SHORT.get((self._directory, short), 0)
-        return (self._directory, self._file) in KEY_FILES
+            file = _BY_SHORT.get((directory, short), 0)
+            self._places[_channel(command.cla)] = directory, file
+        return (directory, file) in KEY_FILES
+
+
+def _channel(cla: int) -> int:
+    return 4 + (cla & 0x0F) if cla & 0x40 else cla & 0x03

@@ -258,6 +258,11 @@ def test_files_that_hold_keys_by_their_short_identifier() -> None:
     assert not follow(("00B0880021", 0x9000))[-1], "of another application"
 
 
+def test_each_channel_has_its_own_file() -> None:
+    keys, other = ("00A4080C 04 7FFF6F08", 0x9000), ("01A4080C 04 7FFF6F07", 0x9000)
+    assert follow(keys, other, ("01B0000021", 0x9000), (READ, 0x9000), ("41B0000021", 0x9000)) == [False, False, False, True, False]
+
+
 def test_a_password_in_open_channel() -> None:
     for prefix in ("D01A", "D0811A"):
         exchanged: Exchanges[C_APDU] = Exchanges(carries_secret)

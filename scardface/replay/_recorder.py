@@ -312,11 +312,17 @@ class Recorder(Generic[CardT]):
     def _play(self, command: C_APDU) -> R_APDU | None:
         """What is recorded of a command; None: it goes to the card."""
         found = self._take(lambda each: isinstance(each, Sent) and each.is_of(command), command)
-        return found.response if isinstance(found, Sent) else None
+        if not isinstance(found, Sent):
+            return None
+        self._exchanges.hides(command, found.response.sw)  # what is recorded next may hang on it
+        return found.response
 
     def _play_raw(self, raw: bytes) -> bytes | None:
         found = self._take(lambda each: isinstance(each, Raw) and each.is_of(raw), outline(raw))
-        return found.response if isinstance(found, Raw) else None
+        if not isinstance(found, Raw):
+            return None
+        self._exchanges.hides(outline(raw), int.from_bytes(found.response[-2:], "big"))
+        return found.response
 
     def _take(self, fits: Callable[[Exchange], bool], command: C_APDU) -> Exchange | None:
         found = self._tape.take(fits)

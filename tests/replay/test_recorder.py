@@ -257,12 +257,14 @@ async def test_playing_can_be_cancelled(pcsc: SimulatedPCSC, cassette: Path) -> 
             assert scope.cancelled_caught
 
 
-def record(card: VirtualCard, path: Path, *exchanges: C_APDU | bytes, lengths: Lengths = Lengths.AUTO, **kwargs: Any) -> list[str]:
+def record(
+    card: VirtualCard, path: Path, *exchanges: C_APDU | bytes, lengths: Lengths = Lengths.AUTO, mode: Mode = "all", **kwargs: Any
+) -> list[str]:
     """Exchange commands (`send`) and bytes (`transmit`) with a card; what is in the cassette then."""
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("Reader")
         pcsc.insert(0, card)
-        with sync.SCard(timeout=5, lengths=lengths) as scard, Recorder(scard, path, "all", **kwargs) as recorder:
+        with sync.SCard(timeout=5, lengths=lengths) as scard, Recorder(scard, path, mode, **kwargs) as recorder:
             for each in exchanges:
                 if isinstance(each, bytes):
                     recorder.transmit(each)
@@ -388,6 +390,16 @@ def test_no_key_gets_into_a_cassette_or_the_trace(
     assert len(written) == len(exchanges)
     assert KEY.hex() not in (cassette.read_text(encoding="utf-8") + caplog.text).lower()
     assert "<" in written[-1]
+
+
+def test_what_is_played_counts_for_what_is_recorded_after_it(cassette: Path) -> None:
+    select, read = C_APDU(0x00, 0xA4, 0x08, 0x0C, bytes.fromhex("7FFF6F08")), C_APDU(0x00, 0xB0, le=8)
+    for select_, read_ in ((select, read), (bytes(select), bytes(read))):
+        cassette.unlink(missing_ok=True)
+        record(KeyCard(), cassette, select_)
+        written = record(KeyCard(), cassette, select_, read_, mode="new")
+        assert KEY.hex() not in "".join(written).lower()
+        assert "<8 bytes>" in written[-1]
 
 
 def test_what_is_hidden_can_be_chosen(cassette: Path) -> None:
