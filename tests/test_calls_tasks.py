@@ -351,10 +351,9 @@ def test_a_card_in_another_event_loop_is_refused_before_anything_is_sent(first: 
                     await one()
 
         card = anyio.run(make, backend=first)
-        before = dict(pcsc.calls)
         anyio.run(use, card, backend=second)
-        assert dict(pcsc.calls) == before
         assert virtual.heard == []
+        assert not {"SCardBeginTransaction", "SCardReconnect", "SCardControl", "SCardGetAttrib"} & set(pcsc.calls)
         anyio.run(card.aclose, backend=second)
 
 
