@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -56,10 +55,9 @@ def test_a_storage_card_needs_no_list() -> None:
     assert names_of(bytes.fromhex("3B8F8001804F0CA000000306030001000000006A")) == ("MIFARE Standard 1K (ISO 14443 A, part 3)",)
 
 
-def test_traps_cost_no_time(cards: Path) -> None:
-    begin = time.monotonic()
+def test_traps_are_not_walked_into(cards: Path) -> None:
+    """One of them would take longer than the whole run may, which then shows where it is."""
     names_of(bytes.fromhex("3B" + "00" * 32))
-    assert time.monotonic() - begin < 2
 
 
 def test_no_list_and_no_atr_are_no_names(cards: Path, home: Path) -> None:

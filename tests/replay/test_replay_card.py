@@ -308,12 +308,12 @@ def test_in_a_reader(tmp_path: Path) -> None:
         pcsc.add_reader("Reader")
         pcsc.insert(0, card)
         for _ in range(2):  # a session after the other
-            with SCard(timeout=5) as scard:
+            with SCard(timeout=30) as scard:
                 assert scard.atr == b"\x3b\x00"
                 assert scard.protocol is Protocol.T0
                 assert scard.send(C_APDU(0x00, 0xB0, 0x00, 0x00, b"", 4)).ashex() == "010203049000"
             assert card.all_played
-        with SCard(timeout=5) as scard:
+        with SCard(timeout=30) as scard:
             assert scard.send(C_APDU(0x00, 0xB0, 0x00, 0x01, b"", 4)).sw == 0x6F00
         with pytest.raises(UnrecordedCommandError, match=r"line 4: 00B00000 Ne=4 \(P2 is 00, not 01\)"):
             pcsc.remove(0)
