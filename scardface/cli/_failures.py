@@ -151,6 +151,7 @@ def say(words: str) -> None:
 def _hush() -> None:
     """Have what is still in standard output's buffer go nowhere, or the interpreter complains of it at its end."""
     with contextlib.suppress(OSError, ValueError):
+        output = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, output)
         os.close(nowhere)

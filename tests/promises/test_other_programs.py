@@ -132,7 +132,7 @@ async def test_a_reset_under_our_feet(pcscd: PrivatePcscd, face: Any, foreign: F
         await off_loop(foreign.reconnect, RESET)
         with pytest.raises(CardResetError) as told:
             await ours.send(SAY, SAY)
-        assert (told.value.code, told.value.call, told.value.reader) == (0x80100068, "SCardTransmit", pcscd.readers[0])
+        assert (told.value.code, told.value.call, told.value.reader) == (0x80100068, "SCardBeginTransaction", pcscd.readers[0])
         with pytest.raises(CardResetError):
             await ours.transmit(bytes(SAY))
         assert not card.heard
