@@ -10,6 +10,7 @@ Rules of this room:
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 import time
@@ -26,6 +27,8 @@ from ._log import heard_by
 from ._options import Wish
 from ._which_reader import PATIENCE, is_usable, listed, none_matches, which
 
+_LEAVING = 1.0
+"""Seconds in which a monitor has to be left, whatever the service does."""
 MOMENT = 0.5
 """Seconds after which a wait is told of."""
 
@@ -75,10 +78,12 @@ async def watching(reader: str | None, timeout: float | None) -> AsyncIterator[R
         reader: the only one to be told of; None: all are.
         timeout: seconds; None: for ever.
     """
-    with anyio.move_on_after(None if timeout is None else timeout + PATIENCE):  # a service may freeze at any moment
+    with anyio.move_on_after(PATIENCE) as whole:  # a service may freeze at any moment
         async with ReaderMonitor(reader) as monitor:
+            whole.deadline = math.inf
             with anyio.move_on_after(timeout):
                 yield monitor
+            whole.deadline = anyio.current_time() + _LEAVING
 
 
 async def _comes(text: str | None, timeout: float | None) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scardface import NoReaderError
+from scardface.cli import _which_reader
 from scardface.cli._which_reader import none_matches, which
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.command_line import SELECT, Command
@@ -123,12 +124,16 @@ def test_the_number_is_the_one_that_is_shown(scardface: Command) -> None:
         assert (done.status, done.out) == (3, "")
 
 
-def test_a_real_daemon_that_is_frozen_holds_no_command(pcscd: PrivatePcscd, scardface: Command) -> None:
+def test_a_real_daemon_that_is_frozen_holds_no_command(
+    pcscd: PrivatePcscd, scardface: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _which_reader.PATIENCE + 3 <= 8, "seconds in which every command has ended, its start included"
+    monkeypatch.setattr(_which_reader, "PATIENCE", 0.3)
     os.kill(pcscd.pid, signal.SIGSTOP)
     try:
         for words in (("readers",), ("atr",), ("send", SELECT), ("shell",), ("watch",)):
             done = scardface(*words)
             assert (done.status, done.out) == (3, ""), words
-            assert "did not answer within 4 s" in done.err
+            assert "did not answer within 0.3 s" in done.err
     finally:
         os.kill(pcscd.pid, signal.SIGCONT)
