@@ -9,10 +9,10 @@ Rules of this room (ISO/IEC 7816-4:2020, 5.1 and 5.2):
 - Decoding looks at lengths alone; exactly one encoding fits a well-formed string. Every CLA and every INS is accepted.
 - A response is its data and SW1-SW2; the shortest one is two bytes.
 - What may be shown (repr, trace): a PIN or a key never. Which proprietary command carries one cannot be known, so data, the
-  command's and its response's, is shown only where a published standard says that the command names, finds or reads something:
-  SELECT, READ BINARY, READ RECORD, GET DATA and the others of `_OPEN`, in a class without secure messaging. All else (comparing,
-  authenticating, computing, writing, ENVELOPE, GET RESPONSE, secured messages, proprietary and unknown instructions) shows its
-  header and the lengths. Who wants to see more asks for it: `data`, `bytes(command)`, `ashex()`.
+  command's and its response's, is shown only where a published standard says that the command names, finds or reads something
+  (`_secrets.PUBLIC`). All else (comparing, authenticating, computing, writing, ENVELOPE, GET RESPONSE, secured messages,
+  proprietary and unknown instructions) shows its header and the lengths. Who wants to see more asks for it: `data`,
+  `bytes(command)`, `ashex()`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from array import array
 from typing import Any, NoReturn
 
 from . import _status
+from ._secrets import may_be_secret as is_secret
 
 __all__ = ["C_APDU", "R_APDU", "StatusError", "how_to_make_bytes", "is_secret", "redacted"]
 
@@ -286,41 +287,17 @@ class StatusError(Exception):
         return type(self), (self.response,)
 
 
-_OPEN = frozenset(
-    (
-        *(0x04, 0x44),  # DEACTIVATE FILE, ACTIVATE FILE
-        *(0x22, 0x70),  # MANAGE SECURITY ENVIRONMENT (references to keys), MANAGE CHANNEL
-        *(0x84, 0xA4, 0xA5),  # GET CHALLENGE, SELECT
-        *(0xB0, 0xB1, 0xB2, 0xB3),  # READ BINARY, READ RECORD
-        *(0xCA, 0xCB, 0xCC, 0xCD),  # GET DATA, GET NEXT DATA
-        *(0xE4, 0xE6, 0xE8),  # DELETE FILE, TERMINATE DF, TERMINATE EF
-    )
-)
-"""Interindustry commands whose data name something, or whose response is content to be read (ISO/IEC 7816-4:2020, 11; -9:2017)."""
+def redacted(apdu: C_APDU | R_APDU, hidden: bool = False) -> str:
+    """One line for a trace: `00A40400 A000000308 Ne=256`, `6F10 9000`; what may be secret is `<4 bytes>`.
 
-_OPEN_ELSEWHERE: dict[int, frozenset[int]] = {
-    0x80: frozenset((0xCA, 0xCB, 0xF2)),  # GlobalPlatform Card Specification 2.3.1: GET DATA, GET STATUS
-    0xA0: frozenset((0xA4, 0xB0, 0xB2, 0xF2)),  # GSM 11.11: SELECT, READ BINARY, READ RECORD, STATUS
-    0xFF: frozenset((0x86, 0xB0, 0xCA)),  # PC/SC part 3: GENERAL AUTHENTICATE (by a key's number), READ BINARY, GET DATA (UID)
-}
-
-
-def is_secret(command: C_APDU) -> bool:
-    """Whether the data of a command, or of its response, may be secret; the rule stands at the head of this module."""
-    cla, ins = command.cla, command.ins
-    # No secure messaging: b4 and b3 are 0 in 000x xxxx, b6 is 0 in 01xx xxxx (ISO/IEC 7816-4:2020, 5.4.1).
-    if cla & 0xEC == 0 or cla & 0xE0 == 0x40:
-        return ins not in _OPEN
-    return ins not in _OPEN_ELSEWHERE.get(cla, ())
-
-
-def redacted(apdu: C_APDU | R_APDU) -> str:
-    """One line for a trace: `00A40400 A000000308 Ne=256`, `6F10 9000`; what may be secret is `<4 bytes>`."""
+    Args:
+        hidden: that it may be is known from elsewhere.
+    """
     if isinstance(apdu, R_APDU):
-        parts = [_digits(apdu.data, apdu.secret), f"{apdu.sw:04X}"]
+        parts = [_digits(apdu.data, hidden or apdu.secret), f"{apdu.sw:04X}"]
     else:
         header = bytes((apdu.cla, apdu.ins, apdu.p1, apdu.p2)).hex().upper()
-        parts = [header, _digits(apdu.data, is_secret(apdu)), f"Ne={apdu.le}" if apdu.le else ""]
+        parts = [header, _digits(apdu.data, hidden or is_secret(apdu)), f"Ne={apdu.le}" if apdu.le else ""]
     return " ".join(part for part in parts if part)
 
 
@@ -354,7 +331,7 @@ def _octets(name: str, value: Buffer, longest: int | None = None) -> bytes:
 
 def how_to_make_bytes(value: object) -> str:
     """The end of an error's text about something that is no bytes: how they are made of it, which never shows what they are."""
-    if not isinstance(value, (str, list, tuple, array)):
+    if not isinstance(value, (int, str, list, tuple, array)):
         return ""
     return ": hexadecimal digits become a command by C_APDU.fromhex(...), numbers from 0 to 255 by bytes(...)"
 

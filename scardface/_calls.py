@@ -80,7 +80,9 @@ class AsyncCalls(Card):
         ends on every way out of the block, also in another task than began it.
 
         Cancelled while it waits, it leaves at once; PC/SC cannot be told, so the card stays busy until it has begun and was ended
-        again. Windows resets a card that idles in a transaction for 5 s.
+        again.
+
+        Windows resets a card that idles in a transaction for 5 s, and ends the transaction: the next call is a CardResetError.
 
         Args:
             disposition: what becomes of the card at the end. After RESET or UNPOWER this card goes on with the card as it is then.
@@ -132,7 +134,7 @@ class AsyncCalls(Card):
         """Reset the card; `atr` and `protocol` are what it answers then. Waits for another program's transaction to end.
 
         What was selected and verified is gone, for other programs, too, which are told (SCardReconnect; ISO/IEC 7816-3:2006, 6.2).
-        On Windows it ends a transaction, too.
+        On Windows it ends a transaction, which is begun again: another program may come in between.
 
         Args:
             cold: power it down and up; else a warm reset.
@@ -156,6 +158,8 @@ class AsyncCalls(Card):
         Raises:
             CardRemovedError: the card was taken out; one that took its place is not spoken to.
             ProtocolMismatchError: the card, or another program that uses it, speaks another protocol.
+            CardResetError: it was inside a transaction, which Windows ends then: it was begun again, but another program may have
+                been in between. Or others went on resetting the card: several resets in a row are outlasted.
             RuntimeError: another share mode, inside a transaction. And as `send`.
         """
         share, protocols = self._checked(share, protocols)

@@ -21,6 +21,7 @@ from ._apdu import C_APDU, R_APDU, redacted
 from ._enums import Lengths, Protocol
 from ._exchange import Learned, Steps, carry, exchange, is_plain_success, one_step, whole_response
 from ._layer import Layer, layered
+from ._secrets import Exchanges, may_be_secret
 from ._wanted import Wanted
 from .errors import CardCommunicationError, CardRemovedError, CardResetError, SCardError
 
@@ -50,6 +51,7 @@ class Exchanger:
         self._transmit = transmit
         self._come_back = come_back
         self._learned = Learned()
+        self._traced = Exchanges(may_be_secret)
 
     def settle(self, protocol: Protocol, lengths: Lengths) -> None:
         """Take what a connect or reconnect has settled on."""
@@ -98,7 +100,8 @@ class Exchanger:
                 response = self._exchange_anew(command, way) if repeats else self._exchange(command, way, first)
                 answered, first = answered + 1, None
                 if traced:
-                    logger.debug("%s: %s -> %s", self._reader, redacted(command), redacted(response))
+                    hidden = self._traced.hides(command, response.sw)
+                    logger.debug("%s: %s -> %s", self._reader, redacted(command, hidden), redacted(response, hidden))
                 if response.sw2 or response.sw1 != 0x90:
                     break
         except CardRemovedError as error:

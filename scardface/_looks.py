@@ -25,7 +25,7 @@ from ._events import ReaderState, Reading
 from ._reader_states import all_readers
 from ._threads import forget_at_fork, spawn
 from ._wanted import seconds_of
-from .errors import TIMEOUT, SCardError, ServiceUnavailableError
+from .errors import TIMEOUT, ServiceUnavailableError
 
 logger = logging.getLogger("scardface.watch")
 
@@ -123,7 +123,7 @@ def _with_context(backend: Backend, use: Callable[[Backend, Context], T]) -> T:
     finally:
         try:
             context.release()
-        except SCardError as error:  # what was seen is no less true
+        except Exception as error:  # what was seen is no less true, whatever a backend raises
             logger.debug("after a look: %s", error)
 
 

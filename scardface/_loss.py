@@ -26,6 +26,7 @@ from .errors import (
     NO_SMARTCARD,
     NOT_TRANSACTED,
     PROTO_MISMATCH,
+    PULLED_ON_WINDOWS,
     READER_UNAVAILABLE,
     REMOVED_CARD,
     RESET_CARD,
@@ -46,7 +47,7 @@ DRIVER_POLL = 500
 
 _GONE = frozenset({REMOVED_CARD, READER_UNAVAILABLE, UNKNOWN_READER, NO_SMARTCARD})
 _NO_READER = frozenset({READER_UNAVAILABLE, UNKNOWN_READER})
-_PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE})
+_PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE, *PULLED_ON_WINDOWS})
 
 
 def explained(error: SCardError, handle: CardHandle, context: Context, reader: str, seen: Reading) -> SCardError:

@@ -158,6 +158,11 @@ class SCard(AsyncCalls):
         `send` on this card comes in between. Cancelled, it leaves at once: the command in flight ends in the card's thread, no
         later one goes out, and the next `send` waits for that.
 
+        On a card that is SHARED it holds a transaction from before its first step to after its last, so that no other program's
+        command comes in between, nor between 61xx and GET RESPONSE or the parts of a chain. That is two more calls of PC/SC, and it
+        waits for another program's transaction. Inside `transaction()` and with EXCLUSIVE there is nothing to add. With a callback
+        there is one for each command, which has ended when the callback runs.
+
         Args:
             apdus: each a C_APDU, or an encoded command (re-encoded in the shortest form).
             callback: `callback(command, response)` after each of them, in this task, before the next goes out; what it returns is
@@ -170,7 +175,8 @@ class SCard(AsyncCalls):
         Raises:
             ValueError, TypeError: nothing or no command; raised before anything is sent.
             CardRemovedError, CardResetError, CardCommunicationError, ServiceUnavailableError: what became of the card.
-            RuntimeError: the card is not open, or is called from inside its own callback.
+            RuntimeError: the card is not open, belongs to another event loop, is called from inside its own callback, or would wait
+                for a transaction that nobody ends.
         """
         return await self._exchange(commands(apdus), callback, None)
 

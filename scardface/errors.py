@@ -206,7 +206,7 @@ def meanings(platform: str) -> Mapping[int, _Meaning]:
         table[0x8010001F] = CardCommunicationError, "SCARD_E_UNEXPECTED", "something unexpected happened to the card; try again"
         table.update({code: (ServiceUnavailableError, name, absent) for code, name in _RPC.items()})
         table[5] = ServiceUnavailableError, "ERROR_ACCESS_DENIED", refuses
-        table.update({code: (CardRemovedError, name, _PULLED_WORDS) for code, name in _PULLED.items()})
+        table.update({code: (CardRemovedError, name, _PULLED_WORDS) for code, name in PULLED_ON_WINDOWS.items()})
         table.update({code: (SCardError, name, "Windows refused the call") for code, name in _REFUSED.items()})
     return MappingProxyType(table)
 
@@ -292,7 +292,7 @@ _COMMON: dict[int, _Meaning] = {
 """Everywhere; what differs by platform is added by `meanings`."""
 
 # Windows hands on what its drivers and its RPC say (winerror.h).
-_PULLED = {
+PULLED_ON_WINDOWS = {
     6: "ERROR_INVALID_HANDLE",
     22: "ERROR_BAD_COMMAND",
     31: "ERROR_GEN_FAILURE",
@@ -328,7 +328,7 @@ def error_for(code: int, call: str, reader: str = "", platform: str | None = Non
     kind, name, words = table.get(code, (SCardError, "", "PC/SC failed"))
     if call in _TO_THE_READER and code in _OF_THE_DRIVER and name:
         kind, words = SCardError if kind is CardRemovedError else kind, _TO_THE_READER[call]
-    elif call in _OF_A_CONTEXT and kind is CardRemovedError and code in _PULLED:
+    elif call in _OF_A_CONTEXT and kind is CardRemovedError and code in PULLED_ON_WINDOWS:
         # Of a context: it went with the service that it was a connection to, and a new one is to be made.
         kind, words = (ServiceUnavailableError, table[SERVICE_STOPPED][2]) if code == 6 else (SCardError, "Windows failed")
     where = f" on reader {reader!r}" if reader else ""

@@ -189,6 +189,11 @@ class SCard(SyncCalls):
         The caller never sees 61xx, 6Cxx, T=0's missing Le or chaining (ISO 7816-4:2020, 5.3; ISO 7816-3:2006, 12). No other
         thread's exchange comes in between.
 
+        On a card that is SHARED it holds a transaction from before its first step to after its last, so that no other program's
+        command comes in between, nor between 61xx and GET RESPONSE or the parts of a chain. That is two more calls of PC/SC, and it
+        waits for another program's transaction. Inside `transaction()` and with EXCLUSIVE there is nothing to add. With a callback
+        there is one for each command, which has ended when the callback runs.
+
         Args:
             apdus: each a C_APDU, or an encoded command (re-encoded in the shortest form).
             callback: `callback(command, response)` after each of them, in this thread, before the next goes out. Its exception ends
@@ -275,6 +280,10 @@ class SCard(SyncCalls):
 
     def close(self, disposition: Disposition | None = None) -> None:
         """Close the card; then offer it to the next waiter. Waits for an exchange in flight; does nothing the second time.
+
+        Whatever interrupts it, Ctrl-C for instance, the card is closed. In a signal handler that has interrupted a call of this
+        card it returns at once, and that call closes the card when it leaves; in a callback of the card's own `send` it is a
+        RuntimeError.
 
         Args:
             disposition: what becomes of the card; None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.

@@ -4,8 +4,9 @@
   them (see tests/support/faces.py).
 - `pcscd`: the real PC/SC daemon of this test run, with four virtual readers, running and empty when the test begins.
 - `foreign`: another program that uses the same daemon.
-- `no_leaks`: fails the test if threads or file descriptors are left when everything else of the test is torn down.
-- Always on: an async test fails if code of scardface blocks its event loop (see tests/support/loop_watch.py).
+- `no_leaks`: fails the test if it leaves a context of a simulated PC/SC open.
+- Always on: a test fails if threads or file descriptors are left when everything else of it is torn down (see
+  tests/support/census.py), and an async test if code of scardface blocks its event loop (see tests/support/loop_watch.py).
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,19 +23,17 @@ import anyio.lowlevel
 import hypothesis
 import pytest
 
-from tests.support import census
+from tests.support import census, measuring
 from tests.support.faces import loops_and_faces
 from tests.support.foreign import Foreign, running
 from tests.support.loop_watch import LoopWatch
+from tests.support.required import told_in_one_line, without_pcscd
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
 
 hypothesis.settings.register_profile("scardface", deadline=None)  # how long an example takes is the machine's
 hypothesis.settings.load_profile("scardface")
-
-REQUIRED = os.environ.get("SCARDFACE_REQUIRE_PCSCD") == "1"
-"""Whether a test that needs pcscd fails, rather than being skipped, where pcscd cannot run."""
 
 READERS = 4
 """How many readers the private pcscd has."""
@@ -60,6 +58,20 @@ def pytest_collection_finish() -> None:
     """Half a million objects live until the end from here on: no garbage collection need look at them again."""
     gc.collect()
     gc.freeze()
+    measuring.make_safe()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Many tests without a daemon are one line of the summary."""
+    report = yield
+    told_in_one_line(report)
+    return report
+
+
+def pytest_runtest_logfinish() -> None:
+    """After each test."""
+    measuring.save_now_and_then()
 
 
 @pytest.fixture(params=BACKENDS)
@@ -68,17 +80,19 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _census_if_asked(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The work of `no_leaks`. Autouse fixtures are set up first and torn down last, after the cards and loops of the test."""
-    if "no_leaks" not in request.fixturenames:
-        yield
-        return
+def _nothing_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Takes the census. Autouse fixtures are set up first and torn down last, after the cards and loops of the test."""
+    names = request.fixturenames
     _make_what_loops_keep()
-    if "pcscd" in request.fixturenames:
+    _count_simulations()
+    if "pcscd" in names:
         make_ready(request.getfixturevalue("_daemon"))  # what a running daemon holds is no leak of the test's
+    elif "world" in names and request.node.callspec.params["world"] == "real":
+        yield  # it keeps a card from test to test
+        return
     before = census.take()
     yield
-    census.settle(before)
+    census.settle(before, contexts="no_leaks" in names)
 
 
 @functools.cache
@@ -89,13 +103,28 @@ def _make_what_loops_keep() -> None:
         anyio.run(anyio.lowlevel.checkpoint, backend=backend, backend_options=options)
 
 
+@functools.cache
+def _count_simulations() -> None:
+    """Every simulation from now on has its contexts counted."""
+    from scardface.testing import SimulatedPCSC
+
+    make = SimulatedPCSC.__init__
+
+    @functools.wraps(make)
+    def make_and_count(self: SimulatedPCSC, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        census.watch(self)
+
+    SimulatedPCSC.__init__ = make_and_count  # type: ignore[method-assign]
+
+
 @pytest.fixture
 def no_leaks() -> None:
-    """Fails the test at its end unless it is back at the threads and file descriptors that it began with."""
+    """Fails the test at its end unless it is back at the simulated contexts that it began with, too."""
 
 
 @pytest.fixture(autouse=True)
-def _loop_stays_free(request: pytest.FixtureRequest, _census_if_asked: None) -> Iterator[LoopWatch | None]:
+def _loop_stays_free(request: pytest.FixtureRequest, _nothing_stays: None) -> Iterator[LoopWatch | None]:
     """Fails an async test whose event loop is blocked by code of scardface."""
     if not inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         yield None
@@ -121,9 +150,7 @@ def _daemon() -> Iterator[PrivatePcscd]:
         daemon = PrivatePcscd(READERS)
         daemon.start()
     except PcscdUnavailable as error:
-        if REQUIRED:
-            pytest.fail(f"SCARDFACE_REQUIRE_PCSCD=1, but: {error}", pytrace=False)
-        pytest.skip(f"no private pcscd here: {error}")
+        without_pcscd(error)
     try:
         yield daemon
     finally:

@@ -59,7 +59,7 @@ class Card(VirtualCard):
     """Echoes; now and then it is slow, or answers half a status word. It remembers nothing."""
 
     def __init__(self) -> None:
-        self.atr = random.choice((b"\x3b\x80\x01\x81", bytes.fromhex("3B80800101"), bytes.fromhex("3B00"), b""))
+        self.atr = random.choice((b"\x3b\x80\x01\x81", bytes.fromhex("3B80800101"), bytes.fromhex("3B02A1B2"), b""))
 
     def process(self, command: bytes) -> bytes:
         fate = random.random()

@@ -49,7 +49,7 @@ async def test_another_program_waits_out_our_transaction(pcscd: PrivatePcscd, fo
     """It connects before, since a connect waits, too; its command goes out once ours has ended, and not before."""
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    async with face.open(timeout=5, share=SHARED) as card:
+    async with face.open(timeout=30, share=SHARED) as card:
         await off_loop(foreign.connect, card.reader, other.SHARED)
         async with card.transaction():
             foreign.ask("transmit", data=bytes([0, 0xEE, 0, 0]).hex())
@@ -66,7 +66,7 @@ async def test_another_program_waits_out_our_transaction(pcscd: PrivatePcscd, fo
 async def test_we_wait_out_anothers_transaction(pcscd: PrivatePcscd, foreign: Foreign, face: Any) -> None:
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    async with face.open(timeout=5, share=SHARED) as card, anyio.create_task_group() as tasks:
+    async with face.open(timeout=30, share=SHARED) as card, anyio.create_task_group() as tasks:
         await off_loop(foreign.connect, card.reader, other.SHARED)
         await off_loop(foreign.begin)
         began = anyio.Event()
@@ -82,7 +82,7 @@ async def test_we_wait_out_anothers_transaction(pcscd: PrivatePcscd, foreign: Fo
             await anyio.sleep(0.05)
         assert not began.is_set()
         await off_loop(foreign.end)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await began.wait()
     assert [command[1] for command in virtual.heard] == [0xEE] * 5 + [ECHO]
 
@@ -97,7 +97,7 @@ async def test_other_tasks_wait_and_the_holder_may_nest(pcscd: PrivatePcscd, fac
         await begun.wait()
         await card.transmit(bytes([0, 0xEE, 0, 0]))
 
-    async with face.open(timeout=5, share=SHARED) as card, anyio.create_task_group() as tasks:
+    async with face.open(timeout=30, share=SHARED) as card, anyio.create_task_group() as tasks:
         tasks.start_soon(intrude, card)
         async with card.transaction():
             begun.set()
@@ -112,7 +112,7 @@ async def test_other_tasks_wait_and_the_holder_may_nest(pcscd: PrivatePcscd, fac
 @both_faces
 async def test_a_transaction_ends_on_every_way_out(pcscd: PrivatePcscd, foreign: Foreign, face: Any) -> None:
     pcscd.insert(0, LogCard(BOTH))
-    async with face.open(timeout=5, share=SHARED) as card:
+    async with face.open(timeout=30, share=SHARED) as card:
         await off_loop(foreign.connect, card.reader, other.SHARED)
         with pytest.raises(ZeroDivisionError):
             async with card.transaction():
@@ -134,7 +134,7 @@ async def test_a_cancelled_transaction_leaves_at_once_and_is_undone(
     """The card is busy until the begin has come back."""
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    async with SCard(timeout=5, share=SHARED) as card:
+    async with SCard(timeout=30, share=SHARED) as card:
         await off_loop(foreign.connect, card.reader, other.SHARED)
         await off_loop(foreign.begin)
         with anyio.move_on_after(0.1) as scope:
@@ -155,7 +155,7 @@ async def test_a_transaction_may_end_with_a_reset(pcscd: PrivatePcscd, foreign: 
     """The other program hears of it; the card that asked for it goes on."""
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    async with face.open(timeout=5, share=SHARED) as card:
+    async with face.open(timeout=30, share=SHARED) as card:
         await off_loop(foreign.connect, card.reader, other.SHARED)
         async with card.transaction(Disposition.RESET):
             await echo(card)
@@ -170,7 +170,7 @@ async def test_a_transaction_may_end_with_a_reset(pcscd: PrivatePcscd, foreign: 
 async def test_a_card_that_leaves_ends_its_transaction(pcscd: PrivatePcscd, face: Any) -> None:
     """Nothing is said at the end of the block about a card that had done its work."""
     pcscd.insert(0, LogCard(BOTH))
-    async with face.open(timeout=5, share=SHARED) as card:
+    async with face.open(timeout=30, share=SHARED) as card:
         async with card.transaction():
             await echo(card)
             await off_loop(pcscd.remove, 0)
@@ -183,7 +183,7 @@ async def test_a_card_that_leaves_ends_its_transaction(pcscd: PrivatePcscd, face
 @both_faces
 async def test_a_transaction_on_a_card_that_was_reset(pcscd: PrivatePcscd, foreign: Foreign, face: Any) -> None:
     pcscd.insert(0, LogCard(BOTH))
-    async with face.open(timeout=5, share=SHARED) as card:
+    async with face.open(timeout=30, share=SHARED) as card:
         await off_loop(foreign.connect, card.reader, other.SHARED)
         await off_loop(foreign.disconnect, other.RESET)
         with pytest.raises(CardResetError):
@@ -197,7 +197,7 @@ async def test_a_transaction_on_a_card_that_was_reset(pcscd: PrivatePcscd, forei
 @both_faces
 async def test_what_cannot_be_done_inside(pcscd: PrivatePcscd, face: Any) -> None:
     pcscd.insert(0, LogCard(BOTH))
-    async with face.open(timeout=5, share=SHARED) as card:
+    async with face.open(timeout=30, share=SHARED) as card:
         async with card.transaction():
             with pytest.raises(RuntimeError, match="inside a transaction"):
                 await card.reconnect(share=ShareMode.EXCLUSIVE)
@@ -212,7 +212,7 @@ async def test_what_cannot_be_done_inside(pcscd: PrivatePcscd, face: Any) -> Non
 
 async def test_a_callback_cannot_use_its_card(pcscd: PrivatePcscd, anyio_backend: Any) -> None:
     pcscd.insert(0, LogCard(BOTH))
-    async with SCard(timeout=5) as card:
+    async with SCard(timeout=30) as card:
 
         async def callback(*_: object) -> None:
             for call in (card.reset, card.reconnect, lambda: card.control(1), lambda: card.attribute(1)):
@@ -232,7 +232,7 @@ async def test_a_callback_cannot_use_its_card(pcscd: PrivatePcscd, anyio_backend
 async def test_reset(pcscd: PrivatePcscd, face: Any) -> None:
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         powered = virtual.power_ons
         await card.reset()
         assert (virtual.resets, virtual.power_ons) == (1, powered)
@@ -251,7 +251,7 @@ async def test_what_a_card_answers_to_a_reset_counts(face: Any) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", Warm(BOTH))
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             assert (card.atr, card.protocol) == (BOTH, Protocol.T1)
             await card.reset()
             assert (card.atr, card.protocol) == (T0_ONLY, Protocol.T0)
@@ -261,7 +261,7 @@ async def test_what_a_card_answers_to_a_reset_counts(face: Any) -> None:
 async def test_a_swapped_card_is_not_touched(pcscd: PrivatePcscd, face: Any) -> None:
     """Neither by a reset nor by anything after it."""
     pcscd.insert(0, LogCard(BOTH))
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         await off_loop(pcscd.remove, 0)
         await card.wait()
         second = LogCard(T1)
@@ -276,13 +276,13 @@ async def test_a_swapped_card_is_not_touched(pcscd: PrivatePcscd, face: Any) -> 
 @both_faces
 async def test_reconnect_shares_otherwise(pcscd: PrivatePcscd, foreign: Foreign, face: Any) -> None:
     pcscd.insert(0, LogCard(BOTH))
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         with pytest.raises(ForeignError) as caught:
             await off_loop(foreign.connect, card.reader, other.SHARED)
         assert caught.value.code == errors.SHARING_VIOLATION
         await card.reconnect(share=SHARED)
         assert card.share is SHARED
-        async with face.open(timeout=5, share=SHARED) as twin:  # this process's own table knows, too
+        async with face.open(timeout=30, share=SHARED) as twin:  # this process's own table knows, too
             assert await echo(twin) == b"ab"
         await off_loop(foreign.connect, card.reader, other.SHARED)
         await off_loop(foreign.transmit, bytes([0, 0, 0, 0]))
@@ -297,7 +297,7 @@ async def test_reconnect_shares_otherwise(pcscd: PrivatePcscd, foreign: Foreign,
 @both_faces
 async def test_reconnect_speaks_otherwise(pcscd: PrivatePcscd, face: Any) -> None:
     pcscd.insert(0, LogCard(BOTH))
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         assert card.protocol == Protocol.T1
         await card.reset()
         await card.reconnect(protocols=Protocol.T1)
@@ -311,7 +311,7 @@ async def test_reconnect_speaks_otherwise(pcscd: PrivatePcscd, face: Any) -> Non
 
 @both_faces
 async def test_a_reader_opened_without_a_card_takes_the_one_that_comes(pcscd: PrivatePcscd, face: Any) -> None:
-    async with face.open(pcscd.readers[0], timeout=5, share=ShareMode.DIRECT, protocols=Protocol.UNDEFINED) as card:
+    async with face.open(pcscd.readers[0], timeout=30, share=ShareMode.DIRECT, protocols=Protocol.UNDEFINED) as card:
         assert card.protocol == Protocol.UNDEFINED
         with pytest.raises(NoCardError):
             await card.reconnect(share=SHARED, protocols=Protocol.T1)
@@ -340,11 +340,11 @@ async def test_what_becomes_of_the_card_at_the_close(
 ) -> None:
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    async with face.open(timeout=5, share=share) as card:
+    async with face.open(timeout=30, share=share) as card:
         on = virtual.power_ons
         await card.aclose(disposition)
         assert virtual.resets == int(reset)
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         assert await echo(card) == b"ab"
         assert virtual.power_ons == on + int(off)
 
@@ -352,7 +352,7 @@ async def test_what_becomes_of_the_card_at_the_close(
 @both_faces
 async def test_no_such_disposition(pcscd: PrivatePcscd, face: Any) -> None:
     pcscd.insert(0, LogCard(BOTH))
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         with pytest.raises(ValueError, match="disposition"):
             await card.aclose(9)
         assert await echo(card) == b"ab"
@@ -365,7 +365,7 @@ async def test_no_such_disposition(pcscd: PrivatePcscd, face: Any) -> None:
 async def test_on_reset_reconnect_begins_the_command_anew(pcscd: PrivatePcscd, foreign: Foreign, face: Any) -> None:
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    async with face.open(timeout=5, share=SHARED, on_reset="reconnect") as card:
+    async with face.open(timeout=30, share=SHARED, on_reset="reconnect") as card:
         for _ in range(3):
             await off_loop(foreign.connect, card.reader, other.SHARED)
             await off_loop(foreign.disconnect, other.RESET)
@@ -378,7 +378,7 @@ async def test_on_reset_does_not_go_on_for_ever(face: Any) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", LogCard())
-        async with face.open(timeout=5, share=SHARED, on_reset="reconnect") as card:
+        async with face.open(timeout=30, share=SHARED, on_reset="reconnect") as card:
             pcsc.inject("SCardTransmit", errors.RESET_CARD, times=10)
             with pytest.raises(CardResetError):
                 await echo(card)
@@ -396,7 +396,7 @@ async def test_a_card_pulled_in_a_batch_says_how_many_were_answered(face: Any) -
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", virtual)
-        async with face.open(timeout=5) as card, anyio.create_task_group() as tasks:
+        async with face.open(timeout=30) as card, anyio.create_task_group() as tasks:
             tasks.start_soon(pull, pcsc)
             with pytest.raises(CardRemovedError, match="2 of the commands") as caught:
                 await card.send(ECHOED, ECHOED, C_APDU(0, GATE), ECHOED)
@@ -415,7 +415,7 @@ async def test_a_card_pulled_between_commands_says_how_many_were_answered(face: 
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", LogCard())
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             with pytest.raises(CardRemovedError, match="2 of the commands") as caught:
                 await card.send(ECHOED, ECHOED, ECHOED, callback=callback)
             assert caught.value.answered == 2
@@ -434,7 +434,7 @@ async def test_a_card_pulled_between_commands_says_how_many_were_answered(face: 
 @both_faces
 async def test_what_a_virtual_reader_does_not_have(pcscd: PrivatePcscd, face: Any) -> None:
     pcscd.insert(0, LogCard(BOTH))
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         with pytest.raises(SCardError) as caught:
             await card.control(0x42000D48)
         assert (caught.value.call, caught.value.reader) == ("SCardControl", card.reader)
@@ -452,7 +452,7 @@ async def test_a_control_and_attributes_that_are_none(face: Any) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", LogCard())
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             for code in (-1, 1 << 32):
                 with pytest.raises(ValueError, match="code"):
                     await card.control(code)
@@ -478,7 +478,7 @@ async def test_a_pin_on_a_pad(face: Any) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("Pad", controls=pad)
         pcsc.insert("Pad", FileCard())
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             assert Feature.VERIFY_PIN_DIRECT in await card.features()
             assert (await card.properties()).max_pin_size == 15
             pad.type("9999")
@@ -499,7 +499,7 @@ async def test_a_pin_on_a_pad(face: Any) -> None:
 async def test_a_reader_without_a_pad(pcscd: PrivatePcscd, face: Any) -> None:
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         assert await card.features() == {}
         for call in (card.verify_pin_on_pad, card.modify_pin_on_pad):
             with pytest.raises(SCardError, match="no keypad"):
@@ -523,7 +523,7 @@ class Tag(LogCard):
 @both_faces
 async def test_a_contactless_tag(pcscd: PrivatePcscd, face: Any) -> None:
     pcscd.insert(0, Tag(BOTH))
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         assert (await card.uid()).hex() == "04a1b2c3d4e5f6"
         with pytest.raises(StatusError, match="does not know this"):
             await card.ats()
@@ -534,7 +534,7 @@ async def test_a_readers_attributes(face: Any) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A", attributes={Attribute.VENDOR_NAME: b"ACME\0", Attribute.CHANNEL_ID: bytes.fromhex("05002000")})
         pcsc.insert("A", LogCard())
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             assert await card.attribute(Attribute.VENDOR_NAME) == "ACME"
             assert await card.attribute(Attribute.CHANNEL_ID) == 0x00200005
             await card.set_attribute(Attribute.VENDOR_NAME, "Other")

@@ -55,7 +55,7 @@ def pcsc(pad: PinPad) -> Iterator[SimulatedPCSC]:
 @pytest.mark.anyio
 async def test_verify(face: AsyncFace | SyncFace, pcsc: SimulatedPCSC, pad: PinPad) -> None:
     pcsc.insert("Pad", FileCard(pin=b"1234"))
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         pad.type("1234", "9999")
         pad.press_cancel()
         pad.say_nothing()
@@ -74,7 +74,7 @@ async def test_verify(face: AsyncFace | SyncFace, pcsc: SimulatedPCSC, pad: PinP
 @pytest.mark.anyio
 async def test_modify(face: AsyncFace | SyncFace, pcsc: SimulatedPCSC, pad: PinPad) -> None:
     pcsc.insert("Pad", Tag())
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         pad.type("1234", "56789", "56789", "1234", "56789", "56788")
         entry = PinEntry(format=PinFormat.ISO_9564_2)
         assert (await card.modify_pin_on_pad(CHANGE, entry)).is_successful()
@@ -103,7 +103,7 @@ async def test_features_and_properties(face: AsyncFace | SyncFace, pcsc: Simulat
 @pytest.mark.anyio
 async def test_uid_and_ats(face: AsyncFace | SyncFace, pcsc: SimulatedPCSC) -> None:
     pcsc.insert("Pad", Tag())
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         assert await card.uid() == b"\x04\x01\x02\x03"
         with pytest.raises(StatusError, match="6A81: the reader does not know this of such a card"):
             await card.ats()
@@ -112,7 +112,7 @@ async def test_uid_and_ats(face: AsyncFace | SyncFace, pcsc: SimulatedPCSC) -> N
 @pytest.mark.anyio
 async def test_cancelled_while_the_user_hesitates(pcsc: SimulatedPCSC, pad: PinPad) -> None:
     pcsc.insert("Pad", FileCard(pin=b"1234"))
-    async with AsyncFace().open(timeout=5) as card:
+    async with AsyncFace().open(timeout=30) as card:
         with anyio.move_on_after(0.05) as scope:
             await card.verify_pin_on_pad(VERIFY)
         assert scope.cancelled_caught
@@ -125,7 +125,7 @@ async def test_cancelled_while_the_user_hesitates(pcsc: SimulatedPCSC, pad: PinP
 @pytest.mark.anyio
 async def test_a_card_that_goes_while_the_user_hesitates(face: AsyncFace | SyncFace, pcsc: SimulatedPCSC, pad: PinPad) -> None:
     pcsc.insert("Pad", FileCard(pin=b"1234"))
-    async with face.open(timeout=5) as card, anyio.create_task_group() as tasks:
+    async with face.open(timeout=30) as card, anyio.create_task_group() as tasks:
 
         async def pull() -> None:
             while not pad.asked:

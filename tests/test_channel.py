@@ -94,7 +94,7 @@ async def put(pcscd: PrivatePcscd, card: LogCard) -> None:
 async def test_a_block_opens_uses_and_closes(pcscd: PrivatePcscd, face: Any) -> None:
     virtual = ChannelCard(1, 5)
     await put(pcscd, virtual)
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         async with card.channel() as one, card.channel() as five:
             assert (one.number, five.number) == (1, 5)
             await one.send(b"\x00\xa4\x00\x00", b"\x80\xa4\x00\x00")
@@ -130,7 +130,7 @@ async def test_a_block_opens_uses_and_closes(pcscd: PrivatePcscd, face: Any) -> 
 async def test_a_cancelled_block_closes_its_channel(pcscd: PrivatePcscd) -> None:
     virtual = ChannelCard(3)
     await put(pcscd, virtual)
-    async with SCard(timeout=5) as card:
+    async with SCard(timeout=30) as card:
         with anyio.CancelScope() as scope:
             async with card.channel():
                 scope.cancel()

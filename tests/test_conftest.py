@@ -12,7 +12,7 @@ from tests.support import census
 from tests.support.loop_watch import PACKAGE
 
 CONFTEST = """
-from tests.conftest import _census_if_asked, _loop_stays_free, anyio_backend, no_leaks
+from tests.conftest import _loop_stays_free, _nothing_stays, anyio_backend, no_leaks
 """
 
 INI = """
@@ -124,36 +124,46 @@ import pytest
 end = threading.Event()
 kept = []
 
-def test_thread(no_leaks):
+def test_thread():
     threading.Thread(target=end.wait, name="left behind").start()
 
-def test_descriptor(no_leaks):
+def test_descriptor():
     kept.append(os.open(os.devnull, os.O_RDONLY))
 
-def test_not_asked():
-    kept.append(os.open(os.devnull, os.O_RDONLY))
+def test_context_not_asked():
+    test_context(None)
 
-def test_leaves_soon(no_leaks):
+def test_leaves_soon():
     threading.Timer(0.2, lambda: None).start()
 
+def test_context(no_leaks):
+    from scardface.testing import SimulatedPCSC
+
+    pcsc = SimulatedPCSC()
+    kept.append(pcsc.establish())
+    kept.append(pcsc)
+
 @pytest.mark.anyio
-async def test_loop(no_leaks):
+async def test_loop():
     import anyio
     await anyio.to_thread.run_sync(lambda: None)
 
 def test_tidy_up():
     end.set()
-    for descriptor in kept:
-        os.close(descriptor)
+    for each in kept:
+        if isinstance(each, int):
+            os.close(each)
 """
 
 
-def test_leaks_fail_the_test_that_asks(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "BOUND", 0.5)
+def test_leaks_fail_their_test(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "BOUND", 1.0)
     inner.makepyfile(LEAKING)
     result = inner.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:faulthandler")
-    result.assert_outcomes(passed=8, errors=2)
-    result.stdout.fnmatch_lines(["*still there*threads*left behind*", "*still there*descriptors*/dev/null*"])
+    result.assert_outcomes(passed=9, errors=3)
+    result.stdout.fnmatch_lines(
+        ["*still there*threads*left behind*", "*still there*descriptors*/dev/null*", "*still there*contexts*0 of *SimulatedPCSC*"]
+    )
 
 
 def test_census_sees_a_thread_that_python_does_not_know() -> None:
@@ -163,7 +173,7 @@ def test_census_sees_a_thread_that_python_does_not_know() -> None:
     begun, end = threading.Event(), threading.Event()
     numbers: list[int] = []
     _thread.start_new_thread(lambda: (numbers.append(_thread.get_native_id()), begun.set(), end.wait()), ())
-    assert begun.wait(5)
+    assert begun.wait(30)
     now = census.take()
     end.set()
     assert str(numbers[0]) in set(now.tasks) - set(before.tasks)

@@ -253,7 +253,7 @@ def test_in_one_batch() -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", Mifare())
-        with sync.SCard(timeout=5) as card:
+        with sync.SCard(timeout=30) as card:
             assert tag(card.atr) == Tag("ISO 14443 A, part 3", "MIFARE Standard 1K", 3, 1)
             steps = [load_key(KEY, 0), general_authenticate(4, KeyType.A, 0), read_binary(4, 16)]
             assert card.send(*steps).check().data == bytes(16)

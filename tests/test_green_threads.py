@@ -42,6 +42,7 @@ WAYS_IN: dict[str, Callable[[], object]] = {
 def test_every_way_in_refuses(module: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
+        monkeypatch.setattr("scardface.testing._private_pcscd._current", None)  # the test run's own daemon may be running
         monkeypatch.setitem(sys.modules, module, PATCHED[module])
         with pytest.raises(RuntimeError, match=rf"^{module.split('.')[0]} has patched .*thread=False"):
             WAYS_IN[way]()

@@ -82,7 +82,7 @@ async def test_a_layer_wraps_at_each_turn(face: Any) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", SealedCard())
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             secure = card.layer(Sealed())
             seen: list[tuple[C_APDU, bytes]] = []
             response = await secure.send(ECHOED, ECHOED, callback=lambda c, r: seen.append((c, r.data)))
@@ -101,7 +101,7 @@ async def test_what_a_layer_finds_wrong_ends_the_batch(face: Any) -> None:
         pcsc.add_reader("A")
         virtual = SealedCard()
         pcsc.insert("A", virtual)
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             layer = Sealed()
             virtual.counter = 7  # out of step: it answers an error, without a seal
             with pytest.raises(CardCommunicationError, match="seal is wrong") as caught:
@@ -119,7 +119,7 @@ async def test_a_layer_in_a_channel(face: Any) -> None:
         pcsc.add_reader("A")
         virtual = SealedCard()
         pcsc.insert("A", virtual)
-        async with face.open(timeout=5) as card, card.channel() as channel:
+        async with face.open(timeout=30) as card, card.channel() as channel:
             assert (await channel.layer(Sealed()).send(ECHOED)).data == b"ab"
             with pytest.raises(TypeError, match="wrap"):
                 channel.layer(object())
@@ -141,7 +141,7 @@ async def test_what_is_no_layer(face: Any) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", SealedCard())
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             for no_layer, name in ((object(), "wrap"), (Half(), "unwrap"), (None, "wrap")):
                 with pytest.raises(TypeError, match=f"no {name}$"):
                     card.layer(no_layer)
@@ -191,7 +191,7 @@ async def test_what_goes_through_a_layer_is_logged_with_its_secrets_left_out(fac
     with SimulatedPCSC() as pcsc, caplog.at_level(logging.DEBUG, "scardface.apdu"):
         pcsc.add_reader("A")
         pcsc.insert("A", SealedCard())
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             with pytest.raises(StatusError):
                 (await card.layer(Sealed()).send(C_APDU(0, 0x20, 0, 1, b"1234", 256))).check()
     assert "00200001 <4 bytes>" in caplog.text
@@ -252,7 +252,7 @@ async def test_a_layer_hears_the_last_word_of_an_exchange_that_fails(
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", Scripted(*answers))
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             layer = Noted()
             secure = card.layer(layer)
             with pytest.raises(CardCommunicationError):
@@ -283,7 +283,7 @@ async def test_a_layer_that_heard_nothing_is_closed(
         pcsc.add_reader("A")
         virtual = Scripted()
         pcsc.insert("A", virtual)
-        async with face.open(timeout=5) as card, card.channel() as channel:
+        async with face.open(timeout=30) as card, card.channel() as channel:
             for way in (card, channel):
                 layer = Noted()
                 secure = way.layer(layer)
@@ -315,7 +315,7 @@ async def test_a_layer_of_a_card_that_was_pulled_is_closed(face: Any) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", Scripted())
-        async with face.open(timeout=5) as card:
+        async with face.open(timeout=30) as card:
             secure = card.layer(Noted())
             pcsc.remove("A")
             for kind in (CardRemovedError, LayerClosedError):

@@ -110,6 +110,16 @@ def test_every_look_has_its_own_context_and_leaves_none(pcsc: Looked, call: str,
     assert calls.count(call) >= 2
 
 
+def test_a_context_that_cannot_be_released_takes_nothing_from_what_was_seen(pcsc: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend of somebody's own may raise what it likes."""
+
+    def fail(self: LookedContext) -> None:
+        raise ConnectionError("the tunnel broke")
+
+    monkeypatch.setattr(LookedContext, "release", fail)
+    assert _looks.list_readers(None) == NAMES
+
+
 @pytest.mark.parametrize("call", LOOKS)
 def test_no_service(pcsc: Looked, call: str) -> None:
     pcsc.broken = "establish"

@@ -192,3 +192,16 @@ def test_a_control_command_that_the_driver_refuses(session: Session, pcsc: Simul
     with pytest.raises(SCardError, match="driver refused the control command") as caught:
         session.control(0x42000001, b"")
     assert "seated" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [22, 31])
+def test_a_driver_on_windows_that_fails_since_the_card_is_gone(code: int) -> None:
+    with SimulatedPCSC("windows") as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", LogCard(BOTH))
+        session = opened(pcsc)
+        pcsc.inject("SCardControl", code)
+        pcsc.remove("A")
+        with pytest.raises(CardRemovedError):
+            session.control(0x310004, b"")
+        session.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,6 +144,53 @@ def test_a_table_of_readers_that_cannot_shrink(context: Context, monkeypatch: py
     assert "restart" not in str(refused(context.list_readers))
     monkeypatch.undo()
     context.release()
+
+
+FORK = """
+import os, sys, threading
+from scardface import _pcsc
+
+inside, leave = threading.Event(), threading.Event()
+busy = 0
+
+def slow(*_):
+    global busy
+    busy += 1
+    inside.set()
+    leave.wait(float(sys.argv[2]))
+    busy -= 1
+    return 0, []
+
+setattr(_pcsc.scard, sys.argv[1], slow)
+context = _pcsc._Context(1)
+calls = {
+    "SCardListReaders": context.list_readers,
+    "SCardGetStatusChange": lambda: context.get_status_change(0, [("A", 0)]),
+    "SCardEstablishContext": _pcsc.PYSCARD.establish,
+}
+thread = threading.Thread(target=calls[sys.argv[1]])
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    setattr(_pcsc.scard, sys.argv[1], lambda *_: (0, []))
+    calls[sys.argv[1]]()  # its own locks are free
+    os._exit(busy)
+print("inside:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+leave.set()
+thread.join()
+calls[sys.argv[1]]()
+"""
+
+
+@pytest.mark.parametrize("call", ["SCardListReaders", "SCardGetStatusChange", "SCardEstablishContext"])
+@pytest.mark.parametrize(("seconds", "told"), [(0.1, "inside: 0\n"), (30, "inside: 1\n")], ids=["short", "frozen"])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")
+def test_a_fork_waits_for_short_calls(call: str, seconds: float, told: str) -> None:
+    """libpcsclite's locks stay locked in the child; a call that a frozen service keeps holds up no fork for ever."""
+    command = [sys.executable, "-W", "ignore", "-c", FORK, call, str(seconds)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (said.returncode, said.stdout) == (0, told), said
 
 
 FEWER = """

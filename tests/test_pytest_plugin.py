@@ -168,7 +168,7 @@ def test_virtual_reader(pcsc, virtual_reader):
 
 def test_virtual_card(virtual_card):
     assert type(virtual_card) is FileCard
-    with SCard(timeout=5) as card:
+    with SCard(timeout=30) as card:
         assert card.reader == "Virtual Reader"
         assert card.atr == virtual_card.atr
 
@@ -182,7 +182,7 @@ def test_the_next_one_is_fresh(pcsc, virtual_reader):
 
 def test_a_mistake_in_a_card_fails_the_test(pcsc):
     pcsc.insert(0, Broken())
-    with SCard(timeout=5) as card:
+    with SCard(timeout=30) as card:
         assert card.send(bytes(5)).sw == 0x6F00
 
 class TestAnotherCard:
@@ -222,7 +222,7 @@ def test_empty_at_first(pcscd, stays):
     assert not pcscd.cards
     assert not [state for state in states().values() if state.present]
     pcscd.insert(1, FileCard())
-    with SCard(timeout=5) as card:
+    with SCard(timeout=30) as card:
         assert card.reader == pcscd.readers[1]
     if not stays:
         pcscd.remove(1)
@@ -398,7 +398,7 @@ from scardface import C_APDU, SCard
 pytestmark = pytest.mark.anyio
 
 async def test_async(card_cassette):
-    async with SCard(timeout=5) as card:
+    async with SCard(timeout=30) as card:
         recorder = card_cassette(card)
         assert (await recorder.send(C_APDU(0x00, 0xA4, 0x04, 0x00, b"\\xf0SCARDFACE"))).is_successful()
         assert await recorder.transmit(bytes.fromhex("00B0810005")) == b"Hello\\x90\\x00"

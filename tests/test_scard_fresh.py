@@ -30,7 +30,7 @@ async def test_new_only(pcscd: PrivatePcscd, face: Any) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(put_in)
-        async with face.open(timeout=5, new_only=True) as card:
+        async with face.open(timeout=30, new_only=True) as card:
             assert (card.reader, card.atr) == (pcscd.readers[1], second.atr)
 
 
@@ -50,7 +50,7 @@ async def test_a_card_that_bounces_is_opened_once_it_has_settled(face: Any) -> N
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(tap)
-            async with face.open(timeout=5, settle=0.3) as card:
+            async with face.open(timeout=30, settle=0.3) as card:
                 assert pcsc.calls["SCardConnect"] == 1
                 assert (await card.send(bytes(4))).sw == 0x9000
 
@@ -74,7 +74,7 @@ async def test_cancelled_while_it_settles_another_gets_it(anyio_backend: Any) ->
             async with SCard(settle=30):
                 pytest.fail("too early")
         assert scope.cancelled_caught
-        async with SCard(timeout=5):
+        async with SCard(timeout=30):
             pass
 
 

@@ -47,7 +47,7 @@ def test_a_name_that_tells_is_not_asked(pcsc: SimulatedPCSC) -> None:
 async def test_a_card_in_the_reader_of_that_number(pcsc: SimulatedPCSC, face: Any) -> None:
     for reader in range(4):
         pcsc.insert(reader, LogCard())
-    async with face.open(serial("5C02"), timeout=5) as card:
+    async with face.open(serial("5C02"), timeout=30) as card:
         assert card.reader == "Reader 1"
         assert await card.attribute(NUMBER) == "5C02"
         with pytest.raises(Exception, match="no matching card") as caught:  # held, and it said who it is before
@@ -60,13 +60,13 @@ async def test_a_card_in_the_reader_of_that_number(pcsc: SimulatedPCSC, face: An
 @pytest.mark.anyio
 async def test_no_reader_of_that_number(pcsc: SimulatedPCSC, face: Any) -> None:
     with pytest.raises(NoReaderError, match="none of the readers asked for"):
-        async with face.open(serial("5C03"), timeout=5):
+        async with face.open(serial("5C03"), timeout=30):
             pytest.fail("there is none")
 
 
 @pytest.mark.anyio
 async def test_a_cancel_while_readers_are_asked(pcsc: SimulatedPCSC, anyio_backend: Any) -> None:
-    card = SCard(serial("5C03"), timeout=5)
+    card = SCard(serial("5C03"), timeout=30)
     pcsc.inject("SCardConnect", errors.SHARING_VIOLATION)
     card.cancel()
     with pytest.raises(errors.WaitCancelledError):
@@ -107,5 +107,5 @@ def test_the_share_mode_of_the_card_is_no_matter(pcsc: SimulatedPCSC) -> None:
     from scardface import sync
 
     pcsc.insert(0, LogCard())
-    with sync.SCard("Reader 0", timeout=5, share=ShareMode.SHARED):
+    with sync.SCard("Reader 0", timeout=30, share=ShareMode.SHARED):
         assert readers_with("5C01", pcsc, {}) == {"Reader 0"}

@@ -159,16 +159,16 @@ def test_threads_wait_for_each_other_for_a_whole_batch(session: Session, pcsc: S
     batch = session.prepare([C_APDU(0, GATE), C_APDU(0, ECHO, 1)])
     first = threading.Thread(target=session.send, args=(batch,))
     first.start()
-    assert card.reached.wait(5)
+    assert card.reached.wait(30)
     second = threading.Thread(target=session.send, args=(session.prepare([C_APDU(0, ECHO, 2)]),))
     closer = threading.Thread(target=session.close)
     second.start()
     wait_until(lambda: session._lock._inside)
     card.gate.set()
     for thread in (first, second):
-        thread.join(5)
+        thread.join(30)
     closer.start()
-    closer.join(5)
+    closer.join(30)
     assert [(command[1], command[2]) for command in card.heard] == [(GATE, 0), (ECHO, 1), (ECHO, 2)]
 
 
@@ -215,7 +215,7 @@ def test_a_transaction_that_is_ended_again_ends_no_other(session: Session, pcsc:
     waiting.join(0.2)
     assert waiting.is_alive(), "the outer transaction has ended"
     session.end("outer", Disposition.LEAVE)
-    waiting.join(5)
+    waiting.join(30)
     assert not waiting.is_alive()
     assert (pcsc.calls["SCardBeginTransaction"], pcsc.calls["SCardEndTransaction"]) == (1, 1)
     other.close()

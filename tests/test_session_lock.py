@@ -77,19 +77,19 @@ def test_another_thread_waits_and_is_not_refused() -> None:
 
     def wait() -> None:
         inside.set()
-        assert go_on.wait(5)
+        assert go_on.wait(30)
 
     first = threading.Thread(target=owner.lock.call, args=(wait,))
     first.start()
-    assert inside.wait(5)
+    assert inside.wait(30)
     owner.lock.refuse_inside()
     closer = threading.Thread(target=owner.lock.close)
     closer.start()
     wait_until(lambda: owner.lock._order is not None)
     assert owner.did == []
     go_on.set()
-    first.join(5)
-    closer.join(5)
+    first.join(30)
+    closer.join(30)
     assert owner.did == [None, "freed"]
 
 

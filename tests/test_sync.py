@@ -71,7 +71,7 @@ def test_ctrl_c_ends_the_wait_for_a_card(pcscd: PrivatePcscd) -> None:
 
 def test_ctrl_c_ends_the_wait_for_the_removal_and_the_card_stays_open(pcscd: PrivatePcscd) -> None:
     put(pcscd, 0)
-    with SCard(timeout=5) as card:
+    with SCard(timeout=30) as card:
         thread = interrupt_when(lambda: len(card._removals) == 1, [])
         with pytest.raises(KeyboardInterrupt):
             card.wait()
@@ -116,7 +116,7 @@ def test_cancel_from_a_signal_handler(pcscd: PrivatePcscd) -> None:
 def test_a_callback_runs_in_the_callers_thread(pcscd: PrivatePcscd) -> None:
     put(pcscd, 0)
     threads: list[threading.Thread] = []
-    with SCard(timeout=5) as card:
+    with SCard(timeout=30) as card:
         card.send(b"\x00\x10\x00\x00", callback=lambda *_: threads.append(threading.current_thread()))
     assert threads == [threading.current_thread()]
 
@@ -126,7 +126,7 @@ def test_a_callback_cannot_send_nor_be_a_coroutine_function(pcscd: PrivatePcscd)
 
     async def coroutine(command: C_APDU, response: R_APDU) -> None: ...
 
-    with SCard(timeout=5) as card:
+    with SCard(timeout=30) as card:
         with pytest.raises(RuntimeError, match="inside its own callback"):
             card.send(b"\x00\x10\x00\x00", callback=lambda *_: card.send(b"\x00\x10\x00\x00"))
         with pytest.raises(TypeError, match="coroutine function"):
@@ -144,7 +144,7 @@ def test_an_open_idle_card_has_one_thread_and_none_after_the_close(pcscd: Privat
     """The one that connected it, which closes it again; also after a wait with others, and from a finalizer."""
     put(pcscd, 0)
     for _ in range(2):
-        with SCard(timeout=5) as card:
+        with SCard(timeout=30) as card:
             worker = card._worker
             assert worker is not None
             wait_until(lambda: own_threads() == ["scardface-card"])
@@ -171,7 +171,7 @@ from tests.support.cards import LogCard
 with PrivatePcscd(2) as pcscd:
     pcscd.insert(0, LogCard())
     pcscd.wait_for_card(0)
-    with sync.SCard(timeout=5) as card, sync.ReaderMonitor() as monitor:
+    with sync.SCard(timeout=30) as card, sync.ReaderMonitor() as monitor:
         time.sleep(0.5)  # until the monitor waits: a fork in the middle of a PC/SC call takes its mutex along for ever (fact 9)
         child = os.fork()
         if not child:

@@ -61,7 +61,7 @@ def test_ctrl_c_leaves_a_transaction_that_waits_for_another_program(pcscd: Priva
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), sync.SCard(timeout=5, share=SHARED) as card:  # noqa: PT012  the close is part of it
+    with pytest.raises(KeyboardInterrupt), sync.SCard(timeout=30, share=SHARED) as card:  # noqa: PT012  the close is part of it
         foreign.connect(card.reader, other.SHARED)
         foreign.begin()
         interrupt_when_pending(card)
@@ -72,7 +72,7 @@ def test_ctrl_c_leaves_a_transaction_that_waits_for_another_program(pcscd: Priva
     foreign.transmit(bytes(4))
     foreign.end()
     foreign.disconnect()
-    with sync.SCard(timeout=5) as card:  # EXCLUSIVE: nothing is left of the first
+    with sync.SCard(timeout=30) as card:  # EXCLUSIVE: nothing is left of the first
         card.send(C_APDU(0, ECHO))
     assert len(virtual.heard) == 2
 
@@ -81,7 +81,7 @@ def test_ctrl_c_and_the_card_goes_on(pcscd: PrivatePcscd, foreign: Foreign) -> N
     """What is sent meanwhile waits for the begin, which is undone."""
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    with sync.SCard(timeout=5, share=SHARED) as card:
+    with sync.SCard(timeout=30, share=SHARED) as card:
         foreign.connect(card.reader, other.SHARED)
         foreign.begin()
         interrupt_when_pending(card)
@@ -97,10 +97,10 @@ def test_an_interrupt_between_the_begin_and_its_outcome_undoes_it(pcscd: Private
     pcscd.insert(0, LogCard(BOTH))
 
     def interrupted(outcome: Any) -> None:
-        assert outcome.get(timeout=5) is None
+        assert outcome.get(timeout=30) is None
         raise KeyboardInterrupt
 
-    with sync.SCard(timeout=5, share=SHARED) as card:
+    with sync.SCard(timeout=30, share=SHARED) as card:
         monkeypatch.setattr("scardface._sync_calls.get", interrupted)
         with pytest.raises(KeyboardInterrupt), card.transaction():
             pytest.fail("interrupted")
@@ -111,19 +111,19 @@ def test_an_interrupt_between_the_begin_and_its_outcome_undoes_it(pcscd: Private
 def test_threads_take_turns_around_a_transaction(pcscd: PrivatePcscd) -> None:
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    with sync.SCard(timeout=5) as card:
+    with sync.SCard(timeout=30) as card:
         intruder = threading.Thread(target=card.transmit, args=(bytes([0, 0xEE, 0, 0]),))
         with card.transaction():
             intruder.start()
             time.sleep(0.1)
             card.send(C_APDU(0, ECHO))
-        intruder.join(5)
+        intruder.join(30)
     assert [command[1] for command in virtual.heard] == [ECHO, 0xEE]
 
 
 def test_a_callback_cannot_use_its_card(pcscd: PrivatePcscd) -> None:
     pcscd.insert(0, LogCard(BOTH))
-    with sync.SCard(timeout=5) as card:
+    with sync.SCard(timeout=30) as card:
 
         def callback(*_: object) -> None:
             for call in (card.reset, card.reconnect, lambda: card.control(1), lambda: card.attribute(1), card.close):

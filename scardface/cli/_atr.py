@@ -16,10 +16,10 @@ from rich.table import Table
 
 from scardface import ATR, CardInserted, CardTimeoutError, NoCardError, ServiceDown, ServiceUnavailableError
 
-from ._failures import OK
+from ._failures import E_TIMEOUT, OK
 from ._interface import explain
 from ._names import list_file, names_of
-from ._open import TIMEOUT, meant, told, watching
+from ._open import meant, told, watching
 from ._options import READER, WAIT_FOR_READER, common
 from ._options import timeout as option_timeout
 from ._output import console, digits, emit, put, show, words
@@ -79,7 +79,7 @@ async def _next_card(reader: str | None, timeout: float | None, patient: bool) -
                 if not event.atr:
                     raise NoCardError(f"the card in {event.reader!r} does not answer; is it the right way round, and clean?")
                 return event.reader, event.atr
-    raise CardTimeoutError(f"no card within {timeout:g} s", TIMEOUT)
+    raise CardTimeoutError(f"no card within {timeout:g} s", E_TIMEOUT)
 
 
 def fields(found: ATR, where: str) -> dict[str, object]:

@@ -23,7 +23,7 @@ from scardface.sync import SCard, ShareMode, states
 from scardface.sync import readers as listed_readers
 
 from . import _cures
-from ._failures import OK, REFUSED
+from ._failures import E_TIMEOUT, OK, REFUSED
 from ._log import heard_by
 from ._machine import Machine, look
 from ._option_names import in_options
@@ -33,8 +33,6 @@ from ._which_reader import PATIENCE, is_usable
 
 NO_SERVICE = 0x8010001D
 """SCARD_E_NO_SERVICE."""
-TIMEOUT = 0x8010000A
-"""SCARD_E_TIMEOUT: the library's word for a service that does not answer."""
 SECURITY_VIOLATION = 0x8010006A
 """SCARD_W_SECURITY_VIOLATION."""
 MOST_CONTEXTS = 200
@@ -106,7 +104,7 @@ def service_is_not_running(facts: Facts) -> Iterator[Finding]:
     machine = facts.machine
     if facts.error is None or machine.socket in ("closes", "forbidden"):
         return
-    if machine.socket == "silent" or facts.error.code == TIMEOUT:
+    if machine.socket == "silent" or facts.error.code == E_TIMEOUT:
         yield _silence(machine)
     elif machine.socket == "other version":
         versions = f"the library here speaks version {machine.library_version} of it, the service {machine.service_version}"

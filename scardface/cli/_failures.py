@@ -36,6 +36,8 @@ BUG = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
+E_TIMEOUT = 0x8010000A
+"""SCARD_E_TIMEOUT: of a ServiceUnavailableError it says that the service does not answer."""
 _CANNOT_PRINT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO}
 
 EXITS = {
@@ -136,7 +138,7 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ServiceUnavailableError):
-        return f"{error}; 'scardface doctor' finds out which"
+        return f"{error}; 'scardface doctor' finds out {'why' if error.code == E_TIMEOUT else 'which'}"
     return in_options(str(error))
 
 
@@ -149,6 +151,7 @@ def say(words: str) -> None:
 def _hush() -> None:
     """Have what is still in standard output's buffer go nowhere, or the interpreter complains of it at its end."""
     with contextlib.suppress(OSError, ValueError):
+        output = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, output)
         os.close(nowhere)

@@ -4,7 +4,7 @@ Rules of this room:
 
 - A line is written to the history file only if it is known to carry no secret: a command of the shell's own, or an APDU whose data
   the library would show. What could not be read is not written either: it may be a PIN with a mistake in it.
-- The file is the user's alone.
+- The file is the user's alone. Where it cannot be written, what was typed is remembered until the shell ends.
 """
 
 from __future__ import annotations
@@ -17,21 +17,32 @@ from pathlib import Path
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
-from prompt_toolkit.history import FileHistory
+from prompt_toolkit.history import FileHistory, InMemoryHistory
 
 from scardface.replay import may_carry_secret
 
 from ._apdu_text import ApduTextError, needs_pin, parse
 from ._instructions import TYPED
+from ._names import home_folder
 
 
-def history_file() -> Path:
-    """Where the history is, by the rules of the XDG base directories; its folder is made if it has to be."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    path = Path(state, "scardface", "history")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
-    return path
+def history_file() -> Path | None:
+    """Where the history is, by the rules of the XDG base directories; its folder is made if it has to be.
+
+    Returns:
+        The file; None: there is no place for one.
+    """
+    given, home = os.environ.get("XDG_STATE_HOME"), home_folder()
+    state = Path(given) if given else home and home / ".local" / "state"
+    if state is None:
+        return None
+    path = state / "scardface" / "history"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+    except OSError:
+        return None
+    return path if os.access(path, os.R_OK | os.W_OK) else None
 
 
 def is_harmless(line: str, own: Iterable[str]) -> bool:
@@ -94,5 +105,6 @@ class NameCompleter(Completer):
 
 def prompting(own: Iterable[str]) -> PromptSession[str]:
     """A prompt with history and completion."""
-    names = tuple(own)
-    return PromptSession(history=SafeHistory(history_file(), names), completer=NameCompleter(names), complete_while_typing=False)
+    names, path = tuple(own), history_file()
+    history = InMemoryHistory() if path is None else SafeHistory(path, names)
+    return PromptSession(history=history, completer=NameCompleter(names), complete_while_typing=False)

@@ -29,10 +29,18 @@ _BRACKETS = re.compile(r"(?:[0-9A-F. ]|\[[0-9A-F-]{1,20}\])+")
 
 def list_file() -> Path | None:
     """The list that is there; None: there is none."""
-    home = Path.home()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    candidates = [cache / LIST, home / f".{LIST}", *(Path(folder, LIST) for folder in SYSTEM)]
-    return next((path for path in candidates if path.is_file()), None)
+    given, home = os.environ.get("XDG_CACHE_HOME"), home_folder()
+    cache = Path(given) if given else home and home / ".cache"
+    candidates = [cache and cache / LIST, home and home / f".{LIST}", *(Path(folder, LIST) for folder in SYSTEM)]
+    return next((path for path in candidates if path is not None and path.is_file()), None)
+
+
+def home_folder() -> Path | None:
+    """The user's folder; None: there is none, as for a user that the machine does not know (a container's)."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def names_of(atr: bytes, path: Path | None = None) -> tuple[str, ...]:

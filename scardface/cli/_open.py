@@ -10,6 +10,7 @@ Rules of this room:
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 import time
@@ -21,13 +22,13 @@ import anyio
 from scardface import CardTimeoutError, NoReaderError, ReaderAdded, ReaderMonitor, ServiceUnavailableError, readers
 from scardface.sync import SCard, ShareMode
 
-from ._failures import say
+from ._failures import E_TIMEOUT, say
 from ._log import heard_by
 from ._options import Wish
 from ._which_reader import PATIENCE, is_usable, listed, none_matches, which
 
-TIMEOUT = 0x8010000A
-"""SCARD_E_TIMEOUT."""
+_LEAVING = 1.0
+"""Seconds in which a monitor has to be left, whatever the service does."""
 MOMENT = 0.5
 """Seconds after which a wait is told of."""
 
@@ -77,10 +78,12 @@ async def watching(reader: str | None, timeout: float | None) -> AsyncIterator[R
         reader: the only one to be told of; None: all are.
         timeout: seconds; None: for ever.
     """
-    with anyio.move_on_after(None if timeout is None else timeout + PATIENCE):  # a service may freeze at any moment
+    with anyio.move_on_after(PATIENCE) as whole:  # a service may freeze at any moment
         async with ReaderMonitor(reader) as monitor:
+            whole.deadline = math.inf
             with anyio.move_on_after(timeout):
                 yield monitor
+            whole.deadline = anyio.current_time() + _LEAVING
 
 
 async def _comes(text: str | None, timeout: float | None) -> None:
@@ -89,7 +92,7 @@ async def _comes(text: str | None, timeout: float | None) -> None:
         async for event in monitor:
             if isinstance(event, ReaderAdded) and await _is_there(text):
                 return
-    raise CardTimeoutError(f"no reader{' that matches' if text else ''} within {timeout:g} s", TIMEOUT)
+    raise CardTimeoutError(f"no reader{' that matches' if text else ''} within {timeout:g} s", E_TIMEOUT)
 
 
 async def _is_there(text: str | None) -> bool:

@@ -21,9 +21,8 @@ from rich.live import Live
 from scardface import Event, ServiceUnavailableError
 from scardface.sync import CardInserted, CardRemoved, EventsLost, ReaderAdded, ReaderMonitor, ReaderRemoved, ServiceDown, ServiceUp
 
-from ._failures import OK
+from ._failures import E_TIMEOUT, OK
 from ._names import names_of
-from ._open import TIMEOUT
 from ._option_names import in_options
 from ._options import VIRTUAL, common
 from ._output import console, digits, emit, words
@@ -66,7 +65,7 @@ def see_that_it_is_not_silent() -> None:
     try:
         listed()
     except ServiceUnavailableError as error:
-        if error.code == TIMEOUT:
+        if error.code == E_TIMEOUT:
             raise
 
 

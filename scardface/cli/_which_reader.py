@@ -11,6 +11,7 @@ Rules of this room:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import click
@@ -18,6 +19,8 @@ import click
 from scardface import NoReaderError
 from scardface.sync import readers
 
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+"""As numbers are shown: '01' is none, but a part of many names."""
 PATIENCE = 4.0
 """Seconds that the service has to answer."""
 
@@ -49,7 +52,7 @@ def which(text: str, names: Sequence[str]) -> str | None:
     """
     if text in names:
         found = text
-    elif text.isdecimal():
+    elif _NUMBER.fullmatch(text):
         if int(text) >= len(names):
             raise NoReaderError(f"there is no reader {text}: {told(names)}")
         found = names[int(text)]

@@ -23,8 +23,9 @@ from ._lines import MAX_ATR, TITLE, Damage, Line, octets
 from ._tape import Exchange, Raw, Sent
 
 _ATR, _PROTOCOL = "# ATR:", "# PROTOCOL:"
-_PROTOCOLS = {"T=0": Protocol.T0, "T=1": Protocol.T1}
-_SHORTEST_ATR = {"T=0": "3B00", "T=1": "3B800181"}
+_PROTOCOLS = {"T=0": Protocol.T0, "T=1": Protocol.T1, "T=CL": Protocol.T1}
+"""T=CL is what Java calls a contactless card, which PC/SC readers show as one that speaks T=1 (PC/SC part 3)."""
+_SHORTEST_ATR = {"T=0": "3B00", "T=1": "3B800181", "T=CL": "3B800181"}
 """TS and T0; with TD1, which names T=1, and TCK (ISO/IEC 7816-3:2006, 8.2)."""
 _DIGITS = re.compile(r"[0-9A-Fa-f ]+")
 

@@ -5,8 +5,8 @@ Rules of this room:
 - It has `send`, `transmit`, `channel`, `layer` and `transaction` of the card that it wraps, and awaits where that one does.
 - Exchanges are taken down where the caller gives a command and gets a response, in the order in which the card answered them: in
   front of a layer.
-- What is to be hidden is left out when an exchange is taken down, not when it is written. GET RESPONSE by `transmit` fetches what
-  another command left, so it is hidden as that one was.
+- What is to be hidden is left out when an exchange is taken down, not when it is written. What fetches what another command left,
+  and goes on with its chain, is hidden as that one was; so are reads and updates of files that hold keys (`Exchanges`).
 - Modes are vcrpy's. What is played from the cassette never reaches the live card, so its state does not follow.
 - The file is written by `save`, which the block's end calls, an exception or not: the exchanges up to a failure are of use, too.
 """
@@ -40,6 +40,7 @@ from .._layer import Layer
 from .._owning import refuse_copy
 from .._routes import Callback, Channel, Layered
 from .._scard import SCard
+from .._secrets import Exchanges
 from ._cassette import CassetteError, StrPath, append, check_writable, read, write
 from ._secrets import carries_secret
 from ._tape import Exchange, Raw, Sent, Tape, outline
@@ -48,8 +49,6 @@ CardT = TypeVar("CardT", SCard, sync.SCard)
 Mode = Literal["once", "none", "all", "new"]
 Octets = bytes | bytearray | memoryview
 Redact = Callable[[C_APDU], bool]
-
-_GET_RESPONSE = 0xC0
 
 
 class Recorder(Generic[CardT]):
@@ -92,6 +91,7 @@ class Recorder(Generic[CardT]):
             redact: whether the data of a command and of its response are hidden: the cassette then says how many bytes of response
                 there were, and any data of a command will match. `carries_secret` is the default; `may_carry_secret` hides all
                 that no standard says to be harmless; `lambda command: carries_secret(command) or command.ins == 0xDA` adds one.
+                Files of SIMs that hold keys are hidden in any case.
 
         Raises:
             CassetteError: the cassette is damaged, or cannot be added to: it is a dump of apdu4j, or of another card.
@@ -107,7 +107,6 @@ class Recorder(Generic[CardT]):
         self.card: CardT = card
         self.path: Path = Path(path)
         self.mode: Mode = mode
-        self._redact = redact
         self._plays = mode != "all" and (mode == "none" or self.path.exists())
         self._records = mode in ("all", "new") or not self._plays
         self._tape = Tape(self._load() if self._plays else (), path)
@@ -116,7 +115,7 @@ class Recorder(Generic[CardT]):
         self._target = self.path.absolute()  # wherever the program goes meanwhile
         self._fresh: list[Exchange] = []
         self._saved = 0  # how many of these are in the file
-        self._is_hidden = False  # whether the last command that was taken down is
+        self._exchanges = Exchanges(redact)
 
     def _load(self) -> tuple[Exchange, ...]:
         cassette = read(self.path)
@@ -313,11 +312,17 @@ class Recorder(Generic[CardT]):
     def _play(self, command: C_APDU) -> R_APDU | None:
         """What is recorded of a command; None: it goes to the card."""
         found = self._take(lambda each: isinstance(each, Sent) and each.is_of(command), command)
-        return found.response if isinstance(found, Sent) else None
+        if not isinstance(found, Sent):
+            return None
+        self._exchanges.hides(command, found.response.sw)  # what is recorded next may hang on it
+        return found.response
 
     def _play_raw(self, raw: bytes) -> bytes | None:
         found = self._take(lambda each: isinstance(each, Raw) and each.is_of(raw), outline(raw))
-        return found.response if isinstance(found, Raw) else None
+        if not isinstance(found, Raw):
+            return None
+        self._exchanges.hides(outline(raw), int.from_bytes(found.response[-2:], "big"))
+        return found.response
 
     def _take(self, fits: Callable[[Exchange], bool], command: C_APDU) -> Exchange | None:
         found = self._tape.take(fits)
@@ -337,7 +342,7 @@ class Recorder(Generic[CardT]):
         return keep
 
     def _keep(self, command: C_APDU, response: R_APDU) -> None:
-        hidden = self._hides(command)
+        hidden = self._exchanges.hides(command, response.sw, response.data)
         any_data, hides_response = hidden and bool(command.data), hidden and bool(response.data)
         if any_data:
             command = C_APDU(command.cla, command.ins, command.p1, command.p2, b"", command.le)
@@ -346,16 +351,11 @@ class Recorder(Generic[CardT]):
         self._fresh.append(Sent(command, response, any_data, hides_response))
 
     def _keep_raw(self, raw: bytes, response: bytes) -> bytes:
-        hidden = self._hides(outline(raw))
+        hidden = self._exchanges.hides(outline(raw), int.from_bytes(response[-2:], "big"), response[:-2])
         any_data, hides_response = hidden and len(raw) > 4, hidden and len(response) > 2
         kept = bytes(len(response) - 2) + response[-2:] if hides_response else response
         self._fresh.append(Raw(raw[:4] if any_data else raw, kept, any_data, hides_response))
         return response
-
-    def _hides(self, command: C_APDU) -> bool:
-        if command.ins != _GET_RESPONSE:
-            self._is_hidden = self._redact(command)
-        return self._is_hidden or self._redact(command)
 
     # The file.
 

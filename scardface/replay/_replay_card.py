@@ -92,17 +92,21 @@ class ReplayCard(VirtualCard):
             self._tape.rewind()
             self._forget()
         apdu = outline(command)
-        return self._go_on(apdu) or self._begin(command, apdu)
+        return self._go_on(command, apdu) or self._begin(command, apdu)
 
-    def _go_on(self, apdu: C_APDU) -> bytes:
+    def _go_on(self, command: bytes, apdu: C_APDU) -> bytes:
         """The next piece of the answer that waits; empty if the command does not ask for it."""
         asked, answer = self._asked, self._waiting
         self._asked, self._waiting = None, b""
         if asked is None or apdu.data:
             return b""
-        if apdu.ins != _GET_RESPONSE and (asked.data or header(apdu) != header(asked)):
+        if apdu.ins != _GET_RESPONSE and (asked.data or header(apdu) != header(asked)) and not self._fetches(command, apdu):
             return b""
         return self._piece(asked, answer, apdu.le or 256)
+
+    def _fetches(self, command: bytes, apdu: C_APDU) -> bool:
+        """Whether a command fetches what waits, with an instruction of its own (`ExchangeOptions.response_instruction`)."""
+        return not (apdu.p1 or apdu.p2 or self._tape.holds(lambda each: self._fits(each, command, apdu)))
 
     def _piece(self, asked: C_APDU, answer: bytes, le: int) -> bytes:
         """`le` bytes of an answer; what is left of it waits."""

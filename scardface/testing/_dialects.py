@@ -45,6 +45,8 @@ class Dialect(NamedTuple):
     """ShareMode.DIRECT shares with nobody (fact 26)."""
     reconnect_ends_transaction: bool = False
     """Fact 32."""
+    longest_idle: float = 0.0
+    """Seconds without a call on its handle after which a transaction is ended, by a reset (fact 32); 0: never."""
     release_disconnects: bool = True
     """Releasing a context disconnects its handles, and nobody has to (fact 31)."""
     removed: int = REMOVED_CARD
@@ -68,6 +70,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             zero_is_no_count=False,
             direct_is_exclusive=True,
             reconnect_ends_transaction=True,
+            longest_idle=5.0,
             release_disconnects=False,
             unsupported=0x80100022,
             wait_lost=SYSTEM_CANCELLED,

@@ -7,7 +7,7 @@ Rules of this room:
   calls answer SHARING_VIOLATION at once (fact 4).
 - What happened to the card behind a handle's back stays with it until it reconnects: RESET_CARD, REMOVED_CARD (facts 33, 34).
 - The order in which a call looks for what is wrong is pcscd's: it decides which of two codes is answered.
-- Transactions are counted (fact 30).
+- Transactions are counted (fact 30). On Windows one that idles is ended (fact 32).
 - A reader's own commands (`control`) run without the service's lock: a user at a keypad may take a minute.
 """
 
@@ -69,7 +69,8 @@ class SimulatedHandle:
                 if self._context.life != self._service.life:
                     raise running.error(self._service.dialect.session_lost)
                 running.check()
-                yield running
+                with self._reader.used_by(self):
+                    yield running
 
     def _wait_for_lock(self, running: Running) -> None:
         while not self._reader.is_free_for(self):
@@ -117,6 +118,7 @@ class SimulatedHandle:
                 running.wait()
                 self._raise_event(running)
             self._reader.take_lock(self)
+            self._reader.watch_for_idleness()
 
     def end_transaction(self, disposition: Disposition) -> None:
         """SCardEndTransaction."""

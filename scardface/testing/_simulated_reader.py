@@ -7,6 +7,7 @@ Rules of this room:
   when it looked last. Who uses the card is known at once, but only a look of the driver reports it (facts 12 and 13).
 - Power, as pcscd has it: a card is switched on when it is seen, stays on while it is used, and is switched off at the second
   turn of the driver after its last user left. The first to connect settles the protocol, until the card is reset or switched off.
+- A transaction in which nothing is called for the dialect's time is ended, by a reset, in a thread that lasts as long as it does.
 - The lock, as pcscd has it, is counted. An EXCLUSIVE handle holds it once from the start. SCardEndTransaction does not give that
   one back, and making the handle SHARED does not either: then it stays until SCardEndTransaction or SCardDisconnect.
 """
@@ -16,11 +17,13 @@ from __future__ import annotations
 import contextlib
 import enum
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from .._atr import ATR
 from .._enums import Protocol, ShareMode
+from .._threads import spawn
 from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD
 from ._simulated_slot import CardGone, CardSlot
 from ._simulated_status import EXCLUSIVE
@@ -84,6 +87,9 @@ class SimulatedReader:
         """The same, as the running service can talk to it."""
         self.unplugged = False
         self._looking = False
+        self._watch: threading.Event | None = None  # set when nobody need watch for idleness any more
+        self._calls = 0  # on the handle that holds the lock, just now
+        self._last_call = 0.0
         self._forget()
 
     def _forget(self) -> None:
@@ -99,6 +105,7 @@ class SimulatedReader:
         self.owner: SimulatedHandle | None = None
         """Who holds the lock."""
         self.locks = 0
+        self._stop_watch()
         self._present_seen = False
         self._sharing_seen = 0
 
@@ -213,6 +220,7 @@ class SimulatedReader:
     def _leave(self) -> None:
         self.tell_handles(self._service.dialect.removed)
         self.owner, self.locks = None, 0
+        self._stop_watch()
         self.power = Power.OFF
         self._settle(CardState.ABSENT)
         self.changed.notify_all()
@@ -300,11 +308,18 @@ class SimulatedReader:
         self.owner = handle
         self.locks += 1
 
+    @property
+    def _base(self) -> int:
+        """How often its owner holds the lock without a transaction."""
+        return 1 if self.sharing == EXCLUSIVE else 0
+
     def give_lock_back(self) -> int:
         """Its owner, if there is one, holds the lock once less; the code of PC/SC that this answers."""
-        if self.locks <= (1 if self.sharing == EXCLUSIVE else 0):
+        if self.locks <= self._base:
             return NOT_TRANSACTED
         self.locks -= 1
+        if self.locks == self._base:
+            self._stop_watch()
         if not self.locks:
             self.drop_lock()
         return 0
@@ -312,7 +327,43 @@ class SimulatedReader:
     def drop_lock(self) -> None:
         """Nobody holds the lock any more."""
         self.owner, self.locks = None, 0
+        self._stop_watch()
         self.changed.notify_all()
+
+    @contextlib.contextmanager
+    def used_by(self, handle: SimulatedHandle) -> Iterator[None]:
+        """A call on `handle`: it does not idle."""
+        counted = handle is self.owner
+        self._calls += counted
+        try:
+            yield
+        finally:
+            self._calls -= counted
+            self._last_call = time.monotonic()
+
+    def watch_for_idleness(self) -> None:
+        """A transaction has begun: end it once it idles, where that is the dialect's way."""
+        if self._service.dialect.longest_idle and self._watch is None:
+            self._watch = threading.Event()
+            spawn("simulated-idleness", self._end_idle, self._watch)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.set()
+            self._watch = None
+
+    def _end_idle(self, over: threading.Event) -> None:
+        longest = left = self._service.dialect.longest_idle
+        while not over.wait(left):
+            with self._service.lock:
+                left = longest if self._calls else self._last_call + longest - time.monotonic()
+                if left <= 0 and not over.is_set():
+                    self._stop_watch()
+                    self.locks = self._base
+                    self.reset()
+                    if not self._base:
+                        self.drop_lock()
+                    return
 
     def share(self, sharing: int) -> None:
         """So many handles use the reader from now on, or one alone."""

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,9 +29,7 @@ def no_daemon(pcscd: PrivatePcscd) -> None:
 def test_it_tells_the_whole_story_in_order(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With as many readers as this process has had: libpcsclite 2.5 takes no fewer."""
     monkeypatch.setattr(demo, "PrivatePcscd", lambda readers: PrivatePcscd(max(readers, READERS)))
-    begin = time.monotonic()
     assert demo.run() == 0
-    assert time.monotonic() - begin < 10
     told = capsys.readouterr().out
     story = [
         "a private PC/SC daemon runs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -200,6 +201,21 @@ def test_all_is_well(scardface: Command) -> None:
 def sound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has everything, whatever this one has."""
     monkeypatch.setattr(_doctor, "look", lambda: WELL)
+
+
+def test_only_what_is_said_of_its_holder_counts_as_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library has other warnings, too."""
+    said = ["reader 'B' is left out", "the card in 'A' speaks T=14", "the card in 'B' is held by another program; x (pid 7)"]
+
+    def fail(*words: object, **more: object) -> None:
+        for each in said:
+            logging.getLogger("scardface").warning(each)
+        raise CardTimeoutError("no card within 1 s")
+
+    monkeypatch.setattr(_doctor, "SCard", fail)
+    assert _doctor._try("A").held == ""
+    said.append("the card in 'A' is held by another program; x (pid 8)")
+    assert _doctor._try("A").held == said[-1]
 
 
 @pytest.mark.usefixtures("sound")

@@ -75,6 +75,7 @@ def test_a_file_is_named() -> None:
 
 def test_who_has_no_service_is_sent_to_the_doctor() -> None:
     assert sentence(ServiceUnavailableError("no pcscd")) == "no pcscd; 'scardface doctor' finds out which"
+    assert sentence(ServiceUnavailableError("silent", 0x8010000A)) == "silent; 'scardface doctor' finds out why"
 
 
 def test_a_mistake_of_ours_asks_to_be_reported() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
+from prompt_toolkit.history import InMemoryHistory
 
 from scardface.cli._history import NameCompleter, SafeHistory, history_file, is_harmless, prompting
 from scardface.cli._shell import OWN
@@ -89,3 +90,18 @@ def test_names_are_completed(before: str, names: list[str]) -> None:
 def test_all_names_are_proposed_at_the_start() -> None:
     found = list(NameCompleter(OWN).get_completions(Document(""), CompleteEvent()))
     assert set(OWN) < {each.text for each in found}
+
+
+def test_without_a_place_the_shell_remembers_for_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home that cannot be written, and a user that the machine does not know."""
+    (home / ".local").touch()
+    assert history_file() is None
+    assert isinstance(prompting(OWN).history, InMemoryHistory)
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert history_file() is None
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    assert history_file() == home / "scardface" / "history"

@@ -30,9 +30,10 @@ def test_one_hears_at_a_time() -> None:
         LOGGER.info("none")
         with heard_by(inner, logging.DEBUG):
             LOGGER.debug("two")
+            LOGGER.warning("loud")
         LOGGER.warning("three")
     LOGGER.warning("four")
-    assert (outer.heard, inner.heard) == (["one", "three"], ["two"])
+    assert (outer.heard, inner.heard) == (["one", "three"], ["two", "loud"])
     assert (LOGGER.level, list(LOGGER.handlers)) == before
 
 

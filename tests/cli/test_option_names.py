@@ -83,8 +83,10 @@ def test_it_is_so_wherever_a_text_is_shown(scardface: Command, tmp_path: Path) -
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", Wrong())
-        for words in (("send", SELECT), ("send", "--json", SELECT)):
-            assert not PYTHON.search(scardface(*words).out)
+        for words in (("send",), ("send", "--json")):
+            told = scardface(*words, "FF82000006FFFFFFFFFFFF").out
+            assert "no volatile memory for keys; try P1 20" in told
+            assert not PYTHON.search(told)
         assert scardface("send", "--lengths", "chaining", SELECT).status == 1
         assert scardface("send", "--lengths", "long", SELECT).status == 2
     cassette = tmp_path / "a.cassette"
@@ -94,7 +96,7 @@ def test_it_is_so_wherever_a_text_is_shown(scardface: Command, tmp_path: Path) -
 
 
 class Wrong(FileCard):
-    """Finds every length wrong."""
+    """A reader without volatile memory, which answers in the card's place."""
 
     def process(self, command: bytes) -> bytes:
-        return b"\x67\x00"
+        return b"\x69\x86"

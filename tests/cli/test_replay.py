@@ -64,3 +64,16 @@ def test_a_shell_on_a_terminal(terminal: Callable[..., Terminal], cassette: Path
     shown.read_until(">")
     shown.type("\x04")
     assert shown.end() == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_dump_without_a_head(scardface: Command, tmp_path: Path, encoding: str) -> None:
+    """As GlobalPlatformPro's own tests have them."""
+    path = tmp_path / "card.dump"
+    path.write_text("# a card via a reader\n00A4040000\n# 11ms\n6F009000\n80CA004200\n6A88\n", encoding=encoding)
+    done = scardface("replay", str(path), "--json", "00A4040000", "80CA004200")
+    assert [(line["data"], line["sw"]) for line in done.lines] == [("6F00", "9000"), ("", "6A88")]
+    path.write_text("# a card via a reader\n00A4040000\n", encoding=encoding)
+    done = scardface("replay", str(path), "00A4040000")
+    assert (done.status, done.out) == (5, "")
+    assert "card.dump, line 2: the last command has no response" in done.err

@@ -204,7 +204,7 @@ def test_what_is_recorded_has_one_channel(tmp_path: Path, capsys: pytest.Capture
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader(READER)
         pcsc.insert(READER, FileCard())
-        with SCard(timeout=5) as card, Recorder(card, tmp_path / "cassette") as recorder:
+        with SCard(timeout=30) as card, Recorder(card, tmp_path / "cassette") as recorder:
             conversation = Shell(recorder, card, Telling(False, False))
             assert conversation.do("channel")
     assert conversation.prompt() == "> "

@@ -83,6 +83,10 @@ def test_a_tag_may_begin_with_ff() -> None:
     assert [each.tag.hex() for each in parse(bytes.fromhex("FF6100"), known=known.__contains__)] == ["ff61"]
 
 
+def test_behind_an_ff_that_is_padding_another_one_is() -> None:
+    assert [each.tag.hex() for each in parse(bytes.fromhex("FFFF4101AAFFFFFF4101BB"))] == ["41", "41"]
+
+
 @pytest.mark.parametrize("text", ["FF", "FF1F", "FF9F", "04 01 AA FF 1F", "FF 84"])
 def test_an_ff_that_begins_no_object_is_padding_and_what_follows_is_read(text: str) -> None:
     with contextlib.suppress(TLVError):

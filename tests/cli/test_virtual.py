@@ -13,7 +13,7 @@ from tests.support.cards import LogCard
 def test_there_is_a_card_in_one_reader() -> None:
     with virtual_pcsc():
         assert readers() == (READER,)
-        with SCard(timeout=5) as card:
+        with SCard(timeout=30) as card:
             assert card.atr.hex().startswith("3b87")
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scardface import NoReaderError
+from scardface.cli import _which_reader
 from scardface.cli._which_reader import none_matches, which
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.command_line import SELECT, Command
@@ -28,7 +29,8 @@ NAMES = ("Token CCID 01", "Token CCID", "ACS ACR122U 00 00", "1", "Lecteur \xe9t
     [
         ("Token CCID", "Token CCID"),
         ("Token CCID 01", "Token CCID 01"),
-        ("01", "Token CCID"),
+        ("01", "Token CCID 01"),  # a number has no zero in front
+        ("00 00", "ACS ACR122U 00 00"),
         ("0", "Token CCID 01"),
         ("2", "ACS ACR122U 00 00"),
         ("1", "1"),  # an exact name comes before a number
@@ -49,7 +51,7 @@ def test_what_may_mean_several_is_refused_and_they_are_listed(text: str) -> None
     assert "0 'Token CCID 01', 1 'Token CCID', 2 'ACS ACR122U 00 00'" in refused.value.message
 
 
-@pytest.mark.parametrize("text", ["5", "122", "99999999999999999999", "\u0665"])
+@pytest.mark.parametrize("text", ["5", "122", "999999999"])
 def test_a_number_is_never_a_part_of_a_name(text: str) -> None:
     with pytest.raises(NoReaderError, match=f"there is no reader {text}: there are 0 "):
         which(text, NAMES)
@@ -78,7 +80,7 @@ def test_no_other_reader_is_ever_taken(names: list[str], text: str) -> None:
         return
     if found is None:
         assert not [name for name in names if text in name]
-    elif found != text and not text.isdecimal():
+    elif found != text and text not in ("0", "1"):
         assert [name for name in names if text.lower() in name.lower()] == [found]
 
 
@@ -122,12 +124,16 @@ def test_the_number_is_the_one_that_is_shown(scardface: Command) -> None:
         assert (done.status, done.out) == (3, "")
 
 
-def test_a_real_daemon_that_is_frozen_holds_no_command(pcscd: PrivatePcscd, scardface: Command) -> None:
+def test_a_real_daemon_that_is_frozen_holds_no_command(
+    pcscd: PrivatePcscd, scardface: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _which_reader.PATIENCE + 3 <= 8, "seconds in which every command has ended, its start included"
+    monkeypatch.setattr(_which_reader, "PATIENCE", 0.3)
     os.kill(pcscd.pid, signal.SIGSTOP)
     try:
         for words in (("readers",), ("atr",), ("send", SELECT), ("shell",), ("watch",)):
             done = scardface(*words)
             assert (done.status, done.out) == (3, ""), words
-            assert "did not answer within 4 s" in done.err
+            assert "did not answer within 0.3 s" in done.err
     finally:
         os.kill(pcscd.pid, signal.SIGCONT)

@@ -104,7 +104,7 @@ async def test_arguments_of_an_open_cards_calls(pcsc: SimulatedPCSC, face: Any) 
     """Nothing reaches the card, and the card works on."""
     card = pcsc.cards["A"]
     assert isinstance(card, LogCard)
-    async with face.open(timeout=5) as ours:
+    async with face.open(timeout=30) as ours:
         calls: tuple[tuple[Callable[[], Awaitable[object]], type[Exception]], ...] = (
             (lambda: ours.send(), ValueError),
             (lambda: ours.send(None), TypeError),
@@ -155,10 +155,10 @@ async def test_arguments_of_an_open_cards_calls(pcsc: SimulatedPCSC, face: Any) 
 async def test_names_with_odd_characters(pcsc: SimulatedPCSC, face: Any, name: str) -> None:
     """Such a reader is not there; nothing breaks. (What a binding cannot take, fact 42, does not reach it.)"""
     with pytest.raises(NoReaderError) as caught:
-        async with face.open(name, timeout=5):
+        async with face.open(name, timeout=30):
             pytest.fail("there is no such reader")
     assert "'A'" in str(caught.value)  # it says which there are
-    async with face.open([name, "A"], timeout=5) as card:
+    async with face.open([name, "A"], timeout=30) as card:
         assert (await card.send(SAY)).data == b"x"
 
 
@@ -176,7 +176,7 @@ async def test_names_with_odd_characters_on_pcscd(pcscd: PrivatePcscd, name: str
 async def test_the_largest_commands(pcsc: SimulatedPCSC, face: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ISO 7816-4 can say is taken; what PC/SC cannot carry of it (fact 36) says so; more cannot be made."""
     monkeypatch.setattr("scardface._loss.DRIVER_POLL", 5)
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         assert (await card.send(C_APDU(0, 0x11, 0, 0, bytes(65_500), 65_536))).sw == 0x9000
         with pytest.raises(CardCommunicationError, match="65544 bytes: failed"):
             await card.send(C_APDU(0, 0x11, 0, 0, bytes(65_535), 65_536))
@@ -204,7 +204,7 @@ async def test_odd_atrs(pcsc: SimulatedPCSC, length: int) -> None:
         assert repr(event.atr)
         assert str(event.atr.protocols)
     try:
-        async with SCard(timeout=5, atr=re.escape(atr)) as card:
+        async with SCard(timeout=30, atr=re.escape(atr)) as card:
             assert card.atr == atr
             assert (await card.send(SAY)).data == b"x"
     except ProtocolMismatchError:
@@ -216,7 +216,7 @@ async def test_a_card_without_an_atr(pcsc: SimulatedPCSC) -> None:
     pcsc.insert("A", LogCard(b""))
     with pytest.raises(CardTimeoutError, match="does not answer"):
         await SCard(timeout=0)
-    async with SCard(timeout=5, share=ShareMode.DIRECT) as reader:
+    async with SCard(timeout=30, share=ShareMode.DIRECT) as reader:
         assert reader.atr == b""
 
 
@@ -235,7 +235,7 @@ async def test_odd_atrs_on_pcscd(pcscd: PrivatePcscd, length: int) -> None:
     except SCardError as error:
         refused = str(error)
         assert "0x8010" in refused or "no matching card" in refused
-    async with SCard(pcscd.readers[1], timeout=5) as card:
+    async with SCard(pcscd.readers[1], timeout=30) as card:
         assert (await card.send(SAY)).data == b"x"
 
 
@@ -275,7 +275,7 @@ def test_a_card_that_answers_rubbish(atr: bytes, monkeypatch: pytest.MonkeyPatch
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", babbling)
-        with sync.SCard(timeout=5) as card:
+        with sync.SCard(timeout=30) as card:
 
             @settings(max_examples=times(60, 2_000), database=None, suppress_health_check=list(HealthCheck))
             @given(answers=RUBBISH, commands=st.lists(COMMANDS, min_size=1, max_size=3))
@@ -294,7 +294,7 @@ def test_a_card_that_answers_rubbish(atr: bytes, monkeypatch: pytest.MonkeyPatch
 
 def test_what_a_close_may_do(pcsc: SimulatedPCSC) -> None:
     """A wrong disposition closes nothing; the next close does."""
-    card = sync.SCard(timeout=5)
+    card = sync.SCard(timeout=30)
     with pytest.raises(ValueError, match="disposition"):
         card.close("gently")  # type: ignore[arg-type]  # on purpose
     assert card.send(SAY).data == b"x"

@@ -41,10 +41,8 @@ from tests.support.waits import until, waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 
-RECOVERY = 10.0
-"""Seconds: ten times what is promised."""
-LOSS = 2.0
-"""Seconds in which a call hears that its service is gone: fact 22 has 6 ms."""
+RECOVERY = 30.0
+"""Seconds after which something that must happen has not happened; a second is promised."""
 
 
 class SocketWatch:
@@ -109,8 +107,6 @@ async def test_sigkill_again_and_again_under_a_waiter_and_a_monitor(pcscd: Priva
             await hear(monitor, CardRemoved(name))
     assert len(acquired) == rounds
     tell(f"{rounds} SIGKILLs, {face.name}: monitor back {spread(told)}; card acquired {spread([after for after, _ in acquired])}")
-    assert max(told) < RECOVERY
-    assert max(after for after, _ in acquired) < RECOVERY
 
 
 class Threatened:
@@ -120,14 +116,12 @@ class Threatened:
         self._face, self._pcscd, self._card = face, pcscd, card
         self.opened = anyio.Event()
         self.ends: dict[str, BaseException | str] = {}
-        self.times: dict[str, float] = {}
 
     async def _note(self, what: str, call: Any) -> None:
         try:
             self.ends[what] = await call
         except ServiceUnavailableError as error:
             self.ends[what] = error
-        self.times[what] = time.monotonic()
 
     async def acquire(self) -> None:
         """Wait for the card in the second reader."""
@@ -136,7 +130,7 @@ class Threatened:
 
     async def use(self) -> None:
         """Open the card in the first reader, have a `wait` and an exchange go on; then call all else."""
-        async with self._face.open(self._pcscd.readers[0], timeout=5) as card:
+        async with self._face.open(self._pcscd.readers[0], timeout=30) as card:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._note, "wait", card.wait())
                 await until(lambda: card._removals)
@@ -161,14 +155,12 @@ async def test_a_service_that_ends_under_everything_at_once(pcscd: PrivatePcscd,
         tasks.start_soon(threatened.use)
         await threatened.opened.wait()
         await until(lambda: len(waiters()) == 1)
-        begin = time.monotonic()
         timer = threading.Timer(0.05, card.gate.set)  # the card's own code, which ending the service waits for
         timer.start()
         await off_loop(getattr(pcscd, how))
         await hear(monitor, ServiceDown())
         await until(lambda: len(threatened.ends) == 5)
         assert all(isinstance(end, ServiceUnavailableError) for end in threatened.ends.values()), threatened.ends
-        assert max(threatened.times.values()) - begin < 10 * LOSS
         assert len(card.heard) == 1  # the command that was in flight, and none of those after it
         await off_loop(pcscd.start)
         await hear(monitor, ServiceUp())
@@ -207,7 +199,7 @@ def frozen(pcscd: PrivatePcscd) -> Iterator[Any]:
 
 
 async def test_a_frozen_service_holds_up_no_cancellation(pcscd: PrivatePcscd, frozen: Any) -> None:
-    """Everything hangs then (fact 23), but who is cancelled leaves. What is left goes with the frost."""
+    """Everything hangs then (fact 23), but who is cancelled leaves, in the frost. What is left goes with it."""
     card = LogCard()
     card.gate.set()
     await off_loop(pcscd.insert, 0, card)
@@ -223,7 +215,7 @@ async def test_a_frozen_service_holds_up_no_cancellation(pcscd: PrivatePcscd, fr
             pytest.fail("there is no card in this reader")
 
     async def use(ready: anyio.Event, on: anyio.Event) -> None:
-        async with SCard(pcscd.readers[0], timeout=5) as card:
+        async with SCard(pcscd.readers[0], timeout=30) as card:
             ready.set()
             await on.wait()
             await card.send(C_APDU(0, ECHO))
@@ -243,7 +235,6 @@ async def test_a_frozen_service_holds_up_no_cancellation(pcscd: PrivatePcscd, fr
             scope.cancel()
     took = time.monotonic() - begin
     tell(f"a frozen pcscd: everything cancelled in {1000 * took:.0f} ms")
-    assert took < 10 * 0.2
     os.kill(pcscd.pid, signal.SIGCONT)
     async with SCard(pcscd.readers[0], timeout=10) as again:
         assert (await again.send(C_APDU(0, ECHO, 0, 0, b"x"))).data == b"x"

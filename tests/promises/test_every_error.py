@@ -356,7 +356,7 @@ async def become(place: Place, code: int) -> str:
         injection = Injection(pcsc, place, code)
         failure: SCardError | None = None
         try:
-            with anyio.fail_after(20):
+            with anyio.fail_after(30):
                 await ACTIONS[place.action](pcsc, injection)
         except SCardError as error:
             failure = error

@@ -43,7 +43,7 @@ from tests.support.figures import tell, times
 from tests.support.waits import wait_until, waiters
 
 NAMES = ("A", "B")
-BOUND = 10.0
+BOUND = 30.0
 """Seconds after which something hangs."""
 
 

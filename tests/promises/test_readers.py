@@ -39,7 +39,7 @@ from tests.support.waits import until, waiters
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 
 DIALECTS = ("pcsclite", "pcsclite-1.9", "windows", "macos")
-BOUND = 10.0
+BOUND = 30.0
 """Seconds that an event may take."""
 
 
@@ -137,7 +137,7 @@ async def test_a_reader_that_goes_under_an_open_card(pcsc: SimulatedPCSC, face: 
     """The last one, in use: `wait` returns, the next command is told that the card is gone; the service's end is told as such."""
     windows = pcsc.absent_service_means_no_reader
     pcsc.insert("A", LogCard())
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         await card.send(C_APDU(0, ECHO))
         waited: list[object] = []
 
@@ -157,7 +157,7 @@ async def test_a_reader_that_goes_under_an_open_card(pcsc: SimulatedPCSC, face: 
             await card.send(C_APDU(0, ECHO))
     pcsc.add_reader("A")
     pcsc.insert("A", LogCard())
-    async with face.open("A", timeout=5) as again:
+    async with face.open("A", timeout=30) as again:
         await again.send(C_APDU(0, ECHO))
 
 
@@ -165,7 +165,7 @@ async def test_a_reader_that_comes_back_under_a_card_that_was_not_closed(pcsc: S
     """The old handle died with the old reader (fact 35): it is in nobody's way."""
     pcsc.add_reader("stays")
     pcsc.insert("A", LogCard())
-    async with SCard("A", timeout=5) as old, ReaderMonitor() as monitor:
+    async with SCard("A", timeout=30) as old, ReaderMonitor() as monitor:
         await hear(
             monitor, ReaderAdded("A", initial=True), CardInserted("A", ATR(T1), initial=True), ReaderAdded("stays", initial=True)
         )
@@ -173,7 +173,7 @@ async def test_a_reader_that_comes_back_under_a_card_that_was_not_closed(pcsc: S
         await hear(monitor, CardRemoved("A"), ReaderRemoved("A"))
         pcsc.add_reader("A")
         pcsc.insert("A", LogCard())
-        async with SCard("A", timeout=5) as new:
+        async with SCard("A", timeout=30) as new:
             await new.send(C_APDU(0, ECHO))
             with pytest.raises(CardRemovedError):
                 await old.send(C_APDU(0, ECHO))

@@ -130,7 +130,7 @@ def test_values() -> None:
 async def test_right_and_wrong(pcsc: SimulatedPCSC, face: Any, logged: list[str]) -> None:
     """The card's answer is told, and what it was an answer to is not."""
     pcsc.insert("A", FileCard())
-    async with face.open(timeout=5, share=ShareMode.SHARED) as card:
+    async with face.open(timeout=30, share=ShareMode.SHARED) as card:
         for command in (VERIFY, bytes(VERIFY), bytearray(bytes(VERIFY)), memoryview(bytes(VERIFY))):
             response = await card.send(command)
             assert response.sw in (0x63C2, 0x63C1, 0x63C0, 0x6983)
@@ -151,7 +151,7 @@ async def test_rubbish(pcsc: SimulatedPCSC, face: Any, answer: bytes, monkeypatc
     if not answer:
         pcsc.inject("SCardTransmit", 0x8010002F)
     pcsc.insert("A", card)
-    async with face.open(timeout=5) as ours:
+    async with face.open(timeout=30) as ours:
         with pytest.raises((scardface.SCardError, scardface.StatusError)) as caught:
             (await ours.send(VERIFY)).check()
         assert_keeps(caught.value)
@@ -163,7 +163,7 @@ async def test_failures(pcsc: SimulatedPCSC, face: Any, code: int, monkeypatch: 
     """PC/SC's codes under a VERIFY, alone, in a batch with a callback, and in a transaction."""
     monkeypatch.setattr("scardface._loss.DRIVER_POLL", 20)
     pcsc.insert("A", LogCard())
-    async with face.open(timeout=5, share=ShareMode.SHARED) as card:
+    async with face.open(timeout=30, share=ShareMode.SHARED) as card:
         heard: list[str] = []
 
         def callback(command: C_APDU, response: R_APDU) -> None:
@@ -202,7 +202,7 @@ async def test_refusals(pcsc: SimulatedPCSC, face: Any) -> None:
         def unwrap(self, response: R_APDU) -> R_APDU:
             return response
 
-    async with face.open(timeout=5, lengths=Lengths.SHORT) as card:
+    async with face.open(timeout=30, lengths=Lengths.SHORT) as card:
         long = C_APDU(0x00, 0x20, 0x00, 0x01, PIN * 100)
         uses: tuple[Callable[[], Awaitable[object]], ...] = (
             lambda: card.send(long),
@@ -225,7 +225,7 @@ async def test_refusals(pcsc: SimulatedPCSC, face: Any) -> None:
 @both_faces
 async def test_transmit(pcsc: SimulatedPCSC, face: Any) -> None:
     pcsc.insert("A", LogCard())
-    async with face.open(timeout=5) as card:
+    async with face.open(timeout=30) as card:
         await card.transmit(bytes(VERIFY))
         pcsc.inject("SCardTransmit", 0x80100069)
         with pytest.raises(scardface.CardRemovedError) as caught:
@@ -242,7 +242,7 @@ async def test_a_cancelled_verify(pcsc: SimulatedPCSC) -> None:
 
     slow = Slow()
     pcsc.insert("A", slow)
-    async with AsyncFace().open(timeout=5) as card:
+    async with AsyncFace().open(timeout=30) as card:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(card.send, VERIFY)
@@ -267,7 +267,7 @@ async def test_on_pcscd(pcscd: PrivatePcscd) -> None:
 
     await off_loop(pcscd.insert, 0, Leaves())
     await off_loop(pcscd.wait_for_card, 0)
-    async with AsyncFace().open(timeout=5) as card:
+    async with AsyncFace().open(timeout=30) as card:
         with pytest.raises(scardface.CardCommunicationError) as broken:
             await card.send(C_APDU(0, BROKEN, 0, 0, PIN))
         assert_silent(broken.value)
@@ -280,7 +280,7 @@ def test_cassettes(pcsc: SimulatedPCSC, tmp_path: Path) -> None:
     """What is written, and what is said when it is played."""
     path = tmp_path / "session.cassette"
     pcsc.insert("A", FileCard())
-    with SCard(timeout=5) as card, Recorder(card, path) as recorder:
+    with SCard(timeout=30) as card, Recorder(card, path) as recorder:
         recorder.send(VERIFY)
         recorder.send(C_APDU(0x00, 0x24, 0x00, 0x01, PIN + b"1234"))
         recorder.transmit(bytes(VERIFY))
@@ -290,7 +290,7 @@ def test_cassettes(pcsc: SimulatedPCSC, tmp_path: Path) -> None:
     assert_silent(text)
     pcsc.remove("A")
     pcsc.insert("A", ReplayCard(path))
-    with SCard(timeout=5) as card:
+    with SCard(timeout=30) as card:
         card.send(VERIFY)
         with pytest.raises(scardface.StatusError) as refused:
             card.send(C_APDU(0x00, 0x20, 0x00, 0x02, PIN)).check()  # of another PIN, which is not recorded

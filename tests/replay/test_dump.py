@@ -61,6 +61,7 @@ def test_steps_of_a_protocol_are_raw() -> None:
         (["# card via some reader"], "3B800181", Protocol.T1),
         (["# PROTOCOL: T=0"], "3B00", Protocol.T0),
         (["# ATR: 3B00"], "3B00", Protocol.T1),
+        (["# PROTOCOL: T=CL"], "3B800181", Protocol.T1),
         (["#ATR 3B00", "# ATR:3B65000020", "# PROTOCOL:T=0"], "3B65000020", Protocol.T0),
     ],
 )
@@ -83,7 +84,7 @@ def test_what_is_no_dump(text: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "number", "words"),
     [
-        (["# ATR: 3B00", "# PROTOCOL: T=2"], 2, "the protocol of a dump is one of T=0, T=1"),
+        (["# ATR: 3B00", "# PROTOCOL: T=2"], 2, "the protocol of a dump is one of T=0, T=1, T=CL"),
         (["# ATR: 3B0", "# PROTOCOL: T=1"], 1, "the ATR: not pairs of hexadecimal digits"),
         (["# ATR: " + 34 * "3B", "# PROTOCOL: T=1"], 1, "an ATR has at most 33 bytes"),
         ([*HEAD, "00A40400"], 4, "the last command has no response"),

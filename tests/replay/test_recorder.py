@@ -62,10 +62,10 @@ def cassette(tmp_path: Path) -> Path:
 async def opened(face: Any, **kwargs: Any) -> AsyncIterator[Any]:
     """An open card of a face."""
     if face.name == "async":
-        async with scardface.SCard(timeout=5, **kwargs) as card:
+        async with scardface.SCard(timeout=30, **kwargs) as card:
             yield card
         return
-    opened: sync.SCard = await off_loop(lambda: sync.SCard(timeout=5, **kwargs))
+    opened: sync.SCard = await off_loop(lambda: sync.SCard(timeout=30, **kwargs))
     try:
         yield opened
     finally:
@@ -237,7 +237,7 @@ def test_a_sync_callback_cannot_be_awaited(pcsc: SimulatedPCSC, cassette: Path, 
     async def callback(command: C_APDU, response: R_APDU) -> None:
         """Never runs."""
 
-    with sync.SCard(timeout=5) as card:
+    with sync.SCard(timeout=30) as card:
         for _ in range(1 + play):
             with Recorder(card, cassette) as recorder, pytest.raises(TypeError, match="callback"):
                 recorder.send(C_APDU(0x80, 1), callback=callback)
@@ -248,7 +248,7 @@ async def test_playing_can_be_cancelled(pcsc: SimulatedPCSC, cassette: Path) -> 
     """As a `send` of the card's can: a task that plays for long does not keep the others waiting."""
     record(EchoCard(), cassette, C_APDU(0x80, 1), bytes.fromhex("80610000"))
     pcsc.insert(0, EchoCard())
-    async with scardface.SCard(timeout=5) as card:
+    async with scardface.SCard(timeout=30) as card:
         recorder = Recorder(card, cassette)
         for exchange in (recorder.send(C_APDU(0x80, 1)), recorder.transmit(bytes.fromhex("80610000"))):
             with anyio.CancelScope() as scope:
@@ -257,12 +257,14 @@ async def test_playing_can_be_cancelled(pcsc: SimulatedPCSC, cassette: Path) -> 
             assert scope.cancelled_caught
 
 
-def record(card: VirtualCard, path: Path, *exchanges: C_APDU | bytes, lengths: Lengths = Lengths.AUTO, **kwargs: Any) -> list[str]:
+def record(
+    card: VirtualCard, path: Path, *exchanges: C_APDU | bytes, lengths: Lengths = Lengths.AUTO, mode: Mode = "all", **kwargs: Any
+) -> list[str]:
     """Exchange commands (`send`) and bytes (`transmit`) with a card; what is in the cassette then."""
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("Reader")
         pcsc.insert(0, card)
-        with sync.SCard(timeout=5, lengths=lengths) as scard, Recorder(scard, path, "all", **kwargs) as recorder:
+        with sync.SCard(timeout=30, lengths=lengths) as scard, Recorder(scard, path, mode, **kwargs) as recorder:
             for each in exchanges:
                 if isinstance(each, bytes):
                     recorder.transmit(each)
@@ -346,12 +348,58 @@ def test_no_pin_gets_into_a_cassette(
     with SimulatedPCSC() as pcsc:  # another PIN, of another length, gets the same answers
         pcsc.add_reader("Reader")
         pcsc.insert(0, ReplayCard(cassette))
-        with sync.SCard(timeout=5, lengths=lengths) as scard:
+        with sync.SCard(timeout=30, lengths=lengths) as scard:
             for each in exchanges:
                 if isinstance(each, bytes):
                     assert scard.transmit(each[:4] + b"\x03000") == b"\x90\x00"
                 else:
                     assert scard.send(C_APDU(each.cla, each.ins, each.p1, each.p2, b"000")).is_successful()
+
+
+KEY = bytes.fromhex("FACEB00CCAFED00D")
+
+
+class KeyCard(VirtualCard):
+    """Has the key to say: at once, or if the command has data, to be fetched by whatever comes next."""
+
+    def process(self, command: bytes) -> bytes:
+        if command[1] in (0xA4, 0xDA):
+            return b"\x90\x00"
+        apdu = C_APDU.from_bytes(command)
+        return b"\x61\x08" if apdu.data else KEY + b"\x90\x00"
+
+
+@pytest.mark.parametrize(
+    "exchanges",
+    [
+        (C_APDU(0x00, 0x88, 0x00, 0x81, bytes(16), 256),),
+        (bytes(C_APDU(0x00, 0x88, 0x00, 0x81, bytes(16), 256)), bytes(C_APDU(0x00, 0xC0, le=8))),
+        (bytes(C_APDU(0x00, 0x2A, 0x80, 0x86, bytes(16), 256)), bytes(C_APDU(0x00, 0xA5, le=8))),
+        (C_APDU(0x00, 0xA4, 0x08, 0x0C, bytes.fromhex("7FFF6F08")), C_APDU(0x00, 0xB0, le=8)),
+        (bytes(C_APDU(0x00, 0xA4, 0x08, 0x0C, bytes.fromhex("7FFF6F08"))), bytes(C_APDU(0x00, 0xB0, le=8))),
+        (C_APDU(0x10, 0xDB, 0x3F, 0xFF, b"\x4d\x0a" + bytes(4)), C_APDU(0x00, 0xDB, 0x3F, 0xFF, KEY)),
+        (C_APDU(0x80, 0xE2, 0x80, 0x00, b"\x80\x00\x08" + KEY),),
+        (b"\x00\xda\x00\xd3\x09" + KEY,),
+    ],
+)
+def test_no_key_gets_into_a_cassette_or_the_trace(
+    cassette: Path, caplog: pytest.LogCaptureFixture, exchanges: tuple[Any, ...]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    written = record(KeyCard(), cassette, *exchanges)
+    assert len(written) == len(exchanges)
+    assert KEY.hex() not in (cassette.read_text(encoding="utf-8") + caplog.text).lower()
+    assert "<" in written[-1]
+
+
+def test_what_is_played_counts_for_what_is_recorded_after_it(cassette: Path) -> None:
+    select, read = C_APDU(0x00, 0xA4, 0x08, 0x0C, bytes.fromhex("7FFF6F08")), C_APDU(0x00, 0xB0, le=8)
+    for select_, read_ in ((select, read), (bytes(select), bytes(read))):
+        cassette.unlink(missing_ok=True)
+        record(KeyCard(), cassette, select_)
+        written = record(KeyCard(), cassette, select_, read_, mode="new")
+        assert KEY.hex() not in "".join(written).lower()
+        assert "<8 bytes>" in written[-1]
 
 
 def test_what_is_hidden_can_be_chosen(cassette: Path) -> None:
@@ -367,7 +415,7 @@ def test_what_is_hidden_can_be_chosen(cassette: Path) -> None:
 
 def test_what_is_hidden_is_not_kept_in_memory(pcsc: SimulatedPCSC, cassette: Path) -> None:
     pcsc.insert(0, EchoCard())
-    with sync.SCard(timeout=5) as card:
+    with sync.SCard(timeout=30) as card:
         recorder = Recorder(card, cassette)
         recorder.send(VERIFY)
         recorder.transmit(bytes(VERIFY))
@@ -379,7 +427,7 @@ def test_what_is_hidden_is_not_kept_in_memory(pcsc: SimulatedPCSC, cassette: Pat
 def test_hidden_responses_are_played_as_zeros(pcsc: SimulatedPCSC, cassette: Path) -> None:
     record(EchoCard(), cassette, AUTHENTICATE, bytes(AUTHENTICATE))
     pcsc.insert(0, EchoCard())
-    with sync.SCard(timeout=5) as card, Recorder(card, cassette) as recorder:
+    with sync.SCard(timeout=30) as card, Recorder(card, cassette) as recorder:
         other = C_APDU(0x00, 0x87, 0x03, 0x9B, b"another", 256)
         assert recorder.send(other) == R_APDU(bytes(4), 0x90, 0x00)
         assert recorder.transmit(bytes(other)) == bytes(4) + b"\x90\x00"
@@ -387,7 +435,7 @@ def test_hidden_responses_are_played_as_zeros(pcsc: SimulatedPCSC, cassette: Pat
 
 def test_failures_are_not_recorded(pcsc: SimulatedPCSC, cassette: Path) -> None:
     pcsc.insert(0, EchoCard())
-    with sync.SCard(timeout=5) as card, Recorder(card, cassette) as recorder:
+    with sync.SCard(timeout=30) as card, Recorder(card, cassette) as recorder:
         recorder.send(C_APDU(0x80, 1))
         pcsc.inject("SCardTransmit", 0x8010002F)
         with pytest.raises(SCardError):
@@ -407,14 +455,14 @@ def test_a_block_that_fails_is_saved_up_to_there(pcsc: SimulatedPCSC, cassette: 
             recorder.send(C_APDU(0x80, 1))
             raise KeyError
 
-    with sync.SCard(timeout=5) as card, pytest.raises(KeyError):
+    with sync.SCard(timeout=30) as card, pytest.raises(KeyError):
         fail(card)
     assert lines(cassette) == ["80010000 -> 9000"]
 
 
 def test_save_writes_what_came_since(pcsc: SimulatedPCSC, cassette: Path) -> None:
     pcsc.insert(0, EchoCard())
-    with sync.SCard(timeout=5) as card:
+    with sync.SCard(timeout=30) as card:
         recorder = Recorder(card, cassette)
         recorder.save()
         assert not cassette.exists()
@@ -433,7 +481,7 @@ def test_save_writes_what_came_since(pcsc: SimulatedPCSC, cassette: Path) -> Non
 def test_threads_may_share_a_recorder(pcsc: SimulatedPCSC, cassette: Path) -> None:
     live = EchoCard()
     pcsc.insert(0, live)
-    with sync.SCard(timeout=5) as card, Recorder(card, cassette) as recorder:
+    with sync.SCard(timeout=30) as card, Recorder(card, cassette) as recorder:
 
         def work(number: int) -> None:
             for n in range(20):
@@ -449,7 +497,7 @@ def test_threads_may_share_a_recorder(pcsc: SimulatedPCSC, cassette: Path) -> No
 
 def test_what_cannot_be_recorded(pcsc: SimulatedPCSC, cassette: Path) -> None:
     pcsc.insert(0, EchoCard())
-    with sync.SCard(timeout=5) as card:
+    with sync.SCard(timeout=30) as card:
         with pytest.raises(ValueError, match="mode 'twice': there are once, none, all, new"):
             Recorder(card, cassette, "twice")  # type: ignore[arg-type]  # that is what is tried
         with pytest.raises(FileNotFoundError):
@@ -467,7 +515,7 @@ def test_what_cannot_be_recorded(pcsc: SimulatedPCSC, cassette: Path) -> None:
             Recorder(card, cassette)
     with pytest.raises(AttributeError, match="not open"):
         Recorder(scardface.SCard(), cassette)
-    with sync.SCard(timeout=5, share=ShareMode.DIRECT) as card, pytest.raises(ValueError, match="T=0 or T=1"):
+    with sync.SCard(timeout=30, share=ShareMode.DIRECT) as card, pytest.raises(ValueError, match="T=0 or T=1"):
         Recorder(card, cassette, "all")
 
 

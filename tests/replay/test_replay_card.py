@@ -308,12 +308,12 @@ def test_in_a_reader(tmp_path: Path) -> None:
         pcsc.add_reader("Reader")
         pcsc.insert(0, card)
         for _ in range(2):  # a session after the other
-            with SCard(timeout=5) as scard:
+            with SCard(timeout=30) as scard:
                 assert scard.atr == b"\x3b\x00"
                 assert scard.protocol is Protocol.T0
                 assert scard.send(C_APDU(0x00, 0xB0, 0x00, 0x00, b"", 4)).ashex() == "010203049000"
             assert card.all_played
-        with SCard(timeout=5) as scard:
+        with SCard(timeout=30) as scard:
             assert scard.send(C_APDU(0x00, 0xB0, 0x00, 0x01, b"", 4)).sw == 0x6F00
         with pytest.raises(UnrecordedCommandError, match=r"line 4: 00B00000 Ne=4 \(P2 is 00, not 01\)"):
             pcsc.remove(0)
@@ -335,3 +335,20 @@ def test_no_cassette(tmp_path: Path) -> None:
     (tmp_path / "bad.cassette").write_text("scardface cassette 1\n", encoding="utf-8")
     with pytest.raises(CassetteError, match=r"bad\.cassette, line 1: there is no line 'atr'"):
         ReplayCard(tmp_path / "bad.cassette")
+
+
+@pytest.mark.parametrize("protocol", [T0, T1])
+def test_a_card_that_was_recorded_with_another_instruction_for_fetching(tmp_path: Path, protocol: Protocol) -> None:
+    options = ExchangeOptions(response_instruction=0xA5)
+    listing, whole = C_APDU(0x00, 0xA1, 0, 0, b"", 256), bytes(range(256)) * 3
+    data = C_APDU(0x00, 0xA4, 0, 1, b"\x74\x00", 256)
+    card = replaying(tmp_path, protocol, Sent(listing, R_APDU(whole, 0x90, 0)), Sent(data, R_APDU(whole[:300], 0x90, 0)))
+    assert converse(card, listing, protocol, Lengths.AUTO, options) == R_APDU(whole, 0x90, 0)
+    assert converse(card, data, protocol, Lengths.AUTO, options) == R_APDU(whole[:300], 0x90, 0)
+    assert card.all_played
+
+
+def test_a_command_that_is_recorded_fetches_nothing(tmp_path: Path) -> None:
+    card = written(tmp_path, "T1", "00A10000 Ne=256 -> " + "AB" * 300 + " 9000", "00A50000 Ne=256 -> CD 9000")
+    assert card.process(bytes.fromhex("00A1000000"))[-2:] == b"\x61\x2c"
+    assert card.process(bytes.fromhex("00A5000000")) == b"\xcd\x90\x00"

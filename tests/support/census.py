@@ -1,11 +1,13 @@
-"""What a process holds: threads and file descriptors, so that a test can tell that nothing outlives its block.
+"""What a process holds: threads, file descriptors and PC/SC contexts, so that a test can tell that nothing outlives it.
 
 Rules of this room:
 
 - Threads are counted twice, as Python knows them (threading.enumerate) and as the kernel does (/proc/self/task), since a thread of
   a C library is seen by the kernel only.
 - The idle threads that trio keeps for ten seconds in its cache are trio's and not counted.
-- There is no event for "the last thread has left", so `settle` looks again every 10 ms, for two seconds at most.
+- A context of the real service is a socket, and counted as one; those of each simulation are asked for by `watch`.
+- `settle` waits for the ends of the threads that are new, one after the other, and for what no event tells of it looks again every
+  10 ms. Its bound is what a leak exceeds on the slowest machine; who leaves late is no leak.
 """
 
 from __future__ import annotations
@@ -14,11 +16,21 @@ import gc
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import NamedTuple
 
-BOUND = 2.0
-"""Seconds that a test's threads and descriptors have to go."""
+from scardface.testing import SimulatedPCSC
+
+BOUND = 20.0
+"""Seconds that a test's threads, descriptors and contexts have to go."""
+
+_simulations: weakref.WeakSet[SimulatedPCSC] = weakref.WeakSet()
+
+
+def watch(simulation: SimulatedPCSC) -> None:
+    """Count the contexts of this simulation from now on."""
+    _simulations.add(simulation)
 
 
 class Census(NamedTuple):
@@ -27,15 +39,17 @@ class Census(NamedTuple):
     threads: tuple[str, ...]
     tasks: tuple[str, ...]
     descriptors: tuple[str, ...]
+    contexts: tuple[str, ...]
 
-    def exceeds(self, before: Census) -> bool:
+    def exceeds(self, before: Census, *, contexts: bool = True) -> bool:
         """Whether there is more of anything than there was before."""
-        return any(len(now) > len(then) for now, then in zip(self, before, strict=True))
+        pairs = list(zip(self, before, strict=True))
+        return any(len(now) > len(then) for now, then in (pairs if contexts else pairs[:-1]))
 
     def difference(self, before: Census) -> str:
         """What is here that was not before, in words."""
         new = [sorted(set(now) - set(then)) for now, then in zip(self, before, strict=True)]
-        return f"threads {new[0]}, tasks {new[1]}, descriptors {new[2]}"
+        return f"threads {new[0]}, tasks {new[1]}, descriptors {new[2]}, contexts {new[3]}"
 
 
 def take() -> Census:
@@ -44,7 +58,8 @@ def take() -> Census:
     cached = {thread.native_id for thread in everybody if thread.name.startswith("Trio thread")}
     threads = tuple(f"{thread.name} ({thread.native_id})" for thread in everybody if thread.native_id not in cached)
     tasks = tuple(name for name in os.listdir("/proc/self/task") if int(name) not in cached)
-    return Census(threads, tasks, tuple(_descriptors()))
+    contexts = tuple(f"{number} of {pcsc!r}" for pcsc in list(_simulations) for number in range(pcsc.open_contexts))
+    return Census(threads, tasks, tuple(_descriptors()), contexts)
 
 
 def _descriptors() -> list[str]:
@@ -59,10 +74,15 @@ def _descriptors() -> list[str]:
     return found
 
 
-def settle(before: Census) -> None:
+def settle(before: Census, *, contexts: bool = True) -> None:
     """Waits until no more is held than before; raises AssertionError when that does not come true in time."""
+    if not take().exceeds(before, contexts=contexts):
+        return
     gc.collect()
     end = time.monotonic() + BOUND
-    while (now := take()).exceeds(before):
+    for thread in threading.enumerate():
+        if f"{thread.name} ({thread.native_id})" not in before.threads and not thread.name.startswith("Trio thread"):
+            thread.join(max(0.0, end - time.monotonic()))
+    while (now := take()).exceeds(before, contexts=contexts):
         assert time.monotonic() < end, f"still there {BOUND:g} s after the test: {now.difference(before)}"
         time.sleep(0.01)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-BOUND = 20.0
+BOUND = 30.0
 """Seconds after which something that must happen has not happened."""
 
 SELECT = "00A404000AF053434152444641434500"

@@ -28,7 +28,7 @@ NO_PROTOCOL = CardProtocol.UNDEFINED
 T0_AND_T1 = bytes.fromhex("3b80800101")
 SELECT = bytes.fromhex("00a40000")
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which something that must happen has not happened."""
 A_WHILE = 0.1
 """Seconds in which something that must not happen would have happened."""

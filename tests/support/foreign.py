@@ -21,7 +21,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-BOUND = 10.0
+BOUND = 30.0
 """Seconds that an answer may take."""
 
 EXCLUSIVE, SHARED, DIRECT = 1, 2, 3

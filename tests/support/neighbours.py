@@ -3,8 +3,7 @@ card.
 
 Rules of this room:
 
-- They are what Debian's packages opensc and scdaemon install. Where they are missing a test is skipped and says so; it fails where
-  `SCARDFACE_REQUIRE_PCSCD=1` says that nothing may be missing.
+- They are what Debian's packages opensc and scdaemon install. Where they are missing: see tests/support/required.py.
 - Both are children of the test, know the private pcscd by the environment, and are ended by their input's end or their process id.
 """
 
@@ -17,24 +16,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from tests.conftest import REQUIRED
 from tests.support.cards import LogCard
+from tests.support.required import without_program
 
-BOUND = 20.0
+BOUND = 30.0
 """Seconds that one of them may take."""
 
 
 def _program(package: str, *places: str) -> str:
-    for place in places:
-        found = shutil.which(place)
-        if found is not None:
-            return found
-    words = f"{places[0]} is not here: install Debian's package {package}"
-    if REQUIRED:
-        pytest.fail(words, pytrace=False)
-    pytest.skip(words)
+    found = next(filter(None, map(shutil.which, places)), None)
+    if found is None:
+        without_program(f"{places[0]} is not here: install Debian's package {package}")
+    return found
 
 
 def opensc_tool(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ from scardface._default import default_backend
 from scardface._waiting.driver import driver_of
 from scardface._waiting.messages import Entry
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which something that must happen has not happened."""
 
 

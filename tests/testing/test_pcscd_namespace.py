@@ -17,7 +17,7 @@ import pytest
 
 from scardface.testing import _pcscd_namespace as namespace
 
-BOUND = 5.0
+BOUND = 30.0
 SLEEPER = ("sleep", "60")
 
 

@@ -23,6 +23,7 @@ import pytest
 from smartcard import scard
 
 from scardface import ServiceUnavailableError
+from scardface.sync import readers, states
 from scardface.testing import FileCard, PrivatePcscd, VirtualCard
 from scardface.testing import _pcscd_process as process
 from scardface.testing import _private_pcscd as private
@@ -313,6 +314,14 @@ def test_stopped_it_leaves_nothing_and_killed_its_dead_socket(pcscd: PrivatePcsc
     assert not where.parent.parent.exists()
     pcscd.stop()
     pcscd.kill()
+
+
+def test_one_life_after_the_other(pcscd: PrivatePcscd, no_leaks: None) -> None:
+    for _ in range(10):
+        pcscd.stop()
+        pcscd.start()
+        assert readers() == pcscd.readers
+        assert list(states()) == list(pcscd.readers)
 
 
 NUMBERS = """

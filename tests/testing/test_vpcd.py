@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scardface.testing import VirtualCard
 from scardface.testing import _vpcd as vpcd
 
-BOUND = 5.0
+BOUND = 30.0
 """Seconds that anything here may take."""
 OFF, ON, RESET, ATR = b"\x00", b"\x01", b"\x02", b"\x04"
 
