@@ -1,4 +1,4 @@
-"""The watcher, alone with a simulated PC/SC: what it publishes, what it survives, how it ends."""
+"""The watcher, alone with a simulated PC/SC: what it posts, what it survives, how it ends."""
 
 from __future__ import annotations
 
@@ -10,29 +10,41 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from scardface._watch import LONGEST_PAUSE, Watcher, start
 
 from scardface import ReaderState, ServiceUnavailableError
 from scardface._events import Snapshot, diff
-from scardface.errors import COMM_ERROR, INVALID_PARAMETER, NO_SERVICE, UNKNOWN_READER, SCardError
+from scardface._waiting import watcher as watching_module
+from scardface._waiting.watcher import LONGEST_PAUSE, Watcher
+from scardface.errors import COMM_ERROR, INVALID_PARAMETER, NO_MEMORY, NO_SERVICE, UNKNOWN_READER, SCardError
 from scardface.testing import SimulatedPCSC
 from scardface.testing._simulated_context import SimulatedContext
 from tests.support.cards import BOTH, T1, LogCard
+from tests.support.waits import wait_until
 
 
 class Watching:
-    """A watcher in its thread, and what it publishes."""
+    """A watcher in its thread, and what it posts; `ask` and `stop` are what the driver does."""
 
-    def __init__(self, pcsc: SimulatedPCSC) -> None:
+    def __init__(self, pcsc: SimulatedPCSC, life: int = 0) -> None:
         self.snapshots: queue.SimpleQueue[Snapshot] = queue.SimpleQueue()
-        self.alive = True
         self.ended = threading.Event()
-        self.watcher = Watcher(pcsc, self._publish, lambda: self.alive)
-        self.thread = start(self.watcher, self.ended.set)
+        self.asked = 0
+        self.groups: tuple[tuple[str, ...], ...] = ()
+        self.watcher = Watcher(pcsc, life)
+        self.thread = self.watcher.start(self._post)
 
-    def _publish(self, snapshot: Snapshot) -> bool:
-        self.snapshots.put(snapshot)
-        return self.alive
+    def _post(self, snapshot: Snapshot | None) -> None:
+        if snapshot is None:
+            self.ended.set()
+        else:
+            assert not self.ended.is_set()
+            self.snapshots.put(snapshot)
+
+    def ask(self) -> int:
+        """Want a fresh look; its number."""
+        self.asked += 1
+        self.watcher.want(self.asked, self.groups)
+        return self.asked
 
     def next(self) -> Snapshot:
         return self.snapshots.get(timeout=5)
@@ -47,7 +59,7 @@ class Watching:
 
     def answer(self) -> Snapshot:
         """A fresh look."""
-        asked = self.watcher.ask()
+        asked = self.ask()
         return self.until(lambda snapshot: snapshot.number >= asked)
 
     def stop(self) -> None:
@@ -74,7 +86,7 @@ def present(snapshot: Snapshot) -> list[str]:
     return [name for name, reading in snapshot.readers.items() if reading.present]
 
 
-def test_it_publishes_the_start_and_every_change(pcsc: SimulatedPCSC, watching: Watching) -> None:
+def test_it_posts_the_start_and_every_change(pcsc: SimulatedPCSC, watching: Watching) -> None:
     assert dict(watching.next().readers) == {}
     pcsc.add_reader("A")
     assert list(watching.next().readers) == ["A"]
@@ -94,15 +106,14 @@ def test_a_question_is_answered_by_a_fresh_look(pcsc: SimulatedPCSC, watching: W
     for number in range(1, 20):
         assert watching.answer().number == number
     groups = ("SCard$DefaultReaders",)
-    watching.watcher.want_groups(groups)
-    watching.watcher.want_groups(groups)
+    watching.groups = (groups,)
     assert watching.answer().groups == {groups: frozenset({"A"})}
 
 
 def test_questions_that_come_together_cost_one_look(pcsc: SimulatedPCSC, watching: Watching) -> None:
     watching.answer()
     before = pcsc.calls.get("SCardListReaders", 0)
-    numbers = [watching.watcher.ask() for _ in range(200)]
+    numbers = [watching.ask() for _ in range(200)]
     watching.until(lambda snapshot: snapshot.number == numbers[-1])
     assert pcsc.calls["SCardListReaders"] - before < 100
 
@@ -152,7 +163,7 @@ def test_it_starts_anew_after_any_failure(pcsc: SimulatedPCSC, watching: Watchin
     pcsc.inject(call, code)
     if call == "SCardEstablishContext":
         pcsc.inject("SCardListReaders", COMM_ERROR)
-    watching.watcher.ask()
+    watching.ask()
     assert watching.until(lambda snapshot: snapshot.error is not None).error.code in (code, COMM_ERROR)  # type: ignore[union-attr]
     assert watching.until(lambda snapshot: snapshot.error is None).readers.keys() == {"A"}
 
@@ -165,7 +176,7 @@ def test_a_list_that_changed_under_it_is_read_again(pcsc: SimulatedPCSC, watchin
     pcsc.inject("SCardGetStatusChange", code, 5)
     assert watching.answer().error is None
     pcsc.inject("SCardGetStatusChange", code, 200)
-    asked = watching.watcher.ask()
+    asked = watching.ask()
     assert watching.until(lambda snapshot: snapshot.error is not None).number >= asked  # a service that lies for ever has failed
 
 
@@ -181,7 +192,7 @@ def test_a_failure_that_is_not_pcscs(pcsc: SimulatedPCSC, watching: Watching, ca
 
     pcsc.establish = establish  # type: ignore[method-assign,assignment]
     pcsc.inject("SCardListReaders", COMM_ERROR)
-    watching.watcher.ask()
+    watching.ask()
     watching.until(lambda snapshot: snapshot.error is not None)
     pcsc.add_reader("A")
     assert list(watching.until(lambda snapshot: bool(snapshot.readers)).readers) == ["A"]
@@ -197,7 +208,7 @@ def test_names_that_bindings_do_not_take_are_left_out_and_told_once(
     )
     pcsc.add_reader("A")
     for _ in range(3):
-        watching.watcher.ask()
+        watching.ask()
         assert list(watching.until(lambda snapshot: bool(snapshot.readers)).readers) == ["A"]
     assert len([record for record in caplog.records if "is left out" in record.getMessage()]) == 2
 
@@ -248,8 +259,6 @@ def test_a_question_wakes_a_wait_without_readers(pcsc: SimulatedPCSC, monkeypatc
 
 
 def test_a_group_that_pcsc_does_not_know_has_no_readers(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scardface import _watch
-
     class Context:
         def __init__(self, code: int) -> None:
             self.code = code
@@ -257,9 +266,9 @@ def test_a_group_that_pcsc_does_not_know_has_no_readers(pcsc: SimulatedPCSC, mon
         def list_readers(self, groups: object) -> tuple[str, ...]:
             raise SCardError("no such group", self.code)
 
-    assert _watch._list_group(Context(UNKNOWN_READER), ("g",)) == ()  # type: ignore[arg-type]
+    assert watching_module._list_group(Context(UNKNOWN_READER), ("g",)) == ()  # type: ignore[arg-type]
     with pytest.raises(SCardError):
-        _watch._list_group(Context(COMM_ERROR), ("g",))  # type: ignore[arg-type]
+        watching_module._list_group(Context(COMM_ERROR), ("g",))  # type: ignore[arg-type]
 
 
 def test_a_plug_and_play_entry_that_fails(pcsc: SimulatedPCSC) -> None:
@@ -278,25 +287,43 @@ def test_as_many_readers_as_one_call_takes_leave_no_room_for_the_list(pcsc: Simu
     assert present(watching.until(lambda snapshot: bool(present(snapshot)))) == ["R15"]
 
 
-def test_it_ends_with_the_loop_that_it_works_for(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._waiting.watcher.SLICE", 50)
-    for told_by in ("publish", "alive"):
-        watching = Watching(pcsc)
-        watching.answer()
-        watching.alive = False
-        if told_by == "publish":
-            watching.watcher.ask()
-        assert watching.ended.wait(5)
-        assert not watching.watcher.resume()
-        watching.thread.join(5)
-
-
 def test_without_a_service_it_ends_too(pcsc: SimulatedPCSC) -> None:
     pcsc.stop_service()
     watching = Watching(pcsc)
     watching.until(lambda snapshot: snapshot.error is not None)
-    watching.alive = False
-    assert watching.ended.wait(5)
+    watching.stop()
+
+
+def test_lives_are_counted_on_from_those_before(pcsc: SimulatedPCSC) -> None:
+    """A card's offer of one watcher's time is told apart from those of another's."""
+    watching = Watching(pcsc, life=7)
+    assert watching.answer().life == 8
+    pcsc.stop_service()
+    assert watching.until(lambda snapshot: snapshot.error is not None).life == 8
+    pcsc.start_service()
+    assert watching.until(lambda snapshot: snapshot.error is None).life == 9
+    watching.stop()
+
+
+def test_a_wait_that_could_not_be_interrupted_is_interrupted_later(
+    pcsc: SimulatedPCSC, watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No thread for a cancel is no end of anything: `behind` says that the driver has to come again."""
+    pcsc.add_reader("A")
+    watching.answer()
+    wait_until(lambda: pcsc._service._waits)
+
+    def no_thread(*_: object) -> threading.Thread:
+        raise SCardError("no thread could be started", NO_MEMORY)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watching_module, "spawn", no_thread)
+        asked = watching.ask()
+        assert watching.watcher.behind
+        assert "no thread could be started" in caplog.text
+    watching.watcher.want(asked, ())
+    assert not watching.watcher.behind
+    assert watching.until(lambda snapshot: snapshot.number >= asked)
 
 
 def test_a_stop_can_be_taken_back_until_it_is_heeded(pcsc: SimulatedPCSC) -> None:
@@ -345,7 +372,7 @@ def test_errors_of_a_context_that_is_gone_already_are_nobodys() -> None:
         watching.answer()
         pcsc.inject("SCardReleaseContext", NO_SERVICE)
         pcsc.inject("SCardListReaders", COMM_ERROR)
-        watching.watcher.ask()
+        watching.ask()
         assert isinstance(watching.until(lambda snapshot: snapshot.error is not None).error, SCardError)
         assert watching.until(lambda snapshot: snapshot.error is None)
         watching.stop()

@@ -95,6 +95,30 @@ async def acquire(pcsc: SimulatedPCSC, injection: Injection) -> None:
         await echo(card)
 
 
+@action("acquire, no card yet")
+async def acquire_after_a_look_in_vain(pcsc: SimulatedPCSC, injection: Injection) -> None:
+    card = pcsc.remove("A")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(acquire, pcsc, injection)
+        await until(lambda: waiters(pcsc))
+        pcsc.insert("A", card)
+
+
+@action("acquire beside a waiter")
+async def acquire_beside_a_waiter(pcsc: SimulatedPCSC, injection: Injection) -> None:
+    failure: SCardError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(SCard("A", atr=b"never", backend=pcsc)._acquire)
+        await wait_begun(pcsc, lambda: waiters(pcsc))
+        try:
+            await acquire(pcsc, injection)
+        except SCardError as error:
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
 async def wait_begun(pcsc: SimulatedPCSC, asked: Callable[[], object]) -> None:
     """Return when a wait has asked, and the watcher is blocked in PC/SC: what PC/SC answered before would be too old for it."""
     await until(lambda: asked() and pcsc._service._waits)

@@ -70,32 +70,24 @@ LISTED_AGAIN = frozenset({UNKNOWN_READER, UNSUPPORTED, WINDOWS_UNSUPPORTED})
 """The list of readers changed under a status call (facts 17 and 21)."""
 ASKED_AGAIN = LISTED_AGAIN | {UNAVAILABLE, NO_READERS}
 """Codes that the list of readers belies, which alone says that a reader is gone."""
-WAITED_OUT = frozenset({NO_CARD, UNAVAILABLE, REMOVED, RESET, SHARING, UNKNOWN_READER, UNPOWERED, UNRESPONSIVE})
-"""A card that cannot be opened just now."""
 GONE = frozenset({UNAVAILABLE, UNKNOWN_READER, NO_CARD})
 """Under an open card the reader's end is the card's."""
 NO_LIST = Rule(CLASS, {"no reader": frozenset({NO_READERS})})
 """No reader is an empty list, on every platform (fact 49)."""
-LOOK = Rule(CLASS, {RECOVERED: LISTED_AGAIN | {TIMEOUT}})
+LOOK = Rule(CLASS, {RECOVERED: ASKED_AGAIN | {TIMEOUT}})
 """A status call that looks; a time-out is an answer like any other."""
 FIRST_LOOK = Rule(RECOVERED, {"ServiceUnavailableError": CLASSES["ServiceUnavailableError"]})
 """Any other trouble is this look's alone: the wait with the others begins."""
 NO_READER_OR_FIRST_LOOK = Rule(RECOVERED, {**FIRST_LOOK.others, "no reader": frozenset({NO_READERS})})
-BLOCKED = Rule(CLASS, {RECOVERED: LISTED_AGAIN | {TIMEOUT, CANCELLED}})
-"""A status call that waits; whoever cancelled it meant something else."""
-OPENED = Rule(CLASS, {RECOVERED: WAITED_OUT})
 EXCHANGED = Rule(CLASS, {REMOVAL: GONE})
 TRANSMITTED = Rule(CLASS, {REMOVAL: GONE, "CardResetError": frozenset({MISMATCH})})
 """The protocol is forgotten: a reset by another."""
-LYING = Rule(CLASS, {RECOVERED: WAITED_OUT | {MISMATCH}})
-"""A card that does not answer in the one protocol is asked in the other; what a program has left behind is reset."""
 CARELESS = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET})})
 """A reset by another in that moment is no matter: it is done again."""
 CARELESS_OF_MISMATCH = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET, MISMATCH})})
 ENDED = Rule(CLASS, {RECOVERED: CLASSES["ServiceUnavailableError"] | GONE | {REMOVED, NOT_TRANSACTED}})
 """A transaction that ended with its card or its service has ended; the next call tells why."""
 TIMELY_AGAIN = Rule(CLASS, {REMOVAL: frozenset({NO_CARD}), RECOVERED: ASKED_AGAIN | {TIMEOUT, RESET}})
-TIMELY = Rule(CLASS, {RECOVERED: WAITED_OUT | ASKED_AGAIN | {TIMEOUT}})
 LOST = Rule(RECOVERED, {"ServiceUnavailableError": CLASSES["ServiceUnavailableError"], REMOVAL: GONE | {REMOVED}})
 """What tells that an open card is lost; everything else says nothing about it."""
 
@@ -119,13 +111,13 @@ PLACES = (
     Place("acquire", CARD, "SCardGetStatusChange", 0, FIRST_LOOK),
     Place("acquire, no card yet", CARD, "SCardReleaseContext", 0, NOTHING),
     # The first look of one who comes while somebody waits already: the watcher's.
-    Place("acquire beside a waiter", WATCH, "SCardListReaders", 0, ALWAYS),
-    Place("acquire beside a waiter", WATCH, "SCardGetStatusChange", 0, ALWAYS),
-    # Opening the card.
-    Place("acquire", CARD, "SCardConnect", 0, LYING),
-    Place("acquire", CARD, "SCardGetStatusChange", 1, TIMELY),
-    Place("acquire", CARD, "SCardStatus", 0, OPENED),
-    Place("acquire a card that offers both protocols", CARD, "SCardConnect", 0, LYING),
+    Place("acquire beside a waiter", WATCH, "SCardListReaders", 0, NO_READER_OR_FIRST_LOOK),
+    Place("acquire beside a waiter", WATCH, "SCardGetStatusChange", 0, FIRST_LOOK),
+    # Opening the card: what fails there is this card's, and it is tried again.
+    Place("acquire", CARD, "SCardConnect", 0, ALWAYS),
+    Place("acquire", CARD, "SCardGetStatusChange", 1, ALWAYS),
+    Place("acquire", CARD, "SCardStatus", 0, ALWAYS),
+    Place("acquire a card that offers both protocols", CARD, "SCardConnect", 0, ALWAYS),
     # A wait that has begun outlives everything.
     Place("wait for a card", WATCH, "SCardGetStatusChange", 0, ALWAYS),
     Place("wait for a card", WATCH, "SCardListReaders", 0, ALWAYS),
@@ -158,8 +150,9 @@ PLACES = (
     Place("attribute", CARD, "SCardGetAttrib", 0, EXCHANGED),
     Place("set_attribute", CARD, "SCardSetAttrib", 0, EXCHANGED),
     Place("begin to wait for the removal", CARD, "SCardGetAttrib", 0, LOST),
-    Place("wait for the removal", WATCH, "SCardGetStatusChange", 0, LOOK),
-    Place("wait for the removal", WATCH, "SCardGetStatusChange", 1, BLOCKED),
+    # The watcher's trouble is not the card's.
+    Place("wait for the removal", WATCH, "SCardGetStatusChange", 0, ALWAYS),
+    Place("wait for the removal", WATCH, "SCardGetStatusChange", 1, ALWAYS),
     Place("close", CARD, "SCardReleaseContext", 0, NOTHING),
     Place("close where a release does not disconnect", CARD, "SCardDisconnect", 0, NOTHING),
     # One look without a monitor.
