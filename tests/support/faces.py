@@ -208,11 +208,25 @@ class SyncFace:
     @asynccontextmanager
     async def open(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         began: list[sync.SCard] = []
+        opened: list[sync.SCard] = []
+        left: list[bool] = []
+
+        def acquire() -> sync.SCard:
+            card = _Began(began, *args, **kwargs)
+            opened.append(card)
+            if left:  # it was there before the cancel: then it is this thread's to close
+                card.close()
+            return card
+
         try:
-            card = await off_loop(_Began, began, *args, **kwargs)
+            card = await off_loop(acquire)
         except anyio.get_cancelled_exc_class():
+            left.append(True)
             for waiting in began:
                 waiting.cancel()
+            with anyio.CancelScope(shield=True):
+                for forgotten in opened:
+                    await off_loop(forgotten.close)
             raise
         try:
             yield _SyncCard(card)
