@@ -12,6 +12,7 @@ import pytest
 
 import scardface
 from scardface import sync
+from scardface._default import system_pcsc
 from scardface._green_threads import refuse_green_threads
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import LogCard
@@ -33,7 +34,7 @@ WAYS_IN: dict[str, Callable[[], object]] = {
     "states": sync.states,
     "groups": sync.groups,
     "monitor": lambda: sync.ReaderMonitor().__enter__(),
-    "daemon": lambda: PrivatePcscd().start(),
+    "daemon": system_pcsc,
 }
 
 
