@@ -168,8 +168,8 @@ _REFUSES_ELSEWHERE = (
 )
 _UNSUPPORTED = (SCardError, "SCARD_E_UNSUPPORTED_FEATURE", "this PC/SC does not support that")
 _DRIVER_REFUSES = (
-    "the reader's driver refused the control command or does not know it; commands to the reader (escape commands) may be off "
-    "in its settings"
+    "the reader's driver refused the control command, does not know it, or failed in it; commands to the reader (escape commands) "
+    "may be off in its settings"
 )
 _NO_ATTRIBUTE = "the reader's driver does not have this attribute"
 
