@@ -63,7 +63,7 @@ class Callers:
     def _make(self) -> _Jobs:
         jobs: _Jobs = SimpleQueue()
         self._all.append(jobs)
-        spawn("simulated-call", _work, jobs)
+        spawn(f"{threading.current_thread().name}, simulated call", _work, jobs)
         return jobs
 
     def close(self) -> None:
@@ -89,8 +89,9 @@ def as_in_c(method: F) -> F:
 
     @functools.wraps(method)
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != threading.main_thread().ident or self._service.generation != generation():
+        service = self._service
+        if threading.get_ident() != threading.main_thread().ident or service.closed or service.generation != generation():
             return method(self, *args, **kwargs)
-        return self._service.callers.run(lambda: method(self, *args, **kwargs))
+        return service.callers.run(lambda: method(self, *args, **kwargs))
 
     return called  # type: ignore[return-value]  # the same arguments, the same result
