@@ -13,9 +13,6 @@ Rules of this room:
 - SCardDisconnect walks libpcsclite's list of contexts without its lock (1.9.9; 2.3.3 has the same code): of 4 processes that called
   it beside SCardReleaseContext for 8 s one crashed. So these two, and SCardEstablishContext, come one after another. Whoever
   disconnects with a reset has seen to it that no transaction makes it wait.
-- A child that was forked while another thread was inside libpcsclite finds its mutexes locked for ever (fact 9). Since 2.0.1 one of
-  them is held while the table of readers is asked for: with two looks in 4 ms, 31 of 200 children hung on 2.5.3, and with a lock
-  around these calls that a fork takes, 0. What blocks is left out: SCardStatus, and an SCardGetStatusChange that waits.
 - libpcsclite 2.5 keeps a table of readers for the process, which grows and never shrinks. Once pcscd has fewer readers than the
   table has places, whatever needs the table answers UNSUPPORTED_FEATURE, in every context, until there are as many again: the
   lists of whatever groups, SCardGetStatusChange, SCardStatus (2.5.3, by experiment and in its machine code; fact 67). Only another
@@ -36,6 +33,7 @@ from smartcard import scard
 
 from ._backend import CardStatus, StatusChange, StatusEntry
 from ._enums import Disposition, Protocol, ShareMode
+from ._fork_gate import enter, leave
 from ._owning import refuse_copy
 from .errors import (
     COMM_ERROR,
@@ -49,6 +47,8 @@ from .errors import (
 )
 
 _PCI = {Protocol.T0: scard.SCARD_PCI_T0, Protocol.T1: scard.SCARD_PCI_T1, Protocol.RAW: scard.SCARD_PCI_RAW}
+_BRIEF = frozenset({"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardReleaseContext"})
+"""What a fork waits for, see `_fork_gate`."""
 _LISTS = ("SCardListReaders", "SCardListReaderGroups")
 """Calls whose outputs pyscard 2.0.5 converts even when they failed, from memory that nobody wrote: seen as the service died."""
 _PCSC_LITE = sys.platform not in ("win32", "darwin")
@@ -98,11 +98,14 @@ def _checked_name(reader: str) -> str:
 def _call(name: str, reader: str, *args: Any) -> Any:
     """Call `name` of PC/SC; its outputs, or its error. The binding's own failures (SystemError) are told as PC/SC's."""
     try:
+        enter(brief=name in _BRIEF)
         answer = getattr(scard, name)(*args)
     except (SystemError, UnicodeError, OverflowError) as error:
         if name in _LISTS:
             raise error_for(COMM_ERROR, name) from error
         raise SCardError(f"{name}: pyscard failed: {error}", UNKNOWN_ERROR, name, reader) from error
+    finally:
+        leave()
     code = _unsigned(answer[0] if isinstance(answer, (list, tuple)) else answer)
     if code != SUCCESS:
         raise error_for(code, name, reader)
@@ -208,8 +211,7 @@ class _Context:
 
     def _list_readers(self, groups: list[str]) -> tuple[str, ...]:
         try:
-            with _table_of_readers:
-                return tuple(_call("SCardListReaders", "", self._context, groups)[1])
+            return tuple(_call("SCardListReaders", "", self._context, groups)[1])
         except SCardError as error:
             names = _names_by_libpcsclite(self._context) if isinstance(error.__cause__, (SystemError, UnicodeError)) else None
             if names is None:
@@ -223,13 +225,12 @@ class _Context:
         pairs = [(_checked_name(reader), _raw_state(state)) for reader, state in entries]
         timed_out = False
         try:
-            if timeout:
-                code, states = scard.SCardGetStatusChange(self._context, timeout, pairs)
-            else:
-                with _table_of_readers:
-                    code, states = scard.SCardGetStatusChange(self._context, timeout, pairs)
+            enter(brief=not timeout)
+            code, states = scard.SCardGetStatusChange(self._context, timeout, pairs)
         except (SystemError, UnicodeError, OverflowError) as error:
             raise SCardError(f"SCardGetStatusChange: {error}", UNKNOWN_ERROR, "SCardGetStatusChange") from error
+        finally:
+            leave()
         if code:
             timed_out = _unsigned(code) == TIMEOUT
             if not timed_out:
@@ -261,27 +262,14 @@ class _PyscardBackend:
 
 
 _list_of_contexts = threading.Lock()
-_table_of_readers = threading.Lock()
-_FORK_PATIENCE = 0.5
-"""Seconds that a fork waits for each of them: a service that is frozen holds up no fork for ever."""
-_held = threading.local()
-
-
-def _before_fork() -> None:
-    _held.locks = [lock for lock in (_list_of_contexts, _table_of_readers) if lock.acquire(timeout=_FORK_PATIENCE)]
-
-
-def _after_fork() -> None:
-    for lock in _held.locks:
-        lock.release()
 
 
 def _forget() -> None:
-    global _list_of_contexts, _table_of_readers
-    _list_of_contexts, _table_of_readers = threading.Lock(), threading.Lock()
+    global _list_of_contexts
+    _list_of_contexts = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget)
+    os.register_at_fork(after_in_child=_forget)
 
 PYSCARD = _PyscardBackend()

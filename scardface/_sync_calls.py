@@ -90,14 +90,14 @@ class SyncCalls(Card):
                 self._beginning = beginning
                 beginning.wait()
                 yield
+                if not self._closed:  # else the close has ended it
+                    session.end(beginning, disposition)
             except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
                 session.give_up(beginning)
                 raise
             except BaseException:
                 insist(lambda: quietly(beginning.leave))  # what went wrong is not hidden by what follows
                 raise
-            if not self._closed:  # then the close has ended it
-                session.end(beginning, disposition)
 
     @as_in(AsyncCalls.reset)
     def reset(self, cold: bool = False) -> None:

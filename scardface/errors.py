@@ -169,8 +169,8 @@ _REFUSES_ELSEWHERE = (
 )
 _UNSUPPORTED = (SCardError, "SCARD_E_UNSUPPORTED_FEATURE", "this PC/SC does not support that")
 _DRIVER_REFUSES = (
-    "the reader's driver refused the control command or does not know it; commands to the reader (escape commands) may be off "
-    "in its settings"
+    "the reader's driver refused the control command, does not know it, or failed in it; commands to the reader (escape commands) "
+    "may be off in its settings"
 )
 _NO_ATTRIBUTE = "the reader's driver does not have this attribute"
 
@@ -311,7 +311,10 @@ _REFUSED = {1: "ERROR_INVALID_FUNCTION", 50: "ERROR_NOT_SUPPORTED", 87: "ERROR_I
 _RPC = {1702: "RPC_S_INVALID_BINDING", 1722: "RPC_S_SERVER_UNAVAILABLE", 1726: "RPC_S_CALL_FAILED"}
 _TO_THE_READER = {"SCardControl": _DRIVER_REFUSES, "SCardGetAttrib": _NO_ATTRIBUTE, "SCardSetAttrib": _NO_ATTRIBUTE}
 """Calls that are no exchange with the card, and what a failure of them means."""
-_OF_THE_DRIVER = frozenset({NOT_TRANSACTED, 0x8010001F, 0x80100022, 22, 31, *_REFUSED})
+_OF_THE_DRIVER = frozenset(
+    {"SCARD_E_NOT_TRANSACTED", "SCARD_E_UNSUPPORTED_FEATURE", "ERROR_BAD_COMMAND", "ERROR_GEN_FAILURE", *_REFUSED.values()}
+)
+"""What they answer where the driver does not do it."""
 _OF_A_CONTEXT = frozenset(
     {"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardGetStatusChange", "SCardReleaseContext"}
 )
@@ -326,7 +329,7 @@ def error_for(code: int, call: str, reader: str = "", platform: str | None = Non
     """
     table = meanings(platform or sys.platform)
     kind, name, words = table.get(code, (SCardError, "", "PC/SC failed"))
-    if call in _TO_THE_READER and code in _OF_THE_DRIVER and name:
+    if call in _TO_THE_READER and name in _OF_THE_DRIVER:
         kind, words = SCardError if kind is CardRemovedError else kind, _TO_THE_READER[call]
     elif call in _OF_A_CONTEXT and kind is CardRemovedError and code in PULLED_ON_WINDOWS:
         # Of a context: it went with the service that it was a connection to, and a new one is to be made.

@@ -69,9 +69,24 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-def pytest_runtest_logfinish() -> None:
-    """After each test."""
-    measuring.save_now_and_then()
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """In a worker of xdist, what it has measured outlives it."""
+    worker = getattr(item.config, "workerinput", None)
+    if worker is not None:
+        measuring.keep_now_and_then(item.config.rootpath, worker["workerid"])
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # so what stands below `yield` comes before pytest-cov's own
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """A worker that came to its end needs no copy; those of the others count."""
+    result = yield
+    worker = getattr(session.config, "workerinput", None)
+    if worker is not None:
+        measuring.forget(session.config.rootpath, worker["workerid"])
+    else:
+        measuring.restore(session.config.rootpath)
+    return result
 
 
 @pytest.fixture(params=BACKENDS)

@@ -195,6 +195,24 @@ def test_another_first_byte_is_not_well_formed() -> None:
     assert ATR.fromhex("3F00").is_well_formed
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", (b"", (), b"", b"")),
+        ("00059000", (b"\x00", (), b"", b"\x05\x90\x00")),
+        ("000590", (b"\x00", (), b"\x05\x90", b"")),
+        ("0031E0059000", (b"\x00", ((3, b"\xe0"),), b"", b"\x05\x90\x00")),
+        ("0032E0059000", (b"\x00", (), b"\x32\xe0", b"\x05\x90\x00")),
+        ("8031E07300", (b"\x80", ((3, b"\xe0"),), b"\x73\x00", b"")),
+        ("1004", (b"\x10", (), b"\x04", b"")),
+        ("4142", (b"\x41", (), b"\x42", b"")),
+    ],
+)
+def test_historical_parts(text: str, parts: Any) -> None:
+    historical = bytes.fromhex(text)
+    assert ATR(bytes((0x3B, len(historical))) + historical).historical_parts == parts
+
+
 @given(st.binary(max_size=60) | PLAUSIBLE)
 def test_every_byte_has_one_place(octets: bytes) -> None:
     atr = ATR(octets)

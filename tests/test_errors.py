@@ -162,6 +162,12 @@ def test_windows_own_codes_elsewhere() -> None:
         assert type(error_for(code, "SCardEstablishContext", platform="win32")) is ServiceUnavailableError
 
 
+def test_something_unexpected_on_windows_is_no_refusal_of_the_drivers() -> None:
+    error = error_for(0x8010001F, "SCardControl", platform="win32")
+    assert "SCARD_E_UNEXPECTED" in str(error)
+    assert "unexpected happened" in str(error)
+
+
 def test_the_platform_is_asked_when_the_error_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     for platform, cure in (("linux", "install pcscd"), ("win32", "net start SCardSvr"), ("darwin", "plug a reader in")):
         monkeypatch.setattr(sys, "platform", platform)

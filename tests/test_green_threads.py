@@ -12,8 +12,9 @@ import pytest
 
 import scardface
 from scardface import sync
+from scardface._default import system_pcsc
 from scardface._green_threads import refuse_green_threads
-from scardface.testing import PrivatePcscd, SimulatedPCSC
+from scardface.testing import PrivatePcscd, SimulatedPCSC, _private_pcscd
 from tests.support.cards import LogCard
 
 BOUND = 60.0
@@ -33,16 +34,17 @@ WAYS_IN: dict[str, Callable[[], object]] = {
     "states": sync.states,
     "groups": sync.groups,
     "monitor": lambda: sync.ReaderMonitor().__enter__(),
-    "daemon": lambda: PrivatePcscd().start(),
+    "daemon": system_pcsc,
 }
 
 
 @pytest.mark.parametrize("module", PATCHED)
 @pytest.mark.parametrize("way", WAYS_IN)
 def test_every_way_in_refuses(module: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "daemon" and _private_pcscd._current is not None:
+        _private_pcscd._current.stop()  # the test run's own: there is room for one
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
-        monkeypatch.setattr("scardface.testing._private_pcscd._current", None)  # the test run's own daemon may be running
         monkeypatch.setitem(sys.modules, module, PATCHED[module])
         with pytest.raises(RuntimeError, match=rf"^{module.split('.')[0]} has patched .*thread=False"):
             WAYS_IN[way]()

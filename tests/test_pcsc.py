@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -27,8 +28,11 @@ from tests.support.cards import BOTH, ECHO, T1, LogCard
 
 
 @pytest.fixture
-def context(pcscd: PrivatePcscd) -> Context:
-    return PYSCARD.establish()
+def context(pcscd: PrivatePcscd) -> Iterator[Context]:
+    context = PYSCARD.establish()
+    yield context
+    with suppress(SCardError):  # a test may have released it
+        context.release()
 
 
 def refused(call: Callable[[], object]) -> SCardError:

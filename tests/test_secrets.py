@@ -117,6 +117,7 @@ HARMLESS = {
 
 WRITTEN = {
     "INTERNAL AUTHENTICATE of EMV": "00880000 04 01020304 00",
+    "INTERNAL AUTHENTICATE by a global key": "00880001 04 01020304 00",
     "PSO COMPUTE DIGITAL SIGNATURE": f"002A9E9A 08 {KEY} 00",
     "PSO HASH": f"002A9080 08 {KEY}",
     "PSO VERIFY CERTIFICATE": f"002A00BE 08 {KEY}",
@@ -223,7 +224,8 @@ def test_a_later_part_of_a_chain_is_as_secret_as_the_first() -> None:
     rest = "00000000 02 0102"
     assert follow(log_in, (rest, 0x9000), rule=lambda each: b"\xd4" in each.data) == [True, True]
     assert follow((rest, 0x9000), rule=lambda each: b"\xd4" in each.data) == [False]
-    assert follow(log_in, ("00010000 02 0102", 0x9000), rule=lambda each: b"\xd4" in each.data) == [True, False]
+    for other in ("00010000 02 0102", "01000000 02 0102", "00000100 02 0102", "00000001 02 0102"):
+        assert follow(log_in, (other, 0x9000), rule=lambda each: b"\xd4" in each.data) == [True, False]
 
 
 READ, UPDATE, RECORD = "00B0000021", "00D60000 02 07FF", "00B2010436"
@@ -238,6 +240,9 @@ READ, UPDATE, RECORD = "00B0000021", "00D60000 02 07FF", "00B2010436"
         ["A0A40000 02 3F00", "A0A40000 02 7F20", "A0A40000 02 6F20"],
         ["00A4040C 0C" + AID, "00A4000C 02 5F3B", "00A4000C 02 4F52"],
         ["00A4080C 06 7FFF5FC04F05"],
+        ["00A4080C 02 7FFF", "00A4010C 02 5F3B", "00A4020C 02 4F20"],
+        ["00A4080C 02 7FFF", "00A4090C 04 5FC04F03"],
+        ["00A4080C 02 7F10", "00A4080C 04 7FFF6F08"],
     ],
 )
 def test_files_that_hold_keys(path: list[str]) -> None:
@@ -247,7 +252,9 @@ def test_files_that_hold_keys(path: list[str]) -> None:
         assert follow(*selects, (text, 0x9000), rule=may_be_secret)[-1]
     assert not follow(*selects, ("00A4000C 02 6F07", 0x9000), (READ, 0x9000))[-1]
     assert not follow(*selects[:-1], (selects[-1][0], 0x6A82), (READ, 0x9000))[-1], "it was not selected"
+    assert follow(*selects[:-1], (selects[-1][0], 0x6120), ("00C0000020", 0x9000), (READ, 0x9000))[-1]
     assert not follow((READ, 0x9000))[-1]
+    assert not follow(*selects, ("00A4040C 05 A000000003", 0x9000), (READ, 0x9000))[-1], "another application"
 
 
 def test_files_that_hold_keys_by_their_short_identifier() -> None:
@@ -261,6 +268,8 @@ def test_files_that_hold_keys_by_their_short_identifier() -> None:
 def test_each_channel_has_its_own_file() -> None:
     keys, other = ("00A4080C 04 7FFF6F08", 0x9000), ("01A4080C 04 7FFF6F07", 0x9000)
     assert follow(keys, other, ("01B0000021", 0x9000), (READ, 0x9000), ("41B0000021", 0x9000)) == [False, False, False, True, False]
+    keys, other = ("41A4080C 04 7FFF6F08", 0x9000), ("42A4080C 04 7FFF6F07", 0x9000)
+    assert follow(keys, other, ("42B0000021", 0x9000), ("41B0000021", 0x9000), (READ, 0x9000)) == [False, False, False, True, False]
 
 
 def test_a_password_in_open_channel() -> None:
@@ -268,6 +277,8 @@ def test_a_password_in_open_channel() -> None:
         exchanged: Exchanges[C_APDU] = Exchanges(carries_secret)
         assert exchanged.hides(command("8012000020"), 0x9000, bytes.fromhex(prefix + "810301400182028182"))
         assert not exchanged.hides(command("8012000020"), 0x9000, bytes.fromhex(prefix + "810301210082028102"))
+        for other in ("0012000020", "8011000020", "00CB000020"):
+            assert not exchanged.hides(command(other), 0x9000, bytes.fromhex(prefix + "810301400182028182"))
 
 
 def test_the_trace_follows(caplog: pytest.LogCaptureFixture) -> None:

@@ -60,7 +60,7 @@ def test_a_counter_of_something_else() -> None:
         *((0x62F0, "warning (nothing"), (0x6342, "warning (something"), (0x6490, "execution error (nothing")),
         *((0x65FF, "something"), (0x6601, "security"), (0x6703, "wrong length, proprietary"), (0x68FF, "class byte")),
         *((0x69F0, "not allowed"), (0x6AF0, "wrong parameters"), (0x6B01, "P1-P2"), (0x6D01, "instruction"), (0x6E01, "class")),
-        *((0x6F42, "detail 42"), (0x9001, "proprietary"), (0x9901, "proprietary")),
+        *((0x6F42, "detail 42"), (0x9001, "proprietary"), (0x9901, "proprietary"), (0x9210, "proprietary")),
         *((0x6000, "no valid"), (0x0000, "no valid"), (0xA000, "no valid")),
     ],
 )
@@ -77,7 +77,8 @@ def test_general_meanings(sw: int, word: str) -> None:
         (0x9E10, "error in SIM data download, 16 bytes to fetch (SIM)"),
         (0x91AF, "more data waits (additional frame) (MIFARE DESFire); or success, and a proactive command of 175 bytes"),
         (0x919D, "permission denied (MIFARE DESFire); or"),
-        (0x9100, "success (MIFARE DESFire); or"),
+        (0x9100, "success (MIFARE DESFire); or success, and a proactive command of 256 bytes to fetch (SIM, UICC)"),
+        (0x920F, "15 internal retries"),
         *(
             (0x9203, "3 internal retries"),
             (0x9240, "memory problem"),

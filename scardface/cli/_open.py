@@ -63,7 +63,7 @@ def meant(text: str | None, timeout: float | None, *, wait: bool) -> tuple[str |
     begin = time.monotonic()
     if wait:
         anyio.run(_comes, text, timeout)
-    names = listed()
+    names = listed(timeout)
     found = None if text is None else which(text, names)
     if found is None and (text is not None or not any(map(is_usable, names))):
         raise none_matches(text, names)

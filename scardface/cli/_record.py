@@ -18,6 +18,7 @@ import click
 from scardface.replay import Recorder, carries_secret, may_carry_secret
 
 from ._failures import FILE, say
+from ._interrupt import keeping
 from ._open import in_one_go, open_card, traced
 from ._options import Giving, Telling, Wish, giving, telling, wishes
 from ._send import read_commands, send_all
@@ -45,7 +46,12 @@ def record(cassette: Path, overwrite: bool, hide_unknown: bool, given: Giving, w
     typed = is_conversation(given)
     commands = [] if typed else read_commands(given)
     redact = may_carry_secret if hide_unknown else carries_secret
-    with traced(trace), open_card(wish) as card, Recorder(card, cassette, "all", redact=redact) as recorder:
+    with (
+        traced(trace),
+        open_card(wish) as card,
+        Recorder(card, cassette, "all", redact=redact) as recorder,
+        keeping(recorder.save),
+    ):
         if typed:
             return converse(recorder, card, telling)
         with in_one_go(card, wish):

@@ -26,6 +26,7 @@ from . import _pin
 from ._apdu_text import ApduTextError, lines, named, needs_pin, parse, pieces
 from ._exchanges import tell
 from ._failures import OK, REFUSED
+from ._interrupt import heard
 from ._open import in_one_go, open_card, traced
 from ._options import Giving, Telling, Wish, giving, telling, wishes
 from ._output import console
@@ -105,7 +106,7 @@ def send_all(card: Sender, commands: list[C_APDU], keep_going: bool, telling: Te
         UsageError: a command cannot be sent to this card.
     """
     response: R_APDU | None = None
-    with _progress(len(commands), telling) as (screen, step):
+    with heard(), _progress(len(commands), telling) as (screen, step):
         for command in commands:
             try:
                 response = card.send(command)

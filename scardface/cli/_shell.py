@@ -24,6 +24,7 @@ from ._apdu_text import ApduTextError, parse
 from ._exchanges import tell
 from ._failures import OK, say
 from ._interface import explain
+from ._interrupt import heard
 from ._open import open_card, traced
 from ._options import Telling, Wish, telling, wishes
 from ._output import console, digits, emit, put
@@ -67,7 +68,9 @@ def converse(sender: Sender, card: SCard, telling: Telling) -> int:
         put(console(), f"{card.reader}, {card.protocol.name}, ATR {digits(card.atr)}; 'help' tells what can be typed")
     with Shell(sender, card, telling) as open_shell:
         for line in _typed(open_shell.prompt):
-            if not open_shell.do(line):
+            with heard():
+                goes_on = open_shell.do(line)
+            if not goes_on:
                 break
     return OK
 

@@ -21,17 +21,22 @@ from scardface.sync import readers
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 """As numbers are shown: '01' is none, but a part of many names."""
-PATIENCE = 4.0
-"""Seconds that the service has to answer."""
+PATIENCE = 3.5
+"""Seconds that the service has to answer: so long a fresh one may need, which makes its readers known first (fact 25)."""
+_HURRY = 2.0
+"""As many where somebody has set a time of his own, which is shorter."""
 
 
-def listed() -> tuple[str, ...]:
+def listed(timeout: float | None = None) -> tuple[str, ...]:
     """The names of all readers, whose places are their numbers.
+
+    Args:
+        timeout: seconds that all of it may take, as far as somebody has said so.
 
     Raises:
         ServiceUnavailableError: no service, or none that answers.
     """
-    return readers(timeout=PATIENCE)
+    return readers(timeout=PATIENCE if timeout is None else min(PATIENCE, max(_HURRY, timeout)))
 
 
 def is_usable(name: str) -> bool:

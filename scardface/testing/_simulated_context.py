@@ -33,6 +33,7 @@ from ..errors import (
     UNPOWERED_CARD,
     SCardError,
 )
+from ._main_thread import as_in_c
 from ._simulated_call import Running
 from ._simulated_handle import SimulatedHandle
 from ._simulated_status import EXCLUSIVE, IGNORE, Wait, is_plug_and_play
@@ -94,6 +95,7 @@ class SimulatedContext:
         if self.life != self._service.life:
             raise self._service.error(self._service.dialect.session_lost, call, reader)
 
+    @as_in_c
     def list_readers(self, groups: Sequence[str] | None = None) -> tuple[str, ...]:
         """SCardListReaders; the groups are ignored, as pcsc-lite does."""
         try:
@@ -104,6 +106,7 @@ class SimulatedContext:
                 return ()
             raise
 
+    @as_in_c
     def list_reader_groups(self) -> tuple[str, ...]:
         """SCardListReaderGroups; answered without the service, as pcsc-lite does."""
         with self.occupied("SCardListReaderGroups"):
@@ -112,6 +115,7 @@ class SimulatedContext:
                 raise self._service.error(INVALID_HANDLE, "SCardListReaderGroups")
             return _GROUPS
 
+    @as_in_c
     def get_status_change(self, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
         """SCardGetStatusChange."""
         call = "SCardGetStatusChange"
@@ -156,6 +160,7 @@ class SimulatedContext:
             if self._wait is not None:
                 self._wait.end(CANCELLED)
 
+    @as_in_c
     def connect(self, reader: str, share: ShareMode, protocols: Protocol) -> SimulatedHandle:
         """SCardConnect."""
         _check_name(reader)
@@ -204,6 +209,7 @@ class SimulatedContext:
         reader.share(EXCLUSIVE if alone else reader.sharing + 1)
         return handle
 
+    @as_in_c
     def release(self) -> None:
         """SCardReleaseContext. Whoever holds the lock loses it, and the card is reset; other handles leave the card (fact 31)."""
         with self.occupied("SCardReleaseContext"):

@@ -31,6 +31,7 @@ from ..errors import (
     UNRESPONSIVE_CARD,
 )
 from ._card_calls import MAX_MESSAGE
+from ._main_thread import as_in_c
 from ._simulated_call import Running
 from ._simulated_reader import MUTE, CardState, Power, SimulatedReader
 from ._simulated_slot import CardGone
@@ -84,6 +85,7 @@ class SimulatedHandle:
         if self.event:
             raise running.error(self.event)
 
+    @as_in_c
     def status(self) -> CardStatus:
         """SCardStatus."""
         with self._calling("SCardStatus", READER_UNAVAILABLE) as running:
@@ -92,6 +94,7 @@ class SimulatedHandle:
             reader = self._reader
             return CardStatus(reader.name, int(reader.state) | reader.counter << 16, reader.protocol, reader.atr)
 
+    @as_in_c
     def transmit(self, data: bytes) -> bytes:
         """SCardTransmit."""
         with self._calling("SCardTransmit") as running:
@@ -110,6 +113,7 @@ class SimulatedHandle:
                 running.check(NOT_TRANSACTED)
                 return b""  # of vpcd: the exchange ends with what has come so far
 
+    @as_in_c
     def begin_transaction(self) -> None:
         """SCardBeginTransaction."""
         with self._calling("SCardBeginTransaction") as running:
@@ -120,6 +124,7 @@ class SimulatedHandle:
             self._reader.take_lock(self)
             self._reader.watch_for_idleness()
 
+    @as_in_c
     def end_transaction(self, disposition: Disposition) -> None:
         """SCardEndTransaction."""
         with self._calling("SCardEndTransaction") as running:
@@ -132,6 +137,7 @@ class SimulatedHandle:
             if code:
                 raise running.error(code)
 
+    @as_in_c
     def reconnect(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> Protocol:
         """SCardReconnect. To be alone, it waits until all others have left (libpcsclite takes that for a transaction)."""
         with self._calling("SCardReconnect") as running:
@@ -185,6 +191,7 @@ class SimulatedHandle:
             reader.share(1)
         return True
 
+    @as_in_c
     def disconnect(self, disposition: Disposition) -> None:
         """SCardDisconnect."""
         with self._calling("SCardDisconnect", unplugged=None) as running:
@@ -210,6 +217,7 @@ class SimulatedHandle:
         """Its context is released: who holds the lock has the card reset, others leave it as it is (fact 31)."""
         self.close(Disposition.RESET if self._reader.owner is self else Disposition.LEAVE)
 
+    @as_in_c
     def control(self, code: int, data: bytes) -> bytes:
         """SCardControl: what the reader was made to answer; one without controls has no commands of its own, as vpcd's."""
         with self._calling("SCardControl") as running:
@@ -242,6 +250,7 @@ class SimulatedHandle:
 
         return exchange
 
+    @as_in_c
     def get_attribute(self, attribute: int) -> bytes:
         """SCardGetAttrib: the attributes that the reader was made with."""
         with self._calling("SCardGetAttrib") as running:
@@ -252,6 +261,7 @@ class SimulatedHandle:
                 raise running.error(self._service.dialect.unsupported)
             return value
 
+    @as_in_c
     def set_attribute(self, attribute: int, value: bytes) -> None:
         """SCardSetAttrib: no attribute that the reader was not made with."""
         with self._calling("SCardSetAttrib") as running:

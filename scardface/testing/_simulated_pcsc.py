@@ -21,6 +21,7 @@ from .._default import install, uninstall
 from .._owning import refuse_copy
 from ..errors import NO_SERVICE
 from ._dialects import DIALECTS
+from ._main_thread import as_in_c
 from ._simulated_context import SimulatedContext
 from ._simulated_reader import Controls, SimulatedReader
 from ._simulated_service import CALLS, SimulatedService
@@ -105,6 +106,7 @@ class SimulatedPCSC:
         """Whether SCardReconnect ends the handle's transaction."""
         return self._service.dialect.reconnect_ends_transaction
 
+    @as_in_c
     def establish(self) -> Context:
         """A new context, as SCardEstablishContext makes it."""
         call, service = "SCardEstablishContext", self._service
@@ -333,6 +335,7 @@ class SimulatedPCSC:
             for reader in self._service.readers():
                 reader.card = None
             misuses, self._service.misuses = self._service.misuses, []
+        self._service.callers.close()
         if misuses:
             with contextlib.suppress(Exception):
                 _join(slots, cards)

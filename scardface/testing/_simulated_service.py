@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from .._threads import generation
 from ..errors import SCardError, error_for
 from ._dialects import Dialect
+from ._main_thread import Callers
 from ._simulated_status import Wait
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class SimulatedService:
         """Contexts of any life that their owners have not released."""
         self.misuses: list[AssertionError] = []
         """What `misused` kept; appended to without the lock."""
-        self._generation = generation()
+        self.generation = generation()
+        self.callers = Callers()
         self._slots: list[SimulatedReader | None] = []
         self._readers: dict[str, SimulatedReader] = {}
         self._calls_lock = threading.Lock()  # for these two alone: all calls pass here, and most need the other lock as well
@@ -195,7 +197,7 @@ class SimulatedService:
         Returns:
             The code to answer instead of doing anything; 0: none.
         """
-        if self._generation != generation():
+        if self.generation != generation():
             raise RuntimeError("this SimulatedPCSC was made before a fork and belongs to the parent process; make another one here")
         seconds = self.latency.get(call, 0.0) if isinstance(self.latency, Mapping) else self.latency
         if seconds > 0:

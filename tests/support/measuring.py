@@ -2,7 +2,8 @@
 
 Rules of this room:
 
-- A worker of xdist that dies takes what it has measured along, unless it has saved it: so it does every few seconds.
+- A worker of xdist that dies takes along what it has measured, and the one that takes its place erases what it had saved
+  (pytest-cov 7.1). So each worker keeps a copy, every few seconds, which counts when the worker has not come to its end.
 - Coverage's lock is no lock to be interrupted in: an exception that a signal handler raises just there leaves it locked, and the
   next thread to run a file for the first time hangs. What it guards is one assignment to a dictionary, which the interpreter's own
   lock guards as well. So it is taken away.
@@ -13,18 +14,23 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 EVERY = 10.0
-"""Seconds between two saves."""
+"""Seconds between two copies."""
 
-_saved = time.monotonic()
+_kept = time.monotonic()
 
 
 def _current() -> Any | None:
     """What measures this process, if anything does."""
     coverage = sys.modules.get("coverage")
     return coverage.Coverage.current() if coverage is not None else None
+
+
+def _copy(folder: Path, worker: str) -> Path:
+    return folder / f".coverage-{worker}"
 
 
 def make_safe() -> None:
@@ -34,12 +40,31 @@ def make_safe() -> None:
         collector.data_lock = None
 
 
-def save_now_and_then() -> None:
-    """Save what was measured so far, if that is due."""
-    global _saved
-    if time.monotonic() - _saved < EVERY:
+def keep_now_and_then(folder: Path, worker: str) -> None:
+    """In a worker: keep a copy of what was measured so far, if that is due."""
+    global _kept
+    if time.monotonic() - _kept < EVERY:
         return
     current = _current()
     if current is not None:
-        current.save()
-    _saved = time.monotonic()
+        new = _copy(folder, f"{worker}-new")
+        new.write_bytes(current.get_data().dumps())
+        new.replace(_copy(folder, worker))
+    _kept = time.monotonic()
+
+
+def forget(folder: Path, worker: str) -> None:
+    """A worker has come to its end: what it has measured is known."""
+    _copy(folder, worker).unlink(missing_ok=True)
+
+
+def restore(folder: Path) -> None:
+    """In the controller, at the end and before pytest-cov's own: have the copies of those that died counted."""
+    for copy in folder.glob(".coverage-*"):
+        if _current() is not None:
+            from coverage import CoverageData
+
+            data = CoverageData(str(folder / ".coverage"), suffix=copy.name.removeprefix(".coverage-"))
+            data.loads(copy.read_bytes())
+            data.write()
+        copy.unlink()

@@ -1,0 +1,151 @@
+"""Ctrl-C while PC/SC holds the main thread."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scardface.cli import _interrupt
+from scardface.cli._interrupt import heard, keeping
+from scardface.testing import FileCard
+from tests.support.command_line import BOUND, SELECT, Terminal, piped
+
+if TYPE_CHECKING:
+    from scardface.testing import PrivatePcscd
+
+
+class Freezes(FileCard):
+    """Has the daemon stopped by a signal when it is asked for its file, and so does never answer."""
+
+    def __init__(self, pcscd: PrivatePcscd) -> None:
+        super().__init__()
+        self._pid = pcscd.pid
+        self.frozen = threading.Event()
+
+    def process(self, command: bytes) -> bytes:
+        if command[1] == 0xB0:
+            os.kill(self._pid, signal.SIGSTOP)
+            self.frozen.set()
+        return super().process(command)
+
+
+@pytest.mark.parametrize("command", ["send", "record"])
+def test_a_command_that_a_frozen_service_does_not_answer(pcscd: PrivatePcscd, tmp_path: Path, command: str) -> None:
+    """What was said up to there is shown, and recorded."""
+    cassette = tmp_path / "a.cassette"
+    card = Freezes(pcscd)
+    pcscd.insert(0, card)
+    pcscd.wait_for_card(0)
+    try:
+        with piped(command, *([str(cassette)] if command == "record" else []), SELECT, "00B0810000") as process:
+            assert card.frozen.wait(BOUND)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=BOUND)
+    finally:
+        pcscd.kill()
+    assert (process.returncode, err) == (130, "")
+    assert "< 9000 success" in out
+    assert command == "send" or "00A40400" in cassette.read_text()
+
+
+def test_the_same_in_the_shell(pcscd: PrivatePcscd, terminal: Callable[..., Terminal]) -> None:
+    card = Freezes(pcscd)
+    pcscd.insert(0, card)
+    shown = terminal("shell")
+    for line in (SELECT, "00B0810000"):
+        shown.read_until("'help' tells" if line == SELECT else "< 9000 success")
+        shown.read_until(">")
+        shown.type(f"{line}\r")
+    assert card.frozen.wait(BOUND)
+    try:
+        shown.interrupt()
+        assert shown.end() == 130
+    finally:
+        pcscd.kill()
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often the process would have ended."""
+    times: list[int] = []
+    monkeypatch.setattr(_interrupt, "GRACE", 0.05)
+    monkeypatch.setattr(_interrupt, "_leave", lambda: times.append(1))
+    return times
+
+
+@pytest.mark.usefixtures("no_leaks")
+def test_who_hears_is_left_alone(left: list[int]) -> None:
+    before = signal.set_wakeup_fd(-1)
+    for _ in range(3):
+        with heard():
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            threading.Event().wait(0.2)
+    assert signal.set_wakeup_fd(before) == -1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert left == []
+
+
+def test_other_signals_are_none_of_its_business(left: list[int]) -> None:
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        with heard():
+            signal.raise_signal(signal.SIGUSR1)
+            threading.Event().wait(0.2)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert left == []
+
+
+def test_a_handler_of_somebody_elses_stays(left: list[int]) -> None:
+    heeded: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heeded.append(number))
+    try:
+        with heard():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (heeded, left) == ([signal.SIGINT], [])
+
+
+def test_in_another_thread_nothing_is_changed() -> None:
+    seen: list[int] = []
+
+    def run() -> None:
+        with heard():
+            seen.append(1)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [1]
+
+
+def test_what_is_to_be_kept_is_kept_for_the_length_of_a_block() -> None:
+    with keeping(test_in_another_thread_nothing_is_changed):
+        assert len(_interrupt._kept) == 1
+    assert _interrupt._kept == []
+
+
+def test_the_end(tmp_path: Path) -> None:
+    """In a process of its own, which is what ends."""
+    program = (
+        "from scardface.cli import _interrupt\n"
+        "def fail(): raise ZeroDivisionError\n"
+        f"with _interrupt.keeping(fail), _interrupt.keeping(open({str(tmp_path / 'kept')!r}, 'w').close):\n"
+        "    print('shown', end='')\n"
+        "    _interrupt._leave()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[2]
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "shown", "")
+    assert (tmp_path / "kept").exists()

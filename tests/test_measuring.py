@@ -1,0 +1,72 @@
+"""tests/support/measuring.py: what was measured outlives a worker, and an interrupt in coverage's lock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import measuring
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFTEST = """
+from tests.conftest import pytest_runtest_teardown, pytest_runtestloop
+from tests.support import measuring
+
+measuring.EVERY = 0.0
+"""
+
+DIES = """
+import os
+import used
+
+def test_uses():
+    assert used.function() == 1
+
+def test_dies():
+    os._exit(3)
+"""
+
+
+def test_a_worker_that_dies_leaves_what_it_measured(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(used="def function():\n    return 1\n", test_dies=DIES)
+    result = pytester.runpytest_subprocess("-n", "1", "--cov=used", "-p", "no:cacheprovider", "-p", "no:scardface")
+    result.stdout.fnmatch_lines(["*used.py * 100%*", "*crashed while running*"])
+    assert not list(pytester.path.glob(".coverage-*"))
+
+
+INTERRUPTED = """
+import threading
+import coverage
+from tests.support import measuring
+
+measured = coverage.Coverage(data_file=None, config_file=False, source=["tests"])
+measured.start()
+measuring.make_safe()
+collector = measured._collector
+collector.lock_data()  # and an exception in place of unlock_data
+thread = threading.Thread(target=__import__, args=("tests.support.figures",), daemon=True)
+thread.start()
+thread.join(20)
+print("hangs" if thread.is_alive() else "goes on", flush=True)
+"""
+
+
+def test_an_interrupt_in_coverages_lock_hangs_nobody() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert "goes on" in done.stdout, done.stderr
+
+
+def test_without_coverage_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, "coverage", raising=False)
+    monkeypatch.setattr(measuring, "EVERY", 0.0)
+    measuring.make_safe()
+    measuring.keep_now_and_then(tmp_path, "gw0")
+    measuring.restore(tmp_path)
+    assert not list(tmp_path.iterdir())
