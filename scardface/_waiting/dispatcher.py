@@ -47,6 +47,8 @@ from ..errors import (
 )
 from .messages import (
     Awake,
+    Connected,
+    Connecting,
     Effect,
     End,
     Entry,
@@ -128,7 +130,7 @@ class _Slot:
     """One reader: what is in it, who of this process has it."""
 
     __slots__ = (
-        *("_atr", "card", "gone", "holders", "lines", "name", "offer", "place", "reading", "refusals", "removals"),
+        *("_atr", "card", "connects", "gone", "holders", "lines", "name", "offer", "place", "reading", "refusals", "removals"),
         *("since",),
     )
 
@@ -141,6 +143,7 @@ class _Slot:
         self.since = 0.0  # when that card came
         self.holders: dict[Entry, tuple[ShareMode, int]] = {}  # how, and the number of the first look that must show it
         self.offer: Offer | None = None  # untaken, or a connect is in flight
+        self.connects: dict[Offer, None] = {}  # in flight, of those who did not ask here
         self.refusals: list[_Refusal] = []
         self.lines: list[_Line] = []  # whose wishes concern this reader
         self.removals: dict[Any, Reading] = {}
@@ -149,7 +152,7 @@ class _Slot:
     @property
     def used(self) -> bool:
         """Whether anything of this process hangs on it, also while it is not plugged in."""
-        return bool(self.holders or self.offer is not None or self.removals)
+        return bool(self.holders or self.offer is not None or self.connects or self.removals)
 
     def refuses(self, line: _Line) -> bool:
         return any(refusal.covers(line) for refusal in self.refusals)
@@ -271,6 +274,10 @@ class Dispatcher:
             self._joined(message, now)
         elif isinstance(message, Through):
             self._through(message.entry, now)
+        elif isinstance(message, Connecting):
+            self._slot(message.offer.reader).connects[message.offer] = None
+        elif isinstance(message, Connected):
+            self._connected(message.offer, now)
         elif isinstance(message, Left):
             self._left(message.entry, now)
         elif isinstance(message, HomeGone):
@@ -604,6 +611,12 @@ class Dispatcher:
             self._drop(entry, now)
         self._through(entry, now)
 
+    def _connected(self, offer: Offer, now: float) -> None:
+        slot = self._slots.get(offer.reader)
+        if slot is not None and offer in slot.connects:
+            del slot.connects[offer]
+            self._offer_at([slot], now)
+
     def _take_off(self, offer: Offer) -> _Slot | None:
         """The offer is over; the reader that it was of."""
         entry, slot = offer.entry, self._slots.get(offer.reader)
@@ -680,7 +693,7 @@ class Dispatcher:
 
     def _offer_at(self, slots: Iterable[_Slot], now: float) -> None:
         """Offer what is free, in the order of the reader list."""
-        free = [slot for slot in slots if slot.offer is None and slot.reading is not None and slot.lines]
+        free = [slot for slot in slots if slot.offer is None and not slot.connects and slot.reading is not None and slot.lines]
         for slot in sorted(free, key=_place) if len(free) > 1 else free:
             entry = self._next(slot, now)
             if entry is None:
@@ -799,15 +812,15 @@ class Dispatcher:
             return f"a card whose ATR did not match ({reading.atr.hex(' ')}), {where}", None
         if slot.offer is not None and slot.offer.entry is entry:
             return _connecting(slot.name, reading), None
-        if slot.offer is not None:
+        if slot.offer is not None or slot.connects:
             return f"a card that another SCard of this program is opening, {where}", None
+        errors = [refusal.error for refusal in slot.refusals if not refusal.foreign and refusal.covers(line) and refusal.error]
+        if errors:
+            return f"a card that could not be opened ({errors[-1]}), {where}", errors[-1]
         if slot.holders:
             return f"a card held by another SCard of this program, {where}", None
         if any(refusal.foreign for refusal in slot.refusals):
             return f"a card held by another program, {where}", None
-        errors = [refusal.error for refusal in slot.refusals if refusal.error is not None and refusal.covers(line)]
-        if errors:
-            return f"a card that could not be opened ({errors[-1]}), {where}", errors[-1]
         if entry._before and entry._before.get(slot.name) == slot.card:
             return f"a card that was in before, {where}", None
         return f"a card that could not be opened, {where}", None

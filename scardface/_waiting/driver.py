@@ -16,9 +16,9 @@ Who owns what, who may call it from where, what ends it:
   waits there; now and then all are asked whether they still live.
 - An exception of its own (a thread that cannot be started, a mistake) is told to all who wait, and the next one starts anew.
 
-Three plain dictionaries are everybody's, an entry each by the request that it stands for, added and taken out in single steps:
-`open_cards`, `unserved` (those who have neither a card nor an error yet) and `first_looks` (those who look by themselves, since
-nobody was waiting when they came).
+Four plain dictionaries are everybody's, an entry each by the request that it stands for, added and taken out in single steps:
+`open_cards`, `connects` (those that are in flight), `unserved` (those who have neither a card nor an error yet) and `first_looks`
+(those who look by themselves, since nobody was waiting when they came).
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from ..errors import SCardError
 from . import watcher as watching
 from .dispatcher import Dispatcher
 from .messages import (
+    Connecting,
     Effect,
     End,
     Entry,
@@ -103,6 +104,7 @@ class Driver:
         self.open_cards: dict[Entry, tuple[str, ShareMode]] = {}
         self.unserved: dict[Entry, None] = {}
         self.first_looks: dict[Entry, None] = {}
+        self.connects: dict[Offer, None] = {}
         self.serials: dict[str, str] = {}  # what readers said of themselves, by name
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._runs: dict[int, _Run] = {}  # the one that is under way
@@ -183,6 +185,8 @@ class Driver:
         dispatcher = self._dispatcher
         for entry, (reader, share) in list(self.open_cards.items()):
             dispatcher.handle(Opened(entry, reader, share), time.monotonic())
+        for offer in list(self.connects):
+            dispatcher.handle(Connecting(offer), time.monotonic())
         swept = time.monotonic()
         while True:
             message = self._message = self._next_message(swept + SWEEP)

@@ -87,6 +87,18 @@ class Joined(NamedTuple):
     seen: Mapping[str, Reading] | None = None
 
 
+class Connecting(NamedTuple):
+    """A connect that this dispatcher knows nothing of is in flight: its reader is not offered until `Connected`."""
+
+    offer: Offer
+
+
+class Connected(NamedTuple):
+    """That connect is over, whatever came of it."""
+
+    offer: Offer
+
+
 class Through(NamedTuple):
     """One that others were told to stand behind has had its first look."""
 
@@ -170,6 +182,8 @@ class Ignores(NamedTuple):
 Message: TypeAlias = (
     Looked
     | Joined
+    | Connecting
+    | Connected
     | Through
     | Left
     | HomeGone

@@ -53,6 +53,8 @@ from .dispatcher import ONE_LOOK, Dispatcher
 from .driver import Driver, Quiet, driver_of
 from .messages import (
     Awake,
+    Connected,
+    Connecting,
     End,
     Entry,
     Failed,
@@ -299,6 +301,8 @@ class Request(Entry):
         now = time.monotonic()
         for entry, (reader, share) in list(driver.open_cards.items()):
             mine.handle(Opened(entry, reader, share), now)
+        for offer in list(driver.connects):
+            mine.handle(Connecting(offer), now)
         mine.handle(Joined(self), now)
         context: Context | None = None
         failures: list[Failed] = []
@@ -348,6 +352,9 @@ class Request(Entry):
     def _open_first(self, offer: Offer, worker: Worker, context: Context | None) -> Failed | None:
         """Open a card of the first look; what its own dispatcher has to hear, or None if it is over."""
         self._connecting = offer
+        assert self.driver is not None
+        self.driver.connects[offer] = None
+        self.driver.tell(Connecting(offer))
         error, opened = self._open(offer, worker, context)
         if opened:
             return None
@@ -364,6 +371,7 @@ class Request(Entry):
         """Open an offered card; the driver hears what came of it."""
         driver = self.driver
         assert driver is not None
+        driver.connects[offer] = None
         error, opened = self._open(offer, worker, None)
         if not opened:
             worker.finish()
@@ -380,6 +388,9 @@ class Request(Entry):
             session = Session.open(self.backend, offer.reader, self.wanted, self._freed, context)
         except BaseException as error:
             return error, False
+        finally:
+            driver.connects.pop(offer, None)
+            driver.tell(Connected(offer))
         if not self._is_offered(session, offer):
             session.close(Disposition.LEAVE)
             return None, False
