@@ -220,9 +220,11 @@ def test_groups(groups: Any, kept: tuple[str, ...] | None) -> None:
 
 
 def test_with_pnp_readers_and_groups_are_ignored() -> None:
-    made = wanted(readers="A", groups="G", pnp=True)
+    with pytest.warns(UserWarning, match="wait_for_reader=True"):
+        made = wanted(readers="A", groups="G", pnp=True)
     assert made.pnp
     assert made.readers == ReaderFilter()
+    assert wanted(pnp=True).pnp, "nothing is dropped, so nothing is said"
     assert not wanted(readers="A").pnp
 
 

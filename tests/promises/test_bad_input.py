@@ -204,11 +204,12 @@ async def test_odd_atrs(pcsc: SimulatedPCSC, length: int) -> None:
         assert repr(event.atr)
         assert str(event.atr.protocols)
     try:
-        async with SCard(timeout=30, atr=re.escape(atr)) as card:
+        async with SCard(timeout=0, atr=re.escape(atr)) as card:
             assert card.atr == atr
             assert (await card.send(SAY)).data == b"x"
-    except ProtocolMismatchError:
+    except CardTimeoutError as error:
         assert length < 3  # too short to offer a protocol
+        assert isinstance(error.__cause__, ProtocolMismatchError)
 
 
 async def test_a_card_without_an_atr(pcsc: SimulatedPCSC) -> None:
