@@ -42,8 +42,9 @@ def open_card(wish: Wish) -> SCard:
     """
     share = ShareMode.SHARED if wish.shared else ShareMode.EXCLUSIVE
     with told(f"waiting for a card{' that matches' if wish.atr else ''}; Ctrl-C ends it"):
-        reader, left = meant(wish.reader, wish.timeout, wait=wish.wait_for_reader)
-        return SCard(reader, timeout=left, atr=wish.atr, share=share, lengths=wish.lengths)
+        wait = wish.wait_for_reader
+        reader, left = (None, wish.timeout) if wait and wish.reader is None else meant(wish.reader, wish.timeout, wait=wait)
+        return SCard(reader, timeout=left, atr=wish.atr, share=share, lengths=wish.lengths, wait_for_reader=wait)
 
 
 def meant(text: str | None, timeout: float | None, *, wait: bool) -> tuple[str | None, float | None]:
