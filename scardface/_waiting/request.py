@@ -199,7 +199,7 @@ class Request(Entry):
             Worker("scardface-card", self._look_at_once)
         else:
             self._join()
-        if self._ends:  # cancelled meanwhile
+        if self._ends and not isinstance(self._ends[0], Session):  # cancelled meanwhile
             self.leave()
 
     @property

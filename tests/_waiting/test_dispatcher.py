@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from types import MappingProxyType
 from typing import Any
@@ -29,11 +30,14 @@ from scardface._events import Reading, Snapshot
 from scardface._waiting.dispatcher import RETRY, Dispatcher
 from scardface._waiting.messages import (
     Awake,
+    Connected,
+    Connecting,
     Effect,
     End,
     Entry,
     Failed,
     Freed,
+    HomeGone,
     Joined,
     Left,
     Looked,
@@ -41,12 +45,18 @@ from scardface._waiting.messages import (
     Offer,
     Opened,
     TakeBack,
+    Through,
     Untaken,
 )
 from scardface._wanted import ANY_PROTOCOL, Wanted
 from scardface.errors import (
     NO_SERVICE,
+    PROTO_MISMATCH,
     SHARING_VIOLATION,
+    CardTimeoutError,
+    NoReaderError,
+    ProtocolMismatchError,
+    ServiceUnavailableError,
     error_for,
 )
 
@@ -403,3 +413,207 @@ def test_long_lives(choices: list[int]) -> None:
     for choice in choices:
         possible = list(world.choices())
         world.do(*possible[choice % len(possible)])
+
+
+# What a message brings, one by one.
+
+
+def looked(number: int = 1, error: Any = None, life: int = 1, groups: Any = None, **readers: Reading) -> Looked:
+    return Looked(Snapshot(number, life, error, MappingProxyType(readers), MappingProxyType(groups or {})))
+
+
+def card(counter: int = 1, atr: bytes = ATR, flags: int = 0) -> Reading:
+    return Reading(PRESENT | flags, counter, atr)
+
+
+def empty(counter: int = 0) -> Reading:
+    return Reading(EMPTY, counter, b"")
+
+
+def offers(effects: list[Effect]) -> list[tuple[int, str]]:
+    return [(effect.entry.number, effect.reader) for effect in effects if isinstance(effect, Offer)]
+
+
+def first_offer(effects: list[Effect]) -> Offer:
+    return next(effect for effect in effects if isinstance(effect, Offer))
+
+
+def ends(effects: list[Effect]) -> list[Any]:
+    return [effect.error for effect in effects if isinstance(effect, End)]
+
+
+def waiting(*entries: Entry, **readers: Reading) -> tuple[Dispatcher, list[Effect]]:
+    """A dispatcher with these, who have had their first look at these readers; what that brought."""
+    dispatcher = Dispatcher()
+    for one in entries:
+        dispatcher.handle(Joined(one), 0.0)
+    return dispatcher, dispatcher.handle(looked(dispatcher.asked, **readers), 0.0)
+
+
+def test_several_cards_are_offered_in_the_order_of_the_list() -> None:
+    _, effects = waiting(entry(1, wanted()), entry(2, wanted()), C=card(), A=card(), B=card())
+    assert offers(effects) == [(1, "C"), (2, "A")]
+
+
+def test_a_card_that_does_not_match_is_for_the_next() -> None:
+    _, effects = waiting(entry(1, wanted(atr=rb"^\x3f")), entry(2, wanted()), A=card())
+    assert offers(effects) == [(2, "A")]
+
+
+def test_the_card_has_to_settle_and_the_eldest_keeps_its_place_meanwhile() -> None:
+    dispatcher, effects = waiting(entry(1, wanted(settle=0.5)), entry(2, wanted()), A=card())
+    assert offers(effects) == []
+    assert dispatcher.wake_at == 0.5
+    assert offers(dispatcher.handle(looked(2, A=card(2)), 0.4)) == [], "another card settles anew"
+    assert offers(dispatcher.tick(0.5)) == []
+    assert offers(dispatcher.tick(0.9)) == [(1, "A")]
+
+
+def test_only_new_cards() -> None:
+    dispatcher, effects = waiting(entry(1, wanted(new_only=True)), A=card())
+    assert offers(effects) == []
+    assert offers(dispatcher.handle(looked(1, A=empty(2)), 1.0)) == []
+    assert offers(dispatcher.handle(looked(1, A=card(3)), 2.0)) == [(1, "A")]
+
+
+def test_only_new_cards_after_a_restart_with_the_same_card_in() -> None:
+    dispatcher, _ = waiting(entry(1, wanted(new_only=True)), A=card())
+    dispatcher.handle(looked(1, DOWN, A=card()), 1.0)
+    assert offers(dispatcher.handle(looked(1, life=2, A=card(0)), 2.0)) == [], "it is the old one"
+    dispatcher.handle(looked(1, life=2, A=empty(1)), 3.0)
+    assert offers(dispatcher.handle(looked(1, life=2, A=card(2)), 4.0)) == [(1, "A")]
+
+
+def test_a_timeout_of_0_has_one_try_at_each_card() -> None:
+    dispatcher, effects = waiting(entry(1, wanted(timeout=0)), A=card(), B=card())
+    assert offers(effects) == [(1, "A")]
+    effects = dispatcher.handle(Failed(first_offer(effects), HELD), 0.0)
+    assert offers(effects) == [(1, "B")]
+    effects = dispatcher.handle(Failed(first_offer(effects), HELD), 0.0)
+    assert offers(effects) == []
+    assert [type(error) for error in ends(effects)] == [CardTimeoutError]
+    assert not dispatcher.needed
+
+
+def test_no_reader_ends_it_unless_readers_are_waited_for() -> None:
+    _, effects = waiting(entry(1, wanted("B")), A=card())
+    assert [type(error) for error in ends(effects)] == [NoReaderError]
+    assert "wait_for_reader=True" in str(ends(effects)[0])
+    dispatcher, effects = waiting(entry(1, wanted("B", wait_for_reader=True)), A=card())
+    assert effects == []
+    assert offers(dispatcher.handle(looked(1, A=card(), B=card()), 1.0)) == [(1, "B")]
+
+
+def test_readers_that_came_later_are_not_those_of_the_start() -> None:
+    dispatcher, _ = waiting(entry(1, wanted()), A=empty())
+    assert offers(dispatcher.handle(looked(1, A=empty(), B=card()), 1.0)) == []
+    assert offers(dispatcher.handle(looked(1, A=card(), B=card()), 2.0)) == [(1, "A")]
+
+
+def test_groups_are_asked_for_while_somebody_wants_them() -> None:
+    dispatcher = Dispatcher()
+    one = entry(1, Wanted.of(None, "G", None, None, False, ShareMode.EXCLUSIVE, ANY_PROTOCOL, Lengths.AUTO))
+    dispatcher.handle(Joined(one), 0.0)
+    assert dispatcher.groups == (("G",),)
+    effects = dispatcher.handle(looked(1, groups={("G",): frozenset({"B"})}, A=card(), B=card()), 0.0)
+    assert offers(effects) == [(1, "B")]
+    dispatcher.handle(Left(one), 0.0)
+    assert dispatcher.groups == ()
+
+
+def test_no_service_at_the_start_ends_it_and_later_ends_nobody() -> None:
+    dispatcher, _ = waiting(entry(1, wanted()), A=empty())
+    assert dispatcher.handle(looked(1, DOWN, A=empty()), 1.0) == []
+    dispatcher.handle(Joined(entry(2, wanted())), 1.0)
+    dispatcher.handle(Joined(entry(3, wanted(wait_for_reader=True))), 1.0)
+    effects = dispatcher.handle(looked(dispatcher.asked, DOWN, A=empty()), 1.0)
+    assert [(effect.entry.number, type(effect.error)) for effect in effects if isinstance(effect, End)] == [
+        (2, ServiceUnavailableError)
+    ]
+    assert offers(dispatcher.handle(looked(dispatcher.asked, life=2, A=card(1)), 2.0)) == [(1, "A")]
+
+
+def test_what_is_wrong_with_one_card_is_told_at_the_end() -> None:
+    one = entry(1, wanted(timeout=5), deadline=5.0)
+    dispatcher, effects = waiting(one, A=card())
+    mismatch = error_for(PROTO_MISMATCH, "SCardConnect", "A")
+    for second in range(4):  # tried again every second
+        effects = dispatcher.handle(Failed(first_offer(effects), mismatch), float(second))
+        assert offers(effects) == []
+        effects = dispatcher.tick(second + 1.0)
+        assert offers(effects) == [(1, "A")]
+    dispatcher.handle(Failed(first_offer(effects), mismatch), 4.5)
+    (end,) = (effect for effect in dispatcher.tick(5.0) if isinstance(effect, End))
+    assert isinstance(end.cause, ProtocolMismatchError)
+    assert "could not be opened" in str(end.error)
+
+
+def test_what_was_seen_in_words() -> None:
+    def text(reading: Reading, wish: Wanted | None = None) -> str:
+        one = entry(1, wish or wanted(timeout=1), deadline=1.0)
+        dispatcher, effects = waiting(one, A=reading)
+        if offers(effects):
+            dispatcher.handle(Failed(first_offer(effects), HELD), 0.9)
+        return str(ends(dispatcher.tick(1.0))[0])
+
+    assert text(empty()).endswith("seen: no card")
+    assert "does not answer" in text(Reading(PRESENT | int(StateFlag.MUTE), 1, b""))
+    assert "did not match (3f 65 00), in reader 'A'" in text(card(1, OTHER_ATR), wanted(timeout=1, atr=b"^\x3b"))
+    assert "held by another program, in reader 'A'" in text(card())
+    assert "was in before" in text(card(), wanted(timeout=1, new_only=True))
+
+
+def test_a_connect_of_somebody_who_did_not_ask_here_keeps_its_reader() -> None:
+    elsewhere = Offer(entry(1, wanted()), "A", card())
+    dispatcher, effects = Dispatcher(), []
+    dispatcher.handle(Connecting(elsewhere), 0.0)
+    dispatcher.handle(Joined(entry(2, wanted())), 0.0)
+    effects = dispatcher.handle(looked(1, A=card(), B=empty()), 0.0)
+    assert offers(effects) == []
+    assert offers(dispatcher.handle(Connected(elsewhere), 1.0)) == [(2, "A")]
+
+
+def test_who_looks_by_itself_is_not_overtaken_for_a_quarter_of_a_second() -> None:
+    ahead = entry(1, wanted("A"))
+    for through in (True, False):
+        dispatcher = Dispatcher()
+        dispatcher.handle(Joined(entry(2, wanted()), (ahead,)), 0.0)
+        assert offers(dispatcher.handle(looked(1, A=card(), B=empty()), 0.0)) == []
+        assert offers(dispatcher.handle(Through(ahead), 0.1) if through else dispatcher.tick(0.25)) == [(2, "A")]
+
+
+def test_a_closed_loop_gives_up_all_that_waits_there() -> None:
+    dispatcher, effects = waiting(entry(1, wanted(), "loop"), entry(2, wanted(), "loop"), entry(3, wanted(), "other"), A=card())
+    assert offers(effects) == [(1, "A")]
+    effects = dispatcher.handle(HomeGone("loop"), 0.0)
+    assert [effect.entry.number for effect in effects if isinstance(effect, End)] == [1, 2]
+    (back,) = (effect for effect in effects if isinstance(effect, TakeBack))
+    assert offers(dispatcher.handle(Untaken(back.offer), 0.0)) == [(3, "A")]
+
+
+def test_a_pattern_is_asked_once_for_each_atr() -> None:
+    class Pattern:
+        def __init__(self) -> None:
+            self.asked: Counter[bytes] = Counter()
+
+        def search(self, atr: bytes) -> bool:
+            self.asked[atr] += 1
+            return False
+
+    pattern = Pattern()
+    wish = wanted()
+    object.__setattr__(wish, "atr", pattern)
+    dispatcher, _ = waiting(*(entry(number, wish) for number in range(1, 100)), A=card(), B=card(1, OTHER_ATR))
+    for counter in range(2, 20):
+        dispatcher.handle(looked(1, A=card(counter), B=card(counter, OTHER_ATR)), 0.0)
+    assert pattern.asked == {ATR: 1, OTHER_ATR: 1}
+
+
+def test_timers_of_those_who_left_do_not_pile_up() -> None:
+    dispatcher, _ = waiting(entry(1, wanted()), A=empty())
+    for number in range(2, 5000):
+        one = entry(number, wanted(timeout=3600), deadline=3600.0)
+        dispatcher.handle(Joined(one), 0.0)
+        dispatcher.handle(Left(one), 0.0)
+    assert len(dispatcher._timers) < 100
+    assert len(dispatcher._lines) == 1

@@ -57,7 +57,7 @@ def _plug(pcsc: SimulatedPCSC, first: str | None, name: str) -> None:
 
 def test_a_wait_for_a_reader_has_an_end() -> None:
     with SimulatedPCSC() as pcsc:
-        with pytest.raises(CardTimeoutError, match=r"no reader within 0\.05 s"):
+        with pytest.raises(CardTimeoutError, match=r"no matching card within 0\.05 s; seen: no reader"):
             open_card(Wish(None, None, 0.05, shared=False, wait_for_reader=True))
         pcsc.add_reader("A")
         with pytest.raises(CardTimeoutError, match=r"no reader that matches within 0\.05 s"):
