@@ -79,7 +79,7 @@ class Session:
         self._wanted = wanted
         self._exchanger = Exchanger(reader, wanted, self._transmit, self._come_back)
         self.prepare = self._exchanger.prepare
-        self._transactions = Transactions(lambda: self._told(self._handle.begin_transaction), handle, self._come_back)
+        self._transactions = Transactions(handle, self._explained, self._come_back)
         self._reset_told = False
         self._lock = SessionLock(self._enter, self._transactions.let_go, self._disconnect, freed or _nothing)
         self._lost: CardRemovedError | None = None
@@ -183,7 +183,7 @@ class Session:
         return response
 
     def _protect(self, recovers: bool) -> None:
-        """Have a transaction for what follows, where others share the card; `_call` ends it if nobody does before."""
+        """Have a transaction for what follows, where others share the card; it ends with the call at the latest."""
         if self._shares:
             try:
                 self._transactions.hold(recovers)
