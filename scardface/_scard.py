@@ -139,8 +139,8 @@ class SCard(AsyncCalls):
         acquisition = self._acquisition
         assert acquisition is not None
         self._loop = Loop()
-        self._turn = Turn(self._loop)
         self._session, self._worker = acquisition.session, acquisition.worker
+        self._turn = Turn(self._loop, self._session.place)
         return self
 
     async def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> R_APDU:
