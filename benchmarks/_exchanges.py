@@ -2,7 +2,9 @@
 
 Rules of this room:
 
-- All use the same card in the same reader, SHARED, so that no reader, driver or daemon thread is luckier than another.
+- All use the same card in the same reader, SHARED, so that no reader, driver or daemon thread is luckier than another. Where one
+  command is measured, scardface has a card of its own, EXCLUSIVE, in a reader of the same driver: with SHARED its `send` holds a
+  transaction, which is measured beside the bare Begin, Transmit, End.
 - The bare loop is what a C programmer would write in Python: `SCardTransmit` with everything looked up before, the list of ints
   made once, and nothing done with the answer but to look at its return code.
 - pyscard gets its command as the list that it wants, made once, and its answer is left as the list that it gives.
@@ -13,7 +15,7 @@ Rules of this room:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -26,7 +28,7 @@ import scardface.sync
 
 from ._turns import LOOPS, AsyncTurn, Contender, Turn, timed, timed_async
 
-__all__ = ["bare", "in_thread", "on_loops", "pyscard", "sync", "yubikit"]
+__all__ = ["bare", "bare_transaction", "in_thread", "on_loops", "pyscard", "sync", "yubikit"]
 
 BARE = "bare scard loop"
 
@@ -81,6 +83,25 @@ def bare(reader: str, command: bytes, times: int = 1, *, converts: bool = False,
             yield timed(converting_loop if converts else loop)
 
     return Contender(name, opened)
+
+
+def bare_transaction(reader: str, command: bytes) -> Contender:
+    """`SCardBeginTransaction`, `SCardTransmit`, `SCardEndTransaction`."""
+
+    @contextmanager
+    def opened() -> Iterator[Turn]:
+        begin, transmit, end, octets = scard.SCardBeginTransaction, scard.SCardTransmit, scard.SCardEndTransaction, list(command)
+        with _bare_handle(reader) as (handle, header):
+
+            def loop() -> None:
+                _check(begin(handle))
+                code, _answer = transmit(handle, header, octets)
+                _check(code)
+                _check(end(handle, scard.SCARD_LEAVE_CARD))
+
+            yield timed(loop)
+
+    return Contender("bare Begin, Transmit, End", opened)
 
 
 @contextmanager
@@ -157,27 +178,41 @@ def in_thread(loop: str, reader: str, command: bytes, times: int = 1) -> Contend
     return Contender(f"to_thread(transmit), {loop}", opened, loop)
 
 
-def sync(reader: str, command: scardface.C_APDU, times: int = 1) -> Contender:
-    """`scardface.sync`."""
+def sync(reader: str, command: scardface.C_APDU, times: int = 1, *, alone: bool = False, name: str = "scardface.sync") -> Contender:
+    """`scardface.sync`.
+
+    Args:
+        alone: EXCLUSIVE, so the reader is its own.
+    """
+    share = scardface.ShareMode.EXCLUSIVE if alone else scardface.ShareMode.SHARED
 
     @contextmanager
     def opened() -> Iterator[Turn]:
         batch = [command] * times
-        with scardface.sync.SCard(readers=reader, timeout=10, share=scardface.ShareMode.SHARED) as card:
+        with scardface.sync.SCard(readers=reader, timeout=10, share=share) as card:
             send = card.send
             yield timed((lambda: send(*batch)) if times > 1 else lambda: send(command))
 
-    return Contender("scardface.sync", opened)
+    return Contender(name, opened)
 
 
-def on_loops(reader: str, command: scardface.C_APDU, times: int = 1) -> list[Contender]:
-    """scardface on every event loop."""
+def on_loops(readers: str | Sequence[str], command: scardface.C_APDU, times: int = 1) -> list[Contender]:
+    """scardface on every event loop.
+
+    Args:
+        readers: one for all, SHARED; or one for each, EXCLUSIVE.
+    """
     batch = [command] * times
+    share = scardface.ShareMode.SHARED if isinstance(readers, str) else scardface.ShareMode.EXCLUSIVE
+    each = [readers] * len(LOOPS) if isinstance(readers, str) else readers
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[AsyncTurn]:
-        async with scardface.SCard(readers=reader, timeout=10, share=scardface.ShareMode.SHARED) as card:
-            send = card.send
-            yield timed_async((lambda: send(*batch)) if times > 1 else lambda: send(command))
+    def contender(loop: str, reader: str) -> Contender:
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[AsyncTurn]:
+            async with scardface.SCard(readers=reader, timeout=10, share=share) as card:
+                send = card.send
+                yield timed_async((lambda: send(*batch)) if times > 1 else lambda: send(command))
 
-    return [Contender(f"scardface, {loop}", opened, loop) for loop in LOOPS]
+        return Contender(f"scardface, {loop}", opened, loop)
+
+    return [contender(loop, reader) for loop, reader in zip(LOOPS, each, strict=True)]

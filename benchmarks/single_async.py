@@ -29,10 +29,11 @@ def settings(quick: bool) -> list[str]:
 def measure(setting: str, quick: bool) -> object:
     """One run."""
     encoded = bytes(_COMMAND)
-    with Place(2) as place:
-        place.insert(0)
-        reader = place.readers[0]
-        contenders = [_exchanges.in_thread(loop, reader, encoded) for loop in LOOPS] + _exchanges.on_loops(reader, _COMMAND)
+    with Place(1 + len(LOOPS)) as place:
+        for each in range(1 + len(LOOPS)):
+            place.insert(each)
+        reader, *own = place.readers
+        contenders = [_exchanges.in_thread(loop, reader, encoded) for loop in LOOPS] + _exchanges.on_loops(own, _COMMAND)
         return contest(contenders, 1, 2) if quick else contest(contenders, 120, 20)
 
 

@@ -147,8 +147,8 @@ class SCard(AsyncCalls):
         """Take over what the acquisition has opened."""
         assert self._request is not None
         self._loop = Loop()
-        self._turn = Turn(self._loop)
         self._session, self._worker = session, self._request.worker
+        self._turn = Turn(self._loop, session.place)
         return self
 
     async def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> R_APDU:

@@ -79,13 +79,15 @@ class Session:
         self._wanted = wanted
         self._exchanger = Exchanger(reader, wanted, self._transmit, self._come_back)
         self.prepare = self._exchanger.prepare
-        self._transactions = Transactions(lambda: self._told(self._handle.begin_transaction), handle, self._come_back)
+        self._transactions = Transactions(handle, self._explained, self._come_back)
+        self.begun = self._transactions.begun  # the caller's that have not ended
         self._reset_told = False
         self._lock = SessionLock(self._enter, self._transactions.let_go, self._disconnect, freed or _nothing)
         self._lost: CardRemovedError | None = None
         self._release_disconnects = release_disconnects
         self._reconnect_ends_transaction = reconnect_ends_transaction
         self.reader = reader
+        self.place = 0, reader  # the same for all sessions on one card of one PC/SC
         self.share = wanted.share
         self._settle(reading, atr)
 
@@ -117,7 +119,9 @@ class Session:
                 reading = reader_state(context, reader)
                 atr = handle.status().atr
                 ways = backend.release_disconnects, reconnect_ends_transaction(backend)
-                return cls(context, handle, protocols, reader, reading, atr, wanted, freed, *ways)
+                session = cls(context, handle, protocols, reader, reading, atr, wanted, freed, *ways)
+                session.place = id(backend), reader
+                return session
             except BaseException:
                 if not backend.release_disconnects:
                     quietly(lambda: handle.disconnect(Disposition.LEAVE))
@@ -191,7 +195,7 @@ class Session:
         return response
 
     def _protect(self, recovers: bool) -> None:
-        """Have a transaction for what follows, where others share the card; `_call` ends it if nobody does before."""
+        """Have a transaction for what follows, where others share the card; it ends with the call at the latest."""
         if self._shares:
             try:
                 self._transactions.hold(recovers)

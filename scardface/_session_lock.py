@@ -83,7 +83,7 @@ class SessionLock:
                             self._carry_out()
                         left = 0
                     except BaseException as error:
-                        interrupt = interrupt or error
+                        interrupt = interrupt or error.with_traceback(None)  # whose frames may hold what is needed for another try
                 self._inside = False
                 if interrupt is not None:
                     try:
@@ -140,7 +140,7 @@ class SessionLock:
                 self._freed()
                 self.closed = True
             except BaseException as error:
-                interrupt = interrupt or error
+                interrupt = interrupt or error.with_traceback(None)
         self.closed, self._inside = True, False
         if interrupt is not None:
             try:

@@ -62,6 +62,21 @@ def with_arguments_of(original: type) -> Callable[[C], C]:
     return documented
 
 
+class _Here(threading.local):
+    """What this thread holds transactions on: sessions."""
+
+    held: tuple[Session, ...] = ()
+
+
+_here = _Here()
+
+
+def refuse_to_wait_for_itself(session: Session) -> None:
+    """RuntimeError where this thread holds a transaction on the same card by another SCard: PC/SC would have it wait for ever."""
+    if any(other is not session and other.begun and other.place == session.place for other in _here.held):
+        raise RuntimeError("this thread holds a transaction on the same card by another SCard: it would wait for itself")
+
+
 class SyncCalls(Card):
     """The part of the sync SCard that the head of this file tells of."""
 
@@ -72,6 +87,7 @@ class SyncCalls(Card):
         """One job at this thread's turn."""
         session = self._opened()
         session.refuse_inside()
+        refuse_to_wait_for_itself(session)
         with self._turn:
             return job(session)
 
@@ -83,19 +99,26 @@ class SyncCalls(Card):
     def _transaction(self, disposition: Disposition) -> Iterator[None]:
         session = self._opened()
         session.refuse_inside()
+        refuse_to_wait_for_itself(session)
         disposition = member("disposition", Disposition, disposition)
         beginning = Beginning(session, disposition)
+        outside = _here.held
         with self._turn:
             try:
                 self._beginning = beginning
                 beginning.wait()
+                _here.held = (*outside, session)
                 yield
+                _here.held = outside
                 if not self._closed:  # else the close has ended it
                     session.end(beginning, disposition)
             except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
                 session.give_up(beginning)
+                if session in _here.held:
+                    _here.held = outside
                 raise
             except BaseException:
+                _here.held = outside
                 insist(lambda: quietly(beginning.leave))  # what went wrong is not hidden by what follows
                 raise
 

@@ -27,8 +27,8 @@ class Transactions:
     """See the head of this file.
 
     Args:
-        begin: SCardBeginTransaction, its failure as it is for an open card.
-        handle: what SCardEndTransaction ends it for.
+        handle: the card's.
+        explained: a failure of it as it is for an open card.
         come_back: reconnects after a reset by another.
 
     Attributes:
@@ -38,9 +38,9 @@ class Transactions:
         owed: whether PC/SC has refused to end it because of a reset: pcsc-lite keeps the lock then, for after a reconnect.
     """
 
-    def __init__(self, begin: Callable[[], None], handle: CardHandle, come_back: Callable[[], None]) -> None:
-        self._begin = begin
+    def __init__(self, handle: CardHandle, explained: Callable[[SCardError], SCardError], come_back: Callable[[], None]) -> None:
         self._handle = handle
+        self._explained = explained
         self._come_back = come_back
         self.begun: list[object] = []
         self.given_up: SimpleQueue[object] = SimpleQueue()
@@ -66,11 +66,14 @@ class Transactions:
         while not self.held:
             try:
                 self.held = True
-                self._begin()
+                self._handle.begin_transaction()
             except SCardError as error:
                 self.held = False
-                if not (left and isinstance(error, CardResetError)):
-                    raise
+                failure = self._explained(error)
+                if not (left and isinstance(failure, CardResetError)):
+                    if failure is error:
+                        raise
+                    raise failure from error
                 left -= 1
                 self._come_back()
 

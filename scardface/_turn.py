@@ -30,6 +30,7 @@ _ENDED = (
     "the card is in a transaction that a task has begun which has ended since, without leaving the block: nobody would end "
     "this wait. Use the card in the task that entered the block, or in one that was started inside"
 )
+_BY_ANOTHER = "this task is in a transaction that it holds on the same card by another SCard: it would wait for itself"
 _ITSELF = "the card is in a transaction of this very task, outside of whose context it is used: it would wait for itself"
 
 
@@ -76,11 +77,16 @@ _innermost: ContextVar[Level | None] = ContextVar("scardface_transaction", defau
 
 
 class Turn:
-    """See the head of this file. Made inside the event loop."""
+    """See the head of this file. Made inside the event loop.
 
-    __slots__ = ("_current_task", "_ground", "_has_ended", "_loop", "_running")
+    Args:
+        place: equal for those who share a card, which PC/SC lets wait for each other's transactions.
+    """
 
-    def __init__(self, loop: Loop) -> None:
+    __slots__ = ("_current_task", "_ground", "_loop", "_place", "_running")
+
+    def __init__(self, loop: Loop, place: object = None) -> None:
+        self._place = place
         self._ground = Level(self)
         self._loop = loop.token
         self._running: Callable[[], object]
@@ -138,6 +144,8 @@ class Turn:
         """Where the current task takes its turn: in the innermost transaction that it is inside."""
         level = _innermost.get()
         while level is not None and (level.ended or level.turn is not self):
+            if not level.ended and self._place is not None and level.turn._place == self._place:
+                raise RuntimeError(_BY_ANOTHER)
             level = level.around
         return self._ground if level is None else level
 

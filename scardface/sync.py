@@ -49,7 +49,7 @@ from ._pin_pad import PadResult
 from ._routes import Callback, Channel
 from ._scard import SCard as AsyncSCard
 from ._session import Session
-from ._sync_calls import SyncCalls, with_arguments_of
+from ._sync_calls import SyncCalls, refuse_to_wait_for_itself, with_arguments_of
 from ._sync_monitor import ReaderMonitor
 from ._threads import CancelScope, cancellable, get, insist, uninterrupted
 from ._waiting.driver import driver_of
@@ -211,6 +211,7 @@ class SCard(SyncCalls):
         if callback is None and len(apdus) == 1 and isinstance(apdus[0], C_APDU):
             session = self._opened()
             session.refuse_inside()
+            refuse_to_wait_for_itself(session)
             with self._turn:
                 response = session.send_one(apdus[0])
             if response is not None:
@@ -219,6 +220,7 @@ class SCard(SyncCalls):
 
     def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
         session = self._opened()
+        refuse_to_wait_for_itself(session)
         with self._turn:
             batch = session.prepare(commands, layer)  # at its turn: the one before may have changed the protocol
             response = session.send(batch, None if callback is None else _plain(callback))

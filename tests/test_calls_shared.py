@@ -387,3 +387,42 @@ async def test_a_close_waits_for_no_transaction_of_its_own(face: Any, pcsc: Simu
             await card.aclose(Disposition.LEAVE)
         assert not neighbour.is_kept_out()
     assert virtual.resets == 0
+
+
+@both_faces
+async def test_who_would_wait_for_its_own_transaction_by_another_scard_is_told(face: Any, pcsc: SimulatedPCSC) -> None:
+    """Two cards of one task on one card of the reader's: PC/SC keeps the second out for as long as the first holds it."""
+    virtual = LogCard()
+    pcsc.insert("A", virtual)
+    pcsc.add_reader("B")
+    pcsc.insert("B", LogCard())
+
+    def in_one_thread(first: Any, second: Any, elsewhere: Any) -> None:
+        with first.transaction():
+            one, several = (lambda: second.send(ECHOED)), (lambda: second.send(ECHOED, ECHOED))
+            for call in (one, several, second.reset, lambda: second.transmit(bytes(4))):
+                with pytest.raises(RuntimeError, match="wait for itself"):
+                    call()
+            with pytest.raises(RuntimeError, match="wait for itself"), second.transaction():
+                pytest.fail("it would wait")
+            assert elsewhere.send(ECHOED).data == b"ab"
+            assert first.send(ECHOED).data == b"ab"
+        assert second.send(ECHOED).data == b"ab"
+
+    async with (
+        face.open("A", timeout=5, share=SHARED) as first,
+        face.open("A", timeout=5, share=SHARED) as second,
+        face.open("B", timeout=5, share=SHARED) as elsewhere,
+    ):
+        if face.name == "sync":
+            await off_loop(in_one_thread, first.card, second.card, elsewhere.card)
+        else:
+            with anyio.fail_after(10):
+                async with first.transaction():
+                    for call in (lambda: second.send(ECHOED), second.reset, lambda: second.transmit(bytes(4))):
+                        with pytest.raises(RuntimeError, match="wait for itself"):
+                            await call()
+                    assert (await elsewhere.send(ECHOED)).data == b"ab"
+                    assert (await first.send(ECHOED)).data == b"ab"
+                assert (await second.send(ECHOED)).data == b"ab"
+    assert len(virtual.heard) == 2

@@ -17,7 +17,7 @@ class Handle:
     def __init__(self) -> None:
         self.did: list[str] = []
         self.errors: list[BaseException | None] = []
-        self.transactions = Transactions(self.begin, self, lambda: self.did.append("reconnect"))  # type: ignore[arg-type]
+        self.transactions = Transactions(self, lambda error: error, lambda: self.did.append("reconnect"))  # type: ignore[arg-type]
 
     def _do(self, what: str) -> None:
         self.did.append(what)
@@ -25,7 +25,7 @@ class Handle:
         if error is not None:
             raise error
 
-    def begin(self) -> None:
+    def begin_transaction(self) -> None:
         self._do("begin")
 
     def end_transaction(self, disposition: Disposition) -> None:
