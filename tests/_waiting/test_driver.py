@@ -1,0 +1,304 @@
+"""The driver's thread: when it starts and ends, what it survives, and that no message is lost in between."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scardface import CardInserted, SCardError, sync
+from scardface._backend import Context
+from scardface._events import Event, Snapshot
+from scardface._threads import Caller, Loop
+from scardface._waiting import driver as driving
+from scardface._waiting import watcher as watching
+from scardface._waiting.dispatcher import Dispatcher
+from scardface._waiting.driver import Driver, Quiet, driver_of
+from scardface._waiting.messages import Ignores, Listens
+from scardface._waiting.request import quiet_blocking
+from scardface.errors import NO_MEMORY
+from scardface.testing import SimulatedPCSC
+from tests.support.cards import LogCard
+from tests.support.waits import threads_named, wait_until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+SOON = 10.0
+OWN = ("scardface-driver", "scardface-watch", "scardface-cancel")
+
+
+class Listener:
+    """One who waits for events, in a home of its own."""
+
+    def __init__(self) -> None:
+        self.home: Any = Caller()
+        self.looks = 0
+        self.events: list[Event] = []
+        self.failures: list[BaseException] = []
+        self.told = threading.Event()
+
+    def hear(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
+        self.looks += 1
+        self.events += events
+        self.told.set()
+
+    def fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self.told.set()
+
+    def begin(self, pcsc: Any, driver: Driver | None = None) -> Listener:
+        (driver or driver_of(pcsc)).submit(Listens(self, None), pcsc)
+        return self
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as simulated:
+        simulated.add_reader("A")
+        yield simulated
+        wait_until(lambda: not threads_named(*OWN))
+        assert not simulated.open_contexts
+
+
+def leave(driver: Driver, *listeners: Listener) -> None:
+    for listener in listeners:
+        driver.tell(Ignores(listener))
+    wait_until(lambda: not driver.threads() and not driver._runs)
+
+
+def test_it_starts_with_the_first_and_ends_with_the_watcher_after_the_last(pcsc: SimulatedPCSC) -> None:
+    driver = driver_of(pcsc)
+    assert driver.threads() == []
+    for _ in range(3):
+        first, second = Listener().begin(pcsc), Listener().begin(pcsc)
+        assert first.told.wait(SOON)
+        assert second.told.wait(SOON)
+        assert len(threads_named("scardface-driver")) == len(threads_named("scardface-watch")) == pcsc.open_contexts == 1
+        driver.tell(Ignores(first))
+        pcsc.insert("A", LogCard())
+        wait_until(lambda second=second: [type(event) for event in second.events] == [CardInserted])
+        leave(driver, second)
+        assert first.events == []
+        assert pcsc.open_contexts == 0
+        pcsc.remove("A")
+
+
+def test_what_is_told_while_nobody_waits_is_forgotten(pcsc: SimulatedPCSC) -> None:
+    driver = driver_of(pcsc)
+    assert not driver.tell(Ignores(Listener()))
+    assert not driver.tell(Quiet(lambda nobody: pytest.fail("nobody is there")))
+    assert driver._queue.empty()
+
+
+def test_quiet_says_whether_others_wait(pcsc: SimulatedPCSC) -> None:
+    driver, answers = driver_of(pcsc), list[bool]()
+    listener = Listener().begin(pcsc)
+    assert driver.tell(Quiet(answers.append))
+    wait_until(lambda: answers == [False])
+    driver.tell(Ignores(listener))
+    if driver.tell(Quiet(answers.append)):
+        wait_until(lambda: answers == [False, True])
+    quiet_blocking(driver, SOON)
+    assert threads_named(*OWN) == []
+
+
+@pytest.mark.parametrize("name", ["scardface-driver", "scardface-watch"])
+def test_a_thread_that_cannot_be_started_is_told_to_all_and_the_next_works(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    real, listeners = driving.spawn, [Listener(), Listener()]
+
+    def spawn(wanted: str, *args: Any) -> threading.Thread:
+        if wanted == name:
+            raise SCardError("no thread could be started", NO_MEMORY)
+        return real(wanted, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driving, "spawn", spawn)
+        patch.setattr(watching, "spawn", spawn)
+        for listener in listeners:
+            if name == "scardface-driver":  # who asks is the one who hears
+                with pytest.raises(SCardError, match="no thread"):
+                    listener.begin(pcsc)
+            else:
+                listener.begin(pcsc)
+            assert listener.told.wait(SOON)
+            assert {error.code for error in listener.failures if isinstance(error, SCardError)} == {NO_MEMORY}
+    again = Listener().begin(pcsc)
+    assert again.told.wait(SOON)
+    assert again.failures == []
+    leave(driver_of(pcsc), again)
+
+
+def test_a_mistake_in_the_dispatcher_is_told_to_all_and_the_next_works(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also to whom the message that met it belongs to."""
+    first, second = Listener().begin(pcsc), Listener()
+    assert first.told.wait(SOON)
+    first.told.clear()
+    handle = Dispatcher.handle
+
+    def broken(self: Dispatcher, message: Any, now: float) -> Any:
+        if isinstance(message, Listens):
+            raise ZeroDivisionError("a mistake")
+        return handle(self, message, now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dispatcher, "handle", broken)
+        second.begin(pcsc)
+        for listener in (first, second):
+            assert listener.told.wait(SOON)
+            assert [type(error) for error in listener.failures] == [ZeroDivisionError]
+    assert [record.levelno for record in caplog.records if record.name == "scardface.watch"] == [logging.ERROR]
+    again = Listener().begin(pcsc)
+    assert again.told.wait(SOON)
+    assert again.failures == []
+    leave(driver_of(pcsc), again)
+
+
+def test_a_watcher_that_cannot_be_interrupted_for_want_of_a_thread_is_later(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody's wait ends of that: the driver comes again."""
+    first, second, real = Listener().begin(pcsc), Listener(), watching.spawn
+    assert first.told.wait(SOON)
+    wait_until(lambda: pcsc._service._waits)
+    refused: list[str] = []
+
+    def spawn(name: str, *args: Any) -> threading.Thread:
+        if len(refused) < 3:
+            refused.append(name)
+            raise SCardError("no thread could be started", NO_MEMORY)
+        return real(name, *args)
+
+    monkeypatch.setattr(watching, "spawn", spawn)
+    second.begin(pcsc)
+    assert second.told.wait(SOON)
+    assert refused == ["scardface-cancel"] * 3
+    assert first.failures == second.failures == []
+    leave(driver_of(pcsc), first, second)
+
+
+def test_a_loop_that_was_closed_is_forgotten(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing by itself, and nothing happens that would be posted to it: the sweep finds out."""
+    monkeypatch.setattr(driving, "SWEEP", 0.05)
+    driver, listener, loop = driver_of(pcsc), Listener(), asyncio.new_event_loop()
+
+    async def home() -> Loop:
+        return Loop()
+
+    listener.home = loop.run_until_complete(home())
+    listener.begin(pcsc)
+    assert listener.told.wait(SOON)
+    loop.close()
+    wait_until(lambda: not driver.threads() and not driver._runs)
+
+
+def test_no_message_is_lost_between_the_end_of_a_run_and_the_next(pcsc: SimulatedPCSC) -> None:
+    """Threads come and leave without a pause, so that runs end and start all the time: each hears its first look."""
+    failures: list[object] = []
+
+    def live() -> None:
+        driver = driver_of(pcsc)
+        try:
+            for turn in range(60):
+                listener = Listener().begin(pcsc)
+                assert listener.told.wait(SOON), turn
+                assert listener.failures == [], turn
+                driver.tell(Ignores(listener))
+                if turn % 3 == 0:
+                    quiet_blocking(driver, 0.01)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=live) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert failures == []
+
+
+class Odd:
+    """A backend with exactly the members of `Backend`, and what else may be odd in one of somebody else's."""
+
+    __slots__ = ("_pcsc", "absent_service_means_no_reader", "max_entries", "reconnect_ends_transaction", "release_disconnects")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, pcsc: SimulatedPCSC) -> None:
+        self._pcsc = pcsc
+        for name in ("absent_service_means_no_reader", "max_entries", "reconnect_ends_transaction", "release_disconnects"):
+            setattr(self, name, getattr(pcsc, name))
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("backends are told apart by what they are, not by what they say")
+
+    def establish(self) -> Context:
+        return self._pcsc.establish()
+
+
+def test_backends_without_a_hash_and_with_slots(pcsc: SimulatedPCSC) -> None:
+    pcsc.insert("A", LogCard())
+    one, two = Odd(pcsc), Odd(pcsc)
+    assert driver_of(one) is driver_of(one)
+    assert driver_of(one) is not driver_of(two)
+    with sync.SCard(timeout=5, backend=one) as card:
+        assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
+        with pytest.raises(TimeoutError):
+            sync.SCard(timeout=0.05, backend=one)
+    for backend in (one, two):
+        driving._drivers.pop(id(backend))
+
+
+def test_a_backend_that_nobody_has_any_more_has_no_driver() -> None:
+    pcsc = SimulatedPCSC()
+    left = weakref.ref(driver_of(pcsc))
+    pcsc.close()
+    del pcsc
+    gc.collect()
+    assert left() is None
+
+
+def test_a_backend_that_raises_errors_of_its_own(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller is told at the first look; a wait that has begun outlives it."""
+    broken = threading.Event()
+    establish = pcsc.establish
+
+    def fails() -> Context:
+        if broken.is_set():
+            raise OSError("no such device")
+        return establish()
+
+    monkeypatch.setattr(pcsc, "establish", fails)
+    broken.set()
+    with pytest.raises(OSError, match="no such device"):
+        sync.SCard(timeout=5)
+    broken.clear()
+    listener = Listener().begin(pcsc)
+    assert listener.told.wait(SOON)
+    broken.set()
+    pcsc.stop_service()
+    wait_until(lambda: any(type(event).__name__ == "ServiceDown" for event in listener.events))
+    pcsc.start_service()
+    broken.clear()
+    wait_until(lambda: any(type(event).__name__ == "ServiceUp" for event in listener.events))
+    leave(driver_of(pcsc), listener)
+
+
+def test_what_a_fork_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = driving._drivers_lock, dict(driving._drivers)
+    try:
+        driving._forget()
+        assert driving._drivers == {}
+        assert driving._drivers_lock is not before[0]
+    finally:
+        driving._drivers.update(before[1])

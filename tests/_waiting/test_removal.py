@@ -1,0 +1,194 @@
+"""The wait for a removal, on the simulation; on the real daemon and on both faces it is in test_scard.py."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from scardface import CardRemovedError, SCard, SCardError, ServiceUnavailableError, ShareMode, WaitCancelledError, errors, sync
+from scardface._waiting.driver import driver_of
+from scardface._waiting.removal import Removal
+from scardface.testing import SimulatedPCSC
+from tests.support.cards import LogCard
+from tests.support.waits import until, wait_until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as simulated:
+        simulated.add_reader("A")
+        simulated.insert("A", LogCard())
+        yield simulated
+        assert simulated.open_contexts == 0
+
+
+async def waits(card: SCard, ended: list[object]) -> None:
+    try:
+        await card.wait()
+    except Exception as error:
+        ended.append(type(error))
+    else:
+        ended.append(None)
+
+
+def watched(pcsc: SimulatedPCSC) -> bool:
+    """Whether the watcher is blocked in PC/SC, with all questions answered, and some removal waited for."""
+    dispatcher = driver_of(pcsc)._dispatcher
+    return bool(pcsc._service._waits and dispatcher._removals and not dispatcher._fresh_removals)
+
+
+@pytest.mark.parametrize("how", ["removed", "swapped", "unplugged"])
+async def test_ways_to_go(pcsc: SimulatedPCSC, how: str) -> None:
+    with anyio.fail_after(5):
+        async with SCard(timeout=5) as card, anyio.create_task_group() as tasks:
+            tasks.start_soon(card.wait)
+            await until(lambda: watched(pcsc))
+            if how == "unplugged":
+                pcsc.remove_reader("A")
+            else:
+                pcsc.remove("A")
+            if how == "swapped":
+                pcsc.insert("A", LogCard())
+
+
+async def test_gone_before_the_wait_began(pcsc: SimulatedPCSC) -> None:
+    async with SCard(timeout=5) as card:
+        pcsc.remove("A")
+        pcsc.insert("A", LogCard())
+        with anyio.fail_after(5):
+            await card.wait()
+
+
+async def test_another_reader_and_another_user_are_none_of_its_business(pcsc: SimulatedPCSC) -> None:
+    ended: list[object] = []
+    async with SCard(timeout=5, share=ShareMode.SHARED) as card, anyio.create_task_group() as tasks:
+        tasks.start_soon(waits, card, ended)
+        await until(lambda: watched(pcsc))
+        pcsc.add_reader("B")
+        pcsc.insert("B", LogCard())
+        async with SCard("A", timeout=5, share=ShareMode.SHARED):
+            pass
+        pcsc.remove("B")
+        await anyio.wait_all_tasks_blocked()
+        assert ended == []
+        pcsc.remove("A")
+    assert ended == [None]
+
+
+async def test_a_service_that_restarted_before_the_wait_began(pcsc: SimulatedPCSC) -> None:
+    """The same card is in, with the same counter, and the session is lost all the same: each wait says so, not the first alone."""
+    async with SCard(timeout=5) as card:
+        pcsc.stop_service()
+        pcsc.start_service()
+        for _ in range(3):
+            with anyio.fail_after(5), pytest.raises(ServiceUnavailableError):
+                await card.wait()
+        with pytest.raises((ServiceUnavailableError, CardRemovedError)):
+            await card.send(b"\x00\x10\x00\x00")
+
+
+async def test_a_service_that_goes(pcsc: SimulatedPCSC) -> None:
+    ended: list[object] = []
+    async with SCard(timeout=5) as card, anyio.create_task_group() as tasks:
+        tasks.start_soon(waits, card, ended)
+        await until(lambda: watched(pcsc))
+        pcsc.stop_service()
+    assert ended == [ServiceUnavailableError]
+
+
+@pytest.mark.parametrize("code", [errors.NO_MEMORY, errors.COMM_ERROR, errors.NO_SERVICE])
+async def test_the_watchers_own_trouble_is_not_the_cards(pcsc: SimulatedPCSC, code: int) -> None:
+    """It cannot get a context, at the start and under the wait; the card goes on, and its removal is heard."""
+    ended: list[object] = []
+    async with SCard(timeout=5) as card, anyio.create_task_group() as tasks:
+        pcsc.inject("SCardEstablishContext", code, 2)
+        tasks.start_soon(waits, card, ended)
+        await until(lambda: watched(pcsc))
+        pcsc.inject("SCardListReaders", code)
+        pcsc.add_reader("B")
+        assert (await card.send(b"\x00\x10\x00\x00\x01x")).data == b"x"
+        await until(lambda: "B" in driver_of(pcsc)._dispatcher._slots)
+        assert ended == []
+        pcsc.remove("A")
+    assert ended == [None]
+
+
+async def test_the_session_itself_knows_first(pcsc: SimulatedPCSC) -> None:
+    async with SCard(timeout=5) as card:
+        pcsc.inject("SCardGetAttrib", errors.REMOVED_CARD)
+        with anyio.fail_after(5):
+            await card.wait()
+
+
+async def test_cancelled_and_closed(pcsc: SimulatedPCSC) -> None:
+    ended: list[object] = []
+    async with SCard(timeout=5) as card:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(waits, card, ended)
+            await until(lambda: len(driver_of(pcsc)._dispatcher._removals) == 3)
+            card.cancel()
+        assert ended == [WaitCancelledError] * 3
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(waits, card, ended)
+            await until(lambda: watched(pcsc))
+            await card.aclose()
+        assert ended == [WaitCancelledError] * 4
+
+
+async def test_the_task_is_cancelled(pcsc: SimulatedPCSC) -> None:
+    async with SCard(timeout=5) as card:
+        for _ in range(20):
+            with anyio.move_on_after(0.002):
+                await card.wait()
+        assert (await card.send(b"\x00\x10\x00\x00\x01x")).data == b"x"
+
+
+async def test_a_reader_opened_directly_has_only_itself_to_lose(pcsc: SimulatedPCSC) -> None:
+    pcsc.remove("A")
+    ended: list[object] = []
+    async with SCard(timeout=5, share=ShareMode.DIRECT) as card, anyio.create_task_group() as tasks:
+        tasks.start_soon(waits, card, ended)
+        await until(lambda: watched(pcsc))
+        pcsc.insert("A", LogCard())
+        await anyio.wait_all_tasks_blocked()
+        assert ended == []
+        pcsc.remove_reader("A")
+    assert ended == [None]
+
+
+def test_a_thread_waits_for_a_removal_and_is_cancelled(pcsc: SimulatedPCSC) -> None:
+    """Cancelled from another thread, and heard by the removal of the card."""
+    with sync.SCard(timeout=5) as card:
+        canceller = threading.Thread(target=lambda: (wait_until(lambda: watched(pcsc)), card.cancel()))
+        canceller.start()
+        with pytest.raises(WaitCancelledError):
+            card.wait()
+        canceller.join()
+        remover = threading.Thread(target=lambda: (wait_until(lambda: watched(pcsc)), pcsc.remove("A")))
+        remover.start()
+        card.wait()
+        remover.join()
+
+
+def test_how_it_ends_is_decided_once(pcsc: SimulatedPCSC) -> None:
+    """Before it began, too; what several are told of is each one's own."""
+    with sync.SCard(timeout=5) as card:
+        assert card._session is not None
+        removals = [Removal(card._session, pcsc, lambda job: pytest.fail("nobody waits")) for _ in range(3)]
+        error = errors.error_for(errors.NO_MEMORY, "", "")
+        for removal in removals[:2]:
+            removal.fail(error)
+            removal.cancel()
+            with pytest.raises(SCardError) as caught:
+                removal.result()
+            assert caught.value.code == errors.NO_MEMORY
+            assert caught.value is not error
+        removals[2].cancel()
+        removals[2].begin(None, lambda: None)
+        assert driver_of(pcsc).threads() == []
