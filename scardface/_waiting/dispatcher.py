@@ -31,6 +31,7 @@ from typing import Any, Literal, NamedTuple
 
 from .._enums import Protocol, ShareMode, StateFlag
 from .._events import Reading, Snapshot, diff, same_card
+from .._reader_states import is_usable
 from .._wanted import Wanted
 from ..errors import (
     CANCELLED,
@@ -858,6 +859,8 @@ def readers_to_watch(wanted: Wanted, snapshot: Snapshot, service_may_be_absent: 
     if not names:
         there = ", ".join(repr(name) for name in snapshot.readers) or "none"
         which = "none of the readers asked for" if wanted.readers.named else "no reader"
+        if any(not is_usable(name) for name in wanted.readers.names or ()):
+            which += " (a name that is not ASCII is out of the binding's reach)"
         raise NoReaderError(
             f"{which} is plugged in (there: {there}); plug one in, or wait for it with wait_for_reader=True", NO_READERS_AVAILABLE
         )

@@ -351,17 +351,21 @@ class Request(Entry):
 
     def _open_first(self, offer: Offer, worker: Worker, context: Context | None) -> Failed | None:
         """Open a card of the first look; what its own dispatcher has to hear, or None if it is over."""
+        driver = self.driver
+        assert driver is not None
         self._connecting = offer
-        assert self.driver is not None
-        self.driver.connects[offer] = None
-        self.driver.tell(Connecting(offer))
-        error, opened = self._open(offer, worker, context)
-        if opened:
-            return None
-        if not offer.claim(worker):  # its time ran out meanwhile, and the driver was told of this connect
-            assert self.driver is not None
-            self.driver.tell(Failed(offer, error))
-            return None
+        driver.connects[offer] = None
+        driver.tell(Connecting(offer))
+        try:
+            error, opened = self._open(offer, worker, context)
+            if opened:
+                return None
+            if not offer.claim(worker):  # its time ran out meanwhile, and the driver was told of this connect
+                driver.tell(Failed(offer, error))
+                return None
+        finally:
+            driver.connects.pop(offer, None)
+            driver.tell(Connected(offer))
         self._connecting = None
         if error is not None and not isinstance(error, SCardError):
             raise error
@@ -378,35 +382,31 @@ class Request(Entry):
             if error is not None and not isinstance(error, SCardError):  # a backend's own, which its caller is told
                 self.decide(error)
             driver.tell(Failed(offer, error))
-            self._warn(offer, error)
+        driver.connects.pop(offer, None)
+        driver.tell(Connected(offer))
+        self._warn(offer, error)
 
     def _open(self, offer: Offer, worker: Worker, context: Context | None) -> tuple[BaseException | None, bool]:
-        """Connect, check, and hand over, or close again. The error, and whether the card was opened (and perhaps closed)."""
+        """Connect, check, hand over, or close again; raises nothing. The error, and whether the card was open (if but for a moment)."""
         driver = self.driver
         assert driver is not None
+        session: Session | None = None
         try:
             session = Session.open(self.backend, offer.reader, self.wanted, self._freed, context)
-        except BaseException as error:
+            if not self._is_offered(session, offer):
+                session.close(Disposition.LEAVE)
+                return None, False
+        except BaseException as error:  # a backend's own exceptions, too, and those of a pattern
+            if session is not None:
+                _close(session)
             return error, False
-        finally:
-            driver.connects.pop(offer, None)
-            driver.tell(Connected(offer))
-        if not self._is_offered(session, offer):
-            session.close(Disposition.LEAVE)
-            return None, False
         self.worker = worker
         driver.open_cards[self] = (session.reader, session.share)
         driver.tell(Opened(self, session.reader, session.share, offer if self._joined else None))
         if not self._decide(session) or not self._wake_up():  # nobody wants it, or the loop is gone of whoever would close it
-            self._close(session, worker)
-        return None, True
-
-    @staticmethod
-    def _close(session: Session, worker: Worker) -> None:
-        try:
-            session.close()
-        finally:
+            _close(session)
             worker.finish()
+        return None, True
 
     def _freed(self) -> None:
         driver = self.driver
@@ -517,6 +517,14 @@ def _get(queue: SimpleQueue[Any], timeout: float) -> Any:
 
 def _nothing() -> None:
     """Nobody has to be woken yet."""
+
+
+def _close(session: Session) -> None:
+    """Close a card that nobody has been given."""
+    try:
+        session.close()
+    except Exception:  # a backend's own, and nobody is there to be told
+        logger.exception("at the close of a card that nobody wanted")
 
 
 def _release(context: Context) -> None:
