@@ -387,7 +387,7 @@ class Request(Entry):
         self._warn(offer, error)
 
     def _open(self, offer: Offer, worker: Worker, context: Context | None) -> tuple[BaseException | None, bool]:
-        """Connect, check, hand over, or close again; raises nothing. The error, and whether the card was open (if but for a moment)."""
+        """Connect, check, hand over, or close again; raises nothing. The error, and whether the card was open, if for a moment."""
         driver = self.driver
         assert driver is not None
         session: Session | None = None
