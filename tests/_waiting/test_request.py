@@ -1,0 +1,341 @@
+"""One acquisition: whoever ends it, whenever; what is opened is what was offered, or is passed on; nothing is left of it."""
+
+from __future__ import annotations
+
+import gc
+import queue
+import re
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from scardface import (
+    CardTimeoutError,
+    NoReaderError,
+    Protocol,
+    SCard,
+    ServiceUnavailableError,
+    ShareMode,
+    WaitCancelledError,
+    serial,
+    sync,
+)
+from scardface._session import Session
+from scardface._threads import Caller
+from scardface._waiting.driver import driver_of
+from scardface._waiting.request import Request
+from scardface.testing import SimulatedPCSC
+from tests.support.cards import T1, LogCard
+from tests.support.waits import threads_named, until, wait_until, waiters
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+OWN = ("scardface-driver", "scardface-watch", "scardface-cancel")
+NUMBER = 0x00010103
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as simulated:
+        simulated.add_reader("A")
+        yield simulated
+        wait_until(lambda: not simulated.open_contexts)
+
+
+def request_for(pcsc: SimulatedPCSC, *args: Any, **kwargs: Any) -> Request:
+    """As a card makes one."""
+    return Request(SCard(*args, **kwargs)._wanted, pcsc)
+
+
+def begun(request: Request) -> Caller:
+    """Run its start in a thread's place."""
+    caller = Caller()
+    request.begin(caller, lambda: None)
+    return caller
+
+
+def ends(request: Request, caller: Caller) -> Any:
+    """Wait as a thread does, and what comes of it."""
+    caller.run(lambda: request.ended, request.own_deadline, request.expire)
+    return request.result()
+
+
+# Cancelled and left, at every state.
+
+
+def nothing_yet(request: Request, pcsc: SimulatedPCSC) -> Caller | None:
+    return None
+
+
+def waits(request: Request, pcsc: SimulatedPCSC) -> Caller:
+    caller = begun(request)
+    wait_until(lambda: waiters(pcsc))
+    return caller
+
+
+def looks(request: Request, pcsc: SimulatedPCSC) -> Caller:
+    pcsc.latency = {"SCardListReaders": 0.1}
+    return begun(request)
+
+
+def connects(request: Request, pcsc: SimulatedPCSC) -> Caller:
+    pcsc.latency = {"SCardConnect": 0.5}
+    pcsc.insert("A", LogCard())
+    caller = begun(request)
+    wait_until(lambda: driver_of(pcsc).connects)
+    return caller
+
+
+def is_offered(request: Request, pcsc: SimulatedPCSC) -> Caller:
+    """The offer is posted, and not taken: the thread does not turn."""
+    caller = waits(request, pcsc)
+    pcsc.insert("A", LogCard())
+    wait_until(lambda: driver_of(pcsc)._dispatcher._slots["A"].offer)
+    return caller
+
+
+def has_opened(request: Request, pcsc: SimulatedPCSC) -> Caller:
+    pcsc.insert("A", LogCard())
+    caller = begun(request)
+    wait_until(lambda: request.ended)
+    return caller
+
+
+STATES = (nothing_yet, looks, waits, is_offered, connects, has_opened)
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+@pytest.mark.parametrize("how", ["cancel", "leave"])
+def test_ended_at_any_state(pcsc: SimulatedPCSC, state: Callable[..., Caller | None], how: str) -> None:
+    """It ends once; a card that was opened for nobody is closed; the next one works."""
+    request = request_for(pcsc)
+    caller = state(request, pcsc)
+    getattr(request, how)()
+    if caller is None:
+        caller = begun(request)
+    if how == "cancel" and state is has_opened:
+        assert isinstance(ends(request, caller), Session), "it came too late"
+        request.leave()
+    elif state is not has_opened:
+        with pytest.raises(WaitCancelledError):
+            ends(request, caller)
+    request.leave()
+    pcsc.latency = 0.0
+    wait_until(lambda: not pcsc.open_contexts and not threads_named("scardface-card", *OWN))
+    assert not driver_of(pcsc).open_cards
+    assert not driver_of(pcsc).unserved
+    assert not driver_of(pcsc).first_looks
+    if not pcsc.cards:
+        pcsc.insert("A", LogCard())
+    with sync.SCard(timeout=5):
+        pass
+
+
+# The first look.
+
+
+def test_alone_it_looks_by_itself_and_beside_others_with_the_driver(pcsc: SimulatedPCSC) -> None:
+    pcsc.insert("A", LogCard())
+    pcsc.add_reader("B")
+    with sync.SCard(timeout=5):
+        assert threads_named(*OWN) == []
+        assert pcsc.calls["SCardEstablishContext"] == 1, "the look's context is the card's"
+    waiting = request_for(pcsc, "B")
+    waits(waiting, pcsc)
+    before = pcsc.calls["SCardEstablishContext"]
+    with sync.SCard("A", timeout=5):
+        assert pcsc.calls["SCardEstablishContext"] == before + 1, "the card's; the look was the watcher's"
+    waiting.leave()
+
+
+def test_what_it_finds_it_opens_in_the_order_of_the_list(pcsc: SimulatedPCSC) -> None:
+    pcsc.add_reader("B")
+    for reader in ("B", "A"):
+        pcsc.insert(reader, LogCard())
+    pcsc.inject("SCardConnect", 0x80100066, 2)  # UNRESPONSIVE_CARD, also to the second try of another protocol
+    with sync.SCard(timeout=5) as card:
+        assert card.reader in ("A", "B")
+    assert threads_named(*OWN) == []
+
+
+@pytest.mark.parametrize("arguments", [{}, {"atr": b"never"}, {"settle": 0.1}])
+def test_a_timeout_of_0_is_one_look(pcsc: SimulatedPCSC, arguments: dict[str, Any]) -> None:
+    """It says what it saw, whether alone or beside others."""
+    if arguments:
+        pcsc.insert("A", LogCard())
+    if "settle" in arguments:
+        pcsc.remove("A")
+    for others in (False, True):
+        waiting = request_for(pcsc, atr=b"not this one")
+        if others:
+            waits(waiting, pcsc)
+        with pytest.raises(CardTimeoutError, match="seen: "):
+            sync.SCard(timeout=0, **arguments)
+        waiting.leave()
+        wait_until(lambda: not driver_of(pcsc).threads())
+
+
+def test_a_timeout_of_0_ends_though_pcsc_does_not_answer(pcsc: SimulatedPCSC) -> None:
+    pcsc.latency = {"SCardListReaders": 8.0}
+    begin = time.monotonic()
+    with pytest.raises(CardTimeoutError, match="did not answer"):
+        sync.SCard(timeout=0)
+    assert time.monotonic() - begin < 6
+    pcsc.latency = 0.0
+    pcsc.stop_service()
+    pcsc.start_service()
+
+
+# What was offered is what is opened.
+
+
+@pytest.fixture
+def swapped(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], None]]]:
+    """What happens between an offer and its connect, one each."""
+    happens: list[Callable[[], None]] = []
+    real = Session.open
+
+    def opened(*args: Any) -> Session:
+        if happens:
+            happens.pop(0)()
+        return real(*args)
+
+    monkeypatch.setattr(Session, "open", opened)
+    yield happens
+    assert not happens
+
+
+def swap(pcsc: SimulatedPCSC, atr: bytes) -> Callable[[], None]:
+    def happen() -> None:
+        pcsc.remove("A")
+        pcsc.insert("A", LogCard(atr))
+
+    return happen
+
+
+OTHER = bytes.fromhex("3B8001A0")
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["its own look", "the driver's offer"])
+def test_another_card_is_passed_on(pcsc: SimulatedPCSC, swapped: list[Callable[[], None]], beside: bool) -> None:
+    """With another ATR it is for whoever wants that; with the same one it is offered again, as the new card that it is."""
+    waiting = request_for(pcsc, atr=b"not this one")
+    if beside:
+        waits(waiting, pcsc)
+    pcsc.insert("A", LogCard())
+    first = pcsc.cards["A"]
+    swapped.append(swap(pcsc, T1))
+    with sync.SCard(timeout=5, atr=re.escape(T1)) as card:
+        assert pcsc.cards["A"] is not first
+        assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
+    waiting.leave()
+    wait_until(lambda: not driver_of(pcsc).threads())
+
+
+def test_a_card_that_does_not_match_any_more_is_left_alone(pcsc: SimulatedPCSC, swapped: list[Callable[[], None]]) -> None:
+    pcsc.insert("A", LogCard())
+    swapped.append(swap(pcsc, bytes.fromhex("3F6500")))
+    with pytest.raises(CardTimeoutError, match="did not match"):
+        sync.SCard(timeout=0.3, atr=re.escape(T1))
+    wrong = pcsc.cards["A"]
+    assert isinstance(wrong, LogCard)
+    assert wrong.heard == []
+    assert wrong.resets == 0
+
+
+def test_a_protocol_that_the_card_does_not_speak_is_no_match(pcsc: SimulatedPCSC) -> None:
+    pcsc.insert("A", LogCard(T1))
+    with pytest.raises(CardTimeoutError):
+        sync.SCard(timeout=0.1, protocols=Protocol.T0)
+    with sync.SCard(timeout=5, protocols=Protocol.T1):
+        pass
+
+
+def test_a_reader_of_another_serial_number_is_no_match(swapped: list[Callable[[], None]], pcsc: SimulatedPCSC) -> None:
+    """Another device has taken its name meanwhile."""
+    pcsc.add_reader("B", attributes={NUMBER: b"1"})
+    pcsc.insert("B", LogCard())
+
+    def replaced() -> None:
+        pcsc.remove_reader("B")
+        pcsc.add_reader("B", attributes={NUMBER: b"2"})
+        pcsc.insert("B", LogCard())
+
+    swapped.append(replaced)
+    with pytest.raises(CardTimeoutError):
+        sync.SCard(serial("1"), timeout=0.5)
+
+
+# Readers that are waited for.
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("readers", ["B", re.compile("^B"), ["B", "C"], serial("7"), None], ids=str)
+async def test_a_reader_that_comes_later(readers: Any) -> None:
+    with SimulatedPCSC() as pcsc:
+        with pytest.raises(NoReaderError, match="wait_for_reader"):
+            await SCard(readers, timeout=5)
+        found: list[str] = []
+
+        async def wait() -> None:
+            async with SCard(readers, timeout=20, wait_for_reader=True) as card:
+                found.append(card.reader)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await until(lambda: driver_of(pcsc)._dispatcher.needed)
+            if readers is not None:
+                pcsc.add_reader("A", attributes={NUMBER: b"5"})
+                pcsc.insert("A", LogCard())
+            pcsc.add_reader("B", attributes={NUMBER: b"7"})
+            pcsc.insert("B", LogCard())
+        assert found == ["B"]
+        await until(lambda: not pcsc.open_contexts)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("readers", ["A", serial("7")], ids=str)
+async def test_a_service_that_comes_later(readers: Any) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A", attributes={NUMBER: b"7"})
+        pcsc.insert("A", LogCard())
+        pcsc.stop_service()
+        with pytest.raises(ServiceUnavailableError):
+            await SCard(readers, timeout=5)
+        found: list[str] = []
+
+        async def wait() -> None:
+            async with SCard(readers, timeout=20, wait_for_reader=True) as card:
+                found.append(card.reader)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await until(lambda: driver_of(pcsc)._dispatcher.needed)
+            pcsc.start_service()
+        assert found == ["A"]
+        await until(lambda: not pcsc.open_contexts)
+
+
+# A card that nobody closed.
+
+
+def test_a_finalizer_only_puts_an_order(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs wherever the collector does, perhaps in the middle of anything: its thread closes the card."""
+    pcsc.insert("A", LogCard())
+    card: Any = sync.SCard(timeout=5, share=ShareMode.SHARED)
+    closed: queue.SimpleQueue[str] = queue.SimpleQueue()
+    close = Session.close
+    monkeypatch.setattr(Session, "close", lambda self, *args: (closed.put(threading.current_thread().name), close(self, *args)))
+    started: list[str] = []
+    monkeypatch.setattr("threading.Thread.start", lambda self: started.append(self.name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        del card
+        gc.collect()
+    assert closed.get(timeout=10) == "scardface-card"
+    assert started == []
