@@ -95,7 +95,8 @@ def is_offered(request: Request, pcsc: SimulatedPCSC) -> Caller:
     """The offer is posted, and not taken: the thread does not turn."""
     caller = waits(request, pcsc)
     pcsc.insert("A", LogCard())
-    wait_until(lambda: driver_of(pcsc)._dispatcher._slots["A"].offer)
+    slots = driver_of(pcsc)._dispatcher._slots
+    wait_until(lambda: "A" in slots and slots["A"].offer)
     return caller
 
 
