@@ -5,16 +5,17 @@ Rules of this room:
 - Python code that a signal handler's exception interrupts leaves what it was about half done: a lock, a card that was spoken to.
   The real PC/SC is called in C, and a handler runs when the call has returned. So it is here: the call runs in another thread, and
   what a handler raises meanwhile comes when it has returned.
-- A handler may call PC/SC itself, from inside such a wait: each call that is on its way has a thread of its own. They are kept
-  until the simulation is closed.
+- A handler may call PC/SC itself, from inside such a wait: each call that is on its way has a thread of its own. They end
+  when nothing has been called for a moment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from .._threads import generation, spawn
@@ -22,6 +23,8 @@ from .._threads import generation, spawn
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_IDLE = 0.2
+"""Seconds after which a thread that has nothing to do ends."""
 _Job = tuple[Callable[[], Any], "list[tuple[Any, BaseException | None]]", "SimpleQueue[None]"]
 _Jobs = SimpleQueue["_Job | None"]
 
@@ -63,7 +66,7 @@ class Callers:
     def _make(self) -> _Jobs:
         jobs: _Jobs = SimpleQueue()
         self._all.append(jobs)
-        spawn(f"{threading.current_thread().name}, simulated call", _work, jobs)
+        spawn(f"{threading.current_thread().name}, simulated call", self._work, jobs)
         return jobs
 
     def close(self) -> None:
@@ -72,16 +75,26 @@ class Callers:
         while self._all:
             self._all.pop().put(None)
 
-
-def _work(jobs: _Jobs) -> None:
-    while (job := jobs.get()) is not None:
-        call, outcomes, returned = job
-        try:
-            outcomes.append((call(), None))
-        except BaseException as error:
-            outcomes.append((None, error))
-        returned.put(None)
-        del job, call, outcomes, returned  # an idle thread holds on to nothing
+    def _work(self, jobs: _Jobs) -> None:
+        while True:
+            try:
+                job = jobs.get(timeout=_IDLE)
+            except Empty:
+                if jobs in self._idle:
+                    with contextlib.suppress(ValueError):  # somebody has just taken it
+                        self._idle.remove(jobs)
+                        self._all.remove(jobs)
+                        return
+                continue
+            if job is None:
+                return
+            call, outcomes, returned = job
+            try:
+                outcomes.append((call(), None))
+            except BaseException as error:
+                outcomes.append((None, error))
+            returned.put(None)
+            del job, call, outcomes, returned  # an idle thread holds on to nothing
 
 
 def as_in_c(method: F) -> F:
