@@ -15,6 +15,7 @@ from types import TracebackType
 from ._backend import Backend
 from ._default import chosen_backend
 from ._events import Event, ReaderState
+from ._owning import refuse_copy
 from ._threads import Loop, Wakeup, generation
 from ._waiting.driver import Driver, driver_of
 from ._waiting.event_queue import EventQueue
@@ -43,6 +44,8 @@ class ReaderMonitor:
         TypeError: an argument of a wrong type.
         RuntimeError: entered twice, used outside its block, by two consumers at once, or in a forked child.
     """
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, readers: Names = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
         self._wanted = ReaderFilter.to_watch(readers, groups)

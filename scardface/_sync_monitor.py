@@ -18,6 +18,7 @@ from ._backend import Backend
 from ._default import chosen_backend
 from ._events import Event, ReaderState
 from ._monitor import ReaderMonitor as AsyncReaderMonitor
+from ._owning import refuse_copy
 from ._sync_calls import with_arguments_of
 from ._threads import Caller, generation, insist
 from ._waiting.driver import Driver, driver_of
@@ -34,6 +35,8 @@ class ReaderMonitor:
     The same events as `scardface.ReaderMonitor`. Ctrl-C ends the iteration's wait. Leaving the block from
     another thread ends the iteration.
     """
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, readers: Names = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
         self._wanted = ReaderFilter.to_watch(readers, groups)

@@ -33,6 +33,7 @@ from .._backend import Backend, Context
 from .._enums import Disposition, Protocol, ShareMode
 from .._events import Event, Reading, Snapshot, same_card
 from .._holders import other_programs
+from .._owning import refuse_copy
 from .._reader_states import all_readers
 from .._serials import has_serial, readers_with
 from .._session import Session
@@ -98,6 +99,8 @@ class Request(Entry):
         "driver",
         "worker",
     )
+
+    __reduce_ex__ = refuse_copy
 
     def __init__(self, wanted: Wanted, backend: Backend) -> None:
         super().__init__()
