@@ -391,8 +391,9 @@ def test_cancel_all_leaves_the_parents_cards_alone(kind: Any, monkeypatch: pytes
 
 def test_an_open_card_of_the_parent_is_neither_closed_nor_told_of(virtual: LogCard, monkeypatch: pytest.MonkeyPatch) -> None:
     cards = [sync.SCard(timeout=30)]
-    session = cards[0]._session
+    session, worker = cards[0]._session, cards[0]._worker
     assert session is not None
+    assert worker is not None
     with monkeypatch.context() as child:
         child.setattr(_threads, "_generation", _threads.generation() + 1)
         with pytest.raises(RuntimeError, match="made before a fork"):
@@ -400,6 +401,7 @@ def test_an_open_card_of_the_parent_is_neither_closed_nor_told_of(virtual: LogCa
         assert collected(cards) == []
     assert session.transmit(b"\x00\x10\x00\x00\x01x") == b"x\x90\x00"
     session.close()
+    worker.finish()  # a real child would not have it
 
 
 def test_the_lock_of_all_cards_is_new_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
