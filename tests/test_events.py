@@ -31,7 +31,7 @@ from scardface._events import (
     same_card,
 )
 from scardface.errors import NO_SERVICE, SCardError, error_for
-from tests.support.waiting import DOWN, IN_USE, card, empty, look, mute
+from tests.support.readings import DOWN, IN_USE, card, empty, look, mute
 
 ONE = bytes.fromhex("3B800181")
 TWO = bytes.fromhex("3F6500")

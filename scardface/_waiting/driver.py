@@ -282,7 +282,8 @@ class Driver:
         if not isinstance(error, SCardError):
             logger.error("the wait for PC/SC failed, and starts anew with the next who waits", exc_info=error)
         entries, listeners = self._dispatcher.everybody()
-        listeners.append(_who(self._message))
+        if _who(self._message) not in (*entries, *listeners):
+            listeners.append(_who(self._message))
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None  # it ends by itself; what it says from now on, nobody asked for
