@@ -14,8 +14,10 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import os
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -27,10 +29,17 @@ from tests.support import census, measuring
 from tests.support.faces import loops_and_faces
 from tests.support.foreign import Foreign, running
 from tests.support.loop_watch import LoopWatch
+from tests.support.quick import is_left_out, leave_out
 from tests.support.required import told_in_one_line, without_pcscd
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
+
+if sys.dont_write_bytecode:  # compile the tests once, and the package once for hundreds of child processes, out of everybody's way
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 hypothesis.settings.register_profile("scardface", deadline=None)  # how long an example takes is the machine's
 hypothesis.settings.load_profile("scardface")
@@ -44,6 +53,22 @@ BACKENDS: list[Any] = [
 ]
 if sys.platform != "win32":
     BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option --quick."""
+    parser.addoption("--quick", action="store_true", help="leave out what needs a PC/SC daemon or processes of its own")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What --quick does not even read."""
+    return True if config.getoption("--quick", default=False) and is_left_out(collection_path) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What --quick leaves out."""
+    if config.getoption("--quick", default=False):
+        leave_out(config, items)
 
 
 @pytest.hookimpl(tryfirst=True)
