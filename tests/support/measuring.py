@@ -62,9 +62,7 @@ def restore(folder: Path) -> None:
     """In the controller, at the end and before pytest-cov's own: have the copies of those that died counted."""
     for copy in folder.glob(".coverage-*"):
         if _current() is not None:
-            from coverage import CoverageData
-
-            data = CoverageData(str(folder / ".coverage"), suffix=copy.name.removeprefix(".coverage-"))
+            data = sys.modules["coverage"].CoverageData(str(folder / ".coverage"), suffix=copy.name.removeprefix(".coverage-"))
             data.loads(copy.read_bytes())
             data.write()
         copy.unlink()
