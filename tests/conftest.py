@@ -15,7 +15,9 @@ import functools
 import gc
 import inspect
 import os
+import signal
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,9 @@ from tests.support.required import told_in_one_line, without_pcscd
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts tests in the background may ignore it; they do not
 
 if sys.dont_write_bytecode:  # compile the tests once, and the package once for hundreds of child processes, out of everybody's way
     sys.dont_write_bytecode = False

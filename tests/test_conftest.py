@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -196,3 +198,18 @@ async def test_every_backend_is_run(anyio_backend: Any, request: pytest.FixtureR
         import asyncio
 
         assert "uvloop" in type(asyncio.get_running_loop()).__module__
+
+
+IGNORED = """
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+import tests.conftest
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+def test_a_caller_who_ignores_ctrl_c_keeps_it_from_nobody() -> None:
+    """As a shell does for what it starts in the background: tests press Ctrl-C, in this process and in children."""
+    done = subprocess.run([sys.executable, "-c", IGNORED], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr
