@@ -32,7 +32,7 @@ from tests.support.faces import loops_and_faces
 from tests.support.foreign import Foreign, running
 from tests.support.loop_watch import LoopWatch
 from tests.support.quick import is_left_out, leave_out
-from tests.support.required import told_in_one_line, without_pcscd
+from tests.support.required import Missed, told_in_one_line, without_pcscd
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -110,7 +110,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True, trylast=True)  # so what stands below `yield` comes before pytest-cov's own
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """A worker that came to its end needs no copy; those of the others count."""
+    missed = Missed()
+    session.config.pluginmanager.register(missed)
     result = yield
+    if missed.any:
+        measuring.ask_for_no_share(session.config)
     worker = getattr(session.config, "workerinput", None)
     if worker is not None:
         measuring.forget(session.config.rootpath, worker["workerid"])
