@@ -14,8 +14,12 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import os
+import signal
 import sys
+import threading
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -27,10 +31,20 @@ from tests.support import census, measuring
 from tests.support.faces import loops_and_faces
 from tests.support.foreign import Foreign, running
 from tests.support.loop_watch import LoopWatch
-from tests.support.required import told_in_one_line, without_pcscd
+from tests.support.quick import is_left_out, leave_out
+from tests.support.required import Missed, told_in_one_line, without_pcscd
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts tests in the background may ignore it; they do not
+
+if sys.dont_write_bytecode:  # compile the tests once, and the package once for hundreds of child processes, out of everybody's way
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 hypothesis.settings.register_profile("scardface", deadline=None)  # how long an example takes is the machine's
 hypothesis.settings.load_profile("scardface")
@@ -44,6 +58,22 @@ BACKENDS: list[Any] = [
 ]
 if sys.platform != "win32":
     BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option --quick."""
+    parser.addoption("--quick", action="store_true", help="leave out what needs a PC/SC daemon or processes of its own")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What --quick does not even read."""
+    return True if config.getoption("--quick", default=False) and is_left_out(collection_path) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What --quick leaves out."""
+    if config.getoption("--quick", default=False):
+        leave_out(config, items)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -80,7 +110,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True, trylast=True)  # so what stands below `yield` comes before pytest-cov's own
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """A worker that came to its end needs no copy; those of the others count."""
+    missed = Missed()
+    session.config.pluginmanager.register(missed)
     result = yield
+    if missed.any:
+        measuring.ask_for_no_share(session.config)
     worker = getattr(session.config, "workerinput", None)
     if worker is not None:
         measuring.forget(session.config.rootpath, worker["workerid"])

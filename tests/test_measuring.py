@@ -19,6 +19,27 @@ from tests.support import measuring
 measuring.EVERY = 0.0
 """
 
+SKIPS = """
+import pytest
+import used
+
+def test_real():
+    pytest.skip("no private pcscd here: for a reason")
+"""
+
+
+@pytest.mark.parametrize(("text", "status"), [(SKIPS, 0), (SKIPS.replace("no private pcscd", "nothing"), 1)])
+def test_without_the_daemon_no_share_is_asked_for(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, text: str, status: int
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(used="def function():\n    return 1\n", test_skips=text)
+    result = pytester.runpytest_subprocess("--cov=used", "--cov-fail-under=95", "-p", "no:cacheprovider", "-p", "no:scardface")
+    assert result.ret == status
+
+
 DIES = """
 import os
 import used

@@ -262,15 +262,15 @@ def loops_and_faces(metafunc: pytest.Metafunc) -> pytest.MarkDecorator | None:
 
     On the simulation an async test runs on every event loop. The real daemon knows nothing of event loops, and each test with it
     waits half a second for the driver's next look: there a test runs on one of them, which hangs on the test's name, so that each
-    has its share. When figures are wanted, it runs on all.
+    has its share; so it does on the simulation where the run is to be quick. When figures are wanted, it runs on all.
     """
     names, given = metafunc.fixturenames, metafunc.definition.iter_markers("parametrize")
     faces = metafunc.definition.get_closest_marker("both_faces") is not None
-    real = "pcscd" in names and not FULL
-    if not faces and (not real or "anyio_backend" not in names or any("anyio_backend" in mark.args[0] for mark in given)):
+    one = ("pcscd" in names or metafunc.config.getoption("--quick")) and not FULL
+    if not faces and (not one or "anyio_backend" not in names or any("anyio_backend" in mark.args[0] for mark in given)):
         return None
     kinds = list(BACKENDS)
-    if real:
+    if one:
         kinds = [kinds[zlib.crc32(metafunc.definition.nodeid.encode()) % len(kinds)]]
     if not faces:
         return pytest.mark.parametrize("anyio_backend", [BACKENDS[kind] for kind in kinds], ids=kinds, indirect=True)

@@ -39,6 +39,16 @@ def without_program(words: str) -> NoReturn:
     pytest.skip(words)
 
 
+class Missed:
+    """In the controller: whether tests were skipped for want of the daemon."""
+
+    any = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Each test."""
+        self.any |= report.skipped and NO_PCSCD in str(report.longrepr)
+
+
 def told_in_one_line(report: pytest.TestReport) -> None:
     """Have all tests without a daemon give the same place as theirs, so that pytest's summary takes them together."""
     if report.skipped and isinstance(report.longrepr, tuple) and NO_PCSCD in report.longrepr[2]:

@@ -1,0 +1,35 @@
+"""`--quick`: the tests that need no PC/SC daemon and hardly a process of their own, for whoever has changed a line.
+
+Left out are those that ask for the daemon, and the files below, which try promises hundreds of times or start processes. An async
+test runs on one event loop (tests/support/faces.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+
+DAEMON = {"_daemon", "_emptied", "foreign", "pcscd"}
+"""Fixtures that need it."""
+
+LEFT_OUT = {
+    *("benchmarks", "promises", "cli/test_demo.py", "cli/test_init.py", "cli/test_shell.py", "cli/test_watch.py"),
+    *("test_conftest.py", "test_loop_watch.py", "test_measuring.py", "test_packaging.py", "test_pytest_plugin.py"),
+    *("test_readme.py", "test_readme_console.py", "testing/test_pcscd_namespace.py", "testing/test_private_pcscd.py"),
+}
+"""What stands below tests/."""
+
+
+def is_left_out(path: Path) -> bool:
+    """Whether a folder or file is not even read."""
+    return path.is_relative_to(TESTS) and path.relative_to(TESTS).as_posix() in LEFT_OUT
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what needs the daemon."""
+    real = {item for item in items if DAEMON & set(getattr(item, "fixturenames", ())) or "[real" in item.nodeid}
+    config.hook.pytest_deselected(items=list(real))
+    items[:] = [item for item in items if item not in real]
