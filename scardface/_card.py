@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from ._apdu import C_APDU, how_to_make_bytes
 from ._atr import ATR
@@ -39,7 +39,8 @@ _cards: weakref.WeakSet[Card] = weakref.WeakSet()
 class Card:
     """The common part of the async and the sync SCard."""
 
-    __reduce_ex__ = refuse_copy
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self, protocol)
 
     # Defaults of the class, so that `cancel` finds them on an object whose `__init__` has only begun.
     _cancel_asked: bool = False

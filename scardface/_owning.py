@@ -2,7 +2,8 @@
 
 Rules of this room:
 
-- A class that owns such a thing has `__reduce_ex__ = refuse_copy`: that is what copy, deepcopy and pickle all ask for first.
+- A class that owns such a thing has `refuse_copy` as its `__reduce_ex__`, or calls it there: that is what copy, deepcopy and pickle
+  all ask for first.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from scardface._serials import readers_with
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
 from tests.support.faces import both_faces
+from tests.support.waits import wait_until
 
 NUMBER = Attribute.VENDOR_IFD_SERIAL_NO
 LIKE_PCSCLITE = "ACME Reader [CCID Interface] (55A1) 00 00"
@@ -25,7 +26,7 @@ def pcsc() -> Iterator[SimulatedPCSC]:
         simulated.add_reader("Reader 2")
         simulated.add_reader(LIKE_PCSCLITE)
         yield simulated
-        assert simulated.open_contexts == 0
+        wait_until(lambda: not simulated.open_contexts)
 
 
 @pytest.mark.parametrize(

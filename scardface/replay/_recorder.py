@@ -26,7 +26,7 @@ from contextlib import (
 )
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar, get_args, overload
+from typing import Any, Generic, Literal, NoReturn, SupportsIndex, TypeVar, get_args, overload
 
 import anyio.lowlevel
 
@@ -79,7 +79,8 @@ class Recorder(Generic[CardT]):
         mode: the mode.
     """
 
-    __reduce_ex__ = refuse_copy
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self, protocol)
 
     def __init__(self, card: CardT, path: StrPath, mode: Mode = "once", *, redact: Redact = carries_secret) -> None:
         """Begin to record, or to play.

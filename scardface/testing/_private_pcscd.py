@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
+from typing import NoReturn, SupportsIndex
 
 from .._default import system_pcsc
 from .._enums import StateFlag
@@ -56,7 +57,8 @@ class PrivatePcscd:
     parent's object alone.
     """
 
-    __reduce_ex__ = refuse_copy
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self, protocol)
 
     def __init__(self, readers: int = 2) -> None:
         """Prepare a daemon; `start` or `with` starts it.

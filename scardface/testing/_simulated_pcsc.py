@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Literal
+from typing import Literal, NoReturn, SupportsIndex
 
 from .._backend import Context
 from .._default import install, uninstall
@@ -56,7 +56,8 @@ class SimulatedPCSC:
     Methods may be called from any thread, and from a card's own code. A forked child has to make its own.
     """
 
-    __reduce_ex__ = refuse_copy
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self, protocol)
 
     def __init__(
         self,

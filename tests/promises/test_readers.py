@@ -34,7 +34,7 @@ from scardface.testing import SimulatedPCSC
 from tests.support.cards import BOTH, ECHO, T1, LogCard
 from tests.support.faces import both_faces
 from tests.support.figures import tell, times
-from tests.support.waits import until, waiters
+from tests.support.waits import until, wait_until, waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 
@@ -52,7 +52,7 @@ def pcsc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         pcsc.add_reader("A")
         yield pcsc
         assert not waiters(pcsc)
-        assert pcsc.open_contexts == 0
+        wait_until(lambda: not pcsc.open_contexts)
 
 
 async def hear(monitor: Any, *expected: Any) -> None:

@@ -35,6 +35,7 @@ from scardface.errors import NO_SMARTCARD, NOT_TRANSACTED
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.conformance import Call, Card, code_of, share
 from tests.support.faces import AsyncFace, SyncFace, both_faces, off_loop
+from tests.support.waits import wait_until
 
 SELECT_MF = C_APDU(0x00, 0xA4, 0x00, 0x00, b"\x3f\x00")
 BOUND = 30.0
@@ -156,7 +157,7 @@ class TestPublicFaces:
                         await card.wait()
                         with pytest.raises(CardRemovedError):
                             await card.send(SELECT_MF)
-            assert pcsc.open_contexts == 0
+            wait_until(lambda: not pcsc.open_contexts)
 
     async def test_a_backend_can_be_given(self, face: AsyncFace | SyncFace) -> None:
         given = SimulatedPCSC()
@@ -169,7 +170,7 @@ class TestPublicFaces:
                 async with face.open(timeout=0):
                     pass
         given.close()
-        assert given.open_contexts == 0
+        wait_until(lambda: not given.open_contexts)
 
     async def test_hot_plug(self, face: AsyncFace | SyncFace) -> None:
         with SimulatedPCSC() as pcsc:
@@ -240,7 +241,7 @@ class TestPublicFaces:
                         for event in expected:
                             assert await monitor.__anext__() == event
                     assert dict(monitor.state) == {}
-            assert pcsc.open_contexts == 0
+            wait_until(lambda: not pcsc.open_contexts)
 
 
 async def _later(pcsc: SimulatedPCSC, step: Callable[[], Any]) -> None:
@@ -266,7 +267,7 @@ async def test_windows(no_leaks: None) -> None:
                     await anyio.sleep(0.001)
                 pcsc.add_reader("A")
                 pcsc.insert("A", FileCard())
-        assert pcsc.open_contexts == 0
+        wait_until(lambda: not pcsc.open_contexts)
 
 
 @on_asyncio
@@ -288,7 +289,7 @@ async def test_macos(no_leaks: None) -> None:
             assert await monitor.__anext__() == CardInserted("B", scardface.ATR(card.atr))
             pcsc.remove("B")
             assert await monitor.__anext__() == CardRemoved("B")
-    assert pcsc.open_contexts == 0
+    wait_until(lambda: not pcsc.open_contexts)
 
 
 async def _open_and_lose(pcsc: SimulatedPCSC) -> None:
@@ -308,7 +309,7 @@ def test_plain_functions() -> None:
         assert sync.readers() == ("A",)
         assert sync.groups() == ("SCard$DefaultReaders",)
         assert sync.states()["A"].present
-    assert pcsc.open_contexts == 0
+    wait_until(lambda: not pcsc.open_contexts)
 
 
 def test_a_thousand_readers_and_ten_thousand_waiting_cards(no_leaks: None) -> None:
@@ -348,5 +349,5 @@ async def _ten_thousand_wait() -> None:
             await all_served.wait()
             await off_loop(cancel_all)
         assert ended == waiting
-        assert pcsc.open_contexts == 0
+        wait_until(lambda: not pcsc.open_contexts)
     assert sorted(opened[:served]) == list(range(served))  # others may follow while the first are being cancelled
