@@ -16,9 +16,10 @@ Who owns what, who may call it from where, what ends it:
   waits there; now and then all are asked whether they still live.
 - An exception of its own (a thread that cannot be started, a mistake) is told to all who wait, and the next one starts anew.
 
-Four plain dictionaries are everybody's, an entry each by the request that it stands for, added and taken out in single steps:
-`open_cards`, `connects` (those that are in flight), `unserved` (those who have neither a card nor an error yet) and `first_looks`
-(those who look by themselves, since nobody was waiting when they came).
+Five plain dictionaries are everybody's, an entry each by the request that it stands for, added and taken out in single steps:
+`open_cards`, `connects` (those that are in flight), `undelivered` (those whose card is open and not yet taken over), `unserved`
+(those who have neither a card nor an error yet) and `first_looks` (those who look by themselves, since nobody was waiting when
+they came).
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class Driver:
         self.unserved: dict[Entry, None] = {}
         self.first_looks: dict[Entry, None] = {}
         self.connects: dict[Offer, None] = {}
+        self.undelivered: dict[Any, None] = {}
         self.serials: dict[str, str] = {}  # what readers said of themselves, by name
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._runs: dict[int, _Run] = {}  # the one that is under way
@@ -156,6 +158,12 @@ class Driver:
         if running:
             self._queue.put(message)
         return running
+
+    def take_back_undelivered(self) -> None:
+        """Have the cards closed that were opened for tasks whose loops were closed before they could take them over."""
+        for request in list(self.undelivered):
+            if not request.home.is_alive():
+                request.leave()
 
     def threads(self) -> list[threading.Thread]:
         """The threads that have not ended, of which `Quiet` says that they are about to."""
@@ -273,6 +281,7 @@ class Driver:
             self._carry_out(self._dispatcher.handle(HomeGone(home), time.monotonic()))
 
     def _sweep(self) -> None:
+        self.take_back_undelivered()
         for home in self._dispatcher.homes():
             if not home.is_alive():  # type: ignore[attr-defined]
                 self._carry_out(self._dispatcher.handle(HomeGone(home), time.monotonic()))

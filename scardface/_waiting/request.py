@@ -145,6 +145,7 @@ class Request(Entry):
         if isinstance(end, Session) and worker is not None:
             worker.submit(end.close)
             worker.finish()
+        self._forget_home()
 
     def decide(self, error: BaseException) -> None:
         """End the wait with an error, if it has not ended."""
@@ -155,12 +156,25 @@ class Request(Entry):
         """As `decide`, with an error that several are told of."""
         self.decide(again(error) if isinstance(error, SCardError) else error)
 
+    def delivered(self) -> None:
+        """The card is its face's from now on."""
+        self._forget_home()
+
+    def _forget_home(self) -> None:
+        """What is kept of this request keeps no task and no loop."""
+        if self.driver is not None:
+            self.driver.undelivered.pop(self, None)
+        self._wake = _nothing
+        if self.home is not None:
+            self.home = NOWHERE
+
     def _wake_up(self) -> bool:
-        """Wake the caller; also if it was somebody else who decided: that one may have been interrupted in between."""
-        if self.home is None or not self.home.post(self._wake):
-            return False
-        self._wake = _nothing  # what is kept of this request must not keep a task whose loop may be closed
-        return True
+        """Wake the caller; also if it was somebody else who decided: that one may have been interrupted in between.
+
+        A loop that is just being closed takes a post and loses it, so it is asked behind the post.
+        """
+        home = self.home
+        return home is not None and home.post(self._wake) and home.is_alive()
 
     def _decide(self, end: Session | BaseException) -> bool:
         """Whether this end is the one that counts."""
@@ -191,6 +205,7 @@ class Request(Entry):
         if timeout == 0:
             timeout = ONE_LOOK + self.wanted.settle
         self.deadline = math.inf if timeout is None else time.monotonic() + timeout
+        driver.take_back_undelivered()
         if self._ends:
             return
         at_once = not driver.unserved
@@ -406,7 +421,9 @@ class Request(Entry):
         self.worker = worker
         driver.open_cards[self] = (session.reader, session.share)
         driver.tell(Opened(self, session.reader, session.share, offer if self._joined else None))
+        driver.undelivered[self] = None
         if not self._decide(session) or not self._wake_up():  # nobody wants it, or the loop is gone of whoever would close it
+            driver.undelivered.pop(self, None)
             _close(session)
             worker.finish()
         return None, True
@@ -518,6 +535,19 @@ def _get(queue: SimpleQueue[Any], timeout: float) -> Any:
         return _NOTHING
 
 
+class _Nowhere:
+    """The home of a request that is over."""
+
+    def post(self, callback: Callable[..., object], *args: object) -> bool:
+        return False
+
+    def is_alive(self) -> bool:
+        return True
+
+
+NOWHERE = _Nowhere()
+
+
 def _nothing() -> None:
     """Nobody has to be woken yet."""
 
@@ -561,7 +591,9 @@ async def acquire(request: Request, opened: Callable[[Session], T]) -> T:
             request.expire()
         while not request.ended:
             await signal.wait()
-        return opened(request.result())
+        answer = opened(request.result())
+        request.delivered()
+        return answer
     except BaseException as error:
         request.leave()
         if not isinstance(error, GeneratorExit) and request.driver is not None:  # else it is thrown away, perhaps with its loop
@@ -575,7 +607,9 @@ def acquire_blocking(request: Request, opened: Callable[[Session], T]) -> T:
     try:
         request.begin(caller, _nothing)
         caller.run(lambda: request.ended, request.own_deadline, request.expire)
-        return opened(request.result())
+        answer = opened(request.result())
+        request.delivered()
+        return answer
     except BaseException:
         insist(request.leave)
         if request.driver is not None:

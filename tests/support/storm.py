@@ -17,6 +17,7 @@ import gc
 import random
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager, suppress
@@ -81,7 +82,10 @@ class Storm:
 
     async def run(self, goes_on: Callable[[int], bool]) -> None:
         """Disturb until `goes_on(number)` says no."""
-        with self.pcsc as pcsc:
+        with self.pcsc as pcsc, warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", ResourceWarning
+            )  # cards are forgotten on purpose, and where no thread is left to close them
             for name in READERS:
                 pcsc.add_reader(name)
             number = 0
@@ -328,20 +332,16 @@ async def collector_runs_all_the_time(storm: Storm) -> None:
 
 @disturbance
 async def cards_are_forgotten(storm: Storm) -> None:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
+    with suppress(SCardError):
+        card = await off_loop(sync.SCard, "A", timeout=5)
+        await off_loop(card.send, ECHO)
+        del card
+    gc.collect()
+    if storm.face.name == "async":
         with suppress(SCardError):
-            card = await off_loop(sync.SCard, "A", timeout=5)
-            await off_loop(card.send, ECHO)
-            del card
+            forgotten = await SCard("A", timeout=5)
+            del forgotten
         gc.collect()
-        if storm.face.name == "async":
-            with suppress(SCardError):
-                forgotten = await SCard("A", timeout=5)
-                del forgotten
-            gc.collect()
 
 
 @disturbance
