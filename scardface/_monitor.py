@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
+from typing import NoReturn, SupportsIndex
 
 from ._backend import Backend
 from ._default import chosen_backend
@@ -45,7 +46,8 @@ class ReaderMonitor:
         RuntimeError: entered twice, used outside its block, by two consumers at once, or in a forked child.
     """
 
-    __reduce_ex__ = refuse_copy
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self, protocol)
 
     def __init__(self, readers: Names = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
         self._wanted = ReaderFilter.to_watch(readers, groups)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import NoReturn, SupportsIndex
 
 from ._backend import Backend
 from ._default import chosen_backend
@@ -36,7 +37,8 @@ class ReaderMonitor:
     another thread ends the iteration.
     """
 
-    __reduce_ex__ = refuse_copy
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self, protocol)
 
     def __init__(self, readers: Names = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
         self._wanted = ReaderFilter.to_watch(readers, groups)

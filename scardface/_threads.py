@@ -151,7 +151,7 @@ class CancelScope:
 
     def __init__(self) -> None:
         self._callers: dict[Caller, None] = {}
-        self.cancelled = False
+        self.cancelled: bool = False
         """Whether `cancel` was called."""
 
     def cancel(self) -> None:
