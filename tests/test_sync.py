@@ -11,17 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 
 import scardface
-from scardface import WaitCancelledError, sync
+from scardface import ShareMode, WaitCancelledError, sync
 from scardface.sync import C_APDU, R_APDU, SCard
-from scardface.testing import PrivatePcscd
+from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import T1, LogCard
-from tests.support.waits import wait_until
+from tests.support.waits import PATIENCE, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -165,7 +166,7 @@ def test_one_look_without_a_monitor(pcscd: PrivatePcscd) -> None:
 FORK = """
 import os, sys, time
 from scardface import sync
-from scardface.testing import PrivatePcscd
+from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import LogCard
 
 with PrivatePcscd(2) as pcscd:
@@ -230,3 +231,120 @@ def test_the_faces_do_not_drift() -> None:
         assert mine == other
     own = {"CancelScope", "cancellable"}  # event loops bring theirs along
     assert sync.__all__ == sorted({*scardface.__all__, *own})
+
+
+# Waits that another thread ends.
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as simulated:
+        simulated.add_reader("A")
+        yield simulated
+        wait_until(lambda: not simulated.open_contexts)
+
+
+def no_card() -> None:
+    SCard(atr=b"never")
+
+
+def no_service() -> None:
+    SCard("nobody's", wait_for_reader=True)
+
+
+def a_removal() -> None:
+    with SCard("A", timeout=PATIENCE, share=ShareMode.SHARED) as card:
+        try:
+            card.wait()
+        finally:
+            assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x", "the card stays open"
+
+
+def an_event() -> None:
+    with sync.ReaderMonitor() as monitor:
+        list(monitor)
+
+
+def an_event_in_time() -> None:
+    with sync.ReaderMonitor() as monitor:
+        while monitor.next(PATIENCE):
+            pass
+
+
+WAITS = (no_card, no_service, a_removal, an_event, an_event_in_time)
+
+
+@pytest.mark.parametrize("wait", WAITS, ids=lambda wait: wait.__name__)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_another_thread_ends_any_wait(pcsc: SimulatedPCSC, wait: Callable[[], None], depth: int) -> None:
+    """Whichever of the blocks around it is cancelled; those of other threads go on, and what comes after the block does."""
+    pcsc.insert("A", LogCard())
+    scopes: list[sync.CancelScope] = []
+    ended: list[BaseException] = []
+    after: list[bytes] = []
+
+    def run() -> None:
+        with ExitStack() as stack:
+            scopes.extend(stack.enter_context(sync.cancellable()) for _ in range(depth))
+            try:
+                wait()
+            except WaitCancelledError as error:
+                ended.append(error)
+        with SCard(timeout=PATIENCE, share=ShareMode.SHARED) as card:
+            after.append(card.send(b"\x00\x10\x00\x00\x01x").data)
+
+    other, told = [threading.Thread(target=run) for _ in range(2)]
+    other.start()
+    wait_until(lambda: len(scopes) == depth and scopes[0]._callers)
+    mine, scopes = scopes[0], []
+    told.start()
+    wait_until(lambda: len(scopes) == depth and scopes[0]._callers)
+    scopes[0].cancel()
+    told.join(PATIENCE)
+    assert scopes[0].cancelled
+    assert len(ended) == 1
+    assert re.search("cancel", str(ended[0]))
+    assert after == [b"x"]
+    assert other.is_alive()
+    assert not mine.cancelled
+    mine.cancel()
+    other.join(PATIENCE)
+    assert after == [b"x", b"x"]
+
+
+def test_a_cancel_that_came_before_ends_each_wait_that_begins(pcsc: SimulatedPCSC) -> None:
+    """Nothing is lost between the beginning of the block and that of its wait; a send is no wait."""
+    pcsc.insert("A", LogCard())
+    with SCard("A", timeout=PATIENCE) as card, sync.cancellable() as scope:
+        scope.cancel()
+        for wait in (card.wait, no_card, no_service, an_event):
+            with pytest.raises(WaitCancelledError):
+                wait()
+        assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
+
+
+def test_a_signal_handler_ends_a_wait(pcsc: SimulatedPCSC) -> None:
+    with sync.cancellable() as scope:
+        before = signal.signal(signal.SIGUSR1, lambda *_: scope.cancel())
+        try:
+
+            def told() -> None:
+                wait_until(lambda: scope._callers)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+            thread = threading.Thread(target=told)
+            thread.start()
+            with pytest.raises(WaitCancelledError):
+                no_card()
+            thread.join()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_block_that_is_over_cancels_nothing(pcsc: SimulatedPCSC) -> None:
+    pcsc.insert("A", LogCard())
+    with suppress(KeyError), sync.cancellable() as scope:
+        raise KeyError
+    scope.cancel()
+    with SCard(timeout=PATIENCE):
+        pass

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from scardface import CardInserted, CardRemoved, ReaderAdded, ServiceDown, ServiceUp
 from scardface.sync import ReaderMonitor
-from scardface.testing import PrivatePcscd
+from scardface.testing import PrivatePcscd, SimulatedPCSC
+from tests.support.cards import LogCard
+from tests.support.waits import PATIENCE, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as simulated:
+        simulated.add_reader("A")
+        yield simulated
+        wait_until(lambda: not simulated.open_contexts)
 
 
 def interrupt_when(condition: Callable[[], bool], told: list[float]) -> threading.Thread:
@@ -63,3 +76,141 @@ def test_a_monitor_has_one_consumer(pcscd: PrivatePcscd) -> None:
             next(monitor)
         monitor.__exit__(None, None, None)
         thread.join()
+
+
+# Its end from elsewhere.
+
+
+def in_a_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    """Start `call`; what it returns, or raises."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, results
+
+
+@pytest.mark.parametrize("take", [list, lambda monitor: monitor.next(), lambda monitor: monitor.next(timeout=PATIENCE)])
+def test_close_ends_what_waits_in_another_thread(pcsc: SimulatedPCSC, take: Callable[[ReaderMonitor], Any]) -> None:
+    """It ends as an iteration ends, not with an error; and so does whatever comes later."""
+    with ReaderMonitor() as monitor:
+        assert next(monitor) == ReaderAdded("A", initial=True)
+        thread, results = in_a_thread(lambda: take(monitor))
+        wait_until(monitor._consumer.locked)
+        monitor.close()
+        thread.join(PATIENCE)
+        assert results in ([[]], [None])
+        pcsc.insert("A", LogCard())
+        assert list(monitor) == []
+        assert monitor.next() is None
+        monitor.close()
+
+
+def test_a_monitor_that_is_closed_tells_nothing_of_what_it_still_has(pcsc: SimulatedPCSC) -> None:
+    with ReaderMonitor() as monitor:
+        monitor.close()
+        assert list(monitor) == []
+
+
+def test_close_ends_the_beginning_too(pcsc: SimulatedPCSC) -> None:
+    """The service does not answer: the block would not begin for as long as that lasts."""
+    pcsc.latency = {"SCardListReaders": 5.0}
+    monitor = ReaderMonitor()
+
+    def enter() -> list[Any]:
+        with monitor:
+            return list(monitor)
+
+    thread, results = in_a_thread(enter)
+    wait_until(lambda: monitor._driver is not None)
+    begin = time.monotonic()
+    monitor.close()
+    thread.join(PATIENCE)
+    assert results == [[]]
+    assert time.monotonic() - begin < 4
+    pcsc.latency = 0.0
+
+
+def test_close_in_a_signal_handler(pcsc: SimulatedPCSC) -> None:
+    with ReaderMonitor() as monitor:
+        before = signal.signal(signal.SIGUSR1, lambda *_: monitor.close())
+        try:
+            assert next(monitor) == ReaderAdded("A", initial=True)
+
+            def told() -> None:
+                wait_until(monitor._consumer.locked)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+            thread = threading.Thread(target=told)
+            thread.start()
+            assert list(monitor) == []
+            thread.join()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+
+# One event.
+
+
+def test_next_waits_for_so_many_seconds(pcsc: SimulatedPCSC) -> None:
+    with ReaderMonitor() as monitor:
+        assert monitor.next(timeout=0) == ReaderAdded("A", initial=True)
+        assert monitor.next(timeout=0) is None
+        begin = time.monotonic()
+        assert monitor.next(timeout=0.05) is None
+        assert time.monotonic() - begin >= 0.05
+        pcsc.insert("A", LogCard())
+        inserted = monitor.next(timeout=PATIENCE)
+        assert isinstance(inserted, CardInserted)
+        assert monitor.state["A"].present
+        pcsc.remove("A")
+        assert isinstance(next(monitor), CardRemoved), "beside iteration"
+        pcsc.stop_service()
+        assert isinstance(monitor.next(), ServiceDown)
+        pcsc.start_service()
+        assert isinstance(monitor.next(-1), ServiceUp)
+
+
+def test_next_where_it_cannot_be(pcsc: SimulatedPCSC) -> None:
+    monitor = ReaderMonitor()
+    with pytest.raises(RuntimeError, match="with ReaderMonitor"):
+        monitor.next(timeout=0)
+    with monitor:
+        for timeout in (-2, float("nan")):
+            with pytest.raises(ValueError, match="timeout"):
+                monitor.next(timeout=timeout)
+        with pytest.raises(TypeError, match="timeout"):
+            monitor.next(timeout="1")  # type: ignore[arg-type]  # that is the point
+        assert monitor.next(timeout=0) == ReaderAdded("A", initial=True)
+        thread, results = in_a_thread(monitor.next)
+        wait_until(monitor._consumer.locked)
+        with pytest.raises(RuntimeError, match="one consumer"):
+            monitor.next(timeout=0)
+        monitor.close()
+        thread.join(PATIENCE)
+        assert results == [None]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_takes_events_of_its_parents_monitor_is_told(pcsc: SimulatedPCSC) -> None:
+    with ReaderMonitor() as monitor:
+        child = os.fork()
+        if not child:
+            told = 0
+            try:
+                for take in (lambda: next(monitor), lambda: monitor.next(timeout=0), monitor.__enter__, lambda: list(monitor)):
+                    try:
+                        take()
+                    except RuntimeError as error:
+                        told += "fork" in str(error)
+            finally:
+                os._exit(told)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+        assert next(monitor) == ReaderAdded("A", initial=True)

@@ -19,17 +19,21 @@ import anyio
 import pytest
 import trio
 
-from scardface import _threads
+from scardface import SCardError, WaitCancelledError, _threads
 from scardface._threads import (
+    Caller,
     Loop,
     Reply,
     Wakeup,
     Worker,
+    cancellable,
     forget_at_fork,
     generation,
     gone,
     in_thread,
+    insist,
     spawn,
+    uninterrupted,
     within_grace,
 )
 
@@ -274,6 +278,106 @@ async def test_a_task_cancelled_by_asyncio_marks_its_reply() -> None:
     await asyncio.sleep(0)
 
 
+# Threads that wait.
+
+
+def test_what_is_posted_runs_in_the_thread_that_waits() -> None:
+    caller, ran = Caller(), list[tuple[int, int]]()
+
+    def post() -> None:
+        for number in range(3):
+            assert caller.post(lambda number: ran.append((number, threading.get_ident())), number)
+
+    thread = spawn("another", post)
+    caller.run(lambda: len(ran) == 3)
+    assert ran == [(number, threading.get_ident()) for number in range(3)]
+    assert caller.is_alive()
+    thread.join(SOON)
+
+
+def test_what_was_posted_before_runs_first() -> None:
+    """Also where the wait is over at once."""
+    caller, ran = Caller(), list[int]()
+    caller.post(ran.append, 1)
+    caller.run(lambda: True)
+    assert ran == [1]
+
+
+def test_a_deadline_ends_the_wait_or_is_told_of_once() -> None:
+    caller, late = Caller(), list[float]()
+    deadline = time.monotonic() + 0.05
+    caller.run(lambda: False, deadline)
+    assert time.monotonic() >= deadline
+
+    def told() -> None:
+        late.append(time.monotonic())
+        threading.Timer(0.05, caller.post, (ends.set,)).start()
+
+    ends = threading.Event()
+    caller.run(ends.is_set, deadline, told)
+    assert len(late) == 1
+
+
+def test_a_wait_sees_what_nobody_posted() -> None:
+    """A post may be lost with whoever was interrupted before it: the wait looks by itself, in slices."""
+    ends = threading.Event()
+    threading.Timer(0.05, ends.set).start()
+    Caller().run(ends.is_set)
+
+
+def test_a_wait_that_was_cancelled_is_known_to_no_block() -> None:
+    with cancellable() as outer, cancellable() as inner:
+        for scope in (outer, inner):
+            threading.Timer(0.05, scope.cancel).start()
+            with pytest.raises(WaitCancelledError):
+                Caller().run(lambda: False)
+            assert outer._callers == inner._callers == {}
+            scope.cancelled = False
+
+
+# Steps that Ctrl-C does not leave undone.
+
+
+class Interrupted:
+    """A step that a Ctrl-C comes into, so many times."""
+
+    def __init__(self, times: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.left = times
+        self.error = error
+        self.done: list[object] = []
+
+    def __call__(self, *args: object) -> None:
+        if self.left:
+            self.left -= 1
+            raise self.error
+        self.done.append(args)
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_a_step_that_is_insisted_on_is_done(times: int) -> None:
+    step = Interrupted(times)
+    insist(step, 1, 2)
+    assert step.done == [(1, 2)]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_uninterrupted_step_is_done_and_the_ctrl_c_is_heard_then(times: int) -> None:
+    step = Interrupted(times)
+    with pytest.raises(KeyboardInterrupt):
+        uninterrupted(step, 1, 2)
+    assert step.done == [(1, 2)]
+    uninterrupted(step, 3)
+    assert step.done == [(1, 2), (3,)]
+
+
+@pytest.mark.parametrize("call", [insist, uninterrupted])
+def test_its_own_errors_are_told(call: Callable[..., None]) -> None:
+    step = Interrupted(1, Told)
+    with pytest.raises(Told):
+        call(step)
+    assert step.done == []
+
+
 # Workers.
 
 
@@ -330,7 +434,42 @@ def test_an_idle_worker_holds_on_to_nothing() -> None:
     worker.thread.join(SOON)
 
 
+def test_a_workers_first_job_comes_before_all_others() -> None:
+    done: list[object] = []
+    worker = Worker("a worker", done.append)
+    worker.submit(done.append, 1)
+    worker.finish()
+    worker.thread.join(SOON)
+    assert done == [worker, 1]
+
+
+def test_a_workers_first_job_runs_though_its_maker_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C just behind the start: nobody has the worker to submit anything to, and its thread must not wait for ever."""
+    started: list[threading.Thread] = []
+
+    def interrupted(*args: Any) -> threading.Thread:
+        started.append(spawn(*args))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_threads, "spawn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Worker("a worker", Worker.finish)
+    started[0].join(SOON)
+    assert not started[0].is_alive()
+
+
 # Threads.
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["RuntimeError", "MemoryError"])
+def test_a_thread_that_cannot_be_started_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def start(self: threading.Thread) -> None:
+        raise error
+
+    monkeypatch.setattr("threading.Thread.start", start)
+    with pytest.raises(SCardError, match="RLIMIT_NPROC") as caught:
+        spawn("a thread", print)
+    assert caught.value.__cause__ is error
 
 
 def test_starting_a_thread_does_not_wait_for_it() -> None:

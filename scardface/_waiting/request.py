@@ -118,7 +118,7 @@ class Request(Entry):
         self._followed = False  # others were told to stand behind it
         self._joined = False
         self._serial = wanted.readers.serial
-        self._told: tuple[str, int] | None = None  # the card that was warned of last
+        self._told: dict[str, Reading] | None = None  # the cards that were warned of, by reader
 
     # From any thread, any loop, finalizers and signal handlers.
 
@@ -448,10 +448,13 @@ class Request(Entry):
 
     def _warn(self, offer: Offer, error: BaseException | None) -> None:
         """Tell once of a card that cannot be had."""
-        card = offer.reader, offer.reading.counter
-        if self._told == card or self._ends or not isinstance(error, SCardError):
+        if self._ends or not isinstance(error, SCardError):
             return
-        self._told = card
+        told = self._told = self._told or {}
+        before = told.get(offer.reader)
+        if before is not None and same_card(before, offer.reading):
+            return
+        told[offer.reader] = offer.reading
         if error.code != SHARING_VIOLATION:
             logger.warning("the card in %r could not be opened, and is waited for: %s", offer.reader, error)
             return

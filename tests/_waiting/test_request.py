@@ -19,6 +19,7 @@ from scardface import (
     NoReaderError,
     Protocol,
     SCard,
+    SCardError,
     ServiceUnavailableError,
     ShareMode,
     WaitCancelledError,
@@ -27,11 +28,12 @@ from scardface import (
 )
 from scardface._session import Session
 from scardface._threads import Caller
+from scardface._waiting import dispatcher
 from scardface._waiting.driver import driver_of
 from scardface._waiting.request import Request
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import T1, LogCard
-from tests.support.waits import threads_named, until, wait_until, waiters
+from tests.support.waits import PATIENCE, threads_named, until, wait_until, waiters
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -63,6 +65,14 @@ def ends(request: Request, caller: Caller) -> Any:
     """Wait as a thread does, and what comes of it."""
     caller.run(lambda: request.ended, request.own_deadline, request.expire)
     return request.result()
+
+
+def ends_when(caller: Caller, condition: Callable[[], bool]) -> None:
+    """Take what is offered until `condition` holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        caller.run(condition, time.monotonic() + 0.01)
 
 
 # Cancelled and left, at every state.
@@ -272,6 +282,75 @@ def test_a_reader_of_another_serial_number_is_no_match(swapped: list[Callable[[]
     swapped.append(replaced)
     with pytest.raises(CardTimeoutError):
         sync.SCard(serial("1"), timeout=0.5)
+
+
+# What is wrong with one card ends nothing.
+
+
+class Foreign(LogCard):
+    """A card that speaks T=14 only, such as those of pay television."""
+
+    def __init__(self) -> None:
+        super().__init__(bytes.fromhex("3B8E0E" + "00" * 14))
+
+
+def test_each_card_that_cannot_be_had_is_warned_of_once(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though several are tried in turns; another one in the same reader is another card."""
+    monkeypatch.setattr(dispatcher, "RETRY_BAD", 0.01)
+    pcsc.add_reader("B")
+    pcsc.add_reader("C")
+    for reader in ("A", "B"):
+        pcsc.insert(reader, Foreign())
+    waiting = request_for(pcsc)
+    caller = waits(waiting, pcsc)
+
+    def tried_again() -> None:
+        before = pcsc.calls["SCardConnect"]
+        ends_when(caller, lambda: pcsc.calls["SCardConnect"] > before + 9)
+
+    def warned() -> list[str]:
+        return sorted(record.getMessage()[:17] for record in caplog.records if record.levelname == "WARNING")
+
+    tried_again()
+    assert warned() == ["the card in 'A' c", "the card in 'B' c"]
+    pcsc.remove("B")
+    pcsc.insert("B", Foreign())
+    tried_again()
+    assert warned() == ["the card in 'A' c", "the card in 'B' c", "the card in 'B' c"]
+    pcsc.insert("C", LogCard())
+    assert ends(waiting, caller).reader == "C"
+    waiting.leave()
+    wait_until(lambda: not driver_of(pcsc).threads())
+
+
+ONCE = {"NOT_READY": 0x80100010, "COMM_DATA_LOST": 0x8010002F, "NOT_TRANSACTED": 0x80100016, "UNSUPPORTED_CARD": 0x80100065}
+
+
+@pytest.mark.parametrize("code", ONCE.values(), ids=ONCE.keys())
+def test_what_goes_wrong_once_ends_nothing(pcsc: SimulatedPCSC, code: int, caplog: pytest.LogCaptureFixture) -> None:
+    pcsc.insert("A", LogCard())
+    pcsc.inject("SCardConnect", code)
+    with sync.SCard(timeout=PATIENCE) as card:
+        assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
+    wait_until(lambda: not driver_of(pcsc).threads())
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert "'A'" in warned[0]
+
+
+@pytest.mark.parametrize("timeout", [0, 0.1])
+@pytest.mark.parametrize("code", ONCE.values(), ids=ONCE.keys())
+def test_when_the_wait_is_over_the_error_of_such_a_card_is_the_cause(pcsc: SimulatedPCSC, code: int, timeout: float) -> None:
+    pcsc.insert("A", LogCard())
+    pcsc.inject("SCardConnect", code, 10)
+    with pytest.raises(CardTimeoutError, match="could not be opened") as caught:
+        sync.SCard(timeout=timeout)
+    cause = caught.value.__cause__
+    assert isinstance(cause, SCardError)
+    assert (cause.code, cause.reader) == (code, "A")
+    wait_until(lambda: not driver_of(pcsc).threads())
 
 
 # Readers that are waited for.
