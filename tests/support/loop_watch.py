@@ -131,14 +131,23 @@ def _others_asleep(*but: int) -> bool:
 
 
 class _Collecting:
-    """CPU time (ns) that the garbage collector has taken in each thread."""
+    """CPU time (ns) that the garbage collector has taken in each thread, the collection that is under way included."""
 
     def __init__(self) -> None:
-        self.spent: Counter[int] = Counter()
+        self._spent: Counter[int] = Counter()
+        self._since: dict[int, int] = {}
         gc.callbacks.append(self._note)
 
     def _note(self, phase: str, info: dict[str, int]) -> None:
-        self.spent[threading.get_ident()] += time.thread_time_ns() * (1 if phase == "stop" else -1)
+        thread, now = threading.get_ident(), time.thread_time_ns()
+        if phase == "start":
+            self._since[thread] = now
+        else:
+            self._spent[thread] += now - self._since.pop(thread, now)
+
+    def spent(self, thread: int, now: int) -> int:
+        """What it has taken in a thread whose CPU time is `now`."""
+        return self._spent[thread] + now - self._since.get(thread, now)
 
     def close(self) -> None:
         """Count no more."""
@@ -161,6 +170,7 @@ class LoopWatch:
     def __enter__(self) -> LoopWatch:
         if sys.platform == "linux":
             self._clock = time.pthread_getcpuclockid(self._loop)
+            self._collecting = _Collecting()  # from the beginning: what is suspicious may be a collection that has begun
             self._thread.start()
         return self
 
@@ -168,6 +178,7 @@ class LoopWatch:
         self._end.set()
         if self._thread.ident is not None:
             self._thread.join()
+            self._collecting.close()
 
     def _run(self) -> None:
         before: list[_Look] = []
@@ -182,25 +193,22 @@ class LoopWatch:
 
     def _confirm(self) -> str:
         """Look on for as long as it is in the call; the stack if that is blocked."""
-        collecting = _Collecting()
-        try:
-            before = _look(_stack(self._loop), hold=True)
-            ran = begin = self._ran(collecting)
-            asleep = 0
-            while not self._end.wait(INTERVAL):
-                sleeps = _state(self._task) == "S" and _others_asleep(self._task, threading.get_native_id())
-                now = self._ran(collecting)
-                frames = _stack(self._loop)
-                if not _blocking(before, frames, _look(frames, hold=True)):
-                    return ""
-                asleep = asleep + 1 if sleeps and now == ran else 0
-                if asleep >= ASLEEP or now - begin >= COMPUTING:
-                    return "\n".join(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in frames)
-                ran = now
-            return ""
-        finally:
-            collecting.close()
+        before = _look(_stack(self._loop), hold=True)
+        ran = begin = self._ran()
+        asleep = 0
+        while not self._end.wait(INTERVAL):
+            sleeps = _state(self._task) == "S" and _others_asleep(self._task, threading.get_native_id())
+            now = self._ran()
+            frames = _stack(self._loop)
+            if not _blocking(before, frames, _look(frames, hold=True)):
+                return ""
+            asleep = asleep + 1 if sleeps and now == ran else 0
+            if asleep >= ASLEEP or now - begin >= COMPUTING:
+                return "\n".join(f"  {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" for frame in frames)
+            ran = now
+        return ""
 
-    def _ran(self, collecting: _Collecting) -> int:
+    def _ran(self) -> int:
         """Nanoseconds of CPU time that the loop's thread has had, but for collections."""
-        return time.clock_gettime_ns(self._clock) - collecting.spent[self._loop]
+        now = time.clock_gettime_ns(self._clock)
+        return now - self._collecting.spent(self._loop, now)
