@@ -41,7 +41,7 @@ _GRACE = 0.2
 """Seconds that a cancelled block still waits for its threads; what PC/SC holds longer cleans up by itself."""
 SLICE = 0.1 if sys.platform == "win32" else 1.0
 """Seconds of one slice of a thread's wait. On Windows Ctrl-C cannot break one; elsewhere one that comes just before it waits."""
-_BETWEEN_LOOKS = 0.0005
+BETWEEN_LOOKS = 0.0005
 """Seconds between two looks at a thread that has said its last word: no event tells that a thread is gone."""
 
 
@@ -409,7 +409,7 @@ async def gone(threads: Iterable[threading.Thread]) -> None:
     """Wait for threads that have said their last word and are about to end."""
     for thread in threads:
         while thread.is_alive():
-            await anyio.sleep(_BETWEEN_LOOKS)
+            await anyio.sleep(BETWEEN_LOOKS)
 
 
 async def within_grace(wait: Callable[[], Any], *, cancelled: bool = False) -> None:

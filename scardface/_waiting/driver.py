@@ -153,17 +153,22 @@ class Driver:
             _fail_one(_who(message), error)
 
     def tell(self, message: Message | Quiet) -> bool:
-        """Take any other message; False, and it is forgotten, if nobody waits for anything."""
-        running = bool(self._runs)
-        if running:
-            self._queue.put(message)
-        return running
+        """Take any other message; False, and it means nothing to anybody, if nobody waits for anything."""
+        if not self._runs:
+            return False
+        self._queue.put(message)
+        return bool(self._runs)  # else the run may have ended between the two, without having seen it
 
     def take_back_undelivered(self) -> None:
         """Have the cards closed that were opened for tasks whose loops were closed before they could take them over."""
         for request in list(self.undelivered):
             if not request.home.is_alive():
                 request.leave()
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread runs, for whoever waits."""
+        return bool(self._runs)
 
     def threads(self) -> list[threading.Thread]:
         """The threads that have not ended, of which `Quiet` says that they are about to."""

@@ -37,7 +37,7 @@ from .._owning import refuse_copy
 from .._reader_states import all_readers
 from .._serials import has_serial, readers_with
 from .._session import Session
-from .._threads import Caller, Loop, Worker, gone, insist, spawn, within_grace
+from .._threads import BETWEEN_LOOKS, Caller, Loop, Worker, insist, spawn, within_grace
 from .._wanted import ANY_PROTOCOL, Wanted
 from ..errors import (
     CANCELLED,
@@ -638,7 +638,9 @@ async def quiet(driver: Driver, *, cancelled: bool = False) -> None:
             await signal.wait()
             if not over[0]:
                 return
-        await gone(driver.threads())
+        for thread in driver.threads():
+            while thread.is_alive() and not driver.running:  # a new run is somebody else's
+                await anyio.sleep(BETWEEN_LOOKS)
 
     if driver.threads():
         await within_grace(wait, cancelled=cancelled)
@@ -651,4 +653,5 @@ def quiet_blocking(driver: Driver, seconds: float = 0.2) -> None:
     if driver.tell(Quiet(lambda nobody: answers.put(nobody))) and _get(answers, seconds) is not True:
         return
     for thread in driver.threads():
-        thread.join(max(0.0, until - time.monotonic()))
+        if not driver.running:  # a new run is somebody else's
+            thread.join(max(0.0, until - time.monotonic()))

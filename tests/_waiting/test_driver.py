@@ -302,3 +302,23 @@ def test_what_a_fork_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
         assert driving._drivers_lock is not before[0]
     finally:
         driving._drivers.update(before[1])
+
+
+def test_a_message_that_comes_as_a_run_ends_is_answered_or_refused(pcsc: SimulatedPCSC) -> None:
+    """Who asks for quiet just then must not wait for an answer that nobody gives."""
+    driver = driver_of(pcsc)
+
+    class Ending(dict[int, Any]):
+        """Says that there is a run when it is asked first, and ends it then."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+
+        def __bool__(self) -> bool:
+            self.asked += 1
+            return self.asked == 1
+
+    driver._runs = Ending()
+    assert not driver.tell(Quiet(lambda nobody: None))
+    driver._runs = {}
