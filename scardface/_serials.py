@@ -22,8 +22,8 @@ from .errors import SHARING_VIOLATION, SCardError
 _IN_NAME = re.compile(r"\(([^()]+)\) \d\d \d\d$")
 
 
-def readers_with(serial: str, backend: Backend, told: dict[str, str]) -> frozenset[str]:
-    """The names of the readers with this serial number; more than one where a device shows up as several.
+def serials(backend: Backend, told: dict[str, str]) -> dict[str, str]:
+    """The serial number of each reader by its name, in PC/SC's order; "" where it is not known.
 
     Args:
         told: what the readers of this PC/SC have said before, by name; kept up to date.
@@ -33,7 +33,7 @@ def readers_with(serial: str, backend: Backend, told: dict[str, str]) -> frozens
         names = context.list_readers()
         for name in told.keys() - set(names):
             told.pop(name, None)
-        return frozenset(name for name in names if _serial_of(name, context, backend, told) == serial)
+        return {name: _serial_of(name, context, backend, told) for name in names}
     finally:
         quietly(context.release)
 

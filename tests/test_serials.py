@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scardface import Attribute, NoReaderError, ReaderMonitor, SCard, ShareMode, errors, serial
-from scardface._serials import readers_with
+from scardface._serials import serials
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
 from tests.support.faces import both_faces
@@ -27,6 +27,10 @@ def pcsc() -> Iterator[SimulatedPCSC]:
         simulated.add_reader(LIKE_PCSCLITE)
         yield simulated
         wait_until(lambda: not simulated.open_contexts)
+
+
+def readers_with(number: str, pcsc: SimulatedPCSC, told: dict[str, str]) -> set[str]:
+    return {name for name, its in serials(pcsc, told).items() if its == number}
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ from .messages import (
     Listens,
     Looked,
     MayBeGone,
+    Means,
     Message,
     Names,
     Offer,
@@ -273,6 +274,8 @@ class Dispatcher:
             self._looked(message.snapshot, now)
         elif isinstance(message, Joined):
             self._joined(message, now)
+        elif isinstance(message, Means):
+            self._means(message.entry, now)
         elif isinstance(message, Through):
             self._through(message.entry, now)
         elif isinstance(message, Connecting):
@@ -528,6 +531,13 @@ class Dispatcher:
         if entry._tried is not None:
             self._zero[entry] = None
 
+    def _means(self, entry: Entry, now: float) -> None:
+        """It keeps its place; a connect in flight goes on, for what is opened is checked."""
+        if entry._line is not None:
+            self._leave_line(entry, entry._line, now)
+            self._stand_in_line(entry, None)
+            self._offer_at(self._slots.values(), now)
+
     def readers_of(self, entry: Entry) -> Names | Literal["not known"]:
         """The readers that an entry means; None: all, whatever comes."""
         return "not known" if entry._line is None else entry._line.names
@@ -587,6 +597,9 @@ class Dispatcher:
         if line is None:  # those behind it need not wait for its first look any more
             self._offer_at(self._slots.values(), now)
             return
+        self._leave_line(entry, line, now)
+
+    def _leave_line(self, entry: Entry, line: _Line, now: float) -> None:
         led = line.leads(entry)
         line.discard(entry)
         if not line:

@@ -20,8 +20,9 @@ Names: TypeAlias = "frozenset[str] | None"
 class Entry:
     """One acquisition's place in the queue.
 
-    Set by its maker, and never changed: `wanted`, `home` (the loop or thread in which its offers are taken), `number` (who came
-    first), `deadline` (monotonic; infinity for ever), `service_may_be_absent` (that counts as a reader that is not there).
+    Set by its maker, and never changed: `wanted` (but for its readers, see `Means`), `home` (the loop or thread in which its offers
+    are taken), `number` (who came first), `deadline` (monotonic; infinity for ever), `service_may_be_absent` (that counts as a
+    reader that is not there).
     """
 
     __slots__ = (
@@ -97,6 +98,12 @@ class Connected(NamedTuple):
     """That connect is over, whatever came of it."""
 
     offer: Offer
+
+
+class Means(NamedTuple):
+    """The readers of an entry's `wanted` are others than before: a serial number is found under another name."""
+
+    entry: Entry
 
 
 class Through(NamedTuple):
@@ -184,6 +191,7 @@ Message: TypeAlias = (
     | Joined
     | Connecting
     | Connected
+    | Means
     | Through
     | Left
     | HomeGone

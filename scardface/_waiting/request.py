@@ -30,12 +30,12 @@ import anyio
 import anyio.lowlevel
 
 from .._backend import Backend, Context
-from .._enums import Disposition, Protocol, ShareMode
+from .._enums import Disposition, Protocol, ShareMode, StateFlag
 from .._events import Event, Reading, Snapshot, same_card
 from .._holders import other_programs
 from .._owning import refuse_copy
 from .._reader_states import all_readers
-from .._serials import has_serial, readers_with
+from .._serials import has_serial, serials
 from .._session import Session
 from .._threads import BETWEEN_LOOKS, Caller, Loop, Worker, insist, spawn, within_grace
 from .._wanted import ANY_PROTOCOL, Wanted
@@ -65,6 +65,7 @@ from .messages import (
     Left,
     Listens,
     Looked,
+    Means,
     Names,
     Offer,
     Opened,
@@ -78,6 +79,8 @@ T = TypeVar("T")
 logger = logging.getLogger("scardface")
 
 _numbers = itertools.count(1)
+_LOOK_AGAIN = 0.5
+"""Seconds after which a reader's serial number is asked for again, where PC/SC failed."""
 _LEFT = WaitCancelledError("the wait for a card was given up", CANCELLED)
 """How a request ends whose caller has left: nobody is told of it."""
 
@@ -91,6 +94,7 @@ class Request(Entry):
         "_followed",
         "_in_before",
         "_joined",
+        "_new_readers",
         "_readers",
         "_serial",
         "_told",
@@ -117,6 +121,7 @@ class Request(Entry):
         self._connecting: Offer | None = None  # in its own first look
         self._followed = False  # others were told to stand behind it
         self._joined = False
+        self._new_readers: _NewReaders | None = None  # where a reader with the serial number may come later
         self._serial = wanted.readers.serial
         self._told: dict[str, Reading] | None = None  # the cards that were warned of, by reader
 
@@ -185,6 +190,10 @@ class Request(Entry):
             driver.first_looks.pop(self, None)
             if not isinstance(end, Session):
                 driver.tell(Left(self))
+            listener = self._new_readers
+            if listener is not None:
+                driver.tell(Ignores(listener))
+                listener.wake()
         return self._ends[0] is end
 
     # The caller's.
@@ -465,43 +474,65 @@ class Request(Entry):
     # A reader by its serial number.
 
     def _find_reader(self, serial: str) -> None:
-        """In a thread of its own: find out which reader is meant, then wait with the others."""
+        """In a thread of its own: find out which reader is meant, and wait with the others; follow it to other names meanwhile."""
         driver = self.driver
         assert driver is not None
         listener = None
         try:
-            while not self._ends:
-                names = self._readers_with(serial)
-                if names or not self.wanted.wait_for_reader:
-                    self.wanted = dataclasses.replace(self.wanted, readers=self.wanted.readers.found(names))
-                    self._join()
-                    return
-                if listener is None:
-                    listener = _NewReaders()
-                    driver.submit(Listens(listener, None), self.backend)
-                listener.wait_for_others(self)
+            if self.wanted.wait_for_reader:
+                listener = self._new_readers = _NewReaders(driver.serials)
+            known = self._serials()
+            self._means(serial, known)
+            self._join()
+            if listener is None:
+                return
+            listener.names = tuple(known)
+            driver.submit(Listens(listener, None), self.backend)
+            while listener.others_came(self):
+                known = self._serials()
+                if self._means(serial, known):
+                    driver.tell(Means(self))
         except BaseException as error:
             self.decide(error)
         finally:
             if listener is not None:
                 driver.tell(Ignores(listener))
 
-    def _readers_with(self, serial: str) -> frozenset[str]:
+    def _means(self, serial: str, known: Mapping[str, str]) -> bool:
+        """Mean the readers with this number; whether they are others than before."""
+        before = self.wanted.readers
+        readers = before.found(frozenset(name for name, number in known.items() if number == serial))
+        if readers == before:
+            return False
+        self.wanted = dataclasses.replace(self.wanted, readers=readers)
+        return True
+
+    def _serials(self) -> dict[str, str]:
         try:
-            return readers_with(serial, self.backend, driver_of(self.backend).serials)
-        except ServiceUnavailableError:
+            return serials(self.backend, driver_of(self.backend).serials)
+        except SCardError as error:
             if not self.wanted.wait_for_reader:
                 raise
-            return frozenset()
+            logger.debug("serial numbers: %s", error)
+            if not isinstance(error, ServiceUnavailableError) and self._new_readers is not None:
+                self._new_readers.look_again()
+            return {}
 
 
 class _NewReaders:
-    """Hears when the list of readers changes; its home is the thread that waits for that."""
+    """Hears when the list of readers changes, and when one can be asked that could not; its home is the thread that waits for that.
 
-    def __init__(self) -> None:
+    Args:
+        told: what readers have said of themselves, by name.
+    """
+
+    def __init__(self, told: Mapping[str, str]) -> None:
         self.home = self
+        self._told = told
+        self._held: frozenset[str] = frozenset()
+        self.names: tuple[str, ...] = ()
         self._changes: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._names: tuple[str, ...] | None = None
+        self._again = False
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
         return True
@@ -511,21 +542,33 @@ class _NewReaders:
 
     def hear(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
         names = tuple(snapshot.readers) if snapshot.error is None else ()
-        if names != self._names:
-            self._names = names
-            self._changes.put(None)
+        held = frozenset(name for name in names if snapshot.readers[name].flags & StateFlag.EXCLUSIVE)
+        freed = [name for name in self._held - held if name not in self._told]
+        if freed or names != self.names:
+            self.names = names
+            self.wake()
+        self._held = held
 
     def fail(self, error: BaseException) -> None:
         self._changes.put(error)
 
-    def wait_for_others(self, request: Request) -> None:
-        """Return when the list has changed; looks now and then whether anybody still wants to know."""
+    def wake(self) -> None:
+        self._changes.put(None)
+
+    def look_again(self) -> None:
+        """What was asked has failed, and no change of the list need follow."""
+        self._again = True
+
+    def others_came(self, request: Request) -> bool:
+        """Wait until the list has changed, or it is time to look again; False: nobody wants to know any more."""
         while not request.ended:
-            change = _get(self._changes, 0.5)
+            change = _get(self._changes, _LOOK_AGAIN)
             if isinstance(change, BaseException):
                 raise change
-            if change is None:
-                return
+            again, self._again = self._again, False
+            if (change is None or again) and not request.ended:
+                return True
+        return False
 
 
 _NOTHING = object()
