@@ -360,7 +360,7 @@ async def test_a_card_that_somebody_uses_is_not_reset_for_a_protocol(pcscd: Priv
     pcscd.insert(0, virtual)
     async with face.open(timeout=5, share=SHARED, protocols=Protocol.T0) as user:
         with pytest.raises(SCardError) as caught:
-            async with face.open(timeout=0, share=SHARED, protocols=Protocol.T1):
+            async with face.open(timeout=2, share=SHARED, protocols=Protocol.T1):
                 pytest.fail("it speaks T=0 with somebody")
         codes = {getattr(error, "code", 0) for error in (caught.value, caught.value.__cause__)}
         assert errors.PROTO_MISMATCH in codes

@@ -132,7 +132,21 @@ class _Slot:
     """One reader: what is in it, who of this process has it."""
 
     __slots__ = (
-        *("_atr", "card", "connects", "gone", "holders", "lines", "name", "offer", "place", "reading", "refusals", "removals"),
+        *(
+            "_atr",
+            "card",
+            "connects",
+            "failure",
+            "gone",
+            "holders",
+            "lines",
+            "name",
+            "offer",
+            "place",
+            "reading",
+            "refusals",
+            "removals",
+        ),
         *("since",),
     )
 
@@ -147,6 +161,7 @@ class _Slot:
         self.offer: Offer | None = None  # untaken, or a connect is in flight
         self.connects: dict[Offer, None] = {}  # in flight, of those who did not ask here
         self.refusals: list[_Refusal] = []
+        self.failure: tuple[int, _Refusal] | None = None  # the number of the card that could not be opened last, and why
         self.lines: list[_Line] = []  # whose wishes concern this reader
         self.removals: dict[Any, Reading] = {}
         self.gone: tuple[float, bytes] | None = None  # the card before: when it went, its ATR
@@ -662,7 +677,10 @@ class Dispatcher:
         held = error is not None and error.code == SHARING_VIOLATION
         shares = frozenset({ShareMode.EXCLUSIVE}) if held and entry.wanted.share is ShareMode.EXCLUSIVE else frozenset(ShareMode)
         until = now + (RETRY if held else RETRY_BAD)
-        slot.refusals.append(_Refusal(until, shares, None if held else entry.wanted.protocols, error))
+        refusal = _Refusal(until, shares, None if held else entry.wanted.protocols, error)
+        slot.refusals.append(refusal)
+        if error is not None and not held:
+            slot.failure = slot.card, refusal
         self._at(until, self._offer_again, slot, None)
         if error is None:
             self._ask()  # what is in the reader is not what was seen
@@ -824,13 +842,13 @@ class Dispatcher:
             return f"a card that does not answer, {where}", None
         if not line.matches(reading.atr):
             return f"a card whose ATR did not match ({reading.atr.hex(' ')}), {where}", None
+        failed, refusal = slot.failure or (0, None)
+        if refusal is not None and failed == slot.card and refusal.covers(line):
+            return f"a card that could not be opened ({refusal.error}), {where}", refusal.error
         if slot.offer is not None and slot.offer.entry is entry:
             return _connecting(slot.name, reading), None
         if slot.offer is not None or slot.connects:
             return f"a card that another SCard of this program is opening, {where}", None
-        errors = [refusal.error for refusal in slot.refusals if not refusal.foreign and refusal.covers(line) and refusal.error]
-        if errors:
-            return f"a card that could not be opened ({errors[-1]}), {where}", errors[-1]
         if slot.holders:
             return f"a card held by another SCard of this program, {where}", None
         if any(refusal.foreign for refusal in slot.refusals):

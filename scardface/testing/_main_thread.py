@@ -25,6 +25,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _IDLE = 0.2
 """Seconds after which a thread that has nothing to do ends."""
+_SLICE = 0.05
+"""Seconds of one slice of the main thread's wait: a signal that comes just before it begins does not break it."""
 _Job = tuple[Callable[[], Any], "list[tuple[Any, BaseException | None]]", "SimpleQueue[None]"]
 _Jobs = SimpleQueue["_Job | None"]
 
@@ -49,7 +51,8 @@ class Callers:
                 if not asked:
                     asked = True
                     jobs.put((call, outcomes, returned))  # in C: nothing comes in between
-                returned.get()
+                with contextlib.suppress(Empty):
+                    returned.get(timeout=_SLICE)
             except BaseException as error:
                 if jobs is None:
                     raise  # nothing has begun
