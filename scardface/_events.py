@@ -157,6 +157,7 @@ class Snapshot(NamedTuple):
         error: why there is no service; None while there is one.
         readers: reading by name, in the order of the reader list; the last known ones while there is no service.
         groups: the names that each group list that was asked for holds.
+        left_out: the names that PC/SC lists and nothing can be asked about.
     """
 
     number: int
@@ -164,6 +165,7 @@ class Snapshot(NamedTuple):
     error: SCardError | None
     readers: Mapping[str, Reading]
     groups: Mapping[tuple[str, ...], frozenset[str]] = MappingProxyType({})
+    left_out: tuple[str, ...] = ()
 
 
 def initial_events(snapshot: Snapshot) -> list[Event]:

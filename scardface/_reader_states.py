@@ -13,7 +13,7 @@ Rules of this room:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from ._backend import PNP_READER, Context, StatusChange
 from ._enums import StateFlag
@@ -81,9 +81,9 @@ def is_usable(name: str) -> bool:
     return name.isascii() and "\0" not in name
 
 
-def all_readers(context: Context, max_entries: int, usable: Callable[[str], bool] = is_usable) -> dict[str, Reading]:
+def all_readers(context: Context, max_entries: int) -> dict[str, Reading]:
     """What all readers show now, in the order of the list, without those whose names cannot be asked about."""
-    return reader_states(context, [name for name in context.list_readers() if usable(name)], max_entries)
+    return reader_states(context, [name for name in context.list_readers() if is_usable(name)], max_entries)
 
 
 def reader_state(context: Context, name: str) -> Reading:

@@ -830,7 +830,8 @@ class Dispatcher:
                 told.append(words)
             cause = cause or error
         more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-        return "; ".join(told[:_MOST_TOLD]) + more or ("no card" if slots else "no reader"), cause
+        words = "; ".join(told[:_MOST_TOLD]) + more or ("no card" if slots else "no reader")
+        return words + _left_out(entry.wanted, self._last), cause
 
     def _seen_in(self, slot: _Slot, entry: Entry, line: _Line) -> tuple[str, BaseException | None]:
         reading, where = slot.reading, f"in reader {slot.name!r}"
@@ -856,6 +857,12 @@ class Dispatcher:
         if entry._before and entry._before.get(slot.name) == slot.card:
             return f"a card that was in before, {where}", None
         return f"a card that could not be opened, {where}", None
+
+
+def _left_out(wanted: Wanted, snapshot: Snapshot) -> str:
+    """Those that would have been meant, and that nothing can be asked about."""
+    names = [repr(name) for name in snapshot.left_out if wanted.readers.accepts(name)]
+    return f"; left out, since PC/SC bindings take ASCII names only: {', '.join(names)}" if names else ""
 
 
 def _connecting(reader: str, reading: Reading) -> str:
@@ -893,6 +900,8 @@ def readers_to_watch(wanted: Wanted, snapshot: Snapshot, service_may_be_absent: 
         if any(not is_usable(name) for name in wanted.readers.names or ()):
             which += " (a name that is not ASCII is out of the binding's reach)"
         raise NoReaderError(
-            f"{which} is plugged in (there: {there}); plug one in, or wait for it with wait_for_reader=True", NO_READERS_AVAILABLE
+            f"{which} is plugged in (there: {there}{_left_out(wanted, snapshot)}); plug one in, or wait for it with "
+            "wait_for_reader=True",
+            NO_READERS_AVAILABLE,
         )
     return frozenset(names)

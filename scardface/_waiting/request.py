@@ -34,7 +34,7 @@ from .._enums import Disposition, Protocol, ShareMode, StateFlag
 from .._events import Event, Reading, Snapshot, same_card
 from .._holders import other_programs
 from .._owning import refuse_copy
-from .._reader_states import all_readers
+from .._reader_states import is_usable, reader_states
 from .._serials import has_serial, serials
 from .._session import Session
 from .._threads import BETWEEN_LOOKS, Caller, Loop, Worker, insist, spawn, within_grace
@@ -336,14 +336,16 @@ class Request(Entry):
         try:
             try:
                 context = self.backend.establish()
-                readings = all_readers(context, self.backend.max_entries)
+                names = context.list_readers()
+                readings = reader_states(context, filter(is_usable, names), self.backend.max_entries)
+                left_out = tuple(name for name in names if not is_usable(name))
                 groups = {names: frozenset(context.list_readers(names)) for names in mine.groups}
             except SCardError as error:
                 if not self._waits_out(error):
                     raise
                 self._join()
                 return False
-            effects = mine.handle(Looked(Snapshot(mine.asked, 1, None, readings, groups)), now)
+            effects = mine.handle(Looked(Snapshot(mine.asked, 1, None, readings, groups, left_out)), now)
             self._readers = mine.readers_of(self)
             if self.wanted.new_only:
                 self._in_before = readings

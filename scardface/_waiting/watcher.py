@@ -27,7 +27,7 @@ from types import MappingProxyType
 from .._backend import PNP_READER, Backend, Context, StatusChange
 from .._enums import StateFlag
 from .._events import Reading, Snapshot, is_news
-from .._reader_states import PERHAPS_GONE, all_readers, is_usable
+from .._reader_states import PERHAPS_GONE, is_usable, reader_states
 from .._threads import spawn
 from ..errors import CANCELLED, SCardError
 
@@ -71,6 +71,7 @@ class Watcher:
         self._context: Context | None = None
         self._last = Snapshot(0, life, None, MappingProxyType({}))
         self._unusable: set[str] = set()
+        self._left_out: tuple[str, ...] = ()  # those of them that are there
         self._window = 0
         self._post: Callable[[Snapshot | None], object]
 
@@ -171,7 +172,7 @@ class Watcher:
     def _tell_of(self, error: SCardError) -> None:
         if not self._stopping:
             last = self._last
-            self._tell(Snapshot(self._wanted()[0], last.life, error, last.readers, last.groups))
+            self._tell(Snapshot(self._wanted()[0], last.life, error, last.readers, last.groups, self._left_out))
 
     def _finished(self) -> bool:
         with self._lock:
@@ -205,7 +206,7 @@ class Watcher:
             if readings is None or wanted != answered or self._names(context) != list(readings):
                 readings, answered = self._look(context), wanted
                 groups = {names: frozenset(_list_group(context, names)) for names in wanted_groups}
-                self._tell(Snapshot(asked, life, None, MappingProxyType(readings), groups))
+                self._tell(Snapshot(asked, life, None, MappingProxyType(readings), groups, self._left_out))
             timeout, entries = self._entries(readings, pnp)
             change = self._block(context, asked, timeout, entries)
             if change is None:
@@ -221,7 +222,7 @@ class Watcher:
             if change.timed_out:  # counters are true, sharing flags may be stale: the next look tells
                 readings = None
             else:
-                self._tell(Snapshot(asked, life, None, MappingProxyType(readings), groups))
+                self._tell(Snapshot(asked, life, None, MappingProxyType(readings), groups, self._left_out))
 
     def _entries(self, readings: Mapping[str, Reading], pnp: int | None) -> tuple[int, list[tuple[str, int]]]:
         """What to wait for, and for how long: all readers and the list of them, or what of it one call takes."""
@@ -256,20 +257,22 @@ class Watcher:
             return self._asked, self._groups
 
     def _names(self, context: Context) -> list[str]:
-        return [name for name in context.list_readers() if self._usable(name)]
+        """All readers that can be asked about."""
+        names = context.list_readers()
+        usable = list(filter(is_usable, names))
+        left_out = tuple(name for name in names if not is_usable(name))
+        for name in left_out:
+            if name not in self._unusable:
+                self._unusable.add(name)
+                logger.warning("reader %r is left out: PC/SC bindings take ASCII names only", name)
+        self._left_out = left_out
+        return usable
 
     def _look(self, context: Context) -> dict[str, Reading]:
         """What all readers are just now; the old readings where nothing changed, so that `diff` is quick."""
         old = self._last.readers
-        readings = all_readers(context, self._backend.max_entries, self._usable)
+        readings = reader_states(context, self._names(context), self._backend.max_entries)
         return {name: old[name] if old.get(name) == reading else reading for name, reading in readings.items()}
-
-    def _usable(self, name: str) -> bool:
-        usable = is_usable(name)
-        if not usable and name not in self._unusable:
-            self._unusable.add(name)
-            logger.warning("reader %r is left out: PC/SC bindings take ASCII names only", name)
-        return usable
 
     def _tell(self, snapshot: Snapshot) -> None:
         """Post `snapshot` if it says anything new or answers a question."""
@@ -280,6 +283,7 @@ class Watcher:
             or is_news(last.error, snapshot.error)
             or last.readers != snapshot.readers
             or last.groups != snapshot.groups
+            or last.left_out != snapshot.left_out
         ):
             self._post(snapshot)
 

@@ -355,6 +355,32 @@ def test_when_the_wait_is_over_the_error_of_such_a_card_is_the_cause(pcsc: Simul
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
+# Readers that nothing can be asked about.
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["its own look", "the driver's look"])
+@pytest.mark.parametrize("readers", [None, re.compile("^L"), "L\u00e9 00 00"], ids=["any", "pattern", "name"])
+def test_a_reader_that_is_left_out_is_told_of(beside: bool, readers: Any) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("L\u00e9 00 00")
+        pcsc.insert(0, LogCard())
+        waiting = request_for(pcsc, atr=b"never", wait_for_reader=True)
+        if beside:
+            waits(waiting, pcsc)
+        with pytest.raises(NoReaderError, match=r"there: none; left out, .* ASCII names only: 'L\u00e9 00 00'\)"):
+            sync.SCard(readers)
+        for timeout in (0, 0.05):
+            with pytest.raises(CardTimeoutError, match=r"no reader; left out, .* ASCII names only: 'L\u00e9 00 00'"):
+                sync.SCard(readers, timeout=timeout, wait_for_reader=True)
+        pcsc.add_reader("M")
+        with pytest.raises(CardTimeoutError, match=r"seen: no card$"):
+            sync.SCard("M", timeout=0.05)
+        with pytest.raises(CardTimeoutError, match="seen: no card; left out"):
+            sync.SCard(timeout=0)
+        waiting.leave()
+        wait_until(lambda: not driver_of(pcsc).threads())
+
+
 # Readers that are waited for.
 
 
