@@ -132,22 +132,8 @@ class _Slot:
     """One reader: what is in it, who of this process has it."""
 
     __slots__ = (
-        *(
-            "_atr",
-            "card",
-            "connects",
-            "failure",
-            "gone",
-            "holders",
-            "lines",
-            "name",
-            "offer",
-            "place",
-            "reading",
-            "refusals",
-            "removals",
-        ),
-        *("since",),
+        *("_atr", "card", "connects", "failure", "gone", "holders", "lines", "name", "offer"),
+        *("place", "reading", "refusals", "removals", "since"),
     )
 
     def __init__(self, name: str) -> None:
