@@ -360,6 +360,7 @@ class Request(Entry):
                     if failed is None:
                         return self.worker is worker and isinstance(self._ends[0], Session)
                     failures.append(failed)
+                    self._warn(failed.offer, failed.error)
                     effects += mine.handle(failed, time.monotonic())
         finally:
             if context is not None:
@@ -367,7 +368,7 @@ class Request(Entry):
         if not self._ends and not self._joined:
             self._join()
         for failed in failures:
-            self._warn(failed.offer, failed.error)
+            self._warn_of_holder(failed.offer, failed.error)
         return False
 
     def _waits_out(self, error: SCardError) -> bool:
@@ -410,10 +411,11 @@ class Request(Entry):
             worker.finish()
             if error is not None and not isinstance(error, SCardError):  # a backend's own, which its caller is told
                 self.decide(error)
+            self._warn(offer, error)
             driver.tell(Failed(offer, error))
         driver.connects.pop(offer, None)
         driver.tell(Connected(offer))
-        self._warn(offer, error)
+        self._warn_of_holder(offer, error)
 
     def _open(self, offer: Offer, worker: Worker, context: Context | None) -> tuple[BaseException | None, bool]:
         """Connect, check, hand over, or close again; raises nothing. The error, and whether the card was open, if for a moment."""
@@ -458,20 +460,28 @@ class Request(Entry):
         return self._serial is None or has_serial(self._serial, session.reader, session.get_attribute)
 
     def _warn(self, offer: Offer, error: BaseException | None) -> None:
-        """Tell once of a card that cannot be had."""
-        if self._ends or not isinstance(error, SCardError):
-            return
-        told = self._told = self._told or {}
-        before = told.get(offer.reader)
-        if before is not None and same_card(before, offer.reading):
-            return
-        told[offer.reader] = offer.reading
-        if error.code != SHARING_VIOLATION:
+        """Tell once of a card that cannot be had, though others may be: before any of them is looked for."""
+        if isinstance(error, SCardError) and error.code != SHARING_VIOLATION and self._is_news(offer):
             logger.warning("the card in %r could not be opened, and is waited for: %s", offer.reader, error)
+
+    def _warn_of_holder(self, offer: Offer, error: BaseException | None) -> None:
+        """Tell once of a card that another program holds; who that is takes a while to find out."""
+        if not isinstance(error, SCardError) or error.code != SHARING_VIOLATION or not self._is_news(offer):
             return
         programs = ", ".join(other_programs()) or "not known (perhaps another user's program)"
         advice = "; share=ShareMode.SHARED joins programs that share it" if self.wanted.share is ShareMode.EXCLUSIVE else ""
         logger.warning("the card in %r is held by another program; programs with PC/SC open: %s%s", offer.reader, programs, advice)
+
+    def _is_news(self, offer: Offer) -> bool:
+        """Whether this card has not been warned of yet, and somebody still waits."""
+        if self._ends:
+            return False
+        told = self._told = self._told or {}
+        before = told.get(offer.reader)
+        if before is not None and same_card(before, offer.reading):
+            return False
+        told[offer.reader] = offer.reading
+        return True
 
     # A reader by its serial number.
 

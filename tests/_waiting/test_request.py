@@ -342,6 +342,28 @@ def test_what_goes_wrong_once_ends_nothing(pcsc: SimulatedPCSC, code: int, caplo
     assert "'A'" in warned[0]
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["its own look", "the driver's offer"])
+@pytest.mark.parametrize("code", [0x8010006A, 0x80100065], ids=["SECURITY_VIOLATION", "UNSUPPORTED_CARD"])
+def test_a_card_that_is_passed_over_is_told_of_though_another_is_opened(
+    pcsc: SimulatedPCSC, code: int, beside: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """polkit's rules may forbid one reader, for instance."""
+    waiting = request_for(pcsc, atr=b"never")
+    if beside:
+        waits(waiting, pcsc)
+    pcsc.add_reader("B")
+    for reader in ("A", "B"):
+        pcsc.insert(reader, LogCard())
+    pcsc.inject("SCardConnect", code)
+    with sync.SCard(timeout=PATIENCE) as card:
+        assert card.reader == "B"
+        warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert "'A'" in warned[0]
+    waiting.leave()
+    wait_until(lambda: not driver_of(pcsc).threads())
+
+
 @pytest.mark.parametrize("timeout", [0, 0.1])
 @pytest.mark.parametrize("code", ONCE.values(), ids=ONCE.keys())
 def test_when_the_wait_is_over_the_error_of_such_a_card_is_the_cause(pcsc: SimulatedPCSC, code: int, timeout: float) -> None:
