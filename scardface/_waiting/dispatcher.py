@@ -676,7 +676,7 @@ class Dispatcher:
         slot = self._take_off(offer)
         if offer.entry in self._entries:
             self._asleep &= self.homes()
-            self._asleep.add(offer.entry.home)
+            self._asleep.add(offer.home)
             self._offer_at(self._slots.values(), now)  # also what waited for the first look of others who live there
         elif slot is not None:
             self._offer_at([slot], now)

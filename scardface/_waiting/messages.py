@@ -50,10 +50,11 @@ class Entry:
 class Offer:
     """A reader offered to one entry. `claim` says who disposes of it: whoever takes it, or the driver, which takes it back."""
 
-    __slots__ = ("_claims", "entry", "life", "reader", "reading")
+    __slots__ = ("_claims", "entry", "home", "life", "reader", "reading")
 
     def __init__(self, entry: Entry, reader: str, reading: Reading, life: int | None = None) -> None:
         self.entry = entry
+        self.home: Hashable = getattr(entry, "home", None)  # where it is taken, whatever becomes of the entry meanwhile
         self.reader = reader
         self.reading = reading
         self.life = life  # the service's, in which it was made; None: not known

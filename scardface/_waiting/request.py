@@ -263,11 +263,10 @@ class Request(Entry):
         """At home: take an offered card and have it opened."""
         driver = self.driver
         assert driver is not None
-        if self._ends:
-            if offer.claim(self):
-                driver.tell(Untaken(offer))
-        elif not offer.claim(self):
-            driver.tell(Awake(self.home))
+        if not offer.claim(self):  # too late; also where it has ended meanwhile, the others who live here are served again
+            driver.tell(Awake(offer.home))
+        elif self._ends:
+            driver.tell(Untaken(offer))
         else:
             try:
                 Worker("scardface-card", functools.partial(self._try, offer))

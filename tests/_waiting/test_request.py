@@ -534,3 +534,29 @@ def test_a_finalizer_only_puts_an_order(pcsc: SimulatedPCSC, monkeypatch: pytest
         gc.collect()
     assert closed.get(timeout=10) == "scardface-card"
     assert started == []
+
+
+# A loop or thread that was busy.
+
+
+@pytest.mark.parametrize("how", ["cancel", "leave"])
+def test_a_late_one_that_has_ended_meanwhile_does_not_keep_its_home_asleep(pcsc: SimulatedPCSC, how: str) -> None:
+    """Its offer was taken back, then it ended, then its loop turned again: who else waits there gets the card."""
+    keep = request_for(pcsc, "A", atr=b"none")  # so that the dispatcher is not forgotten meanwhile
+    waits(keep, pcsc)
+    late = request_for(pcsc, "A")
+    caller = begun(late)
+    wait_until(lambda: late in waiters(pcsc))
+    pcsc.insert("A", LogCard())
+    dispatcher = driver_of(pcsc)._dispatcher
+    wait_until(lambda: caller in dispatcher._asleep)
+    getattr(late, how)()
+    wait_until(lambda: late not in dispatcher._entries)
+    other = request_for(pcsc, "A")
+    other.begin(caller, lambda: None)
+    try:
+        caller.run(lambda: other.ended, time.monotonic() + 20)
+        assert isinstance(other.result(), Session)
+    finally:
+        other.leave()
+        keep.leave()
