@@ -90,12 +90,14 @@ class ReaderMonitor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended = True
-        if self._wakeup is not None:
-            self._wakeup.set_here()
-        if kind is not None and issubclass(kind, GeneratorExit):
+        if kind is not None and issubclass(kind, GeneratorExit):  # thrown away, perhaps with its loop
             if self._driver is not None:
                 self._driver.tell(Ignores(self._events))
+            if self._wakeup is not None:
+                self._wakeup.set()
             return
+        if self._wakeup is not None:
+            self._wakeup.set_here()
         await self._leave(cancelled=kind is not None and not issubclass(kind, Exception))
 
     async def _leave(self, *, cancelled: bool) -> None:

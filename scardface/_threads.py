@@ -415,9 +415,10 @@ async def gone(threads: Iterable[threading.Thread]) -> None:
 async def within_grace(wait: Callable[[], Any], *, cancelled: bool = False) -> None:
     """Await `wait()`; once the task is cancelled, for 0.2 s at most, before the cancellation goes on."""
     if not cancelled:
+        cancellation = anyio.get_cancelled_exc_class()  # asked while the loop runs: a coroutine that is thrown away may have none
         try:
             await wait()
-        except anyio.get_cancelled_exc_class():
+        except cancellation:
             cancelled = True
             raise
         finally:

@@ -265,6 +265,10 @@ class Dispatcher:
         homes.update(listener.home for listener in (*self._listeners, *self._removals))
         return homes
 
+    def removals(self) -> list[Any]:
+        """All who wait for a card to go."""
+        return list(self._removals)
+
     def everybody(self) -> tuple[list[Entry], list[Any]]:
         """All acquisitions, and all others that wait for something."""
         return list(self._entries), [*self._listeners, *self._removals]

@@ -47,6 +47,7 @@ from .messages import (
     End,
     Entry,
     HomeGone,
+    Joined,
     Looked,
     MayBeGone,
     Message,
@@ -61,6 +62,8 @@ logger = logging.getLogger("scardface.watch")
 
 SWEEP = 5.0
 """Seconds between two questions to all loops whether they still live; one that was closed says nothing by itself."""
+SWEEP_FOR_OTHERS = 0.5
+"""The same, when somebody comes who may want what a loop had that was closed."""
 AGAIN = 0.1
 """Seconds until the watcher is asked again, where no thread could be started to interrupt it."""
 
@@ -125,9 +128,9 @@ class Driver:
         Raises:
             SCardError: no thread can be started; nobody waits then.
         """
-        self._queue.put(message)
         run = _Run()
         try:
+            self._queue.put(message)
             self._start(run, backend)
         except BaseException as error:
             insist(self._give_up, run, backend, error)
@@ -139,7 +142,7 @@ class Driver:
 
     def _give_up(self, run: _Run, backend: Backend, error: BaseException) -> None:
         """The starter of a run was interrupted, or has no thread: nobody else may wait for it."""
-        if self._runs.get(0) is not run or not run.claim(self):
+        if self._runs.setdefault(0, run) is not run or not run.claim(self):
             return
         messages = []
         while not self._queue.empty():
@@ -201,9 +204,12 @@ class Driver:
         for offer in list(self.connects):
             dispatcher.handle(Connecting(offer), time.monotonic())
         swept = time.monotonic()
+        sweep_at = swept + SWEEP
         while True:
-            message = self._message = self._next_message(swept + SWEEP)
+            message = self._message = self._next_message(sweep_at)
             now = time.monotonic()
+            if isinstance(message, Joined):
+                sweep_at = min(sweep_at, swept + SWEEP_FOR_OTHERS)
             if isinstance(message, Quiet):
                 self._quiets.append(message)
             elif isinstance(message, _Watched):
@@ -213,8 +219,8 @@ class Driver:
             wake_at = dispatcher.wake_at
             if wake_at is not None and wake_at <= now:
                 self._carry_out(dispatcher.tick(now))
-            if now >= swept + SWEEP:
-                swept = now
+            if now >= sweep_at:
+                swept, sweep_at = now, now + SWEEP
                 self._sweep()
             if dispatcher.needed:
                 self._answer_quiets()
@@ -283,13 +289,19 @@ class Driver:
 
     def _post(self, home: Any, callback: Callable[..., object], argument: object) -> None:
         if not home.post(callback, argument):
-            self._carry_out(self._dispatcher.handle(HomeGone(home), time.monotonic()))
+            self._home_gone(home)
+
+    def _home_gone(self, home: Any) -> None:
+        for removal in self._dispatcher.removals():
+            if removal.home == home:
+                removal.orphan()
+        self._carry_out(self._dispatcher.handle(HomeGone(home), time.monotonic()))
 
     def _sweep(self) -> None:
         self.take_back_undelivered()
         for home in self._dispatcher.homes():
             if not home.is_alive():  # type: ignore[attr-defined]
-                self._carry_out(self._dispatcher.handle(HomeGone(home), time.monotonic()))
+                self._home_gone(home)
 
     def _fail(self, error: BaseException) -> None:
         """Tell all who wait, and be as new."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._backend import Backend
-from .._loss import SessionClosedError
+from .._loss import SessionClosedError, quietly
 from .._session import Session
 from .._threads import Caller, Loop, insist
 from ..errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, again
@@ -73,6 +73,10 @@ class Removal:
         """Nobody waits any more."""
         self._ends.append(None)
         self.driver.tell(Ignores(self))
+
+    def orphan(self) -> None:
+        """The loop was closed under the wait, and its card can never be used again: have it closed."""
+        self._submit(lambda: quietly(self._session.close))
 
     def suspect(self, gone: bool) -> None:
         """At home: have the session asked; a card that is `gone`, by what its reader shows, is gone unless its service is."""

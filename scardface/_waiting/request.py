@@ -23,6 +23,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
@@ -37,7 +38,7 @@ from .._owning import refuse_copy
 from .._reader_states import is_usable, reader_states
 from .._serials import has_serial, serials
 from .._session import Session
-from .._threads import BETWEEN_LOOKS, Caller, Loop, Worker, insist, spawn, within_grace
+from .._threads import BETWEEN_LOOKS, Caller, Loop, Signal, Worker, insist, spawn, within_grace
 from .._wanted import ANY_PROTOCOL, Wanted
 from ..errors import (
     CANCELLED,
@@ -643,8 +644,7 @@ async def acquire(request: Request, opened: Callable[[Session], T]) -> T:
         request.begin(loop, signal.set)
         deadline = request.own_deadline
         if deadline is not None and not request.ended:
-            with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
-                await signal.wait()
+            await _until(signal, deadline)
             request.expire()
         while not request.ended:
             await signal.wait()
@@ -656,6 +656,23 @@ async def acquire(request: Request, opened: Callable[[Session], T]) -> T:
         if not isinstance(error, GeneratorExit) and request.driver is not None:  # else it is thrown away, perhaps with its loop
             await quiet(request.driver, cancelled=True)
         raise
+
+
+async def _until(signal: Signal, deadline: float) -> None:
+    """Return once the signal is set, or at the deadline."""
+    scope = anyio.move_on_after(max(0.0, deadline - time.monotonic()))
+    scope.__enter__()
+    try:
+        await signal.wait()
+    except GeneratorExit as error:  # thrown away, perhaps with its loop: a scope cannot be left without one
+        with suppress(RuntimeError):
+            scope.__exit__(GeneratorExit, error, error.__traceback__)
+        raise
+    except BaseException as error:
+        if not scope.__exit__(type(error), error, error.__traceback__):
+            raise
+    else:
+        scope.__exit__(None, None, None)
 
 
 def acquire_blocking(request: Request, opened: Callable[[Session], T]) -> T:

@@ -96,6 +96,54 @@ def test_what_is_told_while_nobody_waits_is_forgotten(pcsc: SimulatedPCSC) -> No
     assert driver._queue.empty()
 
 
+def test_what_is_told_just_as_the_thread_ends_is_waited_for_by_nobody(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question whether the thread runs and the put, it looks into the queue for the last time."""
+    driver = driver_of(pcsc)
+    listener = Listener().begin(pcsc)
+    assert listener.told.wait(SOON)
+    real = driver._queue
+
+    class Late:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def put(self, message: Any) -> None:
+            if isinstance(message, Quiet):
+                leave(driver, listener)
+            real.put(message)
+
+    monkeypatch.setattr(driver, "_queue", Late())
+    answers: list[bool] = []
+    assert not driver.tell(Quiet(answers.append))
+    leave(driver, again := Listener().begin(pcsc))
+    assert again.failures == []
+
+
+def test_an_interrupt_before_the_start_leaves_no_message(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would take it back: the driver's next run would wait for one who is not there."""
+    driver = driver_of(pcsc)
+    real = driver._queue
+
+    class Interrupted:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def put(self, message: Any) -> None:
+            real.put(message)
+            monkeypatch.setattr(driver, "_queue", real)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "_queue", Interrupted())
+    listener = Listener()
+    with pytest.raises(KeyboardInterrupt):
+        listener.begin(pcsc)
+    driver.tell(Ignores(listener))
+    wait_until(lambda: not driver.threads() and not driver._runs)
+    assert driver._queue.empty()
+
+
 def test_quiet_says_whether_others_wait(pcsc: SimulatedPCSC) -> None:
     driver, answers = driver_of(pcsc), list[bool]()
     listener = Listener().begin(pcsc)

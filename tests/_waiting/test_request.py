@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import queue
 import re
+import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +22,7 @@ from scardface import (
     Disposition,
     NoReaderError,
     Protocol,
+    ReaderMonitor,
     SCard,
     SCardError,
     ServiceUnavailableError,
@@ -560,3 +564,74 @@ def test_a_late_one_that_has_ended_meanwhile_does_not_keep_its_home_asleep(pcsc:
     finally:
         other.leave()
         keep.leave()
+
+
+# Loops that are closed under a task.
+
+
+async def acquires(**words: Any) -> None:
+    async with SCard("A", **words):
+        await anyio.sleep(60)
+
+
+async def waits_for_removal(**words: Any) -> None:
+    async with SCard("A", **words) as card:
+        await card.wait()
+
+
+async def closes(**words: Any) -> None:
+    async with SCard("A", **words):
+        pass
+
+
+async def monitors(**words: Any) -> None:
+    async with ReaderMonitor() as monitor:
+        async for _ in monitor:
+            pass
+
+
+CLOSED_IN: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
+    "the first look": (acquires, {"timeout": 60}, "SCardEstablishContext"),
+    "the connect": (acquires, {"timeout": 60}, "SCardConnect"),
+    "card.wait()": (waits_for_removal, {}, ""),
+    "aclose": (closes, {}, "SCardReleaseContext"),
+    "a monitor's start": (monitors, {}, "SCardEstablishContext"),
+    "a monitor": (monitors, {}, ""),
+}
+
+
+@pytest.mark.parametrize("where", CLOSED_IN)
+def test_a_loop_closed_under_a_task_is_forgotten_without_a_word(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one gets the card, and what Python's collector throws away says nothing."""
+    job, words, slow = CLOSED_IN[where]
+    said: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda it: said.append(f"{it.exc_value!r} in {it.object!r}"))
+    with SimulatedPCSC(latency={slow: 0.3} if slow else {}) as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", LogCard())
+        loop = asyncio.new_event_loop()
+        gone = weakref.ref(loop)
+
+        async def begin() -> None:
+            task = asyncio.ensure_future(job(**words))
+            if slow:
+                await until(lambda: pcsc.calls.get(slow))
+            await asyncio.sleep(0.1)
+            del task
+
+        loop.run_until_complete(begin())
+        loop.close()
+        del loop
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+            with sync.SCard("A", timeout=30):
+                pass
+
+            def forgotten() -> bool:
+                gc.collect()
+                return gone() is None
+
+            wait_until(forgotten)
+        wait_until(lambda: not pcsc.open_contexts)
+    assert said == []
