@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint, current_token
 
+from ._green_threads import refuse_green_threads
 from .errors import CANCELLED, NO_MEMORY, SCardError, WaitCancelledError
 
 if TYPE_CHECKING:
@@ -363,7 +364,9 @@ def spawn(name: str, target: Callable[..., object], *args: object) -> threading.
 
     Raises:
         SCardError: it cannot be started.
+        RuntimeError: threads are gevent's or eventlet's.
     """
+    refuse_green_threads()
     thread = _Thread(name, target, *args)
     try:
         thread.start()

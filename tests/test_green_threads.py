@@ -176,3 +176,16 @@ def test_what_the_error_advises_works(name: str, pcscd: PrivatePcscd) -> None:
             process.kill()
     assert out.splitlines() == ["True", "1234", "1234"], err
     pcscd.remove_all()
+
+
+@pytest.mark.parametrize("module", PATCHED)
+def test_no_thread_is_started_under_them(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with a backend of one's own, which no default one is asked for."""
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        monkeypatch.setitem(sys.modules, module, PATCHED[module])
+        for call in (lambda: sync.SCard(backend=pcsc), lambda: sync.ReaderMonitor(backend=pcsc).__enter__()):
+            with pytest.raises(RuntimeError, match="thread=False"):
+                call()
+        assert pcsc.calls == {}
+        monkeypatch.undo()

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from .._backend import PNP_READER, Backend, Context, StatusChange
 from .._enums import StateFlag
 from .._events import Reading, Snapshot, is_news
-from .._reader_states import PERHAPS_GONE, is_usable, reader_states
+from .._reader_states import PERHAPS_GONE, is_usable, reader_states, status_change
 from .._threads import spawn
 from ..errors import CANCELLED, SCardError
 
@@ -244,7 +244,7 @@ class Watcher:
     def _plug_and_play(self, context: Context) -> int | None:
         """The state of the plug-and-play entry; None where it is not known (macOS; fact 19)."""
         try:
-            state = context.get_status_change(0, [(PNP_READER, StateFlag.UNAWARE)]).entries[0].state
+            state = status_change(context, 0, [(PNP_READER, StateFlag.UNAWARE)]).entries[0].state
         except SCardError as error:
             if error.code in PERHAPS_GONE:
                 return None

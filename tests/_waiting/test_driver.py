@@ -96,9 +96,7 @@ def test_what_is_told_while_nobody_waits_is_forgotten(pcsc: SimulatedPCSC) -> No
     assert driver._queue.empty()
 
 
-def test_what_is_told_just_as_the_thread_ends_is_waited_for_by_nobody(
-    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_told_just_as_the_thread_ends_is_waited_for_by_nobody(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the question whether the thread runs and the put, it looks into the queue for the last time."""
     driver = driver_of(pcsc)
     listener = Listener().begin(pcsc)

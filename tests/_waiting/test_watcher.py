@@ -8,14 +8,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from scardface import ReaderState, ServiceUnavailableError
+from scardface._backend import PNP_READER
 from scardface._events import Snapshot, diff
 from scardface._waiting import watcher as watching_module
 from scardface._waiting.watcher import LONGEST_PAUSE, Watcher
-from scardface.errors import COMM_ERROR, INVALID_PARAMETER, NO_MEMORY, NO_SERVICE, UNKNOWN_READER, SCardError
+from scardface.errors import COMM_ERROR, INVALID_PARAMETER, NO_MEMORY, NO_SERVICE, UNKNOWN_READER, SCardError, error_for
 from scardface.testing import SimulatedPCSC
 from scardface.testing._simulated_context import SimulatedContext
 from tests.support.cards import BOTH, T1, LogCard
@@ -376,3 +378,22 @@ def test_errors_of_a_context_that_is_gone_already_are_nobodys() -> None:
         assert isinstance(watching.until(lambda snapshot: snapshot.error is not None).error, SCardError)
         assert watching.until(lambda snapshot: snapshot.error is None)
         watching.stop()
+
+
+def test_a_spurious_answer_about_plug_and_play_is_asked_again(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pcsc-lite 2.5 may say UNKNOWN_READER of it while cards move: that is no reason to poll for this life (fact 17)."""
+    real, wrong = SimulatedContext.get_status_change, [2]
+
+    def get_status_change(self: SimulatedContext, timeout: int, entries: Any) -> Any:
+        if timeout == 0 and [name for name, _ in entries] == [PNP_READER] and wrong[0]:
+            wrong[0] -= 1
+            raise error_for(UNKNOWN_READER, "SCardGetStatusChange")
+        return real(self, timeout, entries)
+
+    monkeypatch.setattr(SimulatedContext, "get_status_change", get_status_change)
+    context = pcsc.establish()
+    try:
+        assert Watcher(pcsc)._plug_and_play(context) is not None
+        assert wrong == [0]
+    finally:
+        context.release()
