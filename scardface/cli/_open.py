@@ -19,7 +19,17 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 
 import anyio
 
-from scardface import CardTimeoutError, NoReaderError, ReaderAdded, ReaderMonitor, ServiceUnavailableError, readers
+from scardface import (
+    CardTimeoutError,
+    NoReaderError,
+    ReaderAdded,
+    ReaderMonitor,
+    SCardError,
+    ServiceDown,
+    ServiceUnavailableError,
+    ServiceUp,
+    readers,
+)
 from scardface.sync import SCard, ShareMode
 
 from ._failures import E_TIMEOUT, say
@@ -89,10 +99,15 @@ async def watching(reader: str | None, timeout: float | None) -> AsyncIterator[R
 
 async def _comes(text: str | None, timeout: float | None) -> None:
     """Return once there is a reader that a text means, with PC/SC or without it at first."""
+    down: SCardError | None = None
     async with watching(None, timeout) as monitor:
         async for event in monitor:
             if isinstance(event, ReaderAdded) and await _is_there(text):
                 return
+            if isinstance(event, (ServiceDown, ServiceUp)):
+                down = event.error if isinstance(event, ServiceDown) else None
+    if down is not None:
+        raise CardTimeoutError(f"no PC/SC service within {timeout:g} s: {down}", E_TIMEOUT) from down
     raise CardTimeoutError(f"no reader{' that matches' if text else ''} within {timeout:g} s", E_TIMEOUT)
 
 

@@ -55,6 +55,18 @@ def _plug(pcsc: SimulatedPCSC, first: str | None, name: str) -> None:
     pcsc.insert(name, FileCard())
 
 
+@pytest.mark.parametrize("text", [None, "A"])
+def test_a_service_that_never_came_is_told_of(text: str | None) -> None:
+    """Not a reader that is missing: nobody knows of readers then."""
+    with SimulatedPCSC() as pcsc:
+        pcsc.stop_service()
+        with pytest.raises(CardTimeoutError, match=r"no PC/SC service within 0\.3 s: .*install pcscd"):
+            meant(text, 0.3, wait=True)
+        pcsc.start_service()
+        with pytest.raises(CardTimeoutError, match=r"no reader.* within 0\.3 s"):
+            meant(text, 0.3, wait=True)
+
+
 def test_a_wait_for_a_reader_has_an_end() -> None:
     with SimulatedPCSC() as pcsc:
         with pytest.raises(CardTimeoutError, match=r"no matching card within 0\.05 s; seen: no reader"):
