@@ -16,13 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from scardface import C_APDU, Protocol, SCardError, ShareMode
 from scardface._backend import Backend, Context
 from scardface._default import default_backend, system_pcsc
+from scardface._threads import insist
 from scardface.sync import SCard
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import ECHO, LogCard
@@ -41,6 +42,7 @@ while os.read(0, 1):
     end = time.perf_counter() + random.random() * float(sys.argv[2])
     while time.perf_counter() < end: pass
     os.kill(int(sys.argv[1]), signal.SIGINT)
+    os.write(1, b".")
 """
 
 
@@ -113,33 +115,54 @@ def in_another_thread(what: Callable[[], object], words: str) -> None:
         raise AssertionError(f"{words}: {failures[0]!r}")
 
 
-@contextlib.contextmanager
-def shooting(longest: float) -> Iterator[Callable[[], None]]:
-    """A process that presses Ctrl-C once, at a random moment, for each call of what this returns."""
-    command = [sys.executable, "-c", SHOOTER, str(os.getpid()), str(longest)]
-    shooter = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    assert shooter.stdin is not None
-    stdin = shooter.stdin.fileno()
-    try:
-        yield lambda: (os.write(stdin, b"x"), None)[1]
-    finally:
-        shooter.kill()
-        shooter.wait()
+class Shooter:
+    """A process that presses Ctrl-C at a random moment each time that it is asked to."""
+
+    def __init__(self, longest: float) -> None:
+        command = [sys.executable, "-c", SHOOTER, str(os.getpid()), str(longest)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._ask, self._hear = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._asked = self._fired = 0
+
+    def shoot(self) -> None:
+        """Ask it to."""
+        self._asked += 1
+        os.write(self._ask, b"x")
+
+    def be_missed(self) -> None:
+        """Return when it has pressed as often as it was asked to; who was interrupted already hears nothing of the rest."""
+        insist(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        while self._fired < self._asked:
+            self._fired += len(os.read(self._hear, 64))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __enter__(self) -> Shooter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
-def interrupt(shoot: Callable[[], None], do: Callable[[], object]) -> int:
+def interrupt(shooter: Shooter, do: Callable[[], object]) -> int:
     """Do it until an interrupt comes; how often it was done. Python drops one that meets it in a finalizer: then comes another."""
     done = 0
     again = time.monotonic() + AGAIN
     try:
-        shoot()
+        shooter.shoot()
         while True:
             do()
             done += 1
             if time.monotonic() > again:
                 again += AGAIN
-                shoot()
+                shooter.shoot()
     except KeyboardInterrupt:
+        shooter.be_missed()
         return done
 
 
@@ -150,10 +173,10 @@ def interrupt_calls(call: Callable[[SCard], None], count: int, reader: str, long
 
 def _interrupt_calls(call: Callable[[SCard], None], count: int, reader: str, longest: float, share: ShareMode) -> int:
     done = 0
-    with shooting(longest) as shoot, SCard(reader, timeout=BOUND, share=share) as card:
+    with Shooter(longest) as shooter, SCard(reader, timeout=BOUND, share=share) as card:
         neighbour = Neighbour(default_backend(), reader) if share is ShareMode.SHARED else None
         for number in range(count):
-            done += interrupt(shoot, lambda: call(card))
+            done += interrupt(shooter, lambda: call(card))
             words = f"after {number + 1} interrupts, {share.name}"
             in_another_thread(lambda: card.send(SAY).check(), words)
             if neighbour is not None:
@@ -166,18 +189,18 @@ def _interrupt_calls(call: Callable[[SCard], None], count: int, reader: str, lon
 def interrupt_closes(count: int, reader: str, longest: float) -> int:
     """Interrupt the close of a card; then the next SCard has it."""
     done = 0
-    with shooting(longest) as shoot:
+    with Shooter(longest) as shooter:
         for number in range(count):
             share = random.choice((ShareMode.SHARED, ShareMode.EXCLUSIVE))
-            done += _interrupt_close([SCard(reader, timeout=BOUND, share=share)], shoot)
+            done += _interrupt_close([SCard(reader, timeout=BOUND, share=share)], shooter)
             words = f"after {number + 1} interrupts, the next"
             in_another_thread(lambda: SCard(reader, timeout=BOUND).close(), words)
     return done
 
 
-def _interrupt_close(cards: list[SCard], shoot: Callable[[], None]) -> bool:
+def _interrupt_close(cards: list[SCard], shooter: Shooter) -> bool:
     """Whether the close had ended before. Nobody holds the card after it, as in a program that goes on with something else."""
-    return interrupt(shoot, lambda: cards.pop().close() if cards else time.sleep(0.001)) > 0
+    return interrupt(shooter, lambda: cards.pop().close() if cards else time.sleep(0.001)) > 0
 
 
 def main(call: str, count: int, where: str) -> str:

@@ -11,6 +11,7 @@ from scardface.testing import SimulatedPCSC
 from scardface.testing._dialects import DIALECTS
 from scardface.testing._simulated_status import evaluate, is_plug_and_play
 from tests.support.conformance import Call, Card, code_of, counter, flags, state_of
+from tests.support.waits import wait_until
 
 CHANGED, UNKNOWN, UNAVAILABLE, IGNORE = StateFlag.CHANGED, StateFlag.UNKNOWN, StateFlag.UNAVAILABLE, StateFlag.IGNORE
 LONG_MS = 10_000
@@ -106,8 +107,6 @@ def test_only_what_was_touched_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> 
             pcsc.add_reader(f"Reader {number}")
         context = pcsc.establish()
         change = context.get_status_change(0, [(name, 0) for name in pcsc.readers])
-        wait = Call(context.get_status_change, LONG_MS, [(name, state & ~int(CHANGED)) for name, state, _ in change.entries])
-        assert not wait.ended()
         evaluated: list[str] = []
         real = status.evaluate
 
@@ -116,6 +115,9 @@ def test_only_what_was_touched_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> 
             return real(name, *args)  # type: ignore[arg-type]
 
         monkeypatch.setattr(status, "evaluate", watched)
+        wait = Call(context.get_status_change, LONG_MS, [(name, state & ~int(CHANGED)) for name, state, _ in change.entries])
+        wait_until(lambda: len(evaluated) == 1000)  # its first look at all; what comes now, it is told of
+        evaluated.clear()
         pcsc.insert(500, Card())
         assert len(wait.result().entries) == 1000
         assert evaluated == ["Reader 500"]
