@@ -28,8 +28,8 @@ from scardface.sync import SCard
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import ECHO, LogCard
 
-BOUND = 5.0
-"""Seconds within which all must be well again."""
+BOUND = 60.0
+"""Seconds that a hang exceeds on the busiest machine: by then all must be well again."""
 AGAIN = 1.0
 """Seconds until somebody presses Ctrl-C again."""
 LONGEST = {"simulation": 0.002}
