@@ -251,6 +251,7 @@ def test_another_card_is_passed_on(pcsc: SimulatedPCSC, swapped: list[Callable[[
     swapped.append(swap(pcsc, T1))
     with sync.SCard(timeout=5, atr=re.escape(T1)) as card:
         assert pcsc.cards["A"] is not first
+        assert pcsc.calls["SCardConnect"] == 2, "the first one was another card than the one offered, and was given back"
         assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
     waiting.leave()
     wait_until(lambda: not driver_of(pcsc).threads())
