@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -327,7 +327,7 @@ def _work(jobs: _Jobs) -> None:
         try:
             job(*args)
         except BaseException:  # a job sees to its own outcome; the next ones have nothing to do with it
-            logger.exception("a background job failed")
+            note(logger.exception, "a background job failed")
         del entry, job, args  # an idle thread holds on to nothing
 
 
@@ -374,6 +374,12 @@ def spawn(name: str, target: Callable[..., object], *args: object) -> threading.
         words = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
         raise SCardError(words, NO_MEMORY) from error
     return thread
+
+
+def note(log: Callable[..., object], *words: object, **more: Any) -> None:
+    """Log from a thread of the library: what a program's own log handlers raise ends none."""
+    with suppress(Exception):
+        log(*words, **more)
 
 
 def uninterrupted(step: Callable[..., object], *args: object) -> None:

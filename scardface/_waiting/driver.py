@@ -37,7 +37,7 @@ from typing import Any
 from .._backend import Backend
 from .._enums import ShareMode
 from .._events import Snapshot
-from .._threads import forget_at_fork, insist, spawn
+from .._threads import forget_at_fork, insist, note, spawn
 from ..errors import SCardError
 from . import watcher as watching
 from .dispatcher import Dispatcher
@@ -115,7 +115,9 @@ class Driver:
         self._runs: dict[int, _Run] = {}  # the one that is under way
         self._threads: tuple[threading.Thread, ...] = ()
         self._watcher: watching.Watcher | None = None
+        self._watching: threading.Thread | None = None  # the watcher's
         self._life = 0
+        self._goes_on = False  # the next watcher goes on with that life
         self._message: Any = None  # the one that is being handled
         self._quiets: list[Quiet] = []
         self._dispatcher = Dispatcher()
@@ -222,6 +224,7 @@ class Driver:
             if now >= sweep_at:
                 swept, sweep_at = now, now + SWEEP
                 self._sweep()
+            self._abandon_if_overdue(now)
             if dispatcher.needed:
                 self._answer_quiets()
                 self._have_watched(backend)
@@ -235,8 +238,12 @@ class Driver:
         if not self._queue.empty():
             return self._queue.get()
         until = sweep_at if self._dispatcher.wake_at is None else min(sweep_at, self._dispatcher.wake_at)
-        if self._watcher is not None and self._watcher.behind:
+        watcher = self._watcher
+        if watcher is not None and watcher.behind:
             until = min(until, time.monotonic() + AGAIN)
+        due = None if watcher is None else watcher.due
+        if due is not None:
+            until = min(until, due)
         try:
             return self._queue.get(timeout=max(0.0, until - time.monotonic()))
         except Empty:
@@ -246,11 +253,25 @@ class Driver:
         """Have the watcher run, and look as often as is wanted."""
         dispatcher, watcher = self._dispatcher, self._watcher
         if watcher is None or not watcher.resume():
-            watcher = watching.Watcher(backend, self._life)
+            watcher = watching.Watcher(backend, self._life - self._goes_on)
+            self._goes_on = False
             watcher.want(dispatcher.asked, dispatcher.groups)
-            self._threads = (*self.threads(), watcher.start(functools.partial(self._arrived, watcher)))
-            self._watcher = watcher
+            thread = watcher.start(functools.partial(self._arrived, watcher))
+            self._threads = (*self.threads(), thread)
+            self._watcher, self._watching = watcher, thread
         watcher.want(dispatcher.asked, dispatcher.groups)
+
+    def _abandon_if_overdue(self, now: float) -> None:
+        """A status call that PC/SC does not give back is left to it, with its thread and its context; another watcher goes on."""
+        watcher = self._watcher
+        due = None if watcher is None else watcher.due
+        if watcher is None or due is None or now < due:
+            return
+        watcher.abandon()
+        self._watcher = None
+        self._threads = tuple(thread for thread in self._threads if thread is not self._watching)
+        self._goes_on = self._life > 0
+        note(logger.warning, "PC/SC holds a call of SCardGetStatusChange: it is left alone, and another context watches on")
 
     def _arrived(self, watcher: watching.Watcher, snapshot: Snapshot | None) -> None:
         """The watcher's way in, in its thread."""
@@ -306,7 +327,7 @@ class Driver:
     def _fail(self, error: BaseException) -> None:
         """Tell all who wait, and be as new."""
         if not isinstance(error, SCardError):
-            logger.error("the wait for PC/SC failed, and starts anew with the next who waits", exc_info=error)
+            note(logger.error, "the wait for PC/SC failed, and starts anew with the next who waits", exc_info=error)
         entries, listeners = self._dispatcher.everybody()
         if _who(self._message) not in (*entries, *listeners):
             listeners.append(_who(self._message))

@@ -38,7 +38,7 @@ from .._owning import refuse_copy
 from .._reader_states import is_usable, reader_states
 from .._serials import has_serial, serials
 from .._session import Session
-from .._threads import BETWEEN_LOOKS, Caller, Loop, Signal, Worker, insist, spawn, within_grace
+from .._threads import BETWEEN_LOOKS, Caller, Loop, Signal, Worker, insist, note, spawn, within_grace
 from .._wanted import ANY_PROTOCOL, Wanted
 from ..errors import (
     CANCELLED,
@@ -462,7 +462,7 @@ class Request(Entry):
     def _warn(self, offer: Offer, error: BaseException | None) -> None:
         """Tell once of a card that cannot be had, though others may be: before any of them is looked for."""
         if isinstance(error, SCardError) and error.code != SHARING_VIOLATION and self._is_news(offer):
-            logger.warning("the card in %r could not be opened, and is waited for: %s", offer.reader, error)
+            note(logger.warning, "the card in %r could not be opened, and is waited for: %s", offer.reader, error)
 
     def _warn_of_holder(self, offer: Offer, error: BaseException | None) -> None:
         """Tell once of a card that another program holds; who that is takes a while to find out."""
@@ -470,7 +470,8 @@ class Request(Entry):
             return
         programs = ", ".join(other_programs()) or "not known (perhaps another user's program)"
         advice = "; share=ShareMode.SHARED joins programs that share it" if self.wanted.share is ShareMode.EXCLUSIVE else ""
-        logger.warning("the card in %r is held by another program; programs with PC/SC open: %s%s", offer.reader, programs, advice)
+        words = "the card in %r is held by another program; programs with PC/SC open: %s%s"
+        note(logger.warning, words, offer.reader, programs, advice)
 
     def _is_news(self, offer: Offer) -> bool:
         """Whether this card has not been warned of yet, and somebody still waits."""
@@ -525,7 +526,7 @@ class Request(Entry):
         except SCardError as error:
             if not self.wanted.wait_for_reader:
                 raise
-            logger.debug("serial numbers: %s", error)
+            note(logger.debug, "serial numbers: %s", error)
             if not isinstance(error, ServiceUnavailableError) and self._new_readers is not None:
                 self._new_readers.look_again()
             return {}
@@ -615,14 +616,14 @@ def _close(session: Session) -> None:
     try:
         session.close()
     except Exception:  # a backend's own, and nobody is there to be told
-        logger.exception("at the close of a card that nobody wanted")
+        note(logger.exception, "at the close of a card that nobody wanted")
 
 
 def _release(context: Context) -> None:
     try:
         context.release()
     except SCardError as error:
-        logger.debug("after a look: %s", error)
+        note(logger.debug, "after a look: %s", error)
 
 
 # How a task, or a thread, waits for it.

@@ -5,7 +5,8 @@ Who owns what, who may call it from where, what ends it:
 - The thread that `start` makes owns the context. Nobody else touches it but to cancel it (fact 5), and that happens under the lock
   that also guards its release, in a short-lived thread that repeats the cancel until it is noticed (fact 1).
 - `want`, `stop` and `resume` are the driver's; they never wait.
-- Ends when it was stopped.
+- Ends when it was stopped. One whose status call does not come back is abandoned: from then on nobody touches its context, and if
+  the call does come back, the thread releases it and ends.
 
 How it waits:
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -28,13 +30,15 @@ from .._backend import PNP_READER, Backend, Context, StatusChange
 from .._enums import StateFlag
 from .._events import Reading, Snapshot, is_news
 from .._reader_states import PERHAPS_GONE, is_usable, reader_states, status_change
-from .._threads import spawn
+from .._threads import note, spawn
 from ..errors import CANCELLED, SCardError
 
 logger = logging.getLogger("scardface.watch")
 
 SLICE = 6000
 """Milliseconds of one blocked status call: the net under cancels that prove nothing (fact 3). Each costs an idle program 0.5 ms."""
+OVERDUE = 3.0
+"""Seconds behind its timeout after which a status call is lost: pcscd 2.5.3 was seen to hold some for ever, cancelled or not."""
 POLL = 1000
 """Milliseconds between two lists where no plug-and-play entry reports readers (fact 19)."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
@@ -55,13 +59,14 @@ class Watcher:
 
     def __init__(self, backend: Backend, life: int = 0) -> None:
         self._backend = backend
-        self._lock = threading.Lock()  # guards the next seven, held for assignments only
+        self._lock = threading.Lock()  # guards the next eight, held for assignments only
         self._asked = 0
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._stopping = False
         self._ended = False
         self._noticed: threading.Event | None = None  # set once the present wait is over
         self._waiting_in: Context | None = None  # the context of that wait; None: it waits for the event itself
+        self._due: float | None = None  # when that wait is overdue (monotonic)
         self._cancelling: threading.Event | None = None  # the wait that is being cancelled
         self.canceller: threading.Thread | None = None
         """The thread that cancelled a wait last."""
@@ -113,6 +118,19 @@ class Watcher:
                 self._stopping = False
             return not self._ended
 
+    @property
+    def due(self) -> float | None:
+        """When (monotonic) the present status call is overdue; None: there is none."""
+        return self._due
+
+    def abandon(self) -> None:
+        """Leave the thread and its context to PC/SC, which holds them."""
+        with self._lock:
+            self._stopping = self._ended = True
+            noticed, self._due = self._noticed, None
+        if noticed is not None:
+            noticed.set()  # nobody cancels it any more
+
     def _interrupt(self) -> None:
         with self._lock:
             noticed, context = self._noticed, self._waiting_in
@@ -126,7 +144,7 @@ class Watcher:
                 self.canceller = spawn("scardface-cancel", self._cancel, context, noticed)
                 self._cancelling = noticed
             except SCardError as error:  # no thread: the driver asks again, and each wait ends by itself after a slice
-                logger.warning("the wait for PC/SC goes on for now: %s", error)
+                note(logger.warning, "the wait for PC/SC goes on for now: %s", error)
                 self.behind = True
 
     def _cancel(self, context: Context, noticed: threading.Event) -> None:
@@ -137,7 +155,7 @@ class Watcher:
                     try:
                         context.cancel()
                     except Exception as error:  # it proves nothing either way; what counts is that the wait ends
-                        logger.debug("SCardCancel: %r", error)
+                        note(logger.debug, "SCardCancel: %r", error)
             noticed.wait(pause)
             pause = min(2 * pause, LONGEST_CANCEL_PAUSE)
 
@@ -161,7 +179,7 @@ class Watcher:
             except SCardError as error:
                 self._tell_of(error)
             except Exception as error:  # not PC/SC's: a binding that broke; nobody waits for ever because of it
-                logger.exception("the watcher failed and starts anew")
+                note(logger.exception, "the watcher failed and starts anew")
                 self._tell_of(SCardError(f"PC/SC could not be watched: {error!r}"))
             finally:
                 self._release()
@@ -191,7 +209,7 @@ class Watcher:
                 try:
                     context.release()
                 except Exception as error:  # also a backend's own: the context is given up all the same
-                    logger.debug("the waiting context was gone before its release: %r", error)
+                    note(logger.debug, "the waiting context was gone before its release: %r", error)
 
     def _watch(self) -> None:
         """Look, block, look again, until stopped; raises what takes the context away."""
@@ -264,7 +282,7 @@ class Watcher:
         for name in left_out:
             if name not in self._unusable:
                 self._unusable.add(name)
-                logger.warning("reader %r is left out: PC/SC bindings take ASCII names only", name)
+                note(logger.warning, "reader %r is left out: PC/SC bindings take ASCII names only", name)
         self._left_out = left_out
         return usable
 
@@ -293,7 +311,7 @@ class Watcher:
             self._pause(timeout / 1000)
             return None
         noticed = threading.Event()
-        if not self._begin_wait(noticed, context, asked):
+        if not self._begin_wait(noticed, context, asked, time.monotonic() + timeout / 1000 + OVERDUE):
             return None
         try:
             return context.get_status_change(timeout, entries)
@@ -311,17 +329,17 @@ class Watcher:
             noticed.wait(seconds)
             self._end_wait(noticed)
 
-    def _begin_wait(self, noticed: threading.Event, context: Context | None, asked: int) -> bool:
+    def _begin_wait(self, noticed: threading.Event, context: Context | None, asked: int, due: float | None = None) -> bool:
         """Let the wait be interrupted from now on; False if somebody wants something already."""
         with self._lock:
             if self._stopping or self._asked != asked:
                 return False
-            self._noticed, self._waiting_in = noticed, context
+            self._noticed, self._waiting_in, self._due = noticed, context, due
             return True
 
     def _end_wait(self, noticed: threading.Event) -> None:
         with self._lock:
-            self._noticed = None
+            self._noticed = self._due = None
         noticed.set()
 
 

@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -368,3 +368,107 @@ def test_a_message_that_comes_as_a_run_ends_is_answered_or_refused(pcsc: Simulat
     driver._runs = Ending()
     assert not driver.tell(Quiet(lambda nobody: None))
     driver._runs = {}
+
+
+class Others:
+    """Somebody's own backend, with the members that one has to have; `change` may do to its contexts what it likes."""
+
+    max_entries = 16
+    absent_service_means_no_reader = False
+    release_disconnects = True
+
+    def __init__(self, pcsc: SimulatedPCSC, change: Callable[[Any], None]) -> None:
+        self._pcsc = pcsc
+        self._change = change
+
+    def establish(self) -> Any:
+        context = self._pcsc.establish()
+        self._change(context)
+        return context
+
+
+def test_a_status_call_that_never_comes_back_is_left_to_pcsc(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its timeout nor a cancel ends it; another watcher goes on, and its context is not touched again."""
+    monkeypatch.setattr(watching, "SLICE", 200)
+    monkeypatch.setattr(watching, "OVERDUE", 0.3)
+    held, free, cancels = threading.Event(), threading.Event(), list[int]()
+
+    def hang_once(context: Any) -> None:
+        if held.is_set():
+            return
+        real = context.get_status_change
+
+        def get_status_change(timeout: int, entries: Any) -> Any:
+            if timeout and not held.is_set():
+                held.set()
+                free.wait()
+            return real(timeout, entries)
+
+        context.get_status_change = get_status_change
+        context.cancel = lambda: cancels.append(len(threads_named("scardface-watch")))
+
+    backend = Others(pcsc, hang_once)
+    driver = driver_of(backend)
+    first = Listener().begin(backend)
+    try:
+        assert held.wait(SOON)
+        second = Listener().begin(backend)  # cancels in vain
+        wait_until(lambda: len(threads_named("scardface-watch")) == 2)
+        cancelled = len(cancels)
+        pcsc.insert("A", LogCard())
+        wait_until(lambda: [type(event) for event in first.events] == [CardInserted])
+        assert second.told.wait(SOON)
+        leave(driver, first, second)
+        assert len(cancels) <= cancelled + 1
+        assert pcsc.open_contexts == 1
+    finally:
+        free.set()
+    wait_until(lambda: not threads_named(*OWN))
+
+
+class Full(logging.Handler):
+    """A program's own handler, when its disk is full."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("name", ["cancel", "get_status_change", "list_readers", "release"])
+def test_log_handlers_that_raise_stop_nothing(pcsc: SimulatedPCSC, name: str) -> None:
+    """A backend breaks for a while, each time in a way that is logged."""
+    broken, odd_ones = threading.Event(), list[str]()
+
+    def odd(context: Any) -> None:
+        real = getattr(context, name)
+
+        def call(*args: Any) -> Any:
+            if broken.is_set():
+                if name == "release":
+                    real()
+                odd_ones.append(name)
+                raise ValueError("odd")
+            return real(*args)
+
+        setattr(context, name, call)
+
+    backend, handler, parent = Others(pcsc, odd), Full(), logging.getLogger("scardface")
+    driver = driver_of(backend)
+    level = parent.level
+    parent.addHandler(handler)
+    parent.setLevel(logging.DEBUG)
+    try:
+        first = Listener().begin(backend)
+        assert first.told.wait(SOON)
+        watch = threads_named("scardface-watch")
+        broken.set()
+        second = Listener().begin(backend)
+        pcsc.insert("A", LogCard())
+        if name in ("get_status_change", "list_readers"):
+            wait_until(lambda: odd_ones)
+        broken.clear()
+        assert second.told.wait(SOON)
+        assert threads_named("scardface-watch") == watch
+        leave(driver, first, second)
+    finally:
+        parent.removeHandler(handler)
+        parent.setLevel(level)
