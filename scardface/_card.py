@@ -116,6 +116,8 @@ class Card:
     def _begin_removal(self, removal: Removal) -> None:
         with _lock:
             self._removals = (*self._removals, removal)
+        if self._closed:  # since it was asked whether the card is open, by another thread or a signal handler
+            removal.cancel()
 
     def _end_removal(self, removal: Removal) -> None:
         with _lock:

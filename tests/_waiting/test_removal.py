@@ -192,3 +192,29 @@ def test_how_it_ends_is_decided_once(pcsc: SimulatedPCSC) -> None:
         removals[2].cancel()
         removals[2].begin(None, lambda: None)
         assert driver_of(pcsc).threads() == []
+
+
+def test_a_close_just_before_the_wait_begins_ends_it(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a signal handler, or another thread: the card's thread, which would be asked, is gone by then."""
+    card = sync.SCard("A")
+    begin = card._begin_removal
+    ended = threading.Event()
+
+    def close_first(removal: Removal) -> None:
+        card.close()
+        begin(removal)
+
+    def fail_at_last() -> None:
+        if not ended.wait(20):
+            for removal in card._removals:
+                removal.fail(AssertionError("it waits for ever"))
+
+    monkeypatch.setattr(card, "_begin_removal", close_first)
+    watchdog = threading.Thread(target=fail_at_last)
+    watchdog.start()
+    try:
+        with pytest.raises(WaitCancelledError):
+            card.wait()
+    finally:
+        ended.set()
+        watchdog.join()
