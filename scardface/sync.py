@@ -18,7 +18,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 
 from . import _looks
@@ -51,7 +51,7 @@ from ._scard import SCard as AsyncSCard
 from ._session import Session
 from ._sync_calls import SyncCalls, refuse_to_wait_for_itself, with_arguments_of
 from ._sync_monitor import ReaderMonitor
-from ._threads import CancelScope, cancellable, get, insist, uninterrupted
+from ._threads import CancelScope, cancellable, insist, uninterrupted
 from ._waiting.driver import driver_of
 from ._waiting.removal import Removal, wait_blocking
 from ._waiting.request import acquire_blocking, quiet_blocking
@@ -305,8 +305,9 @@ class SCard(SyncCalls):
             return  # where PC/SC still holds a call of an interrupted caller, the close comes behind it
         if session.is_inside():
             return  # a signal handler that interrupted a call of its own thread: the close comes behind that call
-        error = get(ended)
+        error = None
         if self._worker is not None:
+            error = _answer(ended, self._worker.thread)
             self._worker.thread.join(_LAST_WORD)
         quiet_blocking(driver_of(request.backend))
         if error is not None:
@@ -325,6 +326,17 @@ class SCard(SyncCalls):
 
     def _close_from_collector(self) -> None:
         self._hand_over_close(None, _nothing)
+
+
+def _answer(ended: SimpleQueue[Exception | None], thread: threading.Thread) -> Exception | None:
+    """What came of a close; None if another's, of a thread or a signal handler, came first: behind it the card's thread ends."""
+    while True:
+        alive = thread.is_alive()
+        try:
+            return ended.get(timeout=_LAST_WORD)
+        except Empty:
+            if not alive:
+                return None
 
 
 def _nothing(error: Exception | None) -> None:

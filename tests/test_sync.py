@@ -348,3 +348,24 @@ def test_a_block_that_is_over_cancels_nothing(pcsc: SimulatedPCSC) -> None:
     scope.cancel()
     with SCard(timeout=PATIENCE):
         pass
+
+
+def test_two_closes_at_once_both_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one, of a thread or a signal handler, comes between this one's question and its order."""
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", LogCard())
+        card = SCard("A")
+        hand_over, worker = card._hand_over_close, card._worker
+        assert worker is not None
+
+        def second(*args: Any) -> None:
+            hand_over(None, lambda error: None)
+            worker.thread.join(30)
+            hand_over(*args)
+
+        monkeypatch.setattr(card, "_hand_over_close", second)
+        closing = threading.Thread(target=card.close, daemon=True)
+        closing.start()
+        closing.join(30)
+        assert not closing.is_alive()
