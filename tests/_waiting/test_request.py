@@ -31,10 +31,13 @@ from scardface import (
     serial,
     sync,
 )
+from scardface._enums import StateFlag
+from scardface._events import Reading
 from scardface._session import Session
 from scardface._threads import Caller
 from scardface._waiting import dispatcher
 from scardface._waiting.driver import driver_of
+from scardface._waiting.messages import Entry, Offer
 from scardface._waiting.request import Request
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import T1, LogCard
@@ -636,3 +639,35 @@ def test_a_loop_closed_under_a_task_is_forgotten_without_a_word(where: str, monk
             wait_until(forgotten)
         wait_until(lambda: not pcsc.open_contexts)
     assert said == []
+
+
+class FakeSession:
+    """What a connect has brought: nothing of it but what is checked."""
+
+    reader = "A"
+
+    def __init__(self, counter: int = 1, atr: bytes = T1, protocol: Protocol = Protocol.T1, number: bytes = b"5C01") -> None:
+        self.reading = Reading(int(StateFlag.PRESENT), counter, b"")  # a reader that does not tell the ATR
+        self.atr = atr
+        self.protocol = protocol
+        self._number = number
+
+    def get_attribute(self, attribute: int) -> bytes:
+        return self._number
+
+
+@pytest.mark.parametrize(
+    ("session", "arguments"),
+    [
+        (FakeSession(counter=2), {}),
+        (FakeSession(atr=bytes.fromhex("3F6500")), {"atr": rb"^\x3b"}),
+        (FakeSession(protocol=Protocol.T0), {"protocols": Protocol.T1}),
+        (FakeSession(number=b"5C02"), {"readers": serial("5C01")}),
+    ],
+    ids=["another card", "another ATR", "another protocol", "another serial number"],
+)
+def test_each_wish_is_checked_against_what_was_opened(pcsc: SimulatedPCSC, session: Any, arguments: dict[str, Any]) -> None:
+    offer = Offer(Entry(), "A", Reading(int(StateFlag.PRESENT), 1, T1))
+    request = request_for(pcsc, **arguments)
+    assert not request._is_offered(session, offer)
+    assert request._is_offered(FakeSession(), offer)  # type: ignore[arg-type]
