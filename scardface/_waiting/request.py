@@ -82,6 +82,7 @@ logger = logging.getLogger("scardface")
 _numbers = itertools.count(1)
 _LOOK_AGAIN = 0.5
 """Seconds after which a reader's serial number is asked for again, where PC/SC failed."""
+_CANCELLED = "cancel() ended the wait for a card"
 _LEFT = WaitCancelledError("the wait for a card was given up", CANCELLED)
 """How a request ends whose caller has left: nobody is told of it."""
 
@@ -141,8 +142,12 @@ class Request(Entry):
         return end
 
     def cancel(self) -> None:
-        """End the wait with WaitCancelledError; nothing once the card is there."""
-        self.decide(WaitCancelledError("cancel() ended the wait for a card", CANCELLED))
+        """End the wait with WaitCancelledError; nothing once its face has the card."""
+        self.decide(WaitCancelledError(_CANCELLED, CANCELLED))
+        end, worker = self._ends[0], self.worker
+        if isinstance(end, Session) and worker is not None and self._take_over():
+            worker.submit(end.close)
+            worker.finish()
 
     def leave(self) -> None:
         """Whatever becomes of this acquisition, nobody wants it: end the wait, or have the card closed."""
@@ -162,9 +167,10 @@ class Request(Entry):
         """As `decide`, with an error that several are told of."""
         self.decide(again(error) if isinstance(error, SCardError) else error)
 
-    def delivered(self) -> None:
-        """The card is its face's from now on."""
-        self._forget_home()
+    def _take_over(self) -> bool:
+        """Whether the open card is the asker's to use or to close: true once, for its face or for whoever gives it up."""
+        driver = self.driver
+        return driver is not None and driver.undelivered.pop(self, self) is None
 
     def _forget_home(self) -> None:
         """What is kept of this request keeps no task and no loop."""
@@ -251,9 +257,12 @@ class Request(Entry):
             self.decide(CardTimeoutError(f"no matching card within {timeout:g} s; seen: {what} did not answer", TIMEOUT))
 
     def result(self) -> Session:
-        """The open session, or the error."""
+        """The open session, which is the face's from now on, or the error."""
         end = self._ends[0]
         if isinstance(end, Session):
+            if not self._take_over():
+                raise WaitCancelledError(_CANCELLED, CANCELLED)
+            self._forget_home()
             return end
         try:
             raise end
@@ -435,8 +444,11 @@ class Request(Entry):
         driver.open_cards[self] = (session.reader, session.share)
         driver.tell(Opened(self, session.reader, session.share, offer if self._joined else None))
         driver.undelivered[self] = None
-        if not self._decide(session) or not self._wake_up():  # nobody wants it, or the loop is gone of whoever would close it
-            driver.undelivered.pop(self, None)
+        wanted = self._decide(session)
+        if wanted and self._wake_up():
+            return None, True
+        # Nobody wants it, or the loop is gone; a loop may also have taken the card over, and have been closed since.
+        if self._take_over() or not wanted:
             _close(session)
             worker.finish()
         return None, True
@@ -649,9 +661,7 @@ async def acquire(request: Request, opened: Callable[[Session], T]) -> T:
             request.expire()
         while not request.ended:
             await signal.wait()
-        answer = opened(request.result())
-        request.delivered()
-        return answer
+        return opened(request.result())
     except BaseException as error:
         request.leave()
         if not isinstance(error, GeneratorExit) and request.driver is not None:  # else it is thrown away, perhaps with its loop
@@ -682,9 +692,7 @@ def acquire_blocking(request: Request, opened: Callable[[Session], T]) -> T:
     try:
         request.begin(caller, _nothing)
         caller.run(lambda: request.ended, request.own_deadline, request.expire)
-        answer = opened(request.result())
-        request.delivered()
-        return answer
+        return opened(request.result())
     except BaseException:
         insist(request.leave)
         if request.driver is not None:
