@@ -22,9 +22,11 @@ ROOT = Path(__file__).parent
 SYSTEM = ["--system-site-packages"] if sys.base_prefix == "/usr" else []
 """How an environment gets Debian's pyscard."""
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
-ROOMS = "apdu atr attributes calls card channel errors events feed layer packaging pin_pad routes session sync wanted"
+ROOMS = "apdu atr attributes calls card channel errors events layer packaging pin_pad routes session sync wanted"
 CORE = [
     *(f"tests/test_{room}.py" for room in ROOMS.split()),
+    "tests/_waiting/test_dispatcher.py",
+    "tests/_waiting/test_event_queue.py",
     "tests/cli/test_tlv.py",
     "tests/replay/test_cassette.py",
     "tests/testing/test_file_card.py",
