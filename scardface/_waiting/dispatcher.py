@@ -423,6 +423,8 @@ class Dispatcher:
         for entry in dead:
             del slot.holders[entry]
             self._held.pop(entry, None)
+        if dead:  # perhaps with the reader, and one of the same name came, which counts from the start: it may show the same
+            self._effects += [MayBeGone(removal, gone=False) for removal in slot.removals]
         return bool(dead)
 
     def _see(self, slot: _Slot, reading: Reading | None, now: float) -> None:

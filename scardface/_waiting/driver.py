@@ -13,7 +13,7 @@ Who owns what, who may call it from where, what ends it:
 - It ends, with the watcher, after the last who waited has left; `Quiet` tells when. A watcher that PC/SC holds is taken up again
   rather than doubled.
 - What it has for somebody is posted to that one's loop or thread. A loop that takes no posts any more is dropped with all that
-  waits there; now and then all are asked whether they still live.
+  waits there; now and then all are asked whether they still live, and open cards whose removal is waited for whether they do.
 - An exception of its own (a thread that cannot be started, a mistake) is told to all who wait, and the next one starts anew.
 
 Five plain dictionaries are everybody's, an entry each by the request that it stands for, added and taken out in single steps:
@@ -37,7 +37,7 @@ from typing import Any
 from .._backend import Backend
 from .._enums import ShareMode
 from .._events import Snapshot
-from .._threads import forget_at_fork, insist, note, spawn
+from .._threads import Loop, forget_at_fork, insist, note, spawn
 from ..errors import SCardError
 from . import watcher as watching
 from .dispatcher import Dispatcher
@@ -319,10 +319,15 @@ class Driver:
         self._carry_out(self._dispatcher.handle(HomeGone(home), time.monotonic()))
 
     def _sweep(self) -> None:
+        """The net under all that nobody reports."""
         self.take_back_undelivered()
         for home in self._dispatcher.homes():
+            if isinstance(home, Loop):  # asyncio's own hears a signal that came just before it slept when it turns next
+                home.post(_nothing)
             if not home.is_alive():  # type: ignore[attr-defined]
                 self._home_gone(home)
+        for removal in self._dispatcher.removals():  # another reader may have the same name and show the same
+            self._post(removal.home, removal.suspect, False)
 
     def _fail(self, error: BaseException) -> None:
         """Tell all who wait, and be as new."""
@@ -337,6 +342,10 @@ class Driver:
         self._dispatcher, self._message = Dispatcher(), None
         for waiting in (*entries, *listeners):
             _fail_one(waiting, error)
+
+
+def _nothing() -> None:
+    """To have a loop turn."""
 
 
 def _who(message: Any) -> Any:

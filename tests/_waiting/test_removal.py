@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from scardface import CardRemovedError, SCard, SCardError, ServiceUnavailableError, ShareMode, WaitCancelledError, errors, sync
+from scardface import (
+    CardRemovedError,
+    Protocol,
+    SCard,
+    SCardError,
+    ServiceUnavailableError,
+    ShareMode,
+    WaitCancelledError,
+    errors,
+    sync,
+)
+from scardface._waiting import driver as driving
 from scardface._waiting.driver import driver_of
 from scardface._waiting.removal import Removal
+from scardface._waiting.watcher import Watcher
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
 from tests.support.waits import until, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 
@@ -218,3 +237,64 @@ def test_a_close_just_before_the_wait_begins_ends_it(pcsc: SimulatedPCSC, monkey
     finally:
         ended.set()
         watchdog.join()
+
+
+@pytest.mark.parametrize("then", ["free", "held by another program"])
+async def test_a_reader_that_was_swapped_between_two_looks(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    """Another one of the same name counts from the start, so that it may show the same, down to who uses it: the session knows."""
+    if then != "free":
+        monkeypatch.setattr(driving, "SWEEP", 0.05)
+    swapped, block = threading.Event(), Watcher._block
+
+    def slow(*arguments: Any) -> None:
+        block(*arguments)
+        swapped.wait(20)
+
+    monkeypatch.setattr(Watcher, "_block", slow)
+    with anyio.fail_after(20):
+        async with SCard(timeout=5) as card, anyio.create_task_group() as tasks:
+            tasks.start_soon(card.wait)
+            await until(lambda: watched(pcsc))
+            other = pcsc.establish()
+            pcsc.remove_reader("A")
+            pcsc.add_reader("A")
+            pcsc.insert("A", LogCard())
+            if then != "free":
+                other.connect("A", ShareMode.EXCLUSIVE, Protocol.T0 | Protocol.T1)
+            swapped.set()
+        other.release()
+
+
+SLEEPER = """
+import asyncio, signal, threading, time
+from scardface import SCard
+from scardface._waiting import driver
+from scardface.testing import FileCard, SimulatedPCSC
+
+driver.SWEEP = 0.05
+
+def interrupt():
+    time.sleep(0.3)  # the loop sleeps by now; if it does not, there is less to prove
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+async def main():
+    async with SCard() as card:
+        threading.Thread(target=interrupt).start()
+        await card.wait()
+
+with SimulatedPCSC() as pcsc:
+    pcsc.add_reader("A")
+    pcsc.insert("A", FileCard())
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        print("heard")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals come to the main thread there")
+def test_a_signal_that_came_just_before_the_loop_slept_is_heard() -> None:
+    """asyncio's own loop sleeps on then: here the signal comes to another thread, which does not wake it either."""
+    done = subprocess.run([sys.executable, "-c", SLEEPER], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "heard\n"
