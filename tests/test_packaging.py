@@ -102,4 +102,5 @@ def test_the_types_come_along() -> None:
 def test_the_sdist_has_what_the_tests_need() -> None:
     included = [ROOT / each.lstrip("/") for each in array("include")]
     assert not [path.name for path in included if not path.exists()]
-    assert {"scardface", "tests", ".ci", "README.md", "noxfile.py", "pytest_scardface.py"} <= {path.name for path in included}
+    needed = {"scardface", "tests", "docs", "examples", ".ci", "README.md", "noxfile.py", "pytest_scardface.py"}
+    assert needed <= {path.name for path in included}

@@ -1,0 +1,107 @@
+"""Facts about pyscard and Python; the numbers are those of docs/pcsc-facts.md. What frees memory that is not its own runs apart."""
+
+from __future__ import annotations
+
+import enum
+import signal
+import subprocess
+import sys
+
+import pytest
+from smartcard import scard
+
+from scardface.errors import TIMEOUT
+from scardface.testing import PrivatePcscd
+from tests.support.bare import T1, in_a_process, opened, state_of, transmit
+from tests.support.conformance import Card
+
+OPENING = """
+from smartcard import scard
+context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)[1]
+reader = scard.SCardListReaders(context, [])[1][0]
+"""
+
+
+def outcome(program: str) -> str:
+    """How a program of its own ends that begins with OPENING: what it printed, or the error or signal that ended it."""
+    done = in_a_process(OPENING + program)
+    if done.returncode < 0:
+        return signal.Signals(-done.returncode).name
+    return done.stdout.strip() if not done.returncode else done.stderr.strip().splitlines()[-1].partition(":")[0]
+
+
+def test_data_are_lists_of_numbers(card: Card, context: int, reader: str) -> None:
+    """Fact 40: bytes are refused, and what is no byte is cut to one."""
+    handle = opened(context, reader)
+    with pytest.raises(TypeError):
+        scard.SCardTransmit(handle, scard.SCARD_PCI_T1, bytes.fromhex("00a40000"))
+    assert scard.SCardTransmit(handle, scard.SCARD_PCI_T1, [0x100, 0xA4, 0, 0, 0x1FF])[1] == [0xFF, 0x90, 0x00]
+    assert transmit(handle, bytes.fromhex("00a40000ff"), T1) == (0, b"\xff\x90\x00")
+
+
+def test_a_context_of_0(pcscd: PrivatePcscd) -> None:
+    """Fact 41: an error that no code tells of, if the process lives."""
+    assert outcome("print(scard.SCardListReaders(0, []))") in ("SystemError", "SIGSEGV", "SIGABRT")
+
+
+def test_names_outside_ascii(pcscd: PrivatePcscd) -> None:
+    """Fact 42: refused in the first entry; in another one they end the process."""
+    first = "scard.SCardGetStatusChange(context, 0, [('L\\u00e9cteur', 0)])"
+    assert outcome(first) in ("UnicodeEncodeError", "SIGABRT", "SIGSEGV")
+    assert outcome(f"for _ in range(100): {first.replace('[', '[(reader, 0), ')}") in ("SIGABRT", "SIGSEGV")
+
+
+def test_entries_with_an_atr_leak(pcscd: PrivatePcscd) -> None:
+    """Fact 43: pairs do not."""
+    grown = """
+def grown(entry):
+    size = lambda: int(open("/proc/self/statm").read().split()[1]) * 4
+    for _ in range(2000): scard.SCardGetStatusChange(context, 0, [entry])
+    before = size()
+    for _ in range(8000): scard.SCardGetStatusChange(context, 0, [entry])
+    return size() - before
+
+print(grown((reader, 0)), grown((reader, 0, [1] * 33)))
+"""
+    pairs, triples = map(int, outcome(grown).split())
+    assert triples > pairs + 200, f"{pairs} and {triples} kB in 8,000 calls"
+
+
+def test_a_negative_timeout(pcscd: PrivatePcscd) -> None:
+    """Fact 44."""
+    assert outcome("scard.SCardGetStatusChange(context, -1, [(reader, 0)])") in ("SystemError", "SIGABRT", "SIGSEGV")
+    assert scard.INFINITE == 0x7FFFFFFF
+
+
+def test_codes_have_no_sign_on_linux(context: int, reader: str) -> None:
+    """Fact 45."""
+    code, _ = scard.SCardGetStatusChange(context, 0, [(reader, state_of(context, reader))])
+    assert code == scard.SCARD_E_TIMEOUT == TIMEOUT
+
+
+def test_what_the_binding_lacks(pcscd: PrivatePcscd) -> None:
+    """Fact 46."""
+    names = ("SCardListCards", "SCardLocateCards", "SCardListInterfaces", "SCARD_PRESENT", "SCardAccessStartedEvent")
+    assert not [name for name in names if hasattr(scard, name)]
+
+
+def test_importing_it_starts_nothing() -> None:
+    """Fact 47."""
+    program = (
+        "import os, threading; from smartcard import scard, util, ATR\n"
+        "links = (os.readlink(f'/proc/self/fd/{each}') for each in range(3, 64) if os.path.exists(f'/proc/self/fd/{each}'))\n"
+        "print(threading.active_count(), sum('socket' in each for each in links))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["1", "0"]
+
+
+class Flag(enum.IntFlag):
+    CHANGED = 0x2
+
+
+def test_the_inverse_of_a_flag_knows_no_counter() -> None:
+    """Fact 55: since Python 3.11."""
+    state = 0x0005_0022
+    assert state & ~int(Flag.CHANGED) == 0x0005_0020
+    assert state & ~Flag.CHANGED == (0 if sys.version_info >= (3, 11) else 0x0005_0020)
