@@ -3,7 +3,7 @@
 Rules of this room:
 
 - A Python that the machine does not have is skipped, and nox says so; none is downloaded.
-- `tests` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_apdu.py`. `core`,
+- `tests` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_sync.py`. `core`,
   `lowest -- core` and `package` are quick, and part of `.ci/run`.
 - pyscard has no wheels for Linux: pip compiles it, with a C compiler, swig, libpcsclite-dev and Python's headers, once for each
   Python. `lowest` and `package` take Debian's where nox runs on Debian's Python, as the README's commands do.
@@ -22,12 +22,15 @@ ROOT = Path(__file__).parent
 SYSTEM = ["--system-site-packages"] if sys.base_prefix == "/usr" else []
 """How an environment gets Debian's pyscard."""
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
-ROOMS = "apdu atr attributes calls card channel errors events layer packaging pin_pad routes session sync wanted"
 CORE = [
-    *(f"tests/test_{room}.py" for room in ROOMS.split()),
-    "tests/_waiting/test_dispatcher.py",
-    "tests/_waiting/test_event_queue.py",
-    "tests/cli/test_tlv.py",
+    *(f"tests/iso7816/test_{name}.py" for name in ("apdu", "atr", "channel", "layer", "tlv")),
+    *(f"tests/_faces/test_{name}.py" for name in ("calls", "card", "routes")),
+    *(f"tests/_session/test_{name}.py" for name in ("card_request", "session")),
+    *(f"tests/_waiting/test_{name}.py" for name in ("dispatcher", "event_queue")),
+    *(f"tests/test_{name}.py" for name in ("errors", "packaging", "sync")),
+    "tests/_pcsc/test_events.py",
+    "tests/_reader/test_attributes.py",
+    "tests/_reader/test_pin_pad.py",
     "tests/replay/test_cassette.py",
     "tests/testing/test_file_card.py",
     "tests/testing/test_simulated_slot.py",

@@ -13,13 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._apdu import C_APDU, R_APDU, StatusError
-    from ._async_looks import groups, readers, states
-    from ._atr import ATR
-    from ._attributes import Attribute
-    from ._card import cancel_all
     from ._enums import Disposition, Lengths, Protocol, ShareMode
-    from ._events import (
+    from ._faces.card import cancel_all
+    from ._faces.monitor import ReaderMonitor
+    from ._faces.queries import groups, readers, states
+    from ._faces.scard import SCard
+    from ._pcsc.events import (
         CardInserted,
         CardRemoved,
         Event,
@@ -30,15 +29,12 @@ if TYPE_CHECKING:
         ServiceDown,
         ServiceUp,
     )
-    from ._exchange import ExchangeOptions
-    from ._features import EntryEnd, Feature, ReaderProperties, control_code
-    from ._holders import other_programs
-    from ._layer import Layer
-    from ._monitor import ReaderMonitor
-    from ._pin_entry import PinEntry, PinFormat
-    from ._pin_pad import PadResult
-    from ._scard import SCard
-    from ._wanted import serial
+    from ._pcsc.other_programs import other_programs
+    from ._reader.attributes import Attribute
+    from ._reader.features import EntryEnd, Feature, ReaderProperties, control_code
+    from ._reader.pin_entry import PinEntry, PinFormat
+    from ._reader.pin_pad import PadResult
+    from ._session.card_request import serial
     from .errors import (
         CardCommunicationError,
         CardRemovedError,
@@ -53,6 +49,10 @@ if TYPE_CHECKING:
         SharingViolationError,
         WaitCancelledError,
     )
+    from .iso7816._apdu import C_APDU, R_APDU, StatusError
+    from .iso7816._atr import ATR
+    from .iso7816._exchange import ExchangeOptions
+    from .iso7816._layer import Layer
 
 __version__ = "0.1.0"
 
@@ -106,14 +106,14 @@ __all__ = [
     "states",
 ]
 
-_ROOMS = {
-    "_apdu": ("C_APDU", "R_APDU", "StatusError"),
-    "_atr": ("ATR",),
-    "_async_looks": ("groups", "readers", "states"),
-    "_attributes": ("Attribute",),
-    "_card": ("cancel_all",),
+_MODULES = {
+    "iso7816._apdu": ("C_APDU", "R_APDU", "StatusError"),
+    "iso7816._atr": ("ATR",),
+    "_faces.queries": ("groups", "readers", "states"),
+    "_reader.attributes": ("Attribute",),
+    "_faces.card": ("cancel_all",),
     "_enums": ("Disposition", "Lengths", "Protocol", "ShareMode"),
-    "_events": (
+    "_pcsc.events": (
         "CardInserted",
         "CardRemoved",
         "Event",
@@ -124,15 +124,15 @@ _ROOMS = {
         "ServiceDown",
         "ServiceUp",
     ),
-    "_exchange": ("ExchangeOptions",),
-    "_features": ("EntryEnd", "Feature", "ReaderProperties", "control_code"),
-    "_holders": ("other_programs",),
-    "_layer": ("Layer",),
-    "_monitor": ("ReaderMonitor",),
-    "_pin_entry": ("PinEntry", "PinFormat"),
-    "_pin_pad": ("PadResult",),
-    "_scard": ("SCard",),
-    "_wanted": ("serial",),
+    "iso7816._exchange": ("ExchangeOptions",),
+    "_reader.features": ("EntryEnd", "Feature", "ReaderProperties", "control_code"),
+    "_pcsc.other_programs": ("other_programs",),
+    "iso7816._layer": ("Layer",),
+    "_faces.monitor": ("ReaderMonitor",),
+    "_reader.pin_entry": ("PinEntry", "PinFormat"),
+    "_reader.pin_pad": ("PadResult",),
+    "_faces.scard": ("SCard",),
+    "_session.card_request": ("serial",),
     "errors": (
         "CardCommunicationError",
         "CardRemovedError",
@@ -148,14 +148,14 @@ _ROOMS = {
         "WaitCancelledError",
     ),
 }
-"""Where each name lives. Its room is loaded when the name is first used, so importing the package costs next to nothing."""
+"""Where each name lives. Its module is loaded when the name is first used, so importing the package costs next to nothing."""
 
 if not TYPE_CHECKING:  # to a type checker, any name would be one then
 
     def __getattr__(name: str) -> object:
-        for room, names in _ROOMS.items():
+        for module, names in _MODULES.items():
             if name in names:
-                value = globals()[name] = getattr(import_module(f".{room}", __name__), name)
+                value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
                 return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -6,6 +6,9 @@ Rules of this room:
 - A result is posted into a loop without waiting. `post` answering False means that the loop is gone: whoever posted cleans up.
 - What is posted only sets, appends and compares, and lets nothing escape: on trio an escaped exception ends the run.
 - A job handed to a worker never raises; its outcome, good or bad, travels in a `Reply`.
+- Threads that are none, gevent's and eventlet's, are refused before anything is started (fact 69): all of them run in one thread of
+  the machine, and a call that blocks there, as SCardGetStatusChange does, stops the whole process for good. Left alone, threads and
+  queues serve such programs well: a call of the sync face in a thread of gevent's or eventlet's own pool lets all greenlets run on.
 - After a fork the child has none of the parent's threads, and may not touch its PC/SC contexts (fact 9): what was made before is
   told apart by `generation()`, and tables register with `forget_at_fork`.
 """
@@ -26,7 +29,6 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint, current_token
 
-from ._green_threads import refuse_green_threads
 from .errors import CANCELLED, NO_MEMORY, SCardError, WaitCancelledError
 
 if TYPE_CHECKING:
@@ -374,6 +376,28 @@ def spawn(name: str, target: Callable[..., object], *args: object) -> threading.
         words = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
         raise SCardError(words, NO_MEMORY) from error
     return thread
+
+
+_WORDS = (
+    "{name} has patched {what}, so a call of PC/SC would stop the whole process: patch without them ({patch}), and call the sync "
+    "face of scardface in a real thread ({call}) or in a process of its own"
+)
+
+
+def refuse_green_threads() -> None:
+    """Called before a thread is started, and before PC/SC is used at all. It asks what is loaded, and loads nothing.
+
+    Raises:
+        RuntimeError: threads, or the queues between them, are gevent's or eventlet's; the text says what to do.
+    """
+    gevent: Any = sys.modules.get("gevent.monkey")
+    if gevent is not None and (gevent.is_module_patched("threading") or gevent.is_object_patched("queue", "SimpleQueue")):
+        patch, call = "gevent.monkey.patch_all(thread=False, queue=False)", "gevent.get_hub().threadpool.apply"
+        raise RuntimeError(_WORDS.format(name="gevent", what="threads or queues", patch=patch, call=call))
+    eventlet: Any = sys.modules.get("eventlet.patcher")
+    if eventlet is not None and eventlet.is_monkey_patched("thread"):
+        patch, call = "eventlet.monkey_patch(thread=False)", "eventlet.tpool.execute"
+        raise RuntimeError(_WORDS.format(name="eventlet", what="threads", patch=patch, call=call))
 
 
 def note(log: Callable[..., object], *words: object, **more: Any) -> None:

@@ -4,7 +4,7 @@ Rules of this room:
 
 - Every failure of PC/SC is an `SCardError`; `error_for` turns a code into the class and the words.
 - A text says what happened, on which reader, in which call, and what to do next.
-- Codes are the unsigned 32-bit numbers of PC/SC (winscard.h), on every platform; `_pcsc` folds signed ones. What they mean differs
+- Codes are the unsigned 32-bit numbers of PC/SC (winscard.h), on every platform; bindings fold signed ones. What they mean differs
   by platform: Windows numbers two of them otherwise, and hands on numbers of its own (winerror.h) where a card was pulled.
 - Advice is for the platform that the code came from, chosen when the error is made.
 - Errors survive `pickle`, so they cross process pools whole.

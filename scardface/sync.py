@@ -21,15 +21,15 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
 
-from . import _looks
-from ._apdu import C_APDU, R_APDU, Buffer, StatusError
-from ._atr import ATR
-from ._attributes import Attribute
-from ._backend import Backend
-from ._card import cancel_all, commands, raw_command
-from ._channel import OPEN, close_command, opened
 from ._enums import Disposition, Lengths, Protocol, ShareMode
-from ._events import (
+from ._faces import queries
+from ._faces.card import cancel_all, commands, raw_command
+from ._faces.routes import Callback, Channel
+from ._faces.scard import SCard as AsyncSCard
+from ._faces.sync_calls import SyncCalls, refuse_to_wait_for_itself, with_arguments_of
+from ._faces.sync_monitor import ReaderMonitor
+from ._pcsc.backend import Backend
+from ._pcsc.events import (
     CardInserted,
     CardRemoved,
     Event,
@@ -40,22 +40,17 @@ from ._events import (
     ServiceDown,
     ServiceUp,
 )
-from ._exchange import ExchangeOptions
-from ._features import EntryEnd, Feature, ReaderProperties, control_code
-from ._holders import other_programs
-from ._layer import Layer
-from ._pin_entry import PinEntry, PinFormat
-from ._pin_pad import PadResult
-from ._routes import Callback, Channel
-from ._scard import SCard as AsyncSCard
-from ._session import Session
-from ._sync_calls import SyncCalls, refuse_to_wait_for_itself, with_arguments_of
-from ._sync_monitor import ReaderMonitor
+from ._pcsc.other_programs import other_programs
+from ._reader.attributes import Attribute
+from ._reader.features import EntryEnd, Feature, ReaderProperties, control_code
+from ._reader.pin_entry import PinEntry, PinFormat
+from ._reader.pin_pad import PadResult
+from ._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member, serial
+from ._session.session import Session
 from ._threads import CancelScope, cancellable, insist, uninterrupted
 from ._waiting.driver import driver_of
 from ._waiting.removal import Removal, wait_blocking
 from ._waiting.request import acquire_blocking, quiet_blocking
-from ._wanted import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member, serial
 from .errors import (
     CANCELLED,
     CardCommunicationError,
@@ -71,6 +66,11 @@ from .errors import (
     SharingViolationError,
     WaitCancelledError,
 )
+from .iso7816._apdu import C_APDU, R_APDU, Buffer, StatusError
+from .iso7816._atr import ATR
+from .iso7816._channel import OPEN, close_command, opened
+from .iso7816._exchange import ExchangeOptions
+from .iso7816._layer import Layer
 
 _LAST_WORD = 0.2
 """Seconds that a thread whose work is done has to be gone."""
@@ -366,7 +366,7 @@ def _plain(callback: Callback) -> Callback:
     return call
 
 
-def readers(group: str | None = None, *, timeout: float | None = _looks.PATIENCE) -> tuple[str, ...]:
+def readers(group: str | None = None, *, timeout: float | None = queries.PATIENCE) -> tuple[str, ...]:
     """The names of the readers plugged in, in PC/SC's order.
 
     Args:
@@ -376,10 +376,10 @@ def readers(group: str | None = None, *, timeout: float | None = _looks.PATIENCE
     Raises:
         ServiceUnavailableError: no PC/SC service, or none that answers within `timeout`.
     """
-    return _looks.list_readers(group, timeout)
+    return queries.list_readers(group, timeout)
 
 
-def groups(*, timeout: float | None = _looks.PATIENCE) -> tuple[str, ...]:
+def groups(*, timeout: float | None = queries.PATIENCE) -> tuple[str, ...]:
     """The names of the reader groups.
 
     Args:
@@ -388,10 +388,10 @@ def groups(*, timeout: float | None = _looks.PATIENCE) -> tuple[str, ...]:
     Raises:
         ServiceUnavailableError: no PC/SC service, or none that answers within `timeout`.
     """
-    return _looks.list_groups(timeout)
+    return queries.list_groups(timeout)
 
 
-def states(*, timeout: float | None = _looks.PATIENCE) -> Mapping[str, ReaderState]:
+def states(*, timeout: float | None = queries.PATIENCE) -> Mapping[str, ReaderState]:
     """Reader name to `ReaderState`: one look at all readers, without a monitor.
 
     Args:
@@ -400,4 +400,4 @@ def states(*, timeout: float | None = _looks.PATIENCE) -> Mapping[str, ReaderSta
     Raises:
         ServiceUnavailableError: no PC/SC service, or none that answers within `timeout`.
     """
-    return _looks.list_states(timeout)
+    return queries.list_states(timeout)

@@ -1,4 +1,4 @@
-"""scardface.contactless and what the faces know of a contactless card (scardface._contactless)."""
+"""scardface.contactless: which card it is, and the commands for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scardface import ATR, C_APDU, R_APDU, CardCommunicationError, StatusError, sync
-from scardface._apdu import redacted
-from scardface._contactless import GET_ATS, GET_UID, ats, uid
+from scardface import ATR, C_APDU, R_APDU, sync
+from scardface._reader.contactless import GET_ATS, GET_UID, uid
 from scardface.contactless import _NAMES, KeyType, Tag, general_authenticate, load_key, meaning, read_binary, tag, update_binary
+from scardface.iso7816._apdu import redacted
 from scardface.testing import SimulatedPCSC, VirtualCard
 
 KEY = bytes.fromhex("A0A1A2A3A4A5")
@@ -197,34 +197,6 @@ class TestTag:
     def test_nonsense_never_raises(self, atr: bytes) -> None:
         found = tag(atr)
         assert found is None or isinstance(found, Tag)
-
-
-class TestUid:
-    @pytest.mark.parametrize("status", [0x9000, 0x6282])
-    def test_is_what_the_reader_answers(self, status: int) -> None:
-        assert uid(response(status, b"\x04\x01\x02\x03")) == b"\x04\x01\x02\x03"
-        assert ats(response(status, b"\x80\x31")) == b"\x80\x31"
-        assert ats(response(status)) == b""
-
-    def test_has_bytes(self) -> None:
-        with pytest.raises(CardCommunicationError, match="a UID without bytes"):
-            uid(response(0x9000))
-
-    @pytest.mark.parametrize(
-        ("status", "words"),
-        [
-            (0x6A81, "6A81: the reader does not know this of such a card"),
-            (0x6300, "6300: the reader has no such information"),
-            (0x6D00, "6D00: the reader does not tell this; is it a contactless reader"),
-            (0x6E00, "6E00: the reader does not tell this"),
-            (0x6700, "6700: wrong length"),
-        ],
-    )
-    def test_is_refused_in_words(self, status: int, words: str) -> None:
-        for read in (uid, ats):
-            with pytest.raises(StatusError, match=words) as caught:
-                read(response(status))
-            assert caught.value.response.sw == status
 
 
 class Mifare(VirtualCard):

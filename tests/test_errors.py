@@ -12,7 +12,6 @@ import pytest
 from smartcard import scard
 
 from scardface import errors
-from scardface._apdu import R_APDU, StatusError
 from scardface.errors import (
     CardCommunicationError,
     CardRemovedError,
@@ -30,6 +29,7 @@ from scardface.errors import (
     as_error,
     error_for,
 )
+from scardface.iso7816._apdu import R_APDU, StatusError
 from scardface.sync import SCard
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import pytest
 
 import scardface
 from scardface import sync
-from scardface._default import system_pcsc
-from scardface._green_threads import refuse_green_threads
+from scardface._pcsc.default import system_pcsc
+from scardface._threads import refuse_green_threads
 from scardface.testing import PrivatePcscd, SimulatedPCSC, _private_pcscd
 from tests.support.cards import LogCard
 

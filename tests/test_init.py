@@ -21,9 +21,9 @@ def test_every_name_is_documented() -> None:
 
 
 def test_every_name_has_its_room() -> None:
-    names = [name for names in scardface._ROOMS.values() for name in names]
+    names = [name for names in scardface._MODULES.values() for name in names]
     assert sorted(names) == scardface.__all__
-    for room, names in scardface._ROOMS.items():
+    for room, names in scardface._MODULES.items():
         module = importlib.import_module(f"scardface.{room}")
         for name in names:
             assert getattr(scardface, name) is getattr(module, name)
@@ -40,7 +40,7 @@ def test_a_name_that_there_is_not() -> None:
 def test_importing_the_package_loads_nothing_else_until_a_name_is_used() -> None:
     code = (
         "import sys, scardface;"
-        "loaded = [name for name in ('anyio', 'smartcard', 'asyncio', 'scardface._scard') if name in sys.modules];"
+        "loaded = [name for name in ('anyio', 'smartcard', 'asyncio', 'scardface._faces.scard') if name in sys.modules];"
         "assert not loaded, loaded; scardface.SCard; assert 'anyio' in sys.modules; assert 'smartcard' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -51,4 +51,4 @@ def test_a_type_checker_sees_the_rooms() -> None:
     tree = ast.parse(Path(scardface.__file__ or "").read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING")
     imported = {node.module: tuple(alias.name for alias in node.names) for node in block.body if isinstance(node, ast.ImportFrom)}
-    assert imported == scardface._ROOMS
+    assert imported == scardface._MODULES

@@ -743,4 +743,4 @@ def test_every_table_of_the_process_is_forgotten_at_a_fork() -> None:
 
     assert scardface.sync.SCard
     modules = {forget.__module__ for forget in _threads._forgetters}
-    assert {"scardface._waiting.driver", "scardface._card"} <= modules
+    assert {"scardface._waiting.driver", "scardface._faces.card"} <= modules

@@ -30,9 +30,9 @@ from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from .._enums import Protocol, ShareMode, StateFlag
-from .._events import Reading, Snapshot, diff, same_card
-from .._reader_states import is_usable
-from .._wanted import Wanted
+from .._pcsc.events import Reading, Snapshot, diff, same_card
+from .._pcsc.reader_states import is_usable
+from .._session.card_request import Wanted
 from ..errors import (
     CANCELLED,
     NO_READERS_AVAILABLE,

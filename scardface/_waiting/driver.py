@@ -34,9 +34,9 @@ from queue import Empty, SimpleQueue
 from threading import current_thread
 from typing import Any
 
-from .._backend import Backend
 from .._enums import ShareMode
-from .._events import Snapshot
+from .._pcsc.backend import Backend
+from .._pcsc.events import Snapshot
 from .._threads import Loop, forget_at_fork, insist, note, spawn
 from ..errors import SCardError
 from . import watcher as watching

@@ -17,8 +17,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .._atr import ATR
-from .._events import (
+from .._pcsc.events import (
     CardInserted,
     CardRemoved,
     Event,
@@ -31,8 +30,9 @@ from .._events import (
     diff,
     initial_events,
 )
-from .._wanted import ReaderFilter
+from .._session.card_request import ReaderFilter
 from ..errors import SCardError, again
+from ..iso7816._atr import ATR
 
 MOST = 10_000
 """Events that a consumer may fall behind."""

@@ -10,8 +10,8 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .._enums import ShareMode
-from .._events import Event, Reading, Snapshot
-from .._wanted import Wanted
+from .._pcsc.events import Event, Reading, Snapshot
+from .._session.card_request import Wanted
 from ..errors import SCardError
 
 Names: TypeAlias = "frozenset[str] | None"

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._backend import Backend
-from .._loss import SessionClosedError, quietly
-from .._session import Session
+from .._pcsc.backend import Backend
+from .._session.card_state import SessionClosedError, quietly
+from .._session.session import Session
 from .._threads import Caller, Loop, insist
 from ..errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, again
 from .driver import driver_of

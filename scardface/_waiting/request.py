@@ -30,16 +30,16 @@ from typing import Any, Literal, TypeVar
 import anyio
 import anyio.lowlevel
 
-from .._backend import Backend, Context
 from .._enums import Disposition, Protocol, ShareMode, StateFlag
-from .._events import Event, Reading, Snapshot, same_card
-from .._holders import other_programs
-from .._owning import refuse_copy
-from .._reader_states import is_usable, reader_states
-from .._serials import has_serial, serials
-from .._session import Session
+from .._pcsc.backend import Backend, Context
+from .._pcsc.events import Event, Reading, Snapshot, same_card
+from .._pcsc.other_programs import other_programs
+from .._pcsc.ownership import refuse_copy
+from .._pcsc.reader_states import is_usable, reader_states
+from .._session.card_request import ANY_PROTOCOL, Wanted
+from .._session.serials import has_serial, serials
+from .._session.session import Session
 from .._threads import BETWEEN_LOOKS, Caller, Loop, Signal, Worker, insist, note, spawn, within_grace
-from .._wanted import ANY_PROTOCOL, Wanted
 from ..errors import (
     CANCELLED,
     SECURITY_VIOLATION,

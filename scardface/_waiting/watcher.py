@@ -26,10 +26,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from .._backend import PNP_READER, Backend, Context, StatusChange
 from .._enums import StateFlag
-from .._events import Reading, Snapshot, is_news
-from .._reader_states import PERHAPS_GONE, is_usable, reader_states, status_change
+from .._pcsc.backend import PNP_READER, Backend, Context, StatusChange
+from .._pcsc.events import Reading, Snapshot, is_news
+from .._pcsc.reader_states import PERHAPS_GONE, is_usable, reader_states, status_change
 from .._threads import note, spawn
 from ..errors import CANCELLED, SCardError
 

@@ -17,9 +17,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from scardface import C_APDU
-
-from ._instructions import TYPED, usual_ne
+from .. import C_APDU
+from ..iso7816._instructions import TYPED, usual_ne
 
 Ask = Callable[[], bytes]
 

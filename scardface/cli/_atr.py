@@ -14,15 +14,15 @@ import anyio
 import click
 from rich.table import Table
 
-from scardface import ATR, CardInserted, CardTimeoutError, NoCardError, ServiceDown, ServiceUnavailableError
-
+from .. import ATR, CardInserted, CardTimeoutError, NoCardError, ServiceDown, ServiceUnavailableError
+from ..iso7816._interface import explain
+from ..iso7816._readable import digits
 from ._failures import E_TIMEOUT, OK
-from ._interface import explain
 from ._names import list_file, names_of
 from ._open import meant, told, watching
 from ._options import READER, WAIT_FOR_READER, common
 from ._options import timeout as option_timeout
-from ._output import console, digits, emit, put, show, words
+from ._output import console, emit, put, show, words
 
 LONGEST = 255
 """Bytes taken for an ATR on the command line; a real one has 33 at most."""

@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 
 import click
 
-from scardface import CardTimeoutError, ReaderState, SCardError, ServiceUnavailableError
-from scardface.sync import SCard, ShareMode, states
-from scardface.sync import readers as listed_readers
-
+from .. import CardTimeoutError, ReaderState, SCardError, ServiceUnavailableError
+from ..sync import SCard, ShareMode, states
+from ..sync import readers as listed_readers
 from . import _cures
 from ._failures import E_TIMEOUT, OK, REFUSED
 from ._log import heard_by

@@ -15,17 +15,17 @@ from typing import Any
 from rich.console import Console
 from rich.tree import Tree
 
-from scardface import C_APDU, R_APDU
-from scardface.contactless import meaning
-from scardface.replay import may_carry_secret
-
-from ._instructions import name_of
+from .. import C_APDU, R_APDU
+from ..contactless import meaning
+from ..iso7816._instructions import name_of
+from ..iso7816._readable import digits, is_text, legible
+from ..iso7816._tags import is_likely
+from ..iso7816._tags import name_of as name_of_tag
+from ..iso7816._tlv import DataObject, TLVError, parse
+from ..replay import may_carry_secret
 from ._option_names import in_options
 from ._options import Telling
-from ._output import digits, emit, is_text, legible, put, rows, show, words
-from ._tags import is_likely
-from ._tags import name_of as name_of_tag
-from ._tlv import DataObject, TLVError, parse
+from ._output import emit, put, rows, show, words
 
 
 def tell(telling: Telling, console: Console, reader: str, command: C_APDU, response: R_APDU) -> None:

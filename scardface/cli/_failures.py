@@ -20,9 +20,8 @@ from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import TypeGuard
 
-from scardface import CardTimeoutError, SCardError, ServiceUnavailableError, StatusError
-from scardface.replay import UnrecordedCommandError
-
+from .. import CardTimeoutError, SCardError, ServiceUnavailableError, StatusError
+from ..replay import UnrecordedCommandError
 from ._option_names import in_options
 from ._plain import plain
 

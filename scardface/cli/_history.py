@@ -19,10 +19,9 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-from scardface.replay import may_carry_secret
-
+from ..iso7816._instructions import TYPED
+from ..replay import may_carry_secret
 from ._apdu_text import ApduTextError, needs_pin, parse
-from ._instructions import TYPED
 from ._names import home_folder
 
 

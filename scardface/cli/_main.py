@@ -12,8 +12,7 @@ import os
 
 import click
 
-from scardface import __version__
-
+from .. import __version__
 from ._atr import atr
 from ._doctor import doctor
 from ._failures import EXITS, INTERRUPTED, OK, USAGE, say

@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from scardface import ATR
-from scardface.contactless import tag
+from .. import ATR
+from ..contactless import tag
 
 LIST = "smartcard_list.txt"
 SYSTEM = ("/usr/local/pcsc", "/usr/share/pcsc", "/usr/local/share/pcsc", "/opt/homebrew/share/pcsc")

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 
 import anyio
 
-from scardface import (
+from .. import (
     CardTimeoutError,
     NoReaderError,
     ReaderAdded,
@@ -30,8 +30,7 @@ from scardface import (
     ServiceUp,
     readers,
 )
-from scardface.sync import SCard, ShareMode
-
+from ..sync import SCard, ShareMode
 from ._failures import E_TIMEOUT, say
 from ._log import heard_by
 from ._options import Wish

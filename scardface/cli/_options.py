@@ -17,8 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from scardface import Lengths
-
+from .. import Lengths
 from ._virtual import virtual_pcsc
 
 F = TypeVar("F", bound=Callable[..., Any])

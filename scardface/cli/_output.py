@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from ..iso7816._readable import digits, legible
 from ._plain import plain
 
 _WIDE = 1000
@@ -60,21 +61,6 @@ def emit(**fields: Any) -> None:
 def words(text: str, style: str = "") -> Text:
     """`text` as rich takes it: no markup, nothing to obey, and one line."""
     return Text(plain(text).replace("\n", "\\n"), style=style)
-
-
-def digits(data: bytes) -> str:
-    """Hexadecimal digits, a blank between bytes."""
-    return data.hex(" ").upper()
-
-
-def legible(data: bytes) -> str:
-    """The text in bytes, `.` for what is none."""
-    return "".join(chr(octet) if 0x20 <= octet < 0x7F else "." for octet in data)
-
-
-def is_text(data: bytes) -> bool:
-    """Whether bytes are readable as they stand."""
-    return bool(data) and all(0x20 <= octet < 0x7F for octet in data)
 
 
 def rows(data: bytes) -> Iterator[str]:

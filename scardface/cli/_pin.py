@@ -15,9 +15,8 @@ from functools import cache
 
 import click
 
-from scardface import C_APDU
-from scardface.replay import carries_secret
-
+from .. import C_APDU
+from ..replay import carries_secret
 from ._failures import say
 
 

@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 import click
 from rich.table import Table
 
-from scardface import ReaderState
-from scardface.sync import other_programs, states
-
+from .. import ReaderState
+from ..sync import other_programs, states
 from ._failures import OK, say
 from ._names import names_of
 from ._options import common

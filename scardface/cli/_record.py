@@ -15,8 +15,7 @@ from tempfile import TemporaryFile
 
 import click
 
-from scardface.replay import Recorder, carries_secret, may_carry_secret
-
+from ..replay import Recorder, carries_secret, may_carry_secret
 from ._failures import FILE, say
 from ._interrupt import keeping
 from ._open import in_one_go, open_card, traced

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import click
 
-from scardface.replay import ReplayCard
-
+from ..replay import ReplayCard
 from ._open import open_card
 from ._options import Giving, Telling, Wish, giving, telling
 from ._record import is_conversation

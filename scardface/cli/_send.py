@@ -18,10 +18,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from scardface import C_APDU, R_APDU
-from scardface.replay import Recorder, may_carry_secret
-from scardface.sync import SCard
-
+from .. import C_APDU, R_APDU
+from ..replay import Recorder, may_carry_secret
+from ..sync import SCard
 from . import _pin
 from ._apdu_text import ApduTextError, lines, named, needs_pin, parse, pieces
 from ._exchanges import tell

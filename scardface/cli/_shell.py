@@ -16,18 +16,18 @@ from contextlib import ExitStack
 
 import click
 
-from scardface import C_APDU, R_APDU, CardRemovedError, SCardError, ServiceUnavailableError, StatusError
-from scardface.sync import SCard
-
+from .. import C_APDU, R_APDU, CardRemovedError, SCardError, ServiceUnavailableError, StatusError
+from ..iso7816._interface import explain
+from ..iso7816._readable import digits
+from ..sync import SCard
 from . import _pin
 from ._apdu_text import ApduTextError, parse
 from ._exchanges import tell
 from ._failures import OK, say
-from ._interface import explain
 from ._interrupt import heard
 from ._open import open_card, traced
 from ._options import Telling, Wish, telling, wishes
-from ._output import console, digits, emit, put
+from ._output import console, emit, put
 from ._send import Sender
 from ._texts import lines_of
 

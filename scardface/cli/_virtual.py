@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from scardface.testing import FileCard, SimulatedPCSC, VirtualCard
+from ..testing import FileCard, SimulatedPCSC, VirtualCard
 
 READER = "Virtual Reader 0"
 PAUSE = 1.0

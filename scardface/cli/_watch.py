@@ -18,14 +18,14 @@ import click
 from rich.console import Console, Group
 from rich.live import Live
 
-from scardface import Event, ServiceUnavailableError
-from scardface.sync import CardInserted, CardRemoved, EventsLost, ReaderAdded, ReaderMonitor, ReaderRemoved, ServiceDown, ServiceUp
-
+from .. import Event, ServiceUnavailableError
+from ..iso7816._readable import digits
+from ..sync import CardInserted, CardRemoved, EventsLost, ReaderAdded, ReaderMonitor, ReaderRemoved, ServiceDown, ServiceUp
 from ._failures import E_TIMEOUT, OK
 from ._names import names_of
 from ._option_names import in_options
 from ._options import VIRTUAL, common
-from ._output import console, digits, emit, words
+from ._output import console, emit, words
 from ._plain import plain
 from ._readers import table_of
 from ._virtual import visits

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import click
 
-from scardface import NoReaderError
-from scardface.sync import readers
+from .. import NoReaderError
+from ..sync import readers
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 """As numbers are shown: '01' is none, but a part of many names."""

@@ -18,8 +18,8 @@ from contextlib import ExitStack
 import anyio
 from anyio.abc import TaskStatus
 
-from scardface import C_APDU, R_APDU, CardRemoved, ReaderMonitor, SCard
-from scardface.testing import FileCard, PcscdUnavailable, PrivatePcscd, SimulatedPCSC
+from .. import C_APDU, R_APDU, CardRemoved, ReaderMonitor, SCard
+from ..testing import FileCard, PcscdUnavailable, PrivatePcscd, SimulatedPCSC
 
 COMMANDS = {
     "SELECT the application F0 'SCARDFACE'": C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xf0SCARDFACE", 256),

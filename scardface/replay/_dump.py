@@ -17,8 +17,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .._apdu import C_APDU, R_APDU, is_secret
 from .._enums import Protocol
+from ..iso7816._apdu import C_APDU, R_APDU, is_secret
 from ._lines import MAX_ATR, TITLE, Damage, Line, octets
 from ._tape import Exchange, Raw, Sent
 

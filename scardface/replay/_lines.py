@@ -19,8 +19,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from .._apdu import C_APDU, R_APDU, is_secret
 from .._enums import Protocol
+from ..iso7816._apdu import C_APDU, R_APDU, is_secret
 from ._tape import Exchange, Raw, Sent, header
 
 TITLE = "scardface cassette"

@@ -31,16 +31,16 @@ from typing import Any, Generic, Literal, NoReturn, SupportsIndex, TypeVar, get_
 import anyio.lowlevel
 
 from .. import sync
-from .._apdu import C_APDU, R_APDU, StatusError
-from .._atr import ATR
-from .._card import commands, raw_command
-from .._channel import OPEN, close_command, opened
 from .._enums import Disposition, Protocol, ShareMode
-from .._layer import Layer
-from .._owning import refuse_copy
-from .._routes import Callback, Channel, Layered
-from .._scard import SCard
-from .._secrets import Exchanges
+from .._faces.card import commands, raw_command
+from .._faces.routes import Callback, Channel, Layered
+from .._faces.scard import SCard
+from .._pcsc.ownership import refuse_copy
+from ..iso7816._apdu import C_APDU, R_APDU, StatusError
+from ..iso7816._atr import ATR
+from ..iso7816._channel import OPEN, close_command, opened
+from ..iso7816._layer import Layer
+from ..iso7816._secrets import Exchanges
 from ._cassette import CassetteError, StrPath, append, check_writable, read, write
 from ._secrets import carries_secret
 from ._tape import Exchange, Raw, Sent, Tape, outline

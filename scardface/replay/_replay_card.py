@@ -15,8 +15,8 @@ Rules of this room:
 
 from __future__ import annotations
 
-from .._apdu import C_APDU
 from .._enums import Protocol
+from ..iso7816._apdu import C_APDU
 from ..testing import VirtualCard
 from ._cassette import StrPath, read
 from ._tape import Exchange, Raw, Sent, Tape, header, outline

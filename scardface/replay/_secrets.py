@@ -12,8 +12,8 @@ Rules of this room:
 
 from __future__ import annotations
 
-from .. import _secrets
-from .._apdu import C_APDU
+from ..iso7816 import _secrets
+from ..iso7816._apdu import C_APDU
 
 __all__ = ["carries_secret", "may_carry_secret"]
 

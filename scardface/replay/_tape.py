@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .._apdu import C_APDU, R_APDU, redacted
+from ..iso7816._apdu import C_APDU, R_APDU, redacted
 
 _NEAREST = 3
 """How many recorded commands an error shows."""

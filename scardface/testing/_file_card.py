@@ -18,8 +18,8 @@ from __future__ import annotations
 import secrets
 from hmac import compare_digest
 
-from .._apdu import C_APDU
 from .._enums import Protocol
+from ..iso7816._apdu import C_APDU
 from ._card_files import DF, EF, MF, all_dfs, check_range, control_parameters, tlv
 from ._virtual_card import VirtualCard
 

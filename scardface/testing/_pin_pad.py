@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from .._features import CM_IOCTL_GET_FEATURE_REQUEST, Feature, control_code
+from .._reader.features import CM_IOCTL_GET_FEATURE_REQUEST, Feature, control_code
 
 __all__ = ["PinPad"]
 

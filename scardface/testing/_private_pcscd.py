@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import NoReturn, SupportsIndex
 
-from .._default import system_pcsc
 from .._enums import StateFlag
-from .._owning import refuse_copy
-from .._reader_states import status_change
+from .._pcsc.default import system_pcsc
+from .._pcsc.ownership import refuse_copy
+from .._pcsc.reader_states import status_change
 from .._threads import forget_at_fork
 from ._pcscd_process import Daemon, reader_names, remove_folder
 from ._virtual_card import VirtualCard, raise_kept

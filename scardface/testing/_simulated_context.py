@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .._backend import StatusChange, StatusEntry
 from .._enums import Protocol, ShareMode
-from .._owning import refuse_copy
-from .._reader_states import is_usable
+from .._pcsc.backend import StatusChange, StatusEntry
+from .._pcsc.ownership import refuse_copy
+from .._pcsc.reader_states import is_usable
 from ..errors import (
     CANCELLED,
     INVALID_HANDLE,

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from .._backend import CardStatus
 from .._enums import Disposition, Protocol, ShareMode
-from .._owning import refuse_copy
+from .._pcsc.backend import CardStatus
+from .._pcsc.ownership import refuse_copy
 from ..errors import (
     INVALID_HANDLE,
     INVALID_VALUE,

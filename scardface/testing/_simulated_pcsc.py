@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Literal, NoReturn, SupportsIndex
 
-from .._backend import Context
-from .._default import install, uninstall
-from .._owning import refuse_copy
+from .._pcsc.backend import Context
+from .._pcsc.default import install, uninstall
+from .._pcsc.ownership import refuse_copy
 from ..errors import NO_SERVICE
 from ._dialects import DIALECTS
 from ._main_thread import as_in_c

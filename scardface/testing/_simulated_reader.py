@@ -21,10 +21,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from .._atr import ATR
 from .._enums import Protocol, ShareMode
 from .._threads import spawn
 from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD
+from ..iso7816._atr import ATR
 from ._simulated_slot import CardGone, CardSlot
 from ._simulated_status import EXCLUSIVE
 from ._virtual_card import VirtualCard

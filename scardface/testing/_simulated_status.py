@@ -15,8 +15,8 @@ import threading
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from .._backend import PNP_READER, StatusEntry
 from .._enums import StateFlag
+from .._pcsc.backend import PNP_READER, StatusEntry
 from ._dialects import Dialect, PlugAndPlay
 
 if TYPE_CHECKING:

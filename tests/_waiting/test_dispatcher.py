@@ -26,7 +26,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scardface._enums import Lengths, ShareMode, StateFlag
-from scardface._events import Reading, Snapshot
+from scardface._pcsc.events import Reading, Snapshot
+from scardface._session.card_request import ANY_PROTOCOL, Wanted
 from scardface._waiting.dispatcher import RETRY, Dispatcher
 from scardface._waiting.messages import (
     Awake,
@@ -48,7 +49,6 @@ from scardface._waiting.messages import (
     Through,
     Untaken,
 )
-from scardface._wanted import ANY_PROTOCOL, Wanted
 from scardface.errors import (
     NO_SERVICE,
     PROTO_MISMATCH,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from scardface import CardInserted, SCardError, sync
-from scardface._backend import Context
-from scardface._events import Event, Snapshot
+from scardface._pcsc.backend import Context
+from scardface._pcsc.events import Event, Snapshot
 from scardface._threads import Caller, Loop
 from scardface._waiting import driver as driving
 from scardface._waiting import watcher as watching

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scardface._atr import ATR
 from scardface._enums import StateFlag
-from scardface._events import (
+from scardface._pcsc.events import (
     CardInserted,
     CardRemoved,
     Event,
@@ -29,10 +28,11 @@ from scardface._events import (
     Snapshot,
     diff,
 )
+from scardface._session.card_request import ReaderFilter
 from scardface._waiting import event_queue
 from scardface._waiting.event_queue import EventQueue
-from scardface._wanted import ReaderFilter
 from scardface.errors import NO_MEMORY, SCardError, error_for
+from scardface.iso7816._atr import ATR
 from tests.support.readings import ATR as ONE
 from tests.support.readings import DOWN, IN_USE, card, empty, look, mute
 from tests.support.readings import OTHER_ATR as TWO

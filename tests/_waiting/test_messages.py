@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from scardface._events import Reading
+from scardface._pcsc.events import Reading
 from scardface._waiting.messages import Entry, Offer
 
 

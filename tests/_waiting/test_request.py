@@ -32,8 +32,8 @@ from scardface import (
     sync,
 )
 from scardface._enums import StateFlag
-from scardface._events import Reading
-from scardface._session import Session
+from scardface._pcsc.events import Reading
+from scardface._session.session import Session
 from scardface._threads import Caller
 from scardface._waiting import dispatcher
 from scardface._waiting.driver import driver_of

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from scardface import ReaderState, ServiceUnavailableError
-from scardface._backend import PNP_READER
-from scardface._events import Snapshot, diff
+from scardface._pcsc.backend import PNP_READER
+from scardface._pcsc.events import Snapshot, diff
 from scardface._waiting import watcher as watching_module
 from scardface._waiting.watcher import LONGEST_PAUSE, Watcher
 from scardface.errors import COMM_ERROR, INVALID_PARAMETER, NO_MEMORY, NO_SERVICE, UNKNOWN_READER, SCardError, error_for

@@ -33,10 +33,6 @@ def test_rows() -> None:
     assert list(_output.rows(b"")) == []
 
 
-def test_text_is_all_text_or_none() -> None:
-    assert [_output.is_text(data) for data in (b"abc", b"", b"a\x00", b"\x7f")] == [True, False, False, False]
-
-
 def test_a_table_in_a_pipe_has_no_blanks_at_the_end_and_no_width(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("a", "x" * 300)

@@ -26,19 +26,9 @@ import anyio.lowlevel
 import pytest
 
 import scardface
-from scardface import (
-    C_APDU,
-    CardTimeoutError,
-    ReaderMonitor,
-    SCard,
-    SCardError,
-    ShareMode,
-    WaitCancelledError,
-    cancel_all,
-    sync,
-)
-from scardface._backend import Backend
-from scardface._default import system_pcsc
+from scardface import C_APDU, CardTimeoutError, ReaderMonitor, SCard, SCardError, ShareMode, WaitCancelledError, cancel_all, sync
+from scardface._pcsc.backend import Backend
+from scardface._pcsc.default import system_pcsc
 from scardface._threads import spawn
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from scardface.testing._simulated_context import SimulatedContext

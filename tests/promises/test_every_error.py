@@ -18,7 +18,7 @@ import pytest
 
 import scardface
 from scardface import C_APDU, CardRemovedError, NoReaderError, ReaderMonitor, SCard, SCardError, ShareMode, WaitCancelledError
-from scardface._default import install, uninstall
+from scardface._pcsc.default import install, uninstall
 from scardface._waiting.driver import driver_of
 from scardface._waiting.request import quiet
 from scardface.errors import meanings

@@ -3,7 +3,7 @@ and in order, and what is known in the end is so.
 
 Proved here: 1,000 insertions and removals at full speed (fewer in the usual run), each waited for by a monitor, in every
 dialect of the simulation; a swap that no look saw; readers, the last one too, that go under a waiter, a monitor, an open card
-and its `wait`, at every call of PC/SC. Proved elsewhere: hot plug as such (testing/test_simulated_pcsc.py, test_watch.py),
+and its `wait`, at every call of PC/SC. Proved elsewhere: hot plug as such (testing/test_simulated_pcsc.py, test_watcher.py),
 swaps on a real pcscd (test_scard.py).
 """
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scardface import C_APDU, R_APDU, ExchangeOptions, Lengths, Protocol, SCardError
-from scardface._exchange import exchange
+from scardface.iso7816._exchange import exchange
 from scardface.replay import CassetteError, ReplayCard, UnrecordedCommandError
 from scardface.replay._cassette import write
 from scardface.replay._tape import Exchange, Sent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scardface import C_APDU
-from scardface._apdu import is_secret
+from scardface.iso7816._apdu import is_secret
 from scardface.replay import carries_secret, may_carry_secret
 
 HIDDEN = {

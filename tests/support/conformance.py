@@ -15,10 +15,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from scardface._backend import Backend, CardHandle, Context
 from scardface._enums import Disposition, ShareMode, StateFlag
 from scardface._enums import Protocol as CardProtocol
-from scardface._pcsc import PYSCARD
+from scardface._pcsc.backend import Backend, CardHandle, Context
+from scardface._pcsc.pyscard import PYSCARD
 from scardface.errors import SCardError
 from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
 from tests.support.versions import pcscd_version

@@ -21,8 +21,8 @@ from functools import partial
 from typing import Any
 
 from scardface import C_APDU, Protocol, SCardError, ShareMode
-from scardface._backend import Backend, Context
-from scardface._default import default_backend, system_pcsc
+from scardface._pcsc.backend import Backend, Context
+from scardface._pcsc.default import default_backend, system_pcsc
 from scardface._threads import insist
 from scardface.sync import SCard
 from scardface.testing import SimulatedPCSC

@@ -4,7 +4,7 @@ Rules of this room:
 
 - A `LongCard` is strict, and written from ISO/IEC 7816-3:2006, 12 and 7816-4:2020, 5: it takes long commands in one way and refuses
   every other with the status that the standard has for it. It knows nothing of the exchange; that it decodes commands with
-  `C_APDU`, another implementation vouches for (tests/test_apdu.py).
+  `C_APDU`, another implementation vouches for (tests/iso7816/test_apdu.py).
 - A card asserts nothing: what it did and heard is for the test to compare.
 """
 

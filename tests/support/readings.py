@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from scardface._enums import StateFlag
-from scardface._events import Reading, Snapshot
+from scardface._pcsc.events import Reading, Snapshot
 from scardface.errors import NO_SERVICE, SCardError, error_for
 
 ATR = bytes.fromhex("3B800181")

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import anyio
 
-from scardface._backend import Backend
-from scardface._default import default_backend
+from scardface._pcsc.backend import Backend
+from scardface._pcsc.default import default_backend
 from scardface._waiting.driver import driver_of
 from scardface._waiting.messages import Entry
 

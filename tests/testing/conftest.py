@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scardface._backend import CardHandle, Context
+from scardface._pcsc.backend import CardHandle, Context
 from tests.support.conformance import Card, RealWorld, SimulatedWorld, World, code_of, share
 
 if TYPE_CHECKING:

@@ -15,28 +15,10 @@ import time
 
 import pytest
 
-from scardface._backend import PNP_READER, Context
 from scardface._enums import Disposition, Protocol, ShareMode, StateFlag
-from scardface.errors import (
-    CANCELLED,
-    INVALID_HANDLE,
-    INVALID_PARAMETER,
-    NO_SERVICE,
-    SECURITY_VIOLATION,
-    UNKNOWN_READER,
-)
-from tests.support.conformance import (
-    A_WHILE,
-    T0_AND_T1,
-    Call,
-    Card,
-    World,
-    code_of,
-    counter,
-    flags,
-    share,
-    state_of,
-)
+from scardface._pcsc.backend import PNP_READER, Context
+from scardface.errors import CANCELLED, INVALID_HANDLE, INVALID_PARAMETER, NO_SERVICE, SECURITY_VIOLATION, UNKNOWN_READER
+from tests.support.conformance import A_WHILE, T0_AND_T1, Call, Card, World, code_of, counter, flags, share, state_of
 
 CHANGED, EMPTY, PRESENT, MUTE = StateFlag.CHANGED, StateFlag.EMPTY, StateFlag.PRESENT, StateFlag.MUTE
 UNAWARE, IGNORE, UNKNOWN, UNAVAILABLE = StateFlag.UNAWARE, StateFlag.IGNORE, StateFlag.UNKNOWN, StateFlag.UNAVAILABLE

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from scardface._backend import ATTR_ATR_STRING, CardHandle, Context
 from scardface._enums import Disposition, Protocol, ShareMode, StateFlag
+from scardface._pcsc.backend import ATTR_ATR_STRING, CardHandle, Context
 from scardface.errors import (
     INVALID_HANDLE,
     NO_SMARTCARD,

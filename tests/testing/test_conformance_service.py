@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scardface._backend import ATTR_ATR_STRING, CardHandle, Context
 from scardface._enums import Disposition, ShareMode, StateFlag
+from scardface._pcsc.backend import ATTR_ATR_STRING, CardHandle, Context
 from scardface.errors import COMM_ERROR, INVALID_HANDLE, NO_SERVICE, SECURITY_VIOLATION
 from tests.support.conformance import (
     ANY,

@@ -6,15 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from scardface._backend import ATTR_ATR_STRING, CardHandle, Context
 from scardface._enums import Disposition, ShareMode, StateFlag
-from scardface.errors import (
-    INVALID_HANDLE,
-    NOT_TRANSACTED,
-    REMOVED_CARD,
-    RESET_CARD,
-    SHARING_VIOLATION,
-)
+from scardface._pcsc.backend import ATTR_ATR_STRING, CardHandle, Context
+from scardface.errors import INVALID_HANDLE, NOT_TRANSACTED, REMOVED_CARD, RESET_CARD, SHARING_VIOLATION
 from tests.support.conformance import ANY, NO_PROTOCOL, SELECT, Call, Card, World, code_of, flags, share, state_of
 
 LEAVE, RESET, UNPOWER = Disposition.LEAVE, Disposition.RESET, Disposition.UNPOWER

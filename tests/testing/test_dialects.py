@@ -6,17 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from scardface._backend import PNP_READER
 from scardface._enums import Disposition, ShareMode, StateFlag
-from scardface.errors import (
-    COMM_ERROR,
-    NO_SERVICE,
-    REMOVED_CARD,
-    RESET_CARD,
-    SERVICE_STOPPED,
-    SHARING_VIOLATION,
-    SYSTEM_CANCELLED,
-)
+from scardface._pcsc.backend import PNP_READER
+from scardface.errors import COMM_ERROR, NO_SERVICE, REMOVED_CARD, RESET_CARD, SERVICE_STOPPED, SHARING_VIOLATION, SYSTEM_CANCELLED
 from scardface.testing import SimulatedPCSC
 from scardface.testing._dialects import DIALECTS
 from tests.support.conformance import ANY, NO_PROTOCOL, SELECT, Call, Card, code_of, counter, flags, share, state_of

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scardface import C_APDU, Protocol, SCardError, ShareMode
-from scardface._dialogue import converse
-from scardface._features import CM_IOCTL_GET_FEATURE_REQUEST, EntryEnd, Feature, ReaderProperties, features, properties
-from scardface._pin_entry import PinEntry, PinFormat, modify_structure, verify_structure
-from scardface._pin_pad import PadResult, modify, verify
+from scardface._reader.control_exchange import converse
+from scardface._reader.features import CM_IOCTL_GET_FEATURE_REQUEST, EntryEnd, Feature, ReaderProperties, features, properties
+from scardface._reader.pin_entry import PinEntry, PinFormat, modify_structure, verify_structure
+from scardface._reader.pin_pad import PadResult, modify, verify
 from scardface.errors import NOT_TRANSACTED, error_for
 from scardface.testing import FileCard, PinPad, SimulatedPCSC
 from tests.support.conformance import Call

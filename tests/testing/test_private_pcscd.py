@@ -371,7 +371,7 @@ def test_fewer_readers_where_libpcsclite_cannot_forget_them(
     """Nothing is left of the daemon, and the next one with as many as before starts."""
     pcscd.stop()
     with monkeypatch.context() as patch:
-        patch.setattr("scardface._pcsc.scard.SCardListReaders", lambda *_: (0x8010001F, []))
+        patch.setattr("scardface._pcsc.pyscard.scard.SCardListReaders", lambda *_: (0x8010001F, []))
         with pytest.raises(ServiceUnavailableError, match="restart this program"):
             pcscd.start(2)
     assert not pcscd.running
@@ -722,7 +722,7 @@ AS_NOBODY = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 import scardface
-import scardface._pcsc  # while root can still read it
+import scardface._pcsc.pyscard  # while root can still read it
 from smartcard import scard
 from scardface.testing import *
 assert scardface.__file__.startswith(sys.argv[1])

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from scardface._backend import PNP_READER
 from scardface._enums import Disposition, ShareMode
+from scardface._pcsc.backend import PNP_READER
 from scardface.errors import INVALID_PARAMETER, NO_SERVICE, UNKNOWN_READER
 from scardface.testing import SimulatedPCSC
 from tests.support.conformance import NO_PROTOCOL, SELECT, Call, Card, SlowCard, code_of, share, state_of

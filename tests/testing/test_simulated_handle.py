@@ -6,16 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from scardface._backend import ATTR_ATR_STRING
 from scardface._enums import Disposition, ShareMode
-from scardface.errors import (
-    INVALID_HANDLE,
-    INVALID_VALUE,
-    NOT_TRANSACTED,
-    READER_UNAVAILABLE,
-    SHARING_VIOLATION,
-    UNRESPONSIVE_CARD,
-)
+from scardface._pcsc.backend import ATTR_ATR_STRING
+from scardface.errors import INVALID_HANDLE, INVALID_VALUE, NOT_TRANSACTED, READER_UNAVAILABLE, SHARING_VIOLATION, UNRESPONSIVE_CARD
 from scardface.testing import SimulatedPCSC
 from tests.support.conformance import ANY, SELECT, Call, Card, SlowCard, code_of, share
 

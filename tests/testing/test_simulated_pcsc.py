@@ -28,9 +28,9 @@ from scardface import (
     cancel_all,
     sync,
 )
-from scardface._backend import Backend
-from scardface._default import default_backend
 from scardface._enums import Disposition
+from scardface._pcsc.backend import Backend
+from scardface._pcsc.default import default_backend
 from scardface.errors import NO_SMARTCARD, NOT_TRANSACTED
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.conformance import Call, Card, code_of, share

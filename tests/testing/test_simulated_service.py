@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from scardface._backend import ATTR_ATR_STRING, CardHandle
 from scardface._enums import Disposition, ShareMode, StateFlag
+from scardface._pcsc.backend import ATTR_ATR_STRING, CardHandle
 from scardface.errors import (
     CANCELLED,
     COMM_ERROR,

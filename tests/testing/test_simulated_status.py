@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scardface._backend import PNP_READER
 from scardface._enums import StateFlag
+from scardface._pcsc.backend import PNP_READER
 from scardface.errors import UNKNOWN_READER
 from scardface.testing import SimulatedPCSC
 from scardface.testing._dialects import DIALECTS

@@ -1,0 +1,264 @@
+"""What both faces of a card are: the checked wish, the one acquisition, what an open card shows, and being cancelled.
+
+Who may call it from where:
+
+- `cancel` and `cancel_all` come from any thread or event loop, from signal handlers, and before `__init__` has set anything; they
+  only set and ring. One lock for all cards guards what they read; it is held for assignments only.
+- A card belongs to the process that made it: in a forked child its context is the parent's (fact 9), so it refuses to work.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
+
+from .._enums import Lengths, Protocol, ShareMode
+from .._pcsc.backend import Backend
+from .._pcsc.default import chosen_backend
+from .._pcsc.ownership import refuse_copy
+from .._session.card_request import Groups, OnReset, Readers, Wanted, member, protocols_for
+from .._session.session import Session
+from .._threads import Worker, forget_at_fork, generation
+from .._waiting.removal import Removal
+from .._waiting.request import Request
+from ..iso7816._apdu import C_APDU, how_to_make_bytes
+from ..iso7816._atr import ATR
+from ..iso7816._exchange import ExchangeOptions
+
+CardT = TypeVar("CardT", bound="Card")
+
+_LONGEST_CONTROL = 65548
+"""Bytes, of pcsc-lite's buffer (MAX_BUFFER_SIZE_EXTENDED), in each direction."""
+
+_lock = threading.RLock()
+_cards: weakref.WeakSet[Card] = weakref.WeakSet()
+
+
+class Card:
+    """The common part of the async and the sync SCard."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self, protocol)
+
+    # Defaults of the class, so that `cancel` finds them on an object whose `__init__` has only begun.
+    _cancel_asked: bool = False
+    _request: Request | None = None
+    _removals: tuple[Removal, ...] = ()
+    _session: Session | None = None
+    _worker: Worker | None = None  # whose thread opened the card
+    _closed: bool = False
+    _verb: ClassVar[str] = ""
+
+    def __new__(cls: type[CardT], *args: Any, **kwargs: Any) -> CardT:
+        card = super().__new__(cls)
+        card._generation = generation()
+        with _lock:
+            _cards.add(card)
+        return card
+
+    _generation: int
+
+    def _wish(
+        self,
+        readers: Readers,
+        groups: Groups,
+        timeout: float | None,
+        atr: bytes | Any | None,
+        pnp: bool,
+        share: ShareMode,
+        protocols: Protocol,
+        lengths: Lengths,
+        options: ExchangeOptions,
+        settle: float,
+        new_only: bool,
+        on_reset: OnReset,
+        wait_for_reader: bool,
+        backend: Backend | None,
+    ) -> None:
+        self._wanted = Wanted.of(
+            *(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset, wait_for_reader)
+        )
+        self._given_backend = backend
+
+    def _begin(self) -> Request:
+        """The acquisition, to run once."""
+        self._check_process()
+        with _lock:
+            if self._closed:
+                raise RuntimeError("the card is closed; make another SCard")
+            if self._request is not None:
+                raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
+            request = self._request = Request(self._wanted, chosen_backend(self._given_backend))
+            if self._cancel_asked:
+                request.cancel()
+        return request
+
+    def _opened(self) -> Session:
+        """The open session.
+
+        Raises:
+            RuntimeError: not open yet, closed, or another process's.
+        """
+        session = self._session
+        if session is not None and not self._closed and self._generation == generation():
+            return session
+        self._check_process()
+        if self._closed:
+            raise RuntimeError("the card is closed")
+        raise RuntimeError(f"the card is not open yet; {self._verb}")
+
+    def _check_process(self) -> None:
+        if self._generation != generation():
+            raise RuntimeError("this SCard was made before a fork and belongs to the parent process; make a new one in the child")
+
+    def _begin_removal(self, removal: Removal) -> None:
+        with _lock:
+            self._removals = (*self._removals, removal)
+        if self._closed:  # since it was asked whether the card is open, by another thread or a signal handler
+            removal.cancel()
+
+    def _end_removal(self, removal: Removal) -> None:
+        with _lock:
+            self._removals = tuple(other for other in self._removals if other is not removal)
+
+    def _cancel_removals(self) -> None:
+        with _lock:
+            removals = self._removals
+        for removal in removals:
+            removal.cancel()
+
+    def cancel(self) -> None:
+        """End this card's acquisition, even one not yet begun, or the current `wait()`s of the open card.
+
+        They raise `WaitCancelledError`. A `send` is never cancelled. A plain function, callable from any thread, any event loop
+        and from signal handlers, from the moment that the object exists.
+        """
+        self._check_process()
+        with _lock:
+            self._cancel_asked = True
+            request = self._request
+        if request is not None:
+            request.cancel()
+        self._cancel_removals()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the card has been closed."""
+        return self._closed
+
+    @property
+    def reader(self) -> str:
+        """The name of the reader that holds the card. AttributeError until the card is open."""
+        return self._shown().reader
+
+    @property
+    def atr(self) -> ATR:
+        """The card's answer to reset (ISO 7816-3, clause 8). AttributeError until the card is open."""
+        return self._shown().atr
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol in use. AttributeError until the card is open."""
+        return self._shown().protocol
+
+    @property
+    def share(self) -> ShareMode:
+        """Who else may use the card while it is open."""
+        return self._wanted.share if self._session is None else self._session.share
+
+    def _checked(self, share: ShareMode | None, protocols: Protocol | None) -> tuple[ShareMode | None, Protocol | None]:
+        """What `reconnect` was given, checked."""
+        if share is not None:
+            share = member("share", ShareMode, share)
+        if protocols is not None:
+            protocols = protocols_for(self.share if share is None else share, protocols)
+        return share, protocols
+
+    def _shown(self) -> Session:
+        if self._session is None:
+            raise AttributeError("the card is not open yet: its reader, ATR and protocol are not known")
+        return self._session
+
+    def __repr__(self) -> str:
+        session = self._session
+        if session is None:
+            return f"<{type(self).__name__}: not open>"
+        state = "closed" if self._closed else "open"
+        return f"<{type(self).__name__}: {state}, {session.reader!r}, {session.protocol.name}, {session.atr.hex(' ')}>"
+
+    def _close_unclosed(self) -> None:
+        """At collection: a card of this process that is still open is closed, somewhere else, and told of."""
+        if self._session is not None and not self._closed and self._generation == generation():
+            text = f"unclosed {self!r}"
+            self._close_from_collector()
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
+
+    def _close_from_collector(self) -> None:
+        """Have an open card closed; nothing may be waited for here."""
+        raise NotImplementedError
+
+    def __del__(self) -> None:
+        self._close_unclosed()
+
+
+def commands(apdus: tuple[Any, ...]) -> list[C_APDU]:
+    """What the caller gave to `send`, as commands.
+
+    Raises:
+        ValueError: none, or a malformed one.
+        TypeError: neither a C_APDU nor bytes-like.
+    """
+    if not apdus:
+        raise ValueError("send() needs at least one command")
+    return [apdu if isinstance(apdu, C_APDU) else C_APDU.from_bytes(octets(apdu)) for apdu in apdus]
+
+
+def octets(data: Any) -> bytes:
+    """`data` as bytes; TypeError unless it is bytes-like."""
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"a command is a C_APDU or bytes-like, not {type(data).__name__}{how_to_make_bytes(data)}")
+
+
+def raw_command(data: Any) -> bytes:
+    """What the caller gave to `transmit`; ValueError under 4 bytes (fact 38)."""
+    raw = octets(data)
+    if len(raw) < 4:
+        raise ValueError(f"a command is at least 4 bytes (CLA INS P1 P2), not {len(raw)}")
+    return raw
+
+
+def code_and_data(code: Any, data: Any) -> tuple[int, bytes]:
+    """What the caller gave to `control`; ValueError unless PC/SC has room for it."""
+    octets_ = octets(data)
+    if len(octets_) > _LONGEST_CONTROL:
+        raise ValueError(f"a control takes at most {_LONGEST_CONTROL} bytes, not {len(octets_)}")
+    return dword("code", code), octets_
+
+
+def dword(name: str, number: Any) -> int:
+    """A number of PC/SC's: 32 bits without a sign."""
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{name} is a number, not {type(number).__name__}")
+    if not 0 <= number <= 0xFFFFFFFF:
+        raise ValueError(f"{name} is 0 to 0xFFFFFFFF, not {number}")
+    return number
+
+
+def cancel_all() -> None:
+    """`cancel()` for every SCard that exists now, in every event loop and thread of the process; not for monitors."""
+    with _lock:
+        cards = list(_cards)
+    for card in cards:
+        if card._generation == generation():
+            card.cancel()
+
+
+def _forget() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+forget_at_fork(_forget)

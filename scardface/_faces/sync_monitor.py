@@ -1,0 +1,137 @@
+"""The sync face: a monitor for scripts and threads.
+
+Who owns what, who may call it from where, what ends it:
+
+- The driver fills the monitor's queue from the block's start to its end; whatever interrupts the caller ends it.
+- One thread at a time takes events. `close`, and leaving the block, come from any thread and from signal handlers; they end the
+  iteration, and its wait.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import NoReturn, SupportsIndex
+
+from .._pcsc.backend import Backend
+from .._pcsc.default import chosen_backend
+from .._pcsc.events import Event, ReaderState
+from .._pcsc.ownership import refuse_copy
+from .._session.card_request import Groups, Names, ReaderFilter, seconds_of
+from .._threads import Caller, generation, insist
+from .._waiting.driver import Driver, driver_of
+from .._waiting.event_queue import EventQueue
+from .._waiting.messages import Ignores, Listens
+from .._waiting.request import quiet_blocking
+from .monitor import ReaderMonitor as AsyncReaderMonitor
+from .sync_calls import with_arguments_of
+
+
+@with_arguments_of(AsyncReaderMonitor)
+class ReaderMonitor:
+    """Events of readers and cards, initial state first: `with ReaderMonitor() as monitor:`, `for event in monitor:`.
+
+    The same events as `scardface.ReaderMonitor`. Ctrl-C ends the iteration's wait. Leaving the block from
+    another thread ends the iteration.
+    """
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse_copy(self, protocol)
+
+    def __init__(self, readers: Names = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
+        self._wanted = ReaderFilter.to_watch(readers, groups)
+        self._backend = backend
+        self._generation = generation()
+        self._consumer = threading.Lock()
+        self._caller = Caller()
+        self._events: EventQueue | None = None
+        self._driver: Driver | None = None
+        self._ended = False
+
+    @property
+    def state(self) -> Mapping[str, ReaderState]:
+        """State by reader name, as it is after the event yielded last."""
+        return {} if self._events is None else self._events.state
+
+    def __enter__(self) -> ReaderMonitor:
+        self._check_process()
+        if self._events is not None:
+            raise RuntimeError("a monitor is entered once; make another one")
+        events = self._events = EventQueue(self._wanted, self._caller, _nothing)
+        backend = chosen_backend(self._backend)
+        driver = self._driver = driver_of(backend)
+        try:
+            driver.submit(Listens(events, self._wanted.groups), backend)
+            self._caller.run(lambda: events.begun or self._ended)
+        except BaseException:
+            insist(self.close)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+        if self._driver is not None:
+            quiet_blocking(self._driver)
+
+    def close(self) -> None:
+        """End the monitor: an iteration in another thread ends, too. From any thread, and from signal handlers."""
+        self._ended = True
+        self._caller.post(_nothing)
+        if self._driver is not None:
+            self._driver.tell(Ignores(self._events))
+
+    def __iter__(self) -> ReaderMonitor:
+        return self
+
+    def __next__(self) -> Event:
+        event = self._next(None)
+        if event is None:
+            raise StopIteration
+        return event
+
+    def next(self, timeout: float | None = None) -> Event | None:
+        """The next event, as iterating yields it.
+
+        Args:
+            timeout: seconds; None, -1 and infinity: for ever; 0: only what is there already.
+
+        Returns:
+            None: the time is over, or the monitor has ended.
+
+        Raises:
+            TypeError, ValueError: no such number of seconds.
+            RuntimeError: before the block, in a forked child, or while another thread takes events.
+        """
+        seconds = seconds_of(timeout)
+        return self._next(None if seconds is None else time.monotonic() + seconds)
+
+    def _next(self, deadline: float | None) -> Event | None:
+        self._check_process()
+        events = self._events
+        if events is None:
+            raise RuntimeError("use 'with ReaderMonitor() as monitor' before iterating")
+        if not self._consumer.acquire(blocking=False):
+            raise RuntimeError("a monitor has one consumer; give each its own monitor")
+        found: list[Event] = []
+
+        def something() -> bool:
+            event = None if self._ended else events.pop()
+            if event is not None:
+                found.append(event)
+            return self._ended or event is not None
+
+        try:
+            self._caller.run(something, deadline)
+        finally:
+            self._consumer.release()
+        return found[0] if found else None
+
+    def _check_process(self) -> None:
+        if self._generation != generation():
+            raise RuntimeError("this monitor was made before a fork and belongs to the parent process")
+
+
+def _nothing() -> None:
+    """To wake the thread that waits."""

@@ -1,0 +1,134 @@
+"""What a PC/SC offers: the seam between the library and a PC/SC, real (`pyscard`) or simulated (`testing`).
+
+Rules of this room:
+
+- Calls block, and are named as PC/SC names them without the prefix; failures are `SCardError`s with PC/SC's code and call.
+- One context belongs to one thread at a time. Another thread may do nothing to it but `cancel` it (fact 5).
+- Reader states are unsigned 32-bit numbers, opaque but for their flags and counter; they are fed back as they came.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from .._enums import Disposition, ShareMode
+from .._enums import Protocol as CardProtocol
+
+PNP_READER = "\\\\?PnP?\\Notification"
+"""The name that, in a status call, stands for the list of readers itself (fact 19)."""
+
+ATTR_ATR_STRING = 0x00090303
+"""SCARD_ATTR_ATR_STRING (PC/SC part 3); asking for it never waits for another program's transaction (fact 4)."""
+
+
+class StatusEntry(NamedTuple):
+    """One reader in the answer of a status call: its name, its state (flags and counter), its ATR."""
+
+    reader: str
+    state: int
+    atr: bytes
+
+
+class StatusChange(NamedTuple):
+    """The answer of a status call. After a time-out the sharing flags may be stale, counters are true (facts 10, 11)."""
+
+    timed_out: bool
+    entries: Sequence[StatusEntry]
+
+
+class CardStatus(NamedTuple):
+    """The answer of SCardStatus: reader, state (the event counter in its upper half, fact 34), protocol, ATR."""
+
+    reader: str
+    state: int
+    protocol: CardProtocol
+    atr: bytes
+
+
+class CardHandle(Protocol):
+    """One connection to a card. Every call belongs to the thread that has its context just now."""
+
+    @property
+    def protocol(self) -> CardProtocol:
+        """The protocol that connect or the last reconnect settled on."""
+
+    def status(self) -> CardStatus:
+        """SCardStatus. Waits while another handle holds a transaction (fact 4)."""
+
+    def transmit(self, data: bytes) -> bytes:
+        """SCardTransmit: one exchange, as it is; the answer may be empty (fact 38). Waits like `status`."""
+
+    def begin_transaction(self) -> None:
+        """SCardBeginTransaction. Waits for another's transaction; nothing cancels that (fact 4)."""
+
+    def end_transaction(self, disposition: Disposition) -> None:
+        """SCardEndTransaction."""
+
+    def reconnect(self, share: ShareMode, protocols: CardProtocol, disposition: Disposition) -> CardProtocol:
+        """SCardReconnect. Waits like `status`."""
+
+    def disconnect(self, disposition: Disposition) -> None:
+        """SCardDisconnect. RESET waits like `status`."""
+
+    def control(self, code: int, data: bytes) -> bytes:
+        """SCardControl. Never waits."""
+
+    def get_attribute(self, attribute: int) -> bytes:
+        """SCardGetAttrib. Never waits: SHARING_VIOLATION while another handle holds a transaction."""
+
+    def set_attribute(self, attribute: int, value: bytes) -> None:
+        """SCardSetAttrib."""
+
+
+class Context(Protocol):
+    """One context (SCARDCONTEXT): a connection to the service."""
+
+    def list_readers(self, groups: Sequence[str] | None = None) -> tuple[str, ...]:
+        """SCardListReaders: the names in PC/SC's order; no reader is an empty tuple on every platform (fact 49)."""
+
+    def list_reader_groups(self) -> tuple[str, ...]:
+        """SCardListReaderGroups."""
+
+    def get_status_change(self, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
+        """SCardGetStatusChange: waits at most `timeout` ms until a state differs from the one given (0: unaware)."""
+
+    def cancel(self) -> None:
+        """SCardCancel, from any thread. It proves nothing, and is lost unless a status call waits (facts 1, 3)."""
+
+    def connect(self, reader: str, share: ShareMode, protocols: CardProtocol) -> CardHandle:
+        """SCardConnect. Waits while another handle holds a transaction (fact 4)."""
+
+    def release(self) -> None:
+        """SCardReleaseContext. Never while another thread is inside this context (fact 5)."""
+
+
+class Backend(Protocol):
+    """One PC/SC.
+
+    Attributes:
+        max_entries: how many entries one status call takes (fact 18).
+        absent_service_means_no_reader: the service stops with the last reader and comes with the first (fact 48).
+        release_disconnects: releasing a context disconnects its handles: RESET if EXCLUSIVE, else LEAVE; see `_session.session`.
+    """
+
+    @property
+    def max_entries(self) -> int:
+        """How many entries one status call takes."""
+
+    @property
+    def absent_service_means_no_reader(self) -> bool:
+        """Whether the service lives only while a reader is plugged in."""
+
+    @property
+    def release_disconnects(self) -> bool:
+        """Whether SCardReleaseContext disconnects the context's handles: RESET for an EXCLUSIVE one, LEAVE for others."""
+
+    def establish(self) -> Context:
+        """SCardEstablishContext."""
+
+
+def reconnect_ends_transaction(backend: Backend) -> bool:
+    """Whether SCardReconnect ends a transaction (fact 32): a backend's attribute of that name, else as on this platform."""
+    return bool(getattr(backend, "reconnect_ends_transaction", sys.platform == "win32"))

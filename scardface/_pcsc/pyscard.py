@@ -1,0 +1,275 @@
+"""pyscard's binding as a backend: the only room that calls `smartcard.scard`.
+
+Rules of this room:
+
+- A code other than success becomes the error that `errors` names for it; nothing else of a failed call is looked at, since its
+  outputs may be uninitialised memory (fact 41).
+- Bytes go in and come out as `bytes`; the lists of ints are made here, once (fact 40).
+- Codes and states are unsigned on this side, on every platform (fact 45).
+- A reader name that is not plain ASCII, or holds a NUL, never reaches the binding: it would abort the process (fact 42).
+- One name that is no UTF-8 has pyscard fail to list any. Then libpcsclite, which is loaded already, is asked by ctypes, and what
+  cannot be decoded comes as U+FFFD. Such a name is not ASCII, so that reader alone is out of reach. The same call tells the truth
+  where pyscard 2.0.5 read memory that nobody wrote, as the service died.
+- SCardDisconnect walks libpcsclite's list of contexts without its lock (1.9.9; 2.3.3 has the same code): of 4 processes that called
+  it beside SCardReleaseContext for 8 s one crashed. So these two, and SCardEstablishContext, come one after another. Whoever
+  disconnects with a reset has seen to it that no transaction makes it wait.
+- libpcsclite 2.5 keeps a table of readers for the process, which grows and never shrinks. Once pcscd has fewer readers than the
+  table has places, whatever needs the table answers UNSUPPORTED_FEATURE, in every context, until there are as many again: the
+  lists of whatever groups, SCardGetStatusChange, SCardStatus (2.5.3, by experiment and in its machine code; fact 67). Only another
+  process helps, so that is what the list says; elsewhere the code may also be a passing one (fact 17).
+- Timeouts are whole milliseconds, finite (fact 44); status entries are pairs, never triples, which leak (fact 43).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from smartcard import scard
+
+from .._enums import Disposition, Protocol, ShareMode
+from ..errors import (
+    COMM_ERROR,
+    NO_READERS_AVAILABLE,
+    SUCCESS,
+    TIMEOUT,
+    UNKNOWN_ERROR,
+    SCardError,
+    ServiceUnavailableError,
+    error_for,
+)
+from .backend import CardStatus, StatusChange, StatusEntry
+from .fork_gate import enter, leave
+from .ownership import refuse_copy
+
+_PCI = {Protocol.T0: scard.SCARD_PCI_T0, Protocol.T1: scard.SCARD_PCI_T1, Protocol.RAW: scard.SCARD_PCI_RAW}
+_BRIEF = frozenset({"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardReleaseContext"})
+"""What a fork waits for, see `fork_gate`."""
+_LISTS = ("SCardListReaders", "SCardListReaderGroups")
+"""Calls whose outputs pyscard 2.0.5 converts even when they failed, from memory that nobody wrote: seen as the service died."""
+_PCSC_LITE = sys.platform not in ("win32", "darwin")
+_UNSUPPORTED_FEATURE = 0x8010001F
+_FEWER_READERS = (
+    "SCardListReaders: pcscd was started again with fewer readers than this process has seen, which libpcsclite 2.5 cannot read: "
+    "restart this program (SCARD_E_UNSUPPORTED_FEATURE 0x8010001F)"
+)
+_MOST_NAMES = 0x10000
+"""Bytes; pcsc-lite has at most 16 readers, of 128 bytes each."""
+_LONG_BITS = 8 * struct.calcsize("l") - 1
+"""What a state may have for the binding: a C long without its sign, 31 bits on Windows, i386 and armhf (facts 45, 68)."""
+
+
+def _unsigned(number: int) -> int:
+    return number & 0xFFFFFFFF
+
+
+def _protocol(number: int) -> Protocol:
+    """A protocol that the binding reports; RAW has a number of its own on Windows."""
+    number = _unsigned(number)
+    return Protocol.RAW if number == scard.SCARD_PROTOCOL_RAW else Protocol(number)
+
+
+def _mask(protocols: Protocol) -> int:
+    """Protocols as the binding takes them."""
+    raw = scard.SCARD_PROTOCOL_RAW if Protocol.RAW in protocols else 0
+    return int(protocols & ~Protocol.RAW) | int(raw)
+
+
+def _raw_state(state: int) -> int:
+    """`state` as the binding takes it: where longs have 32 bits, the upper half of the range is negative (fact 45)."""
+    return state - 0x1_0000_0000 if state >> _LONG_BITS else state
+
+
+def usable_name(reader: str) -> bool:
+    """Whether the binding survives this reader name (fact 42)."""
+    return reader.isascii() and "\0" not in reader
+
+
+def _checked_name(reader: str) -> str:
+    if not usable_name(reader):
+        raise ValueError(f"reader name {reader!r}: pyscard takes ASCII names only")
+    return reader
+
+
+def _call(name: str, reader: str, *args: Any) -> Any:
+    """Call `name` of PC/SC; its outputs, or its error. The binding's own failures (SystemError) are told as PC/SC's."""
+    try:
+        enter(brief=name in _BRIEF)
+        answer = getattr(scard, name)(*args)
+    except (SystemError, UnicodeError, OverflowError) as error:
+        if name in _LISTS:
+            raise error_for(COMM_ERROR, name) from error
+        raise SCardError(f"{name}: pyscard failed: {error}", UNKNOWN_ERROR, name, reader) from error
+    finally:
+        leave()
+    code = _unsigned(answer[0] if isinstance(answer, (list, tuple)) else answer)
+    if code != SUCCESS:
+        raise error_for(code, name, reader)
+    return answer
+
+
+def _names_by_libpcsclite(context: int) -> tuple[str, ...] | None:
+    """SCardListReaders without pyscard; pcsc-lite has no groups. None where there is no pcsc-lite.
+
+    Args:
+        context: as pyscard has it.
+
+    Raises:
+        SCardError: what PC/SC says.
+    """
+    if not _PCSC_LITE:
+        return None
+    import ctypes  # of use here alone
+
+    try:
+        call = ctypes.CDLL("libpcsclite.so.1").SCardListReaders
+    except (OSError, AttributeError):
+        return None
+    call.argtypes = (ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    call.restype = ctypes.c_long
+    size = ctypes.c_ulong(_MOST_NAMES)  # room for all, so that readers that come between two calls do not matter
+    names = ctypes.create_string_buffer(_MOST_NAMES)
+    code = _unsigned(call(context, None, names, ctypes.byref(size)))
+    if code != SUCCESS:
+        raise error_for(code, "SCardListReaders")
+    octets = names.raw[: min(size.value, _MOST_NAMES)]
+    return tuple(name.decode("utf-8", "replace") for name in octets.split(b"\0") if name)
+
+
+class _Handle:
+    """SCARDHANDLE: one connection to a card."""
+
+    __slots__ = ("_handle", "_pci", "protocol", "reader")
+    __reduce_ex__ = refuse_copy
+
+    def __init__(self, handle: int, reader: str, protocol: int) -> None:
+        self._handle = handle
+        self.reader = reader
+        self._settle(protocol)
+
+    def _settle(self, protocol: int) -> None:
+        self.protocol = _protocol(protocol)
+        self._pci = _PCI.get(self.protocol, scard.SCARD_PCI_RAW)
+
+    def status(self) -> CardStatus:
+        _, name, state, protocol, atr = _call("SCardStatus", self.reader, self._handle)
+        return CardStatus(name, _unsigned(state), _protocol(protocol), bytes(atr))
+
+    def transmit(self, data: bytes) -> bytes:
+        code, answer = scard.SCardTransmit(self._handle, self._pci, [*data])
+        if code:
+            raise error_for(_unsigned(code), "SCardTransmit", self.reader)
+        return bytes(answer)
+
+    def begin_transaction(self) -> None:
+        _call("SCardBeginTransaction", self.reader, self._handle)
+
+    def end_transaction(self, disposition: Disposition) -> None:
+        _call("SCardEndTransaction", self.reader, self._handle, int(disposition))
+
+    def reconnect(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> Protocol:
+        _, protocol = _call("SCardReconnect", self.reader, self._handle, int(share), _mask(protocols), int(disposition))
+        self._settle(protocol)
+        return self.protocol
+
+    def disconnect(self, disposition: Disposition) -> None:
+        with _list_of_contexts:
+            _call("SCardDisconnect", self.reader, self._handle, int(disposition))
+
+    def control(self, code: int, data: bytes) -> bytes:
+        return bytes(_call("SCardControl", self.reader, self._handle, code, list(data))[1])
+
+    def get_attribute(self, attribute: int) -> bytes:
+        return bytes(_call("SCardGetAttrib", self.reader, self._handle, attribute)[1])
+
+    def set_attribute(self, attribute: int, value: bytes) -> None:
+        _call("SCardSetAttrib", self.reader, self._handle, attribute, list(value))
+
+
+class _Context:
+    """SCARDCONTEXT: one connection to the service."""
+
+    __slots__ = ("_context",)
+    __reduce_ex__ = refuse_copy
+
+    def __init__(self, context: int) -> None:
+        self._context = context
+
+    def list_readers(self, groups: Sequence[str] | None = None) -> tuple[str, ...]:
+        try:
+            return self._list_readers(list(groups or ()))
+        except SCardError as error:
+            if error.code == NO_READERS_AVAILABLE:
+                return ()
+            if error.code == _UNSUPPORTED_FEATURE and _PCSC_LITE:
+                raise ServiceUnavailableError(_FEWER_READERS, error.code, error.call) from None
+            raise
+
+    def _list_readers(self, groups: list[str]) -> tuple[str, ...]:
+        try:
+            return tuple(_call("SCardListReaders", "", self._context, groups)[1])
+        except SCardError as error:
+            names = _names_by_libpcsclite(self._context) if isinstance(error.__cause__, (SystemError, UnicodeError)) else None
+            if names is None:
+                raise
+            return names
+
+    def list_reader_groups(self) -> tuple[str, ...]:
+        return tuple(_call("SCardListReaderGroups", "", self._context)[1])
+
+    def get_status_change(self, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
+        pairs = [(_checked_name(reader), _raw_state(state)) for reader, state in entries]
+        timed_out = False
+        try:
+            enter(brief=not timeout)
+            code, states = scard.SCardGetStatusChange(self._context, timeout, pairs)
+        except (SystemError, UnicodeError, OverflowError) as error:
+            raise SCardError(f"SCardGetStatusChange: {error}", UNKNOWN_ERROR, "SCardGetStatusChange") from error
+        finally:
+            leave()
+        if code:
+            timed_out = _unsigned(code) == TIMEOUT
+            if not timed_out:
+                raise error_for(_unsigned(code), "SCardGetStatusChange")
+        return StatusChange(timed_out, [StatusEntry(name, _unsigned(state), bytes(atr)) for name, state, atr in states])
+
+    def cancel(self) -> None:
+        scard.SCardCancel(self._context)
+
+    def connect(self, reader: str, share: ShareMode, protocols: Protocol) -> _Handle:
+        _, handle, protocol = _call("SCardConnect", reader, self._context, _checked_name(reader), int(share), _mask(protocols))
+        return _Handle(handle, reader, protocol)
+
+    def release(self) -> None:
+        with _list_of_contexts:
+            _call("SCardReleaseContext", "", self._context)
+
+
+class _PyscardBackend:
+    """The system's PC/SC: pcsc-lite, winscard, or macOS's framework."""
+
+    max_entries = 16
+    absent_service_means_no_reader = sys.platform == "win32"
+    release_disconnects = sys.platform not in ("win32", "darwin")
+
+    def establish(self) -> _Context:
+        with _list_of_contexts:
+            return _Context(_call("SCardEstablishContext", "", scard.SCARD_SCOPE_USER)[1])
+
+
+_list_of_contexts = threading.Lock()
+
+
+def _forget() -> None:
+    global _list_of_contexts
+    _list_of_contexts = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_forget)
+
+PYSCARD = _PyscardBackend()

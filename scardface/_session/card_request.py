@@ -1,0 +1,286 @@
+"""Which card is wanted: the arguments of an acquisition or a monitor, checked once, before any I/O.
+
+Rules of this room:
+
+- Wrong arguments are a TypeError or ValueError that names the argument; nothing was sent or started then.
+- A pattern is the program's own code: it is matched once per ATR and is not bounded.
+- What is checked is immutable and crosses threads freely.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar, get_args
+
+from .._enums import Lengths, Protocol, ShareMode
+from ..iso7816._exchange import ExchangeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Serial:
+    """A reader by its serial number; made by `serial`."""
+
+    number: str
+
+
+def serial(number: str) -> Serial:
+    """The reader with this serial number, whatever it is called now: `SCard(readers=serial("5C000123"))`.
+
+    Identical readers swap their names when they are plugged in otherwise; serial numbers stay. It is looked for when the wait
+    starts, in the name or by asking the reader (VENDOR_IFD_SERIAL_NO), and is the reader of that name from then on. A reader that
+    another program has for itself, and that does not carry the number in its name, cannot be asked. To give readers names of your
+    own, keep them in a dictionary: `READERS = {"entrance": serial("5C000123"), "exit": serial("5C000124")}`.
+
+    Args:
+        number: exactly as the reader has it; `SCard.attribute(Attribute.VENDOR_IFD_SERIAL_NO)` tells.
+
+    Raises:
+        TypeError, ValueError: not a str, or an empty one.
+    """
+    if not isinstance(number, str):
+        raise TypeError(f"a serial number is a str, not {type(number).__name__}")
+    if not number:
+        raise ValueError("a serial number has at least one character")
+    return Serial(number)
+
+
+Names: TypeAlias = str | Iterable[str] | re.Pattern[str] | None
+Readers: TypeAlias = Names | Serial
+Groups: TypeAlias = str | Iterable[str] | None
+
+E = TypeVar("E", bound=enum.Enum)
+
+OnReset: TypeAlias = Literal["raise", "reconnect"]
+
+ANY_PROTOCOL = Protocol.T0 | Protocol.T1
+DEFAULT_OPTIONS = ExchangeOptions()
+_LONGEST_SETTLE = 60.0
+"""Seconds; more would be a waiting time, not a bounce."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderFilter:
+    """Which readers are meant.
+
+    Attributes:
+        names: exact names; None: any.
+        pattern: searched in the name; None: any.
+        groups: reader groups; None: PC/SC is asked for all.
+        serial: the reader's serial number; whose that is has to be found out.
+    """
+
+    names: frozenset[str] | None = None
+    pattern: re.Pattern[str] | None = None
+    groups: tuple[str, ...] | None = None
+    serial: str | None = None
+
+    @classmethod
+    def of(cls, readers: Readers, groups: Groups) -> ReaderFilter:
+        """The filter that the two arguments mean.
+
+        Raises:
+            TypeError: not a str, an iterable of str or (readers only) a compiled str pattern or a serial number.
+        """
+        if readers is None and groups is None:
+            return _ANY_READER
+        pattern = names = number = None
+        if isinstance(readers, Serial):
+            number = readers.number
+        elif isinstance(readers, re.Pattern):
+            if not isinstance(readers.pattern, str):
+                raise TypeError("readers: a pattern is searched in names, so it must be a str pattern, not a bytes one")
+            pattern = readers
+        elif readers is not None:
+            names = frozenset(_strings("readers", readers))
+        return cls(names, pattern, None if groups is None else tuple(_strings("groups", groups)), number)
+
+    @classmethod
+    def to_watch(cls, readers: Names, groups: Groups) -> ReaderFilter:
+        """As `of`, for a monitor: readers come and go while it runs, and names are what it goes by."""
+        if isinstance(readers, Serial):
+            raise TypeError("readers: a monitor goes by names; serial numbers are for SCard")
+        return cls.of(readers, groups)
+
+    def found(self, names: frozenset[str]) -> ReaderFilter:
+        """The filter once the readers with the serial number are known."""
+        return ReaderFilter(names, None, self.groups)
+
+    def accepts(self, name: str) -> bool:
+        """Whether the reader's name is one of those meant; its groups are PC/SC's to tell."""
+        if self.names is not None:
+            return name in self.names
+        return self.pattern is None or self.pattern.search(name) is not None
+
+    @property
+    def named(self) -> bool:
+        """Whether particular readers were asked for."""
+        return self.names is not None or self.pattern is not None or self.serial is not None
+
+
+def _strings(argument: str, value: str | Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    try:
+        strings = tuple(value)
+    except TypeError:
+        raise TypeError(f"{argument}: a str or an iterable of str is needed, not {type(value).__name__}") from None
+    for string in strings:
+        if not isinstance(string, str):
+            raise TypeError(f"{argument}: names are str, not {type(string).__name__}")
+    return strings
+
+
+_ANY_READER = ReaderFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A card that is wanted; see SCard for what each part means.
+
+    Attributes:
+        readers: None with plug-and-play readers, where any reader will do.
+        atr: searched in the ATR; None: any ATR.
+        timeout: seconds; None: for ever.
+    """
+
+    readers: ReaderFilter
+    atr: re.Pattern[bytes] | None
+    timeout: float | None
+    pnp: bool
+    share: ShareMode
+    protocols: Protocol
+    lengths: Lengths
+    options: ExchangeOptions
+    settle: float
+    new_only: bool
+    on_reset: OnReset
+    wait_for_reader: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        readers: Readers,
+        groups: Groups,
+        timeout: float | None,
+        atr: bytes | re.Pattern[bytes] | None,
+        pnp: bool,
+        share: ShareMode,
+        protocols: Protocol,
+        lengths: Lengths,
+        options: ExchangeOptions = DEFAULT_OPTIONS,
+        settle: float = 0.0,
+        new_only: bool = False,
+        on_reset: OnReset = "raise",
+        wait_for_reader: bool = False,
+    ) -> Wanted:
+        """The arguments of SCard, checked.
+
+        Raises:
+            TypeError: an argument of another type than it should be.
+            ValueError: an argument out of its range, or two that exclude each other.
+        """
+        share = member("share", ShareMode, share)
+        if not isinstance(options, ExchangeOptions):
+            raise TypeError(f"options: ExchangeOptions are needed, not {type(options).__name__}")
+        wanted = cls(
+            ReaderFilter() if pnp else ReaderFilter.of(readers, groups),
+            _atr_pattern(atr),
+            seconds_of(timeout),
+            bool(pnp),
+            share,
+            protocols_for(share, protocols),
+            member("lengths", Lengths, lengths),
+            options,
+            _settle(settle),
+            bool(new_only),
+            on_reset,
+            bool(wait_for_reader),
+        )
+        if pnp and (readers is not None or groups is not None):
+            warnings.warn(
+                "pnp=True takes any reader: readers= and groups= are ignored; wait_for_reader=True waits for those asked for",
+                UserWarning,
+                stacklevel=4,
+            )
+        if on_reset not in get_args(OnReset):
+            raise ValueError(f"on_reset: {on_reset!r} is none of {', '.join(map(repr, get_args(OnReset)))}")
+        if share is ShareMode.DIRECT and wanted.atr is not None:
+            raise ValueError("atr: must be None with ShareMode.DIRECT, which needs no card")
+        if share is ShareMode.DIRECT and (wanted.settle or wanted.new_only):
+            raise ValueError("settle and new_only: not with ShareMode.DIRECT, which needs no card")
+        return _shared(wanted)
+
+
+_last: Wanted | None = None
+
+
+def _shared(wanted: Wanted) -> Wanted:
+    """`wanted`, or the equal one that was asked for last: those who wait for the same in great numbers share one wish."""
+    global _last
+    last = _last
+    if last is None or last != wanted:
+        last = _last = wanted
+    return last
+
+
+def _atr_pattern(atr: bytes | re.Pattern[bytes] | None) -> re.Pattern[bytes] | None:
+    if atr is None:
+        return None
+    if isinstance(atr, re.Pattern):
+        if not isinstance(atr.pattern, bytes):
+            raise TypeError("atr: an ATR is bytes, so its pattern must be a bytes pattern, not a str one")
+        return atr
+    if not isinstance(atr, bytes):
+        raise TypeError(f"atr: a regular expression as bytes (rb'...') is needed, not {type(atr).__name__}")
+    try:
+        return re.compile(atr, re.DOTALL)
+    except re.error as error:
+        raise ValueError(f"atr: not a regular expression: {error}") from error
+
+
+def seconds_of(timeout: float | None) -> float | None:
+    """`timeout` as seconds, None for ever; a TypeError or ValueError if it is neither."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout: seconds as a number, or None, not {type(timeout).__name__}")
+    if timeout == -1 or timeout == math.inf:
+        return None
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError("timeout: a finite number of seconds of at least 0 is needed; None, -1 and inf mean for ever")
+    return seconds
+
+
+def _settle(settle: float) -> float:
+    if isinstance(settle, bool) or not isinstance(settle, (int, float)):
+        raise TypeError(f"settle: seconds as a number, not {type(settle).__name__}")
+    if not 0 <= settle <= _LONGEST_SETTLE:
+        raise ValueError(f"settle: 0 to {_LONGEST_SETTLE:g} seconds, not {settle!r}")
+    return float(settle)
+
+
+def member(argument: str, kind: type[E], value: E) -> E:
+    """`value` as a member of `kind`; a ValueError that names the argument if it is none."""
+    try:
+        return kind(value)
+    except (ValueError, TypeError):
+        raise ValueError(f"{argument}: {value!r} is no {kind.__name__}") from None
+
+
+def protocols_for(share: ShareMode, protocols: Protocol) -> Protocol:
+    """`protocols` if they can be asked for with `share`; else ValueError."""
+    protocols = member("protocols", Protocol, protocols)
+    if share is ShareMode.DIRECT:
+        return protocols
+    if protocols not in (Protocol.T0, Protocol.T1, ANY_PROTOCOL, Protocol.RAW):
+        raise ValueError(f"protocols: {protocols!r} is none of T0, T1, T0|T1 and RAW (RAW beside another always wins)")
+    return protocols

@@ -1,0 +1,128 @@
+"""What PC/SC's codes mean for an open card: is it lost?
+
+Rules of this room (facts 28, 33 to 35):
+
+- A reader that is gone is a card that is gone. In a reader that was opened without a card (DIRECT) there is none: what a command to
+  it fails with says so.
+- An exchange that failed, or was answered with nothing, is a card that is gone if the reader says so within the time that a driver
+  needs to notice; else it is bad communication.
+- A reset by somebody else stays a reset, and a lost service a lost service. SCardTransmit's PROTO_MISMATCH is a reset, too: pcsc-
+  lite has forgotten the protocol, and the mark of the reset with it if there was a reconnect in between (fact 62).
+- The caller owns the context and is the only one in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from .._pcsc.backend import CardHandle, Context
+from .._pcsc.events import Reading, same_card
+from .._pcsc.reader_states import reader_state
+from ..errors import (
+    COMM_DATA_LOST,
+    INVALID_VALUE,
+    NO_SMARTCARD,
+    NOT_TRANSACTED,
+    PROTO_MISMATCH,
+    PULLED_ON_WINDOWS,
+    READER_UNAVAILABLE,
+    REMOVED_CARD,
+    RESET_CARD,
+    UNKNOWN_READER,
+    CardRemovedError,
+    CardResetError,
+    NoCardError,
+    NoReaderError,
+    SCardError,
+    ServiceUnavailableError,
+    as_error,
+)
+
+logger = logging.getLogger("scardface.session")
+
+DRIVER_POLL = 500
+"""Milliseconds after which a removal has been noticed: drivers are polled every 400 ms (fact 12)."""
+_BETWEEN_LOOKS = 0.02
+"""Seconds between two looks in that time. There is an event to wait for, but not on pcscd 2.5.3: now and then it loses the
+registration of an SCardGetStatusChange that waits, and libpcsclite waits for ever for the answer to its end. With four cards at
+once that was 8 of 14 runs, and none with looks."""
+
+_GONE = frozenset({REMOVED_CARD, READER_UNAVAILABLE, UNKNOWN_READER, NO_SMARTCARD})
+_NO_READER = frozenset({READER_UNAVAILABLE, UNKNOWN_READER})
+_PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE, *PULLED_ON_WINDOWS})
+
+
+def explained(error: SCardError, handle: CardHandle, context: Context, reader: str, seen: Reading) -> SCardError:
+    """`error` as it is for a card that is open.
+
+    Args:
+        handle: the connection to the card.
+        seen: what the reader showed when the card was opened.
+    """
+    if isinstance(error, CardRemovedError) and seen.present:
+        return error
+    if not seen.present and error.code not in _NO_READER and (error.call == "SCardTransmit" or error.code == RESET_CARD):
+        return _without_card(error, context, reader)
+    if error.code == PROTO_MISMATCH and error.call == "SCardTransmit" and handle.protocol:
+        words = f"somebody reset the card in reader {reader!r}; what was selected and verified is gone"
+        return as_error(CardResetError, error, words)
+    if error.code == NO_SMARTCARD and not seen.present:
+        return error
+    perhaps = error.code in _PERHAPS_GONE
+    if error.code in _GONE or (perhaps and (_is_gone(context, reader, seen) or _is_unplugged(handle, error))):
+        return as_error(CardRemovedError, error, f"the card was taken out of reader {reader!r}, or the reader unplugged")
+    return error
+
+
+def _without_card(error: SCardError, context: Context, reader: str) -> SCardError:
+    """`error` of a reader that was opened without a card: DIRECT lets in, and then everything for a card fails somehow."""
+    try:
+        if isinstance(error, ServiceUnavailableError) or reader_state(context, reader).present:
+            return error
+    except SCardError:
+        return error
+    words = f"{error.call}: there is no card in reader {reader!r}, which was opened without one (ShareMode.DIRECT); insert one"
+    return NoCardError(f"{words} (0x{error.code:08X})", error.code, error.call, error.reader)
+
+
+def _is_unplugged(handle: CardHandle, error: SCardError) -> bool:
+    """Whether the handle's reader is gone, though one of that name may be there again (fact 35)."""
+    if error.code != INVALID_VALUE:
+        return False
+    try:
+        handle.status()
+    except SCardError as status:
+        return status.code in _GONE or status.code == INVALID_VALUE
+    return False
+
+
+def _is_gone(context: Context, reader: str, seen: Reading) -> bool:
+    """Whether the card is gone, or goes within the time that a driver needs to notice."""
+    end = time.monotonic() + DRIVER_POLL / 1000
+    while seen.present:
+        try:
+            now = reader_state(context, reader)
+        except NoReaderError as error:
+            return error.reader == reader
+        except SCardError:
+            return False
+        if not same_card(seen, now):
+            return True
+        if time.monotonic() >= end:
+            break
+        time.sleep(_BETWEEN_LOOKS)
+    return False
+
+
+class SessionClosedError(RuntimeError):
+    """The card was closed."""
+
+
+def quietly(call: Callable[[], object]) -> None:
+    """A step of a clean-up: what is gone already needs none."""
+    try:
+        call()
+    except (SCardError, SessionClosedError) as error:
+        logger.debug("at the close of a card: %s", error)

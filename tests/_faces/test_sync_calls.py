@@ -1,0 +1,136 @@
+"""The sync face's calls: the same words as the async face's, and an interrupted begin."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import scardface
+from scardface import C_APDU, ShareMode, sync
+from scardface._faces.calls import AsyncCalls
+from scardface._faces.sync_calls import SyncCalls
+from scardface.testing import PrivatePcscd
+from tests.support import foreign as other
+from tests.support.cards import BOTH, ECHO, LogCard
+from tests.support.foreign import Foreign
+
+SHARED = ShareMode.SHARED
+NAMES = sorted(name for name in vars(AsyncCalls) if not name.startswith("_"))
+
+
+def parameters(function: Any) -> list[tuple[str, Any, Any]]:
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+def test_both_faces_have_the_same_calls() -> None:
+    assert sorted(name for name in vars(SyncCalls) if not name.startswith("_")) == NAMES
+    assert {"transaction", "reset", "reconnect", "control", "attribute", "set_attribute", "layer"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_faces_have_the_same_words(name: str) -> None:
+    ours, theirs = getattr(sync.SCard, name), getattr(scardface.SCard, name)
+    assert parameters(ours) == parameters(theirs)
+    assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+    assert inspect.getdoc(ours)
+
+
+def interrupt_when_pending(card: sync.SCard) -> threading.Thread:
+    """Ctrl-C once PC/SC holds the begin of a transaction."""
+
+    def strike() -> None:
+        end = time.monotonic() + 10
+        while card._beginning is None or not card._beginning.pending:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(0.1)  # so that it is inside PC/SC; earlier is right as well, and says less
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=strike, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_ctrl_c_leaves_a_transaction_that_waits_for_another_program(pcscd: PrivatePcscd, foreign: Foreign, no_leaks: None) -> None:
+    """At once, with the block of the card around it; the begin is undone when it comes back, and the card is free then."""
+    virtual = LogCard(BOTH)
+    pcscd.insert(0, virtual)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), sync.SCard(timeout=30, share=SHARED) as card:  # noqa: PT012  the close is part of it
+        foreign.connect(card.reader, other.SHARED)
+        foreign.begin()
+        interrupt_when_pending(card)
+        with card.transaction():
+            pytest.fail("another program holds the card")
+    assert time.monotonic() - began < 5
+    assert card.closed
+    foreign.transmit(bytes(4))
+    foreign.end()
+    foreign.disconnect()
+    with sync.SCard(timeout=30) as card:  # EXCLUSIVE: nothing is left of the first
+        card.send(C_APDU(0, ECHO))
+    assert len(virtual.heard) == 2
+
+
+def test_ctrl_c_and_the_card_goes_on(pcscd: PrivatePcscd, foreign: Foreign) -> None:
+    """What is sent meanwhile waits for the begin, which is undone."""
+    virtual = LogCard(BOTH)
+    pcscd.insert(0, virtual)
+    with sync.SCard(timeout=30, share=SHARED) as card:
+        foreign.connect(card.reader, other.SHARED)
+        foreign.begin()
+        interrupt_when_pending(card)
+        with pytest.raises(KeyboardInterrupt), card.transaction():
+            pytest.fail("another program holds the card")
+        foreign.end()
+        card.send(C_APDU(0, ECHO))
+        foreign.transmit(bytes(4))  # no transaction of ours is left
+    assert len(virtual.heard) == 2
+
+
+def test_an_interrupt_between_the_begin_and_its_outcome_undoes_it(pcscd: PrivatePcscd, foreign: Foreign, monkeypatch: Any) -> None:
+    pcscd.insert(0, LogCard(BOTH))
+
+    def interrupted(outcome: Any) -> None:
+        assert outcome.get(timeout=30) is None
+        raise KeyboardInterrupt
+
+    with sync.SCard(timeout=30, share=SHARED) as card:
+        monkeypatch.setattr("scardface._faces.sync_calls.get", interrupted)
+        with pytest.raises(KeyboardInterrupt), card.transaction():
+            pytest.fail("interrupted")
+        foreign.connect(card.reader, other.SHARED)
+        foreign.transmit(bytes(4))
+
+
+def test_threads_take_turns_around_a_transaction(pcscd: PrivatePcscd) -> None:
+    virtual = LogCard(BOTH)
+    pcscd.insert(0, virtual)
+    with sync.SCard(timeout=30) as card:
+        intruder = threading.Thread(target=card.transmit, args=(bytes([0, 0xEE, 0, 0]),))
+        with card.transaction():
+            intruder.start()
+            time.sleep(0.1)
+            card.send(C_APDU(0, ECHO))
+        intruder.join(30)
+    assert [command[1] for command in virtual.heard] == [ECHO, 0xEE]
+
+
+def test_a_callback_cannot_use_its_card(pcscd: PrivatePcscd) -> None:
+    pcscd.insert(0, LogCard(BOTH))
+    with sync.SCard(timeout=30) as card:
+
+        def callback(*_: object) -> None:
+            for call in (card.reset, card.reconnect, lambda: card.control(1), lambda: card.attribute(1), card.close):
+                with pytest.raises(RuntimeError, match="callback"):
+                    call()
+            with pytest.raises(RuntimeError, match="callback"), card.transaction():
+                pytest.fail("a deadlock")
+
+        card.send(C_APDU(0, ECHO), callback=callback)
+        assert not card.closed

@@ -1,0 +1,124 @@
+"""Connecting: the fallback to T=0, and never another card for the one that was open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from scardface import CardRemovedError, Disposition, Lengths, Protocol, SCardError, ShareMode, errors
+from scardface._pcsc.reader_states import reader_state
+from scardface._session.card_request import Wanted
+from scardface._session.connect import connect, reconnect
+from scardface.testing import PrivatePcscd, SimulatedPCSC
+from tests.support.cards import BOTH, T1, LogCard
+
+ANY = Protocol.T0 | Protocol.T1
+
+
+def wish(protocols: Protocol = ANY) -> Wanted:
+    return Wanted.of(None, None, 1, None, False, ShareMode.SHARED, protocols, Lengths.AUTO)
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as simulated:
+        simulated.add_reader("A")
+        yield simulated
+
+
+@pytest.mark.parametrize("code", [errors.UNRESPONSIVE_CARD, errors.PROTO_MISMATCH])
+def test_a_card_that_lies_about_t1_is_spoken_to_with_t0(pcsc: SimulatedPCSC, code: int) -> None:
+    card = LogCard(BOTH)
+    pcsc.insert("A", card)
+    context = pcsc.establish()
+    pcsc.inject("SCardConnect", code)
+    handle, protocols = connect(context, "A", wish())
+    assert (handle.protocol, protocols, card.resets) == (Protocol.T0, Protocol.T0, 1)
+    context.release()
+
+
+@pytest.mark.parametrize(
+    ("atr", "protocols", "code"),
+    [
+        (T1, ANY, errors.UNRESPONSIVE_CARD),  # it has no other
+        (BOTH, Protocol.T1, errors.UNRESPONSIVE_CARD),  # nobody asked for another
+        (BOTH, ANY, errors.SHARING_VIOLATION),  # no lie
+    ],
+)
+def test_what_is_no_lie_is_not_tried_again(pcsc: SimulatedPCSC, atr: bytes, protocols: Protocol, code: int) -> None:
+    pcsc.insert("A", LogCard(atr))
+    context = pcsc.establish()
+    pcsc.inject("SCardConnect", code)
+    with pytest.raises(SCardError) as caught:
+        connect(context, "A", wish(protocols))
+    assert caught.value.code == code
+    context.release()
+
+
+def test_another_card_is_not_taken_for_the_one_that_was_open(pcscd: PrivatePcscd) -> None:
+    """PC/SC would (fact 34); seen before the reconnect, since the handle remembers."""
+    from scardface._pcsc.pyscard import PYSCARD
+
+    name = pcscd.readers[0]
+    context = PYSCARD.establish()
+    pcscd.insert(name, LogCard(BOTH))
+    pcscd.wait_for_card(name)
+    handle, protocols = connect(context, name, wish())
+    seen = reader_state(context, name)
+    now, atr = reconnect(context, handle, name, seen, ShareMode.SHARED, protocols, Disposition.LEAVE)
+    assert (now.counter, atr) == (seen.counter, BOTH)
+    pcscd.remove(name)
+    pcscd.wait_for_removal(name)
+    second = LogCard(BOTH)
+    pcscd.insert(name, second)
+    pcscd.wait_for_card(name)
+    with pytest.raises(CardRemovedError):
+        reconnect(context, handle, name, seen, ShareMode.SHARED, protocols, Disposition.RESET)
+    assert second.resets == 0
+    context.release()
+
+
+def test_a_swap_in_the_moment_of_the_reconnect_is_seen(pcsc: SimulatedPCSC) -> None:
+    class Swapping:
+        """A handle that is a moment too slow."""
+
+        def __init__(self, handle: object) -> None:
+            self.handle = handle
+
+        def reconnect(self, *args: object) -> object:
+            pcsc.remove("A")
+            pcsc.insert("A", LogCard(BOTH))
+            return self.handle.reconnect(*args)  # type: ignore[attr-defined]  # a CardHandle
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.handle, name)
+
+    pcsc.insert("A", LogCard(BOTH))
+    context = pcsc.establish()
+    handle, protocols = connect(context, "A", wish())
+    seen = reader_state(context, "A")
+    with pytest.raises(CardRemovedError, match="another was put in"):
+        reconnect(context, Swapping(handle), "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)  # type: ignore[arg-type]
+    context.release()
+
+
+def test_where_counters_lie_the_atr_tells_unless_a_reset_may_have_changed_it() -> None:
+    class Warm(LogCard):
+        """Answers a reset otherwise than when it is switched on."""
+
+        def reset(self) -> None:
+            self.atr = T1
+
+    with SimulatedPCSC("macos") as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", Warm(BOTH))
+        context = pcsc.establish()
+        handle, protocols = connect(context, "A", wish())
+        seen = reader_state(context, "A")
+        now, atr = reconnect(context, handle, "A", seen, ShareMode.SHARED, protocols, Disposition.RESET)
+        assert atr == T1
+        with pytest.raises(CardRemovedError):  # the first card, from before the reset
+            reconnect(context, handle, "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)
+        assert reconnect(context, handle, "A", now, ShareMode.SHARED, protocols, Disposition.LEAVE)[1] == T1
+        context.release()

@@ -1,0 +1,169 @@
+"""Commands to one card: what spans them. The session's lock is in test_session.py, steps of one command in test_exchange.py."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scardface import C_APDU, R_APDU, CardCommunicationError, CardRemovedError, CardResetError, Lengths, Protocol, ShareMode
+from scardface._session.card_request import Wanted
+from scardface._session.exchanger import Exchanger
+from scardface.errors import NOT_TRANSACTED, REMOVED_CARD, RESET_CARD, SCardError, error_for
+
+READ = C_APDU(0x00, 0xB0, 0x00, 0x00, b"", 4)
+LONG = C_APDU(0x00, 0xD6, 0x00, 0x00, bytes(300))
+
+
+class Card:
+    """Answers in order: bytes, or an error to raise."""
+
+    def __init__(self, *answers: bytes | SCardError, on_reset: Any = "raise") -> None:
+        self.answers: Iterator[bytes | SCardError] = iter(answers)
+        self.heard: list[bytes] = []
+        self.came_back = 0
+        wanted = Wanted.of(
+            *(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.CHAINING), on_reset=on_reset
+        )
+        self.exchanger = Exchanger("A", wanted, self.transmit, self.come_back)
+        self.exchanger.settle(Protocol.T1, Lengths.CHAINING)
+
+    def transmit(self, data: bytes) -> bytes:
+        self.heard.append(data)
+        answer = next(self.answers)
+        if isinstance(answer, bytes):
+            return answer
+        raise answer
+
+    def come_back(self) -> None:
+        self.came_back += 1
+        self.exchanger.settle(Protocol.T0, Lengths.CHAINING)
+
+    def run(self, *commands: C_APDU, **kwargs: Any) -> Any:
+        return self.exchanger.run(self.exchanger.prepare(commands), **kwargs)
+
+
+def hex_of(sent: list[bytes]) -> list[str]:
+    return [data.hex() for data in sent]
+
+
+def test_a_batch_goes_in_order_and_stops_at_the_first_that_is_not_9000() -> None:
+    card = Card(b"\1\x90\0", b"\2\x90\0", b"\x6a\x82", b"never")
+    response = card.run(*[READ] * 5)
+    assert (response.sw, len(card.heard)) == (0x6A82, 3)
+
+
+def test_in_a_batch_that_nobody_watches_no_step_is_taken_twice() -> None:
+    """What the quick way has begun, the rules finish: 61xx, 6Cxx, long data, a failure."""
+    ok = b"\x90\0"
+    card = Card(ok, b"\x6c\x02", b"ab" + ok, b"c\x61\x01", b"d" + ok, ok, ok, ok, b"e" + ok)
+    assert card.run(READ, READ, READ, LONG, READ, READ).data == b"e"
+    assert [data[:2].hex() for data in card.heard] == ["00b0", "00b0", "00b0", "00b0", "00c0", "10d6", "00d6", "00b0", "00b0"]
+    assert next(card.answers, None) is None
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_card_that_is_pulled_says_how_many_were_answered(position: int) -> None:
+    card = Card(*[b"\x90\0"] * position, error_for(REMOVED_CARD, "SCardTransmit", "A"))
+    with pytest.raises(CardRemovedError) as caught:
+        card.run(READ, READ, READ)
+    assert caught.value.answered == position
+    assert len(card.heard) == position + 1
+    assert ("sent together" in str(caught.value)) == bool(position)
+
+
+def test_a_failure_in_a_batch_is_told_as_alone() -> None:
+    texts = set()
+    for commands in ([READ], [READ, READ]):
+        card = Card(error_for(NOT_TRANSACTED, "SCardTransmit", "A"))
+        with pytest.raises(CardCommunicationError) as caught:
+            card.run(*commands)
+        texts.add(str(caught.value))
+    assert len(texts) == 1
+
+
+def test_what_an_exchange_finds_wrong_names_the_reader() -> None:
+    card = Card(b"\x6c\x04", b"\x6c\x04")
+    with pytest.raises(CardCommunicationError, match="reader 'A'") as caught:
+        card.run(READ)
+    assert caught.value.reader == "A"
+
+
+def test_after_a_reset_a_command_begins_anew_as_the_card_is_then() -> None:
+    """Also if it had come half way; T=0 says Lc or Le, not both."""
+    reset = error_for(RESET_CARD, "SCardTransmit", "A")
+    card = Card(b"\x90\0", b"\x61\x01", reset, b"\x90\0", b"\x90\0", on_reset="reconnect")
+    both = C_APDU(0, 0xA4, 0, 0, b"\x3f\0", 256)
+    assert card.run(READ, both, READ).sw == 0x9000
+    assert card.came_back == 1
+    assert hex_of(card.heard) == ["00b0000004", "00a40000023f0000", "00c0000001", "00a40000023f00", "00b0000004"]
+
+
+def test_resets_do_not_go_on_for_ever() -> None:
+    card = Card(*[error_for(RESET_CARD, "SCardTransmit", "A")] * 9, on_reset="reconnect")
+    with pytest.raises(CardResetError):
+        card.run(READ)
+    assert card.came_back == 3
+
+
+def test_without_leave_nothing_begins_anew() -> None:
+    card = Card(error_for(RESET_CARD, "SCardTransmit", "A"))
+    with pytest.raises(CardResetError):
+        card.run(READ, READ)
+    assert (card.came_back, len(card.heard)) == (0, 1)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_trace_sees_every_exchange_and_no_secret(caplog: pytest.LogCaptureFixture, count: int) -> None:
+    verify = C_APDU(0, 0x20, 0, 1, b"1234")
+    with caplog.at_level(logging.DEBUG, "scardface.apdu"):
+        Card(*[b"\x90\0"] * count).run(*[verify] * count)
+    assert [record.message for record in caplog.records] == ["A: 00200001 <4 bytes> -> 9000"] * count
+
+
+def test_one_plain_command_goes_a_short_way() -> None:
+    card = Card(b"\1\x90\0", b"\x6c\2", b"ab\x90\0", error_for(REMOVED_CARD, "SCardTransmit", "A"))
+    way = card.exchanger.short_way(READ)
+    assert way == bytes(READ)
+    for data in (b"\1", b"ab"):
+        assert card.exchanger.run_one(READ, way).data == data
+    with pytest.raises(CardRemovedError) as caught:
+        card.exchanger.run_one(READ, way)
+    assert caught.value.answered == 0
+
+
+def test_what_is_not_plain_has_no_short_way(caplog: pytest.LogCaptureFixture) -> None:
+    card = Card()
+    assert card.exchanger.short_way(LONG) is None
+    assert Card(on_reset="reconnect").exchanger.short_way(READ) is None
+    with caplog.at_level(logging.DEBUG, "scardface.apdu"):
+        assert card.exchanger.short_way(READ) is None
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_that_a_card_takes_extended_length_is_known_from_one_command_to_the_next(layered: bool) -> None:
+    """In one batch, whose exchanges were made before any of them began, and after a reset; through a layer, too."""
+
+    class Plain:
+        def wrap(self, command: C_APDU) -> C_APDU:
+            return command
+
+        def unwrap(self, response: R_APDU) -> R_APDU:
+            return response
+
+    card = Card(b"\x90\0", b"\x67\0", b"\x67\0")
+    card.exchanger.settle(Protocol.T1, Lengths.AUTO)
+    layer = Plain() if layered else None
+    response = card.exchanger.run(card.exchanger.prepare([LONG, LONG], layer))
+    assert response is not None
+    assert response.sw == 0x6700
+    card.exchanger.settle(Protocol.T1, Lengths.AUTO)
+    response = card.exchanger.run(card.exchanger.prepare([LONG], layer))
+    assert response is not None
+    assert response.sw == 0x6700
+    stranger = Card(b"\x67\0")
+    stranger.exchanger.settle(Protocol.T1, Lengths.AUTO)
+    with pytest.raises(CardCommunicationError, match="extended length"):
+        stranger.exchanger.run(stranger.exchanger.prepare([LONG], layer))
