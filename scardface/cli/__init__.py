@@ -18,6 +18,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from . import _interrupt
 from ._failures import USAGE, guarded, say
 from ._log import Warnings, heard_by
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no name of a reader is to end us because it cannot be written
-    with heard_by(Warnings(), logging.WARNING):
+    with heard_by(Warnings(), logging.WARNING), _interrupt.command():
         return guarded(lambda: _run(words))
 
 

@@ -6,7 +6,8 @@ Rules of this room:
   it does not come back (fact 23), so a thread of our own hears of the signal as well.
 - If the handler has not run a moment later, what is to be kept is kept, and the process ends. PC/SC cleans up behind a program that
   is gone, and resets a card that it had for itself (fact 31).
-- Event loops, and prompts, have ways of their own to hear Ctrl-C: these blocks stand around calls to a card only.
+- Whoever has heard closes the card, which a frozen service holds up as well: that, too, has a time, and then the process ends.
+- Event loops, and prompts, have ways of their own to hear Ctrl-C: `heard` stands around calls to a card only.
 """
 
 from __future__ import annotations
@@ -25,8 +26,37 @@ from ._failures import INTERRUPTED
 
 GRACE = 0.7
 """Seconds that the main thread has to hear."""
+CLOSING = 3.0
+"""Seconds that a process has from there to its end, what it wants to say and the close of the card included."""
 _SHOW_CURSOR = "\x1b[?25h"
 _kept: list[Callable[[], object]] = []
+_over = threading.Event()
+"""Set when the command has ended, so that nothing holds the process any more."""
+
+
+@contextmanager
+def command() -> Iterator[None]:
+    """The whole of one command."""
+    _over.clear()
+    try:
+        yield
+    finally:
+        _over.set()
+
+
+@contextmanager
+def ends_soon() -> Iterator[None]:
+    """A block whose Ctrl-C is the end of the command: from then on there are `CLOSING` seconds."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        threading.Thread(target=_end, name="scardface-interrupt", daemon=True).start()
+        raise
+
+
+def _end() -> None:
+    if not _over.wait(CLOSING):
+        _leave()
 
 
 @contextmanager
@@ -36,7 +66,8 @@ def heard() -> Iterator[None]:
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
-        yield
+        with ends_soon():
+            yield
         return
     ears, voice = socket.socketpair()
     voice.setblocking(False)
@@ -51,7 +82,8 @@ def heard() -> Iterator[None]:
     before = signal.set_wakeup_fd(voice.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, handle)
     try:
-        yield
+        with ends_soon():
+            yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.set_wakeup_fd(before)

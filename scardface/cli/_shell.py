@@ -24,7 +24,7 @@ from . import _pin
 from ._apdu_text import ApduTextError, parse
 from ._exchanges import tell
 from ._failures import OK, say
-from ._interrupt import heard
+from ._interrupt import ends_soon, heard
 from ._open import open_card, traced
 from ._options import Telling, Wish, telling, wishes
 from ._output import console, emit, put
@@ -66,7 +66,7 @@ def converse(sender: Sender, card: SCard, telling: Telling) -> int:
     """
     if sys.stdin.isatty() and not telling.json:
         put(console(), f"{card.reader}, {card.protocol.name}, ATR {digits(card.atr)}; 'help' tells what can be typed")
-    with Shell(sender, card, telling) as open_shell:
+    with ends_soon(), Shell(sender, card, telling) as open_shell:
         for line in _typed(open_shell.prompt):
             with heard():
                 goes_on = open_shell.do(line)

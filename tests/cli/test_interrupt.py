@@ -72,6 +72,20 @@ def test_the_same_in_the_shell(pcscd: PrivatePcscd, terminal: Callable[..., Term
         pcscd.kill()
 
 
+def test_a_frozen_service_does_not_hold_up_the_close_either(pcscd: PrivatePcscd, terminal: Callable[..., Terminal]) -> None:
+    """Ctrl-C at the prompt is heard there; what is left to do is to close the card."""
+    pcscd.insert(0, FileCard())
+    shown = terminal("shell")
+    shown.read_until("'help' tells")
+    shown.read_until(">")
+    os.kill(pcscd.pid, signal.SIGSTOP)
+    try:
+        shown.type("\x03")
+        assert shown.end() == 130
+    finally:
+        pcscd.kill()
+
+
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often the process would have ended."""
