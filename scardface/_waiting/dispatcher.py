@@ -133,7 +133,7 @@ class _Slot:
 
     __slots__ = (
         *("_atr", "card", "connects", "failure", "gone", "holders", "lines", "name", "offer"),
-        *("place", "reading", "refusals", "removals", "since"),
+        *("place", "reading", "refusals", "refused", "removals", "since"),
     )
 
     def __init__(self, name: str) -> None:
@@ -148,6 +148,7 @@ class _Slot:
         self.connects: dict[Offer, None] = {}  # in flight, of those who did not ask here
         self.refusals: list[_Refusal] = []
         self.failure: tuple[int, _Refusal] | None = None  # the number of the card that could not be opened last, and why
+        self.refused = 0  # that of the card that another program held at the last try
         self.lines: list[_Line] = []  # whose wishes concern this reader
         self.removals: dict[Any, Reading] = {}
         self.gone: tuple[float, bytes] | None = None  # the card before: when it went, its ATR
@@ -620,11 +621,10 @@ class Dispatcher:
 
     def _opened(self, message: Opened, now: float) -> None:
         entry, offer = message.entry, message.offer
-        if self._last.error is None and (
-            offer is None or offer.life in (None, self._last.life)
-        ):  # else its session died with the service
+        if self._last.error is None:  # else its session died with the service
             slot = self._slot(message.reader)
-            slot.holders[entry] = message.share, self.asked + 1
+            across = offer is not None and offer.life not in (None, self._last.life)  # of the service's restart: a look tells
+            slot.holders[entry] = message.share, self._ask() if across else self.asked + 1
             self._held[entry] = slot
         if offer is not None:
             self._take_off(offer)
@@ -671,6 +671,7 @@ class Dispatcher:
         until = now + (RETRY if held else RETRY_BAD)
         refusal = _Refusal(until, shares, None if held else entry.wanted.protocols, error)
         slot.refusals.append(refusal)
+        slot.refused = slot.card if held else 0
         if error is not None and not held:
             slot.failure = slot.card, refusal
         self._at(until, self._offer_again, slot, None)
@@ -821,8 +822,8 @@ class Dispatcher:
             if words:
                 told.append(words)
             cause = cause or error
-        more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-        words = "; ".join(told[:_MOST_TOLD]) + more or ("no card" if slots else "no reader")
+        more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+        words = "; ".join(told[:_MOST_TOLD] + more) or ("no card" if slots else "no reader")
         return words + _left_out(entry.wanted, self._last), cause
 
     def _seen_in(self, slot: _Slot, entry: Entry, line: _Line) -> tuple[str, BaseException | None]:
@@ -838,13 +839,13 @@ class Dispatcher:
         failed, refusal = slot.failure or (0, None)
         if refusal is not None and failed == slot.card and refusal.covers(line):
             return f"a card that could not be opened ({refusal.error}), {where}", refusal.error
-        if slot.offer is not None and slot.offer.entry is entry:
+        if slot.offer is not None and slot.offer.entry is entry and slot.refused != slot.card:
             return _connecting(slot.name, reading), None
-        if slot.offer is not None or slot.connects:
+        if slot.connects or (slot.offer is not None and slot.offer.entry is not entry):
             return f"a card that another SCard of this program is opening, {where}", None
         if slot.holders:
             return f"a card held by another SCard of this program, {where}", None
-        if any(refusal.foreign for refusal in slot.refusals):
+        if slot.refused == slot.card or any(refusal.foreign for refusal in slot.refusals):
             return f"a card held by another program, {where}", None
         if entry._before and entry._before.get(slot.name) == slot.card:
             return f"a card that was in before, {where}", None

@@ -18,7 +18,6 @@ from scardface import (
     Protocol,
     SCardError,
     ShareMode,
-    SharingViolationError,
     errors,
 )
 from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
@@ -26,6 +25,7 @@ from tests.support import foreign as other
 from tests.support.cards import BOTH, ECHO, GATE, LogCard
 from tests.support.faces import both_faces, off_loop
 from tests.support.foreign import Foreign, ForeignError
+from tests.support.simulated_program import Other
 
 pytestmark = pytest.mark.anyio
 
@@ -43,23 +43,6 @@ def pcsc() -> Iterator[SimulatedPCSC]:
 
 def transactions(pcsc: SimulatedPCSC) -> tuple[int, int]:
     return pcsc.calls.get("SCardBeginTransaction", 0), pcsc.calls.get("SCardEndTransaction", 0)
-
-
-class Other:
-    """Another program on the simulated card, which connects at once."""
-
-    def __init__(self, pcsc: SimulatedPCSC) -> None:
-        self.handle = pcsc.establish().connect("A", SHARED, Protocol.T0 | Protocol.T1)
-
-    def is_kept_out(self) -> bool:
-        """Whether somebody else holds a transaction."""
-        try:
-            self.handle.get_attribute(0x00090303)
-        except SharingViolationError:
-            return True
-        except SCardError:
-            return False
-        return False
 
 
 # One send, one transaction.

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.test_calls_shared import Other
 
 from scardface import C_APDU, CardResetError, ShareMode, errors
 from scardface.testing import SimulatedPCSC
 from scardface.testing._dialects import DIALECTS
 from tests.support.cards import ECHO, LogCard
 from tests.support.faces import both_faces, off_loop
+from tests.support.simulated_program import Other
 from tests.support.waits import until
 
 pytestmark = pytest.mark.anyio

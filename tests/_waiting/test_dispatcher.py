@@ -22,7 +22,7 @@ from collections.abc import Hashable, Iterator
 from types import MappingProxyType
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scardface._enums import Lengths, ShareMode, StateFlag
@@ -406,6 +406,7 @@ def told(order: tuple[int, ...]) -> str:
     return ", ".join(words)
 
 
+@example([0, 1188, 1, 1312, 164, 250, 3, 5])  # a connect that spans a restart of the service
 @given(st.lists(st.integers(0, 10_000), max_size=60))
 @settings(max_examples=3000 if FIGURES else 300)
 def test_long_lives(choices: list[int]) -> None:
@@ -561,6 +562,16 @@ def test_what_was_seen_in_words() -> None:
     assert "did not match (3f 65 00), in reader 'A'" in text(card(1, OTHER_ATR), wanted(timeout=1, atr=b"^\x3b"))
     assert "held by another program, in reader 'A'" in text(card())
     assert "was in before" in text(card(), wanted(timeout=1, new_only=True))
+
+
+def test_a_try_that_is_on_its_way_again_at_the_deadline_is_no_blocked_connect() -> None:
+    for before, words in [([HELD], "held by another program"), ([], "a connect still not answered")]:
+        dispatcher, effects = waiting(entry(1, wanted(timeout=1), deadline=1.0), A=card())
+        for error in before:
+            dispatcher.handle(Failed(first_offer(effects), error), 0.5)
+            effects = dispatcher.tick(0.75)
+        assert offers(effects) == [(1, "A")]
+        assert words in str(ends(dispatcher.tick(1.0))[0])
 
 
 def test_a_connect_of_somebody_who_did_not_ask_here_keeps_its_reader() -> None:

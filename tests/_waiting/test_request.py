@@ -286,7 +286,7 @@ def test_a_card_that_does_not_match_any_more_is_left_alone(pcsc: SimulatedPCSC, 
     pcsc.insert("A", LogCard())
     swapped.append(swap(pcsc, bytes.fromhex("3F6500")))
     with pytest.raises(CardTimeoutError, match="did not match"):
-        sync.SCard(timeout=0.3, atr=re.escape(T1))
+        sync.SCard(timeout=1, atr=re.escape(T1))
     wrong = pcsc.cards["A"]
     assert isinstance(wrong, LogCard)
     assert wrong.heard == []
@@ -421,12 +421,12 @@ def test_a_reader_that_is_left_out_is_told_of(beside: bool, readers: Any) -> Non
             waits(waiting, pcsc)
         with pytest.raises(NoReaderError, match=r"there: none; left out, .* ASCII names only: 'L\u00e9 00 00'\)"):
             sync.SCard(readers)
-        for timeout in (0, 0.05):
+        for timeout in (0, 1):
             with pytest.raises(CardTimeoutError, match=r"no reader; left out, .* ASCII names only: 'L\u00e9 00 00'"):
                 sync.SCard(readers, timeout=timeout, wait_for_reader=True)
         pcsc.add_reader("M")
         with pytest.raises(CardTimeoutError, match=r"seen: no card$"):
-            sync.SCard("M", timeout=0.05)
+            sync.SCard("M", timeout=1)
         with pytest.raises(CardTimeoutError, match="seen: no card; left out"):
             sync.SCard(timeout=0)
         waiting.leave()
@@ -519,7 +519,7 @@ async def test_a_reader_that_somebody_has_for_himself_is_asked_once_it_is_free(p
 
 def test_a_search_by_serial_number_that_is_given_up_leaves_nothing(pcsc: SimulatedPCSC) -> None:
     with pytest.raises(CardTimeoutError, match="no reader"):
-        sync.SCard(serial("7"), timeout=0.05, wait_for_reader=True)
+        sync.SCard(serial("7"), timeout=1, wait_for_reader=True)
     wait_until(lambda: not driver_of(pcsc).threads() and not threads_named("scardface-serial"))
 
 

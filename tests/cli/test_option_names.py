@@ -31,8 +31,8 @@ NEVER_ON_THE_COMMAND_LINE = (
 
 def texts() -> Iterator[str]:
     """The texts in the library's code that name an argument: those with a blank in them, docstrings apart."""
-    for path in sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("replay/*.py")]):
-        if path.name in ("pytest_plugin.py",):
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name == "pytest_plugin.py" or {"cli", "testing"} & set(path.relative_to(PACKAGE).parts):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -233,7 +233,7 @@ async def test_odd_atrs_on_pcscd(pcscd: PrivatePcscd, length: int) -> None:
     states = await scardface.states()
     assert all(len(state.atr) <= 33 for state in states.values())
     try:
-        async with SCard(pcscd.readers[0], timeout=0.3) as card:
+        async with SCard(pcscd.readers[0], timeout=2) as card:
             await card.send(SAY)
     except SCardError as error:
         refused = str(error)

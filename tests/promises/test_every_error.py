@@ -413,8 +413,9 @@ def test_the_table_has_every_call_and_code() -> None:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries; and nobody is about to notice a removal."""
-    for name in ("_loss.DRIVER_POLL", "_waiting.dispatcher.RETRY", "_waiting.dispatcher.RETRY_BAD", "_waiting.watcher.FIRST_PAUSE"):
-        monkeypatch.setattr(f"scardface.{name}", 50 if name == "_loss.DRIVER_POLL" else 0.005)
+    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 50)
+    for name in ("dispatcher.RETRY", "dispatcher.RETRY_BAD", "watcher.FIRST_PAUSE"):
+        monkeypatch.setattr(f"scardface._waiting.{name}", 0.005)
 
 
 @pytest.mark.usefixtures("no_pauses")
