@@ -121,7 +121,14 @@ async def acquire_beside_a_waiter(pcsc: SimulatedPCSC, injection: Injection) -> 
 
 async def wait_begun(pcsc: SimulatedPCSC, asked: Callable[[], object]) -> None:
     """Return when a wait has asked, and the watcher is blocked in PC/SC: what PC/SC answered before would be too old for it."""
-    await until(lambda: asked() and pcsc._service._waits)
+    driver = driver_of(pcsc)
+
+    def blocked() -> bool:
+        watcher, dispatcher = driver._watcher, driver._dispatcher
+        waits = watcher is not None and watcher._noticed is not None and watcher._waiting_in is not None
+        return waits and dispatcher._last.number >= dispatcher.asked and bool(pcsc._service._waits)
+
+    await until(lambda: asked() and blocked())
 
 
 async def acquire_later(pcsc: SimulatedPCSC, change: Callable[[], None]) -> None:
