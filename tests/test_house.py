@@ -136,6 +136,26 @@ def test_imports_go_down_the_table_only(module: Path) -> None:
     assert not offences, "\n".join(sorted(offences))
 
 
+def test_no_import_cycle() -> None:
+    """Not between two modules of a folder either, nor for types, nor inside of functions."""
+    names = {dotted(path): path for path in MODULES}
+    arrows = {
+        name: {target for target in imported(path, ast.parse(path.read_text(encoding="utf-8"))) if target in names}
+        for name, path in names.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " imports ".join((*above[above.index(name) :], name))
+        if name not in done:
+            for target in arrows[name]:
+                visit(target, (*above, name))
+            done.add(name)
+
+    for name in names:
+        visit(name, ())
+
+
 def test_rules_stand_at_the_head(module: Path) -> None:
     docstring = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))
     assert docstring, f"{module.relative_to(ROOT)} does not begin with a docstring that says what rules it keeps"

@@ -9,13 +9,9 @@ Rules of this room:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import SCardError
-
-if TYPE_CHECKING:
-    from ._simulated_reader import SimulatedReader
-    from ._simulated_service import SimulatedService
+from ._simulated_reader import SimulatedReader
+from ._simulated_service import SimulatedService
 
 
 class Running:

@@ -1,46 +1,61 @@
-"""A context of the simulated PC/SC (SCARDCONTEXT).
+"""A context of the simulated PC/SC (SCARDCONTEXT), and its card handles (SCARDHANDLE).
 
-Rules of this room:
+Rules of this module, for contexts:
 
 - A context belongs to one thread at a time. What the real one answers to a second thread with a freeze of the whole process
   (fact 5), this one answers with an AssertionError, there and at the end of the simulation: it is always the program's mistake.
 - `cancel` alone may come from another thread, and is lost unless a status call waits just then (fact 1).
 - A status call's checks come in pcscd's order: too many entries, none to look at, a bad context, no service, an unknown name.
+
+For handles:
+
+- While another handle holds a transaction, `status`, `transmit`, `begin_transaction`, `reconnect` and a `disconnect` that does
+  something to the card wait for its end, and nothing but that, the card's removal or the service's stop ends the wait; the other
+  calls answer SHARING_VIOLATION at once (fact 4).
+- What happened to the card behind a handle's back stays with it until it reconnects: RESET_CARD, REMOVED_CARD (facts 33, 34).
+- The order in which a call looks for what is wrong is pcscd's: it decides which of two codes is answered.
+- Transactions are counted (fact 30). On Windows one that idles is ended (fact 32).
+- A reader's own commands (`control`) run without the service's lock: a user at a keypad may take a minute.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-from .._enums import Protocol, ShareMode
-from .._pcsc.backend import StatusChange, StatusEntry
+from .._enums import Disposition, Protocol, ShareMode
+from .._pcsc.backend import CardStatus, StatusChange, StatusEntry
 from .._pcsc.ownership import refuse_copy
 from .._pcsc.reader_states import is_usable
 from ..errors import (
     CANCELLED,
     INVALID_HANDLE,
     INVALID_PARAMETER,
+    INVALID_VALUE,
     NO_READERS_AVAILABLE,
     NO_SMARTCARD,
+    NOT_TRANSACTED,
     PROTO_MISMATCH,
+    READER_UNAVAILABLE,
     SHARING_VIOLATION,
     TIMEOUT,
     UNKNOWN_READER,
     UNPOWERED_CARD,
+    UNRESPONSIVE_CARD,
     SCardError,
 )
+from ._card_calls import MAX_MESSAGE
 from ._main_thread import as_in_c
 from ._simulated_call import Running
-from ._simulated_handle import SimulatedHandle
+from ._simulated_reader import MUTE, CardState, Power, SimulatedReader
+from ._simulated_service import SimulatedService
+from ._simulated_slot import CardGone
 from ._simulated_status import EXCLUSIVE, IGNORE, Wait, is_plug_and_play
 
-if TYPE_CHECKING:
-    from ._simulated_reader import SimulatedReader
-    from ._simulated_service import SimulatedService
+T = TypeVar("T")
 
 _INTERNAL_ERROR = 0x80100001
 _NO_MEMORY = 0x80100006
@@ -50,7 +65,7 @@ _GROUPS = ("SCard$DefaultReaders",)
 
 
 class SimulatedContext:
-    """See the head of this file."""
+    """See the head of this module."""
 
     __reduce_ex__ = refuse_copy
 
@@ -224,6 +239,234 @@ class SimulatedContext:
                     self._service.contexts.discard(self)
                 for handle in list(self.handles):
                     handle.abandon()
+
+
+class SimulatedHandle:
+    """See the head of this module."""
+
+    __reduce_ex__ = refuse_copy
+
+    def __init__(self, context: SimulatedContext, service: SimulatedService, reader: SimulatedReader, protocol: Protocol) -> None:
+        self._context = context
+        self._service = service
+        self._reader = reader
+        self.protocol = protocol
+        self.closed = False
+        self.event = 0
+        """The code of what happened to the card; 0: nothing."""
+
+    @contextmanager
+    def _calling(self, call: str, unplugged: int | None = INVALID_VALUE) -> Iterator[Running]:
+        """Be inside `call`, under the lock, with a handle that is worth something."""
+        with self._context.occupied(call):
+            self._service.raise_injected(call, self._reader.name)
+            with self._service.lock:
+                if self.closed or self._context.released:
+                    raise self._service.error(INVALID_HANDLE, call, self._reader.name)
+                running = Running(call, self._service, self._reader, unplugged)
+                if self._context.life != self._service.life:
+                    raise running.error(self._service.dialect.session_lost)
+                running.check()
+                with self._reader.used_by(self):
+                    yield running
+
+    def _wait_for_lock(self, running: Running) -> None:
+        while not self._reader.is_free_for(self):
+            running.ask_again()
+
+    def _raise_if_locked(self, running: Running) -> None:
+        if not self._reader.is_free_for(self):
+            raise running.error(SHARING_VIOLATION)
+
+    def _raise_event(self, running: Running) -> None:
+        if self.event:
+            raise running.error(self.event)
+
+    @as_in_c
+    def status(self) -> CardStatus:
+        """SCardStatus."""
+        with self._calling("SCardStatus", READER_UNAVAILABLE) as running:
+            self._wait_for_lock(running)
+            self._raise_event(running)
+            reader = self._reader
+            return CardStatus(reader.name, int(reader.state) | reader.counter << 16, reader.protocol, reader.atr)
+
+    @as_in_c
+    def transmit(self, data: bytes) -> bytes:
+        """SCardTransmit."""
+        with self._calling("SCardTransmit") as running:
+            self._wait_for_lock(running)
+            self._raise_event(running)
+            if self.protocol & (Protocol.T0 | Protocol.T1) and self.protocol != self._reader.protocol:
+                raise running.error(PROTO_MISMATCH)
+            slot = self._reader.slot
+            self._reader.wait_for_turn()
+            running.check()
+            if not 2 <= len(data) <= MAX_MESSAGE or slot is None or slot is not self._reader.slot:
+                raise running.error(NOT_TRANSACTED)
+            try:
+                return self._reader.exchange(bytes(data))
+            except CardGone:
+                running.check(NOT_TRANSACTED)
+                return b""  # of vpcd: the exchange ends with what has come so far
+
+    @as_in_c
+    def begin_transaction(self) -> None:
+        """SCardBeginTransaction."""
+        with self._calling("SCardBeginTransaction") as running:
+            self._raise_event(running)
+            while not self._reader.is_free_for(self):
+                running.wait()
+                self._raise_event(running)
+            self._reader.take_lock(self)
+            self._reader.watch_for_idleness()
+
+    @as_in_c
+    def end_transaction(self, disposition: Disposition) -> None:
+        """SCardEndTransaction."""
+        with self._calling("SCardEndTransaction") as running:
+            self._raise_event(running)
+            self._raise_if_locked(running)
+            if disposition in (Disposition.RESET, Disposition.UNPOWER):
+                self._reader.reset(cold=disposition is Disposition.UNPOWER)
+                running.check()
+            code = self._reader.give_lock_back()
+            if code:
+                raise running.error(code)
+
+    @as_in_c
+    def reconnect(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> Protocol:
+        """SCardReconnect. To be alone, it waits until all others have left (libpcsclite takes that for a transaction)."""
+        with self._calling("SCardReconnect") as running:
+            if share is not ShareMode.DIRECT and not protocols:
+                raise running.error(PROTO_MISMATCH)
+            self._wait_for_lock(running)
+            if self._service.dialect.reconnect_ends_transaction and self._reader.sharing != EXCLUSIVE:
+                self._reader.drop_lock()
+            self._prepare_card(running, disposition)
+            self._settle(running, share, protocols)
+            while not self._share(share):
+                running.ask_again()
+                self._wait_for_lock(running)
+                self._prepare_card(running, Disposition.LEAVE)
+                self._settle(running, share, protocols)
+            self.event = 0
+            self.protocol = self._reader.protocol
+            return self.protocol
+
+    def _prepare_card(self, running: Running, disposition: Disposition) -> None:
+        """See to it that there is a card that answers, reset if need be."""
+        self._reader.wait_for_turn()  # a reset in progress decides the protocol anew
+        running.check()
+        state = self._reader.state
+        if disposition in (Disposition.RESET, Disposition.UNPOWER):
+            state = self._reader.reset(cold=disposition is Disposition.UNPOWER)
+            running.check()
+        if state == CardState.ABSENT:
+            raise running.error(NO_SMARTCARD)
+        if state == MUTE:
+            raise running.error(UNRESPONSIVE_CARD)
+
+    def _settle(self, running: Running, share: ShareMode, protocols: Protocol) -> None:
+        code = self._reader.settle_protocol(share, protocols)
+        if code:
+            raise running.error(code)
+        if share is not ShareMode.DIRECT:
+            self._reader.power = Power.IN_USE
+
+    def _share(self, share: ShareMode) -> bool:
+        """Share as was asked for, from now on; False: others are in the way."""
+        reader = self._reader
+        alone = reader.is_for_one(share)
+        if alone and reader.sharing != EXCLUSIVE:
+            if reader.sharing != 1:
+                return False
+            reader.take_lock(self)
+            reader.share(EXCLUSIVE)
+        elif not alone and reader.sharing == EXCLUSIVE:
+            reader.give_lock_back()
+            reader.share(1)
+        return True
+
+    @as_in_c
+    def disconnect(self, disposition: Disposition) -> None:
+        """SCardDisconnect."""
+        with self._calling("SCardDisconnect", unplugged=None) as running:
+            while disposition is not Disposition.LEAVE and not self._reader.is_free_for(self):
+                running.wait()
+            self.close(disposition)
+            running.check()
+
+    def close(self, disposition: Disposition) -> None:
+        """Leave the card; under the lock, when no other handle minds. With the reader gone there is nothing to leave (fact 35)."""
+        reader = self._reader
+        if reader.is_free_for(self):
+            reader.drop_lock()
+        if disposition is Disposition.RESET:
+            reader.reset()
+        elif disposition is Disposition.UNPOWER:
+            reader.switch_off()
+        self.closed = True
+        self._context.handles.discard(self)
+        reader.part(self)
+
+    def abandon(self) -> None:
+        """Its context is released: who holds the lock has the card reset, others leave it as it is (fact 31)."""
+        self.close(Disposition.RESET if self._reader.owner is self else Disposition.LEAVE)
+
+    @as_in_c
+    def control(self, code: int, data: bytes) -> bytes:
+        """SCardControl: what the reader was made to answer; one without controls has no commands of its own, as vpcd's."""
+        with self._calling("SCardControl") as running:
+            self._raise_if_locked(running)
+            controls = self._reader.controls
+            answer = None if controls is None else self._without_lock(lambda: controls(code, bytes(data), self._exchange(running)))
+            running.check()
+            if answer is None:
+                raise running.error(self._service.dialect.unsupported)
+            return bytes(answer)
+
+    def _without_lock(self, job: Callable[[], T]) -> T:
+        """Let go of the service's lock for the time of `job`."""
+        self._service.lock.release()
+        try:
+            return job()
+        finally:
+            self._service.lock.acquire()
+
+    def _exchange(self, running: Running) -> Callable[[bytes], bytes]:
+        """What a reader's controls reach the card by; without the lock."""
+
+        def exchange(command: bytes) -> bytes:
+            with self._service.lock:
+                running.check()
+                try:
+                    return self._reader.exchange(bytes(command))
+                except CardGone:
+                    raise running.error(NOT_TRANSACTED) from None
+
+        return exchange
+
+    @as_in_c
+    def get_attribute(self, attribute: int) -> bytes:
+        """SCardGetAttrib: the attributes that the reader was made with."""
+        with self._calling("SCardGetAttrib") as running:
+            self._raise_if_locked(running)
+            self._raise_event(running)
+            value = self._reader.attributes.get(attribute)
+            if value is None:
+                raise running.error(self._service.dialect.unsupported)
+            return value
+
+    @as_in_c
+    def set_attribute(self, attribute: int, value: bytes) -> None:
+        """SCardSetAttrib: no attribute that the reader was not made with."""
+        with self._calling("SCardSetAttrib") as running:
+            self._raise_if_locked(running)
+            self._raise_event(running)
+            if attribute not in self._reader.attributes:
+                raise running.error(NOT_TRANSACTED)
+            self._reader.attributes[attribute] = bytes(value)
 
 
 def _check_name(reader: str) -> None:

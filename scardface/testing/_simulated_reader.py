@@ -18,25 +18,41 @@ import contextlib
 import enum
 import threading
 import time
+import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from .._enums import Protocol, ShareMode
 from .._threads import spawn
 from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD
 from ..iso7816._atr import ATR
+from ._dialects import Dialect
 from ._simulated_slot import CardGone, CardSlot
 from ._simulated_status import EXCLUSIVE
 from ._virtual_card import VirtualCard
 
-if TYPE_CHECKING:
-    from ._simulated_handle import SimulatedHandle
-    from ._simulated_service import SimulatedService
-
-
 Controls: TypeAlias = "Callable[[int, bytes, Callable[[bytes], bytes]], bytes | None]"
 """What a reader answers to SCardControl: a function of the control code, the data, and a function that exchanges a command with
 the card. It runs without the service's lock, and may take its time. None: no such control code."""
+
+
+class Service(typing.Protocol):
+    """The service, as far as its readers need it."""
+
+    dialect: Dialect
+    driver_polls: bool
+    life: int
+    lock: threading.Lock
+    running: bool
+
+    def touch(self, reader: SimulatedReader) -> None: ...
+    def signal(self) -> None: ...
+
+
+class Handle(typing.Protocol):
+    """A handle, as far as its reader needs it."""
+
+    event: int
 
 
 class CardState(enum.IntFlag):
@@ -69,7 +85,7 @@ class SimulatedReader:
 
     def __init__(
         self,
-        service: SimulatedService,
+        service: Service,
         name: str,
         attributes: Mapping[int, bytes] | None = None,
         controls: Controls | None = None,
@@ -101,8 +117,8 @@ class SimulatedReader:
         self.power = Power.OFF
         self.sharing = 0
         """How many handles share the reader, or EXCLUSIVE."""
-        self.handles: set[SimulatedHandle] = set()
-        self.owner: SimulatedHandle | None = None
+        self.handles: set[Handle] = set()
+        self.owner: Handle | None = None
         """Who holds the lock."""
         self.locks = 0
         self._stop_watch()
@@ -299,11 +315,11 @@ class SimulatedReader:
 
     # Who uses it.
 
-    def is_free_for(self, handle: SimulatedHandle) -> bool:
+    def is_free_for(self, handle: Handle) -> bool:
         """Whether no other handle holds the lock."""
         return self.owner is None or self.owner is handle
 
-    def take_lock(self, handle: SimulatedHandle) -> None:
+    def take_lock(self, handle: Handle) -> None:
         """Hold the lock once more."""
         self.owner = handle
         self.locks += 1
@@ -331,7 +347,7 @@ class SimulatedReader:
         self.changed.notify_all()
 
     @contextlib.contextmanager
-    def used_by(self, handle: SimulatedHandle) -> Iterator[None]:
+    def used_by(self, handle: Handle) -> Iterator[None]:
         """A call on `handle`: it does not idle."""
         counted = handle is self.owner
         self._calls += counted
@@ -376,7 +392,7 @@ class SimulatedReader:
         """Whether who shares like that shares with nobody."""
         return share is ShareMode.EXCLUSIVE or (share is ShareMode.DIRECT and self._service.dialect.direct_is_exclusive)
 
-    def part(self, handle: SimulatedHandle) -> None:
+    def part(self, handle: Handle) -> None:
         """A handle is closed. If it was the last one, the card's time to be switched off begins."""
         if handle not in self.handles:
             return  # this reader has forgotten it, since it was unplugged or the service stopped

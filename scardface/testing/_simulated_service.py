@@ -17,18 +17,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from .._threads import generation
 from ..errors import SCardError, error_for
 from ._dialects import Dialect
 from ._main_thread import Callers
+from ._simulated_reader import SimulatedReader
+from ._simulated_slot import CardSlot
 from ._simulated_status import Wait
-
-if TYPE_CHECKING:
-    from ._simulated_context import SimulatedContext
-    from ._simulated_reader import SimulatedReader
-    from ._simulated_slot import CardSlot
 
 logger = logging.getLogger("scardface.testing")
 
@@ -78,7 +74,7 @@ class SimulatedService:
         self.running = not dialect.needs_reader
         self.life = 1
         self.list_changes = 1  # as if pcscd had counted its own start: a list that was empty from the first is followed, too
-        self.contexts: set[SimulatedContext] = set()
+        self.contexts: set[object] = set()
         """Those of this life."""
         self.unreleased = 0
         """Contexts of any life that their owners have not released."""

@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from .._enums import StateFlag
 from .._pcsc.backend import PNP_READER, StatusEntry
 from ._dialects import Dialect, PlugAndPlay
-
-if TYPE_CHECKING:
-    from ._simulated_reader import SimulatedReader
-    from ._simulated_service import SimulatedService
 
 EXCLUSIVE = -1
 """In place of the number of handles that share a reader."""
@@ -35,12 +31,35 @@ _EMPTY, _PRESENT = int(StateFlag.EMPTY), int(StateFlag.PRESENT)
 _EXCLUSIVE, _INUSE, _MUTE = int(StateFlag.EXCLUSIVE), int(StateFlag.INUSE), int(StateFlag.MUTE)
 
 
+class ReaderStatus(Protocol):
+    """A reader, as far as a status call tells of it."""
+
+    atr: bytes
+    counter: int
+    sharing: int
+
+    @property
+    def present(self) -> bool: ...
+    @property
+    def mute(self) -> bool: ...
+
+
+class ReaderList(Protocol):
+    """All readers, as far as a status call needs them."""
+
+    dialect: Dialect
+    list_changes: int
+
+    def find(self, name: str) -> ReaderStatus | None: ...
+    def count(self) -> int: ...
+
+
 def is_plug_and_play(name: str) -> bool:
     """Whether a name stands for the list of readers; upper and lower case do not matter."""
     return name.casefold() == PNP_READER.casefold()
 
 
-def evaluate(name: str, given: int, reader: SimulatedReader | None, dialect: Dialect) -> tuple[StatusEntry, bool]:
+def evaluate(name: str, given: int, reader: ReaderStatus | None, dialect: Dialect) -> tuple[StatusEntry, bool]:
     """One entry of a status call.
 
     Args:
@@ -77,7 +96,7 @@ def _use(sharing: int, present: bool) -> int:
     return _INUSE if sharing and present else 0
 
 
-def _is_news(given: int, flags: int, reader: SimulatedReader, dialect: Dialect) -> bool:
+def _is_news(given: int, flags: int, reader: ReaderStatus, dialect: Dialect) -> bool:
     """Whether the difference ends the call. That somebody has begun to use the card does not; that nobody does any more, does."""
     counter = given >> 16
     if counter != reader.counter and (counter or not dialect.zero_is_no_count):
@@ -101,8 +120,8 @@ class Wait:
         woken: notified when the call is over.
     """
 
-    def __init__(self, service: SimulatedService, entries: Sequence[tuple[str, int]], woken: threading.Condition) -> None:
-        self._service = service
+    def __init__(self, readers: ReaderList, entries: Sequence[tuple[str, int]], woken: threading.Condition) -> None:
+        self._readers = readers
         self._given = [(name, state & ~_CHANGED) for name, state in entries]  # as pyscard does (fact 10)
         self._woken = woken
         self._places: dict[str, list[int]] = {}
@@ -112,7 +131,7 @@ class Wait:
                 self._lists.append(index)
             else:
                 self._places.setdefault(name, []).append(index)
-        self._changes_at_start, self._count_at_start = service.list_changes, service.count()
+        self._changes_at_start, self._count_at_start = readers.list_changes, readers.count()
         self.over = False
         """The call has an answer."""
         self.code = 0
@@ -140,9 +159,9 @@ class Wait:
 
     def _look_at(self, name: str) -> bool:
         news = False
-        reader = self._service.find(name)
+        reader = self._readers.find(name)
         for index in self._places.get(name, ()):
-            self.entries[index], ends = evaluate(name, self._given[index][1], reader, self._service.dialect)
+            self.entries[index], ends = evaluate(name, self._given[index][1], reader, self._readers.dialect)
             news = news or ends
         return news
 
@@ -150,17 +169,17 @@ class Wait:
         name, given = self._given[index]
         if given & IGNORE:
             return False
-        kind, changes = self._service.dialect.plug_and_play, self._service.list_changes
+        kind, changes = self._readers.dialect.plug_and_play, self._readers.list_changes
         if kind is PlugAndPlay.NONE:
             news = not given & _UNKNOWN
             self.entries[index] = _entry(name, _UNKNOWN, 0, news)
         elif kind is PlugAndPlay.READERS:
-            news = given >> 16 != self._service.count()
-            self.entries[index] = _entry(name, 0, self._service.count(), news)
+            news = given >> 16 != self._readers.count()
+            self.entries[index] = _entry(name, 0, self._readers.count(), news)
         elif kind is PlugAndPlay.EVENTS:
             news = changes != (given >> 16 or self._changes_at_start)
             self.entries[index] = _entry(name, 0, changes, news)
         else:
-            news = self._service.count() != self._count_at_start
+            news = self._readers.count() != self._count_at_start
             self.entries[index] = _entry(name, 0, 0, news)
         return news

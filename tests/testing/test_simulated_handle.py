@@ -1,4 +1,4 @@
-"""scardface.testing._simulated_handle: handles of a reader that goes. What pcscd can show: test_conformance*.py."""
+"""scardface.testing._simulated_context: handles of a reader that goes. What pcscd can show: test_conformance*.py."""
 
 from __future__ import annotations
 
