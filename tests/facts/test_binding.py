@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import signal
 import subprocess
@@ -74,7 +75,8 @@ def test_a_negative_timeout(pcscd: PrivatePcscd) -> None:
 
 
 def test_codes_have_no_sign_on_linux(context: int, reader: str) -> None:
-    """Fact 45."""
+    """Facts 21 and 45."""
+    assert scard.SCARD_E_UNSUPPORTED_FEATURE == 0x8010001F
     code, _ = scard.SCardGetStatusChange(context, 0, [(reader, state_of(context, reader))])
     assert code == scard.SCARD_E_TIMEOUT == TIMEOUT
 
@@ -105,3 +107,12 @@ def test_the_inverse_of_a_flag_knows_no_counter() -> None:
     state = 0x0005_0022
     assert state & ~int(Flag.CHANGED) == 0x0005_0020
     assert state & ~Flag.CHANGED == (0 if sys.version_info >= (3, 11) else 0x0005_0020)
+
+
+def test_what_is_posted_to_a_loop_that_is_just_being_closed_is_lost() -> None:
+    """Fact 77: no error tells of it, but `is_closed` does behind the post."""
+    loop, posted = asyncio.new_event_loop(), []
+    loop.call_soon_threadsafe(posted.append, 1)
+    loop.close()
+    assert loop.is_closed()
+    assert posted == []
