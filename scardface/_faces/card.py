@@ -18,7 +18,7 @@ from .._enums import Lengths, Protocol, ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.default import chosen_backend
 from .._pcsc.ownership import refuse_copy
-from .._session.card_request import Groups, OnReset, Readers, Wanted, member, protocols_for
+from .._session.card_request import CardRequest, Groups, OnReset, Readers, member, protocols_for
 from .._session.session import Session
 from .._threads import Worker, forget_at_fork, generation
 from .._waiting.removal import Removal
@@ -77,7 +77,7 @@ class Card:
         wait_for_reader: bool,
         backend: Backend | None,
     ) -> None:
-        self._wanted = Wanted.of(
+        self._card_request = CardRequest.of(
             *(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset, wait_for_reader)
         )
         self._given_backend = backend
@@ -90,7 +90,7 @@ class Card:
                 raise RuntimeError("the card is closed; make another SCard")
             if self._request is not None:
                 raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
-            request = self._request = Request(self._wanted, chosen_backend(self._given_backend))
+            request = self._request = Request(self._card_request, chosen_backend(self._given_backend))
             if self._cancel_asked:
                 request.cancel()
         return request
@@ -166,7 +166,7 @@ class Card:
     @property
     def share(self) -> ShareMode:
         """Who else may use the card while it is open."""
-        return self._wanted.share if self._session is None else self._session.share
+        return self._card_request.share if self._session is None else self._session.share
 
     def _checked(self, share: ShareMode | None, protocols: Protocol | None) -> tuple[ShareMode | None, Protocol | None]:
         """What `reconnect` was given, checked."""

@@ -139,7 +139,7 @@ _ANY_READER = ReaderFilter()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CardRequest:
     """A card that is wanted; see SCard for what each part means.
 
     Attributes:
@@ -177,7 +177,7 @@ class Wanted:
         new_only: bool = False,
         on_reset: OnReset = "raise",
         wait_for_reader: bool = False,
-    ) -> Wanted:
+    ) -> CardRequest:
         """The arguments of SCard, checked.
 
         Raises:
@@ -187,7 +187,7 @@ class Wanted:
         share = member("share", ShareMode, share)
         if not isinstance(options, ExchangeOptions):
             raise TypeError(f"options: ExchangeOptions are needed, not {type(options).__name__}")
-        wanted = cls(
+        request = cls(
             ReaderFilter() if pnp else ReaderFilter.of(readers, groups),
             _atr_pattern(atr),
             seconds_of(timeout),
@@ -209,22 +209,22 @@ class Wanted:
             )
         if on_reset not in get_args(OnReset):
             raise ValueError(f"on_reset: {on_reset!r} is none of {', '.join(map(repr, get_args(OnReset)))}")
-        if share is ShareMode.DIRECT and wanted.atr is not None:
+        if share is ShareMode.DIRECT and request.atr is not None:
             raise ValueError("atr: must be None with ShareMode.DIRECT, which needs no card")
-        if share is ShareMode.DIRECT and (wanted.settle or wanted.new_only):
+        if share is ShareMode.DIRECT and (request.settle or request.new_only):
             raise ValueError("settle and new_only: not with ShareMode.DIRECT, which needs no card")
-        return _shared(wanted)
+        return _shared(request)
 
 
-_last: Wanted | None = None
+_last: CardRequest | None = None
 
 
-def _shared(wanted: Wanted) -> Wanted:
-    """`wanted`, or the equal one that was asked for last: those who wait for the same in great numbers share one wish."""
+def _shared(request: CardRequest) -> CardRequest:
+    """`request`, or the equal one that was asked for last: many waiters for the same card share one object."""
     global _last
     last = _last
-    if last is None or last != wanted:
-        last = _last = wanted
+    if last is None or last != request:
+        last = _last = request
     return last
 
 

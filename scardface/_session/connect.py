@@ -24,7 +24,7 @@ from .._pcsc.events import Reading
 from .._pcsc.reader_states import reader_state
 from ..errors import PROTO_MISMATCH, REMOVED_CARD, UNRESPONSIVE_CARD, CardRemovedError, CardResetError, SCardError
 from ..iso7816._atr import ATR
-from .card_request import ANY_PROTOCOL, Wanted
+from .card_request import ANY_PROTOCOL, CardRequest
 from .card_state import quietly
 
 _LIES = frozenset({PROTO_MISMATCH, UNRESPONSIVE_CARD})
@@ -33,28 +33,28 @@ RESETS = 4
 """How many resets by others, in a row, a reconnect outlasts."""
 
 
-def connect(context: Context, reader: str, wanted: Wanted) -> tuple[CardHandle, Protocol]:
+def connect(context: Context, reader: str, request: CardRequest) -> tuple[CardHandle, Protocol]:
     """Connect to the card in `reader`; blocks for as long as another program's transaction lasts (fact 4).
 
     Returns:
         The handle, and the protocols to ask for at a reconnect.
     """
     try:
-        return context.connect(reader, wanted.share, wanted.protocols), wanted.protocols
+        return context.connect(reader, request.share, request.protocols), request.protocols
     except SCardError as error:
-        if error.code not in _LIES or wanted.share is ShareMode.DIRECT:
+        if error.code not in _LIES or request.share is ShareMode.DIRECT:
             raise
         now = reader_state(context, reader)
-        offered = ATR(now.atr).protocols & wanted.protocols
+        offered = ATR(now.atr).protocols & request.protocols
         try:
-            if wanted.protocols != ANY_PROTOCOL or offered != ANY_PROTOCOL:
+            if request.protocols != ANY_PROTOCOL or offered != ANY_PROTOCOL:
                 raise
-            return _reset(context.connect(reader, wanted.share, Protocol.T0), wanted.share, Protocol.T0), Protocol.T0
+            return _reset(context.connect(reader, request.share, Protocol.T0), request.share, Protocol.T0), Protocol.T0
         except SCardError as second:
             if second.code != PROTO_MISMATCH or not offered or now.flags & _IN_USE:
                 raise
     handle = context.connect(reader, ShareMode.DIRECT, Protocol.UNDEFINED)
-    return _reset(handle, wanted.share, wanted.protocols), wanted.protocols
+    return _reset(handle, request.share, request.protocols), request.protocols
 
 
 def _reset(handle: CardHandle, share: ShareMode, protocols: Protocol) -> CardHandle:

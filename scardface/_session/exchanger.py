@@ -23,7 +23,7 @@ from ..iso7816._apdu import C_APDU, R_APDU, redacted
 from ..iso7816._exchange import Learned, Steps, carry, exchange, is_plain_success, one_step, whole_response
 from ..iso7816._layer import Layer, layered
 from ..iso7816._secrets import Exchanges, may_be_secret
-from .card_request import Wanted
+from .card_request import CardRequest
 
 logger = logging.getLogger("scardface.apdu")
 
@@ -44,10 +44,12 @@ class Exchanger:
         come_back: reconnects after a reset by another, and calls `settle`.
     """
 
-    def __init__(self, reader: str, wanted: Wanted, transmit: Callable[[bytes], bytes], come_back: Callable[[], None]) -> None:
+    def __init__(
+        self, reader: str, request: CardRequest, transmit: Callable[[bytes], bytes], come_back: Callable[[], None]
+    ) -> None:
         self._reader = reader
-        self._options = wanted.options
-        self._repeats = wanted.on_reset == "reconnect"
+        self._options = request.options
+        self._repeats = request.on_reset == "reconnect"
         self._transmit = transmit
         self._come_back = come_back
         self._learned = Learned()

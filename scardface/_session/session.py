@@ -40,7 +40,7 @@ from ..errors import (
 from ..iso7816._apdu import C_APDU, R_APDU
 from ..iso7816._atr import ATR
 from ..iso7816._exchange import resolve_lengths
-from .card_request import Wanted
+from .card_request import CardRequest
 from .card_state import explained, quietly
 from .connect import connect, reconnect
 from .exchanger import Asker, Exchanger, Hearer, Prepared
@@ -68,7 +68,7 @@ class Session:
         reader: str,
         reading: Reading,
         atr: bytes,
-        wanted: Wanted,
+        request: CardRequest,
         freed: Callable[[], None] | None = None,
         release_disconnects: bool = False,
         reconnect_ends_transaction: bool = False,
@@ -76,8 +76,8 @@ class Session:
         self._context = context
         self._handle = handle
         self._protocols = protocols
-        self._wanted = wanted
-        self._exchanger = Exchanger(reader, wanted, self._transmit, self._come_back)
+        self._request = request
+        self._exchanger = Exchanger(reader, request, self._transmit, self._come_back)
         self.prepare = self._exchanger.prepare
         self._transactions = Transactions(handle, self._explained, self._come_back)
         self.begun = self._transactions.begun  # the caller's that have not ended
@@ -88,7 +88,7 @@ class Session:
         self._reconnect_ends_transaction = reconnect_ends_transaction
         self.reader = reader
         self.place = 0, reader  # the same for all sessions on one card of one PC/SC
-        self.share = wanted.share
+        self.share = request.share
         self._settle(reading, atr)
 
     def _settle(self, reading: Reading, atr: bytes) -> None:
@@ -96,14 +96,14 @@ class Session:
         self.reading = reading
         self.atr = ATR(atr)
         self.protocol = self._handle.protocol
-        self.lengths = resolve_lengths(self._wanted.lengths, self.atr, self.protocol)
+        self.lengths = resolve_lengths(self._request.lengths, self.atr, self.protocol)
         # DIRECT is shared on pcsc-lite (fact 26); without a protocol there is no command to protect.
         self._shares = self.share is not ShareMode.EXCLUSIVE and self.protocol != Protocol.UNDEFINED
         self._exchanger.settle(self.protocol, self.lengths)
 
     @classmethod
     def open(
-        cls, backend: Backend, reader: str, wanted: Wanted, freed: Callable[[], None], context: Context | None = None
+        cls, backend: Backend, reader: str, request: CardRequest, freed: Callable[[], None], context: Context | None = None
     ) -> Session:
         """Connect to the card in `reader`; blocks for as long as another program's transaction lasts (fact 4).
 
@@ -114,12 +114,12 @@ class Session:
         if context is None:
             context = backend.establish()
         try:
-            handle, protocols = connect(context, reader, wanted)
+            handle, protocols = connect(context, reader, request)
             try:
                 reading = reader_state(context, reader)
                 atr = handle.status().atr
                 ways = backend.release_disconnects, reconnect_ends_transaction(backend)
-                session = cls(context, handle, protocols, reader, reading, atr, wanted, freed, *ways)
+                session = cls(context, handle, protocols, reader, reading, atr, request, freed, *ways)
                 session.place = id(backend), reader
                 return session
             except BaseException:
@@ -251,7 +251,7 @@ class Session:
         Args:
             transaction: made by the caller before, to name it by. Interrupted, a caller calls `end` with it.
         """
-        self._lock.call(self._transactions.begin, transaction, self._wanted.on_reset == "reconnect")
+        self._lock.call(self._transactions.begin, transaction, self._request.on_reset == "reconnect")
 
     def end(self, transaction: object, disposition: Disposition) -> None:
         """SCardEndTransaction; never waits. One that is over with its card, its service or (Windows) a reconnect is over.

@@ -32,7 +32,7 @@ from typing import Any, Literal, NamedTuple
 from .._enums import Protocol, ShareMode, StateFlag
 from .._pcsc.events import Reading, Snapshot, diff, same_card
 from .._pcsc.reader_states import is_usable
-from .._session.card_request import Wanted
+from .._session.card_request import CardRequest
 from ..errors import (
     CANCELLED,
     NO_READERS_AVAILABLE,
@@ -167,14 +167,14 @@ class _Line:
 
     __slots__ = ("_entries", "_numbers", "_verdicts", "dynamic", "groups", "key", "names", "pattern", "protocols", "share")
 
-    def __init__(self, key: Hashable, wanted: Wanted, names: Names, dynamic: bool) -> None:
+    def __init__(self, key: Hashable, request: CardRequest, names: Names, dynamic: bool) -> None:
         self.key = key
         self.names = names
-        self.dynamic = wanted.readers if dynamic else None  # readers that come later count, too
-        self.groups = wanted.readers.groups if dynamic else None
-        self.pattern = wanted.atr
-        self.share = wanted.share
-        self.protocols = wanted.protocols
+        self.dynamic = request.readers if dynamic else None  # readers that come later count, too
+        self.groups = request.readers.groups if dynamic else None
+        self.pattern = request.atr
+        self.share = request.share
+        self.protocols = request.protocols
         self._numbers: list[int] = []
         self._entries: dict[int, Entry] = {}
         self._verdicts: dict[bytes, bool] = {}
@@ -482,13 +482,13 @@ class Dispatcher:
         if entry in self._entries:
             return
         self._entries[entry] = None
-        self._count_groups(entry.wanted.readers.groups, 1)
+        self._count_groups(entry.request.readers.groups, 1)
         entry._started, entry._ahead, entry._seen = now, ahead, message.seen
         entry._before, entry._line, entry._offer, entry._tried = {}, None, None, None
         for other in ahead - self._followed.keys() - self._entries.keys():
             self._followed[other] = now + AHEAD
             self._at(now + AHEAD, self._through, other, self._followed)
-        if entry.wanted.timeout == 0:
+        if entry.request.timeout == 0:
             entry._tried = set()
         if entry.deadline != float("inf"):
             self._at(entry.deadline, self._at_deadline, entry, self._entries)
@@ -505,14 +505,14 @@ class Dispatcher:
 
     def _start(self, entry: Entry, snapshot: Snapshot, now: float) -> bool:
         """The entry's first look is there: which readers are meant? Whether it stands in line now."""
-        wanted = entry.wanted
-        dynamic = wanted.wait_for_reader
+        request = entry.request
+        dynamic = request.wait_for_reader
         try:
             if dynamic and snapshot.error is not None and snapshot.error.code == SECURITY_VIOLATION:
                 raise again(snapshot.error)  # it is there, and refuses this program
             names = None if dynamic else self._readers_to_watch(entry, snapshot)
         except SCardError as error:
-            if snapshot.error is not None and wanted.timeout != 0 and not isinstance(error, ServiceUnavailableError):
+            if snapshot.error is not None and request.timeout != 0 and not isinstance(error, ServiceUnavailableError):
                 entry._look = self._ask()  # this look alone failed, for want of memory for instance
                 return False
             self._effects.append(End(entry, error))
@@ -523,14 +523,14 @@ class Dispatcher:
         return True
 
     def _stand_in_line(self, entry: Entry, names: Names) -> None:
-        wanted = entry.wanted
-        dynamic = wanted.wait_for_reader
-        if wanted.new_only and entry._seen is None:
+        request = entry.request
+        dynamic = request.wait_for_reader
+        if request.new_only and entry._seen is None:
             entry._before = {slot.name: slot.card for slot in self._slots.values() if slot.card}
-        key = (wanted.readers if dynamic else names, wanted.atr, wanted.share, wanted.protocols)
+        key = (request.readers if dynamic else names, request.atr, request.share, request.protocols)
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line(key, wanted, names, dynamic)
+            line = self._lines[key] = _Line(key, request, names, dynamic)
             for slot in self._slots.values():
                 if line.concerns(slot.name):
                     slot.lines.append(line)
@@ -555,9 +555,9 @@ class Dispatcher:
         if self._names[0] is not snapshot:
             self._names = snapshot, {}
         known = self._names[1]
-        key = entry.wanted.pnp, entry.wanted.readers
+        key = entry.request.pnp, entry.request.readers
         if key not in known:
-            known[key] = readers_to_watch(entry.wanted, snapshot, entry.service_may_be_absent)
+            known[key] = readers_to_watch(entry.request, snapshot, entry.service_may_be_absent)
         return known[key]
 
     def _through(self, entry: Entry, now: float) -> None:
@@ -569,7 +569,7 @@ class Dispatcher:
         if not self._followed.keys().isdisjoint(entry._ahead):
             return True
         line = entry._line
-        if not entry.wanted.settle or line is None:
+        if not entry.request.settle or line is None:
             return False
         return any(
             slot.offer is None
@@ -596,7 +596,7 @@ class Dispatcher:
     def _drop(self, entry: Entry, now: float) -> None:
         """Take an entry out; its connect in flight, if any, keeps the reader until it is over."""
         del self._entries[entry]
-        self._count_groups(entry.wanted.readers.groups, -1)
+        self._count_groups(entry.request.readers.groups, -1)
         self._joining.pop(entry, None)
         self._zero.pop(entry, None)
         if entry._offer is not None:
@@ -667,9 +667,9 @@ class Dispatcher:
             self._offer_at([slot], now)
             return
         held = error is not None and error.code == SHARING_VIOLATION
-        shares = frozenset({ShareMode.EXCLUSIVE}) if held and entry.wanted.share is ShareMode.EXCLUSIVE else frozenset(ShareMode)
+        shares = frozenset({ShareMode.EXCLUSIVE}) if held and entry.request.share is ShareMode.EXCLUSIVE else frozenset(ShareMode)
         until = now + (RETRY if held else RETRY_BAD)
-        refusal = _Refusal(until, shares, None if held else entry.wanted.protocols, error)
+        refusal = _Refusal(until, shares, None if held else entry.request.protocols, error)
         slot.refusals.append(refusal)
         slot.refused = slot.card if held else 0
         if error is not None and not held:
@@ -693,7 +693,7 @@ class Dispatcher:
     def _at_deadline(self, entry: Entry, now: float) -> None:
         offer = entry._offer
         slot = self._slots.get(offer.reader) if offer is not None else None
-        if entry.wanted.timeout != 0 or slot is None or now > entry._started + _POWER_UP:
+        if entry.request.timeout != 0 or slot is None or now > entry._started + _POWER_UP:
             self._time_out(entry, now)
         elif entry._look < 0:  # asked before: did the service answer, and does nobody else use the card?
             reading = slot.reading
@@ -710,7 +710,7 @@ class Dispatcher:
 
     def _time_out(self, entry: Entry, now: float) -> None:
         text, cause = self._seen(entry)
-        timeout = entry.wanted.timeout
+        timeout = entry.request.timeout
         self._effects.append(End(entry, CardTimeoutError(f"no matching card within {timeout:g} s; seen: {text}", TIMEOUT), cause))
         self._drop(entry, now)
 
@@ -741,11 +741,11 @@ class Dispatcher:
                     heads.append(head)
         heads.sort(key=_number)
         for entry in heads:
-            if entry.wanted.share is ShareMode.EXCLUSIVE and slot.holders:
+            if entry.request.share is ShareMode.EXCLUSIVE and slot.holders:
                 return None
             if self._is_overtaking(entry, slot):
                 return None
-            if entry.wanted.settle and (settled := self._settles_at(slot, entry)) > now:
+            if entry.request.settle and (settled := self._settles_at(slot, entry)) > now:
                 self._at(settled, self._offer_again, slot, None)
                 return None
             return entry
@@ -763,7 +763,7 @@ class Dispatcher:
         slot.refusals = kept
 
     def _settles_at(self, slot: _Slot, entry: Entry) -> float:
-        return slot.since + entry.wanted.settle
+        return slot.since + entry.request.settle
 
     def _suits(self, slot: _Slot, line: _Line) -> bool:
         """Whether what is in `slot` is what those of `line` want."""
@@ -778,7 +778,7 @@ class Dispatcher:
         """Whether an entry is free and awake, has a try at this reader left, and did not know its card before."""
         if entry._offer is not None or entry.home in self._asleep:
             return False
-        if entry.wanted.new_only and self._was_in(entry, slot):
+        if entry.request.new_only and self._was_in(entry, slot):
             return False
         return entry._tried is None or slot.name not in entry._tried
 
@@ -797,12 +797,12 @@ class Dispatcher:
         return False
 
     def _may_want(self, entry: Entry, slot: _Slot) -> bool:
-        wanted, reading = entry.wanted, slot.reading
-        if reading is None or not (wanted.pnp or wanted.readers.accepts(slot.name)):
+        request, reading = entry.request, slot.reading
+        if reading is None or not (request.pnp or request.readers.accepts(slot.name)):
             return False
-        if wanted.share is ShareMode.DIRECT:
+        if request.share is ShareMode.DIRECT:
             return True
-        return reading.present and not reading.mute and (wanted.atr is None or wanted.atr.search(reading.atr) is not None)
+        return reading.present and not reading.mute and (request.atr is None or request.atr.search(reading.atr) is not None)
 
     # What was seen, in words.
 
@@ -824,7 +824,7 @@ class Dispatcher:
             cause = cause or error
         more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
         words = "; ".join(told[:_MOST_TOLD] + more) or ("no card" if slots else "no reader")
-        return words + _left_out(entry.wanted, self._last), cause
+        return words + _left_out(entry.request, self._last), cause
 
     def _seen_in(self, slot: _Slot, entry: Entry, line: _Line) -> tuple[str, BaseException | None]:
         reading, where = slot.reading, f"in reader {slot.name!r}"
@@ -852,9 +852,9 @@ class Dispatcher:
         return f"a card that could not be opened, {where}", None
 
 
-def _left_out(wanted: Wanted, snapshot: Snapshot) -> str:
+def _left_out(request: CardRequest, snapshot: Snapshot) -> str:
     """Those that would have been meant, and that nothing can be asked about."""
-    names = [repr(name) for name in snapshot.left_out if wanted.readers.accepts(name)]
+    names = [repr(name) for name in snapshot.left_out if request.readers.accepts(name)]
     return f"; left out, since PC/SC bindings take ASCII names only: {', '.join(names)}" if names else ""
 
 
@@ -871,29 +871,29 @@ def _number(entry: Entry) -> int:
     return entry.number
 
 
-def readers_to_watch(wanted: Wanted, snapshot: Snapshot, service_may_be_absent: bool) -> Names:
+def readers_to_watch(request: CardRequest, snapshot: Snapshot, service_may_be_absent: bool) -> Names:
     """Which readers an acquisition that does not wait for readers means, by its first look; None: all, whatever comes.
 
     Raises:
         SCardError: no service, or no such reader.
     """
     if snapshot.error is not None:
-        if not (wanted.pnp and service_may_be_absent):
+        if not (request.pnp and service_may_be_absent):
             raise again(snapshot.error)
         return None
-    if wanted.pnp:
+    if request.pnp:
         return None
-    groups = wanted.readers.groups
-    names = [name for name in snapshot.readers if wanted.readers.accepts(name)]
+    groups = request.readers.groups
+    names = [name for name in snapshot.readers if request.readers.accepts(name)]
     if groups is not None:
         names = [name for name in names if name in snapshot.groups.get(groups, ())]
     if not names:
         there = ", ".join(repr(name) for name in snapshot.readers) or "none"
-        which = "none of the readers asked for" if wanted.readers.named else "no reader"
-        if any(not is_usable(name) for name in wanted.readers.names or ()):
+        which = "none of the readers asked for" if request.readers.named else "no reader"
+        if any(not is_usable(name) for name in request.readers.names or ()):
             which += " (a name that is not ASCII is out of the binding's reach)"
         raise NoReaderError(
-            f"{which} is plugged in (there: {there}{_left_out(wanted, snapshot)}); plug one in, or wait for it with "
+            f"{which} is plugged in (there: {there}{_left_out(request, snapshot)}); plug one in, or wait for it with "
             "wait_for_reader=True",
             NO_READERS_AVAILABLE,
         )

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .._enums import ShareMode
 from .._pcsc.events import Event, Reading, Snapshot
-from .._session.card_request import Wanted
+from .._session.card_request import CardRequest
 from ..errors import SCardError
 
 Names: TypeAlias = "frozenset[str] | None"
@@ -20,17 +20,17 @@ Names: TypeAlias = "frozenset[str] | None"
 class Entry:
     """One acquisition's place in the queue.
 
-    Set by its maker, and never changed: `wanted` (but for its readers, see `Means`), `home` (the loop or thread in which its offers
-    are taken), `number` (who came first), `deadline` (monotonic; infinity for ever), `service_may_be_absent` (that counts as a
-    reader that is not there).
+    Set by its maker, and never changed: `request` (but for its readers, see `Means`), `home` (the loop or thread in which its
+    offers are taken), `number` (who came first), `deadline` (monotonic; infinity for ever), `service_may_be_absent` (that counts as
+    a reader that is not there).
     """
 
     __slots__ = (
-        *("deadline", "home", "number", "service_may_be_absent", "wanted"),
+        *("deadline", "home", "number", "service_may_be_absent", "request"),
         *("_ahead", "_before", "_line", "_look", "_offer", "_seen", "_started", "_tried"),
     )
 
-    wanted: Wanted
+    request: CardRequest
     home: Hashable
     number: int
     deadline: float
@@ -102,7 +102,7 @@ class Connected(NamedTuple):
 
 
 class Means(NamedTuple):
-    """The readers of an entry's `wanted` are others than before: a serial number is found under another name."""
+    """The readers of an entry's `request` are others than before: a serial number is found under another name."""
 
     entry: Entry
 

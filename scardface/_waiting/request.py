@@ -36,7 +36,7 @@ from .._pcsc.events import Event, Reading, Snapshot, same_card
 from .._pcsc.other_programs import other_programs
 from .._pcsc.ownership import refuse_copy
 from .._pcsc.reader_states import is_usable, reader_states
-from .._session.card_request import ANY_PROTOCOL, Wanted
+from .._session.card_request import ANY_PROTOCOL, CardRequest
 from .._session.serials import has_serial, serials
 from .._session.session import Session
 from .._threads import BETWEEN_LOOKS, Caller, Loop, Signal, Worker, insist, note, spawn, within_grace
@@ -108,9 +108,9 @@ class Request(Entry):
 
     __reduce_ex__ = refuse_copy
 
-    def __init__(self, wanted: Wanted, backend: Backend) -> None:
+    def __init__(self, request: CardRequest, backend: Backend) -> None:
         super().__init__()
-        self.wanted = wanted
+        self.request = request
         self.backend = backend
         self.service_may_be_absent = backend.absent_service_means_no_reader
         self.driver: Driver | None = None
@@ -124,7 +124,7 @@ class Request(Entry):
         self._followed = False  # others were told to stand behind it
         self._joined = False
         self._new_readers: _NewReaders | None = None  # where a reader with the serial number may come later
-        self._serial = wanted.readers.serial
+        self._serial = request.readers.serial
         self._told: dict[str, Reading] | None = None  # the cards that were warned of, by reader
 
     # From any thread, any loop, finalizers and signal handlers.
@@ -217,9 +217,9 @@ class Request(Entry):
         """
         driver = driver_of(self.backend)
         self.driver, self.home, self._wake, self.number = driver, home, wake, next(_numbers)
-        timeout = self.wanted.timeout
+        timeout = self.request.timeout
         if timeout == 0:
-            timeout = ONE_LOOK + self.wanted.settle
+            timeout = ONE_LOOK + self.request.settle
         self.deadline = math.inf if timeout is None else time.monotonic() + timeout
         driver.take_back_undelivered()
         if self._ends:
@@ -253,7 +253,7 @@ class Request(Entry):
                 self.decide(error)
         elif offer is None:
             what = "a reader's serial number" if self._serial is not None else "the PC/SC service"
-            timeout = self.wanted.timeout or 0
+            timeout = self.request.timeout or 0
             self.decide(CardTimeoutError(f"no matching card within {timeout:g} s; seen: {what} did not answer", TIMEOUT))
 
     def result(self) -> Session:
@@ -356,7 +356,7 @@ class Request(Entry):
                 return False
             effects = mine.handle(Looked(Snapshot(mine.asked, 1, None, readings, groups, left_out)), now)
             self._readers = mine.readers_of(self)
-            if self.wanted.new_only:
+            if self.request.new_only:
                 self._in_before = readings
             while effects and not self._ends:
                 effect = effects.pop(0)
@@ -382,11 +382,11 @@ class Request(Entry):
 
     def _waits_out(self, error: SCardError) -> bool:
         """Whether the wait goes on though the first look failed."""
-        wanted = self.wanted
+        request = self.request
         if isinstance(error, ServiceUnavailableError):
             absent = error.code != SECURITY_VIOLATION  # else it is there, and refuses this program
-            return absent and (wanted.wait_for_reader or (wanted.pnp and self.service_may_be_absent))
-        return wanted.timeout != 0
+            return absent and (request.wait_for_reader or (request.pnp and self.service_may_be_absent))
+        return request.timeout != 0
 
     def _open_first(self, offer: Offer, worker: Worker, context: Context | None) -> Failed | None:
         """Open a card of the first look; what its own dispatcher has to hear, or None if it is over."""
@@ -432,7 +432,7 @@ class Request(Entry):
         assert driver is not None
         session: Session | None = None
         try:
-            session = Session.open(self.backend, offer.reader, self.wanted, self._freed, context)
+            session = Session.open(self.backend, offer.reader, self.request, self._freed, context)
             if not self._is_offered(session, offer):
                 session.close(Disposition.LEAVE)
                 return None, False
@@ -460,14 +460,14 @@ class Request(Entry):
 
     def _is_offered(self, session: Session, offer: Offer) -> bool:
         """Whether what was opened is what was offered and wanted."""
-        wanted = self.wanted
-        if wanted.share is ShareMode.DIRECT:
+        request = self.request
+        if request.share is ShareMode.DIRECT:
             return self._serial is None or has_serial(self._serial, session.reader, session.get_attribute)
         if session.reading.present and offer.reading.present and not same_card(offer.reading, session.reading):
             return False
-        if wanted.atr is not None and wanted.atr.search(session.atr) is None:
+        if request.atr is not None and request.atr.search(session.atr) is None:
             return False
-        if wanted.protocols in (Protocol.T0, Protocol.T1, ANY_PROTOCOL) and not session.protocol & wanted.protocols:
+        if request.protocols in (Protocol.T0, Protocol.T1, ANY_PROTOCOL) and not session.protocol & request.protocols:
             return False
         return self._serial is None or has_serial(self._serial, session.reader, session.get_attribute)
 
@@ -481,7 +481,7 @@ class Request(Entry):
         if not isinstance(error, SCardError) or error.code != SHARING_VIOLATION or not self._is_news(offer):
             return
         programs = ", ".join(other_programs()) or "not known (perhaps another user's program)"
-        advice = "; share=ShareMode.SHARED joins programs that share it" if self.wanted.share is ShareMode.EXCLUSIVE else ""
+        advice = "; share=ShareMode.SHARED joins programs that share it" if self.request.share is ShareMode.EXCLUSIVE else ""
         words = "the card in %r is held by another program; programs with PC/SC open: %s%s"
         note(logger.warning, words, offer.reader, programs, advice)
 
@@ -504,7 +504,7 @@ class Request(Entry):
         assert driver is not None
         listener = None
         try:
-            if self.wanted.wait_for_reader:
+            if self.request.wait_for_reader:
                 listener = self._new_readers = _NewReaders(driver.serials)
             known = self._serials()
             self._means(serial, known)
@@ -525,18 +525,18 @@ class Request(Entry):
 
     def _means(self, serial: str, known: Mapping[str, str]) -> bool:
         """Mean the readers with this number; whether they are others than before."""
-        before = self.wanted.readers
+        before = self.request.readers
         readers = before.found(frozenset(name for name, number in known.items() if number == serial))
         if readers == before:
             return False
-        self.wanted = dataclasses.replace(self.wanted, readers=readers)
+        self.request = dataclasses.replace(self.request, readers=readers)
         return True
 
     def _serials(self) -> dict[str, str]:
         try:
             return serials(self.backend, driver_of(self.backend).serials)
         except SCardError as error:
-            if not self.wanted.wait_for_reader:
+            if not self.request.wait_for_reader:
                 raise
             note(logger.debug, "serial numbers: %s", error)
             if not isinstance(error, ServiceUnavailableError) and self._new_readers is not None:

@@ -12,7 +12,7 @@ from scardface._enums import StateFlag
 from scardface._pcsc.backend import PNP_READER, Context, StatusChange, StatusEntry
 from scardface._pcsc.default import system_pcsc
 from scardface._pcsc.reader_states import PERHAPS_GONE, TRIES, reader_state, reader_states, status_change
-from scardface._session.card_request import Wanted
+from scardface._session.card_request import CardRequest
 from scardface._session.session import Session
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH, T1, LogCard
@@ -129,8 +129,8 @@ def test_a_wait_that_is_made_again_is_no_longer() -> None:
 
 
 def opened(pcsc: SimulatedPCSC) -> Session:
-    wanted = Wanted.of(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.AUTO)
-    return Session.open(pcsc, "A", wanted, lambda: None)
+    request = CardRequest.of(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.AUTO)
+    return Session.open(pcsc, "A", request, lambda: None)
 
 
 @pytest.mark.parametrize("code", WRONG)
@@ -165,8 +165,8 @@ def test_a_card_that_stays_in_while_cards_move_in_all_other_readers(pcscd: Priva
     movers = [threading.Thread(target=move, args=(reader,)) for reader in range(1, len(pcscd.readers))]
     for mover in movers:
         mover.start()
-    wanted = Wanted.of(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.AUTO)
-    session = Session.open(system_pcsc(), pcscd.readers[0], wanted, lambda: None)
+    request = CardRequest.of(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.AUTO)
+    session = Session.open(system_pcsc(), pcscd.readers[0], request, lambda: None)
     try:
         for _ in range(100):
             session.reset(Disposition.RESET)

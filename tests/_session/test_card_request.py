@@ -14,7 +14,7 @@ import pytest
 from scardface import ReaderMonitor, SCard, sync
 from scardface._enums import Lengths, Protocol, ShareMode
 from scardface._pcsc.backend import Context
-from scardface._session.card_request import ANY_PROTOCOL, ReaderFilter, Wanted
+from scardface._session.card_request import ANY_PROTOCOL, CardRequest, ReaderFilter
 
 FOR_EVER = dict.fromkeys([None, -1, -1.0, math.inf])
 
@@ -29,7 +29,7 @@ class Untouched:
         pytest.fail("PC/SC was called though an argument was wrong")
 
 
-def wanted(**arguments: Any) -> Wanted:
+def card_request(**arguments: Any) -> CardRequest:
     """The arguments, the others left as SCard has them."""
     given: dict[str, Any] = {
         "readers": None,
@@ -41,7 +41,7 @@ def wanted(**arguments: Any) -> Wanted:
         "protocols": ANY_PROTOCOL,
         "lengths": Lengths.AUTO,
     }
-    return Wanted.of(**{**given, **arguments})
+    return CardRequest.of(**{**given, **arguments})
 
 
 WRONG: list[tuple[str, Any, type[Exception], str]] = [
@@ -91,7 +91,7 @@ WRONG: list[tuple[str, Any, type[Exception], str]] = [
 def test_wrong_arguments_name_the_argument(argument: str, value: Any, kind: type[Exception], words: str) -> None:
     """On both faces, before any I/O."""
     calls: list[Callable[[], object]] = [
-        lambda: wanted(**{argument: value}),
+        lambda: card_request(**{argument: value}),
         lambda: SCard(**{argument: value}, backend=Untouched()),
         lambda: sync.SCard(**{argument: value}, backend=Untouched()),
     ]
@@ -109,75 +109,75 @@ def test_wrong_arguments_name_the_argument(argument: str, value: Any, kind: type
 @pytest.mark.parametrize("atr", [rb"^\x3b", re.compile(rb"^\x3b"), b""])
 def test_direct_takes_no_atr(atr: bytes | re.Pattern[bytes]) -> None:
     with pytest.raises(ValueError, match=r"atr.*None.*DIRECT"):
-        wanted(share=ShareMode.DIRECT, atr=atr)
-    assert wanted(share=ShareMode.DIRECT).atr is None
+        card_request(share=ShareMode.DIRECT, atr=atr)
+    assert card_request(share=ShareMode.DIRECT).atr is None
 
 
 def test_a_broken_pattern_tells_where_it_breaks() -> None:
     with pytest.raises(ValueError, match="position 4") as raised:
-        wanted(atr=rb"\x3b(")
+        card_request(atr=rb"\x3b(")
     assert isinstance(raised.value.__cause__, re.error)
 
 
 @pytest.mark.parametrize("timeout", FOR_EVER)
 def test_for_ever(timeout: float | None) -> None:
-    assert wanted(timeout=timeout).timeout is None
+    assert card_request(timeout=timeout).timeout is None
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -0.0, 5, 0.25, 1e-9, 1e300])
 def test_seconds(timeout: float) -> None:
-    seconds = wanted(timeout=timeout).timeout
+    seconds = card_request(timeout=timeout).timeout
     assert seconds == timeout
     assert type(seconds) is float
 
 
 @pytest.mark.parametrize("protocols", [Protocol.T0, Protocol.T1, ANY_PROTOCOL, Protocol.RAW])
 def test_protocols(protocols: Protocol) -> None:
-    assert wanted(protocols=protocols).protocols is protocols
-    assert wanted(protocols=int(protocols)).protocols == protocols
+    assert card_request(protocols=protocols).protocols is protocols
+    assert card_request(protocols=int(protocols)).protocols == protocols
 
 
 @pytest.mark.parametrize("protocols", [*Protocol, Protocol.UNDEFINED, ANY_PROTOCOL])
 def test_direct_takes_no_protocol_too(protocols: Protocol) -> None:
-    direct = wanted(share=ShareMode.DIRECT, protocols=int(protocols)).protocols
+    direct = card_request(share=ShareMode.DIRECT, protocols=int(protocols)).protocols
     assert direct == protocols
     assert isinstance(direct, Protocol)
 
 
 def test_direct_takes_protocols_alone() -> None:
     with pytest.raises(ValueError, match=r"protocols.*T0"):
-        wanted(share=ShareMode.DIRECT, protocols="T0")
+        card_request(share=ShareMode.DIRECT, protocols="T0")
 
 
 @pytest.mark.parametrize("share", ShareMode)
 def test_share(share: ShareMode) -> None:
-    assert wanted(share=share).share is share
-    assert wanted(share=int(share)).share is share
+    assert card_request(share=share).share is share
+    assert card_request(share=int(share)).share is share
 
 
 @pytest.mark.parametrize("lengths", Lengths)
 def test_lengths(lengths: Lengths) -> None:
-    assert wanted(lengths=lengths).lengths is lengths
+    assert card_request(lengths=lengths).lengths is lengths
 
 
 def test_a_pattern_is_searched_and_its_dot_is_any_byte() -> None:
     """The contract: searched, not matched; re.DOTALL, for 0A is a byte like any other."""
-    pattern = wanted(atr=rb"\x3b.\x81").atr
+    pattern = card_request(atr=rb"\x3b.\x81").atr
     assert pattern is not None
     assert pattern.search(b"\x00\x3b\x0a\x81")
     assert not pattern.search(b"\x3b\x81")
-    anchored = wanted(atr=rb"^\x3b").atr
+    anchored = card_request(atr=rb"^\x3b").atr
     assert anchored is not None
     assert not anchored.search(b"\x00\x3b")
 
 
 def test_a_compiled_pattern_is_taken_as_it_is() -> None:
     pattern = re.compile(rb"\x3b.", re.IGNORECASE)
-    assert wanted(atr=pattern).atr is pattern
+    assert card_request(atr=pattern).atr is pattern
 
 
 def test_no_pattern() -> None:
-    assert wanted().atr is None
+    assert card_request().atr is None
 
 
 def test_names() -> None:
@@ -221,16 +221,16 @@ def test_groups(groups: Any, kept: tuple[str, ...] | None) -> None:
 
 def test_with_pnp_readers_and_groups_are_ignored() -> None:
     with pytest.warns(UserWarning, match="wait_for_reader=True"):
-        made = wanted(readers="A", groups="G", pnp=True)
+        made = card_request(readers="A", groups="G", pnp=True)
     assert made.pnp
     assert made.readers == ReaderFilter()
-    assert wanted(pnp=True).pnp, "nothing is dropped, so nothing is said"
-    assert not wanted(readers="A").pnp
+    assert card_request(pnp=True).pnp, "nothing is dropped, so nothing is said"
+    assert not card_request(readers="A").pnp
 
 
 def test_what_is_checked_cannot_change_and_is_hashable() -> None:
-    made = wanted(readers=["A"], groups=["G"], atr=rb"^\x3b", timeout=3)
-    assert hash(made) == hash(wanted(readers=["A"], groups=["G"], atr=rb"^\x3b", timeout=3))
+    made = card_request(readers=["A"], groups=["G"], atr=rb"^\x3b", timeout=3)
+    assert hash(made) == hash(card_request(readers=["A"], groups=["G"], atr=rb"^\x3b", timeout=3))
     for part, name in ((made, "timeout"), (made.readers, "names")):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(part, name, None)

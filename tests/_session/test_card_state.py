@@ -19,7 +19,7 @@ from scardface import (
     ShareMode,
     errors,
 )
-from scardface._session.card_request import Wanted
+from scardface._session.card_request import CardRequest
 from scardface._session.session import Session
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import BOTH, BROKEN, ECHO, LogCard
@@ -36,8 +36,8 @@ def pcsc() -> Iterator[SimulatedPCSC]:
 
 
 def opened(pcsc: SimulatedPCSC, share: ShareMode = ShareMode.SHARED, protocols: Protocol = Protocol.T0 | Protocol.T1) -> Session:
-    wanted = Wanted.of(None, None, 1, None, False, share, protocols, Lengths.AUTO)
-    return Session.open(pcsc, "A", wanted, lambda: None)
+    request = CardRequest.of(None, None, 1, None, False, share, protocols, Lengths.AUTO)
+    return Session.open(pcsc, "A", request, lambda: None)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from scardface import CardRemovedError, Disposition, Lengths, Protocol, SCardError, ShareMode, errors
 from scardface._pcsc.reader_states import reader_state
-from scardface._session.card_request import Wanted
+from scardface._session.card_request import CardRequest
 from scardface._session.connect import connect, reconnect
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH, T1, LogCard
@@ -16,8 +16,8 @@ from tests.support.cards import BOTH, T1, LogCard
 ANY = Protocol.T0 | Protocol.T1
 
 
-def wish(protocols: Protocol = ANY) -> Wanted:
-    return Wanted.of(None, None, 1, None, False, ShareMode.SHARED, protocols, Lengths.AUTO)
+def card_request(protocols: Protocol = ANY) -> CardRequest:
+    return CardRequest.of(None, None, 1, None, False, ShareMode.SHARED, protocols, Lengths.AUTO)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_card_that_lies_about_t1_is_spoken_to_with_t0(pcsc: SimulatedPCSC, cod
     pcsc.insert("A", card)
     context = pcsc.establish()
     pcsc.inject("SCardConnect", code)
-    handle, protocols = connect(context, "A", wish())
+    handle, protocols = connect(context, "A", card_request())
     assert (handle.protocol, protocols, card.resets) == (Protocol.T0, Protocol.T0, 1)
     context.release()
 
@@ -51,7 +51,7 @@ def test_what_is_no_lie_is_not_tried_again(pcsc: SimulatedPCSC, atr: bytes, prot
     context = pcsc.establish()
     pcsc.inject("SCardConnect", code)
     with pytest.raises(SCardError) as caught:
-        connect(context, "A", wish(protocols))
+        connect(context, "A", card_request(protocols))
     assert caught.value.code == code
     context.release()
 
@@ -64,7 +64,7 @@ def test_another_card_is_not_taken_for_the_one_that_was_open(pcscd: PrivatePcscd
     context = PYSCARD.establish()
     pcscd.insert(name, LogCard(BOTH))
     pcscd.wait_for_card(name)
-    handle, protocols = connect(context, name, wish())
+    handle, protocols = connect(context, name, card_request())
     seen = reader_state(context, name)
     now, atr = reconnect(context, handle, name, seen, ShareMode.SHARED, protocols, Disposition.LEAVE)
     assert (now.counter, atr) == (seen.counter, BOTH)
@@ -96,7 +96,7 @@ def test_a_swap_in_the_moment_of_the_reconnect_is_seen(pcsc: SimulatedPCSC) -> N
 
     pcsc.insert("A", LogCard(BOTH))
     context = pcsc.establish()
-    handle, protocols = connect(context, "A", wish())
+    handle, protocols = connect(context, "A", card_request())
     seen = reader_state(context, "A")
     with pytest.raises(CardRemovedError, match="another was put in"):
         reconnect(context, Swapping(handle), "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ def test_where_counters_lie_the_atr_tells_unless_a_reset_may_have_changed_it() -
         pcsc.add_reader("A")
         pcsc.insert("A", Warm(BOTH))
         context = pcsc.establish()
-        handle, protocols = connect(context, "A", wish())
+        handle, protocols = connect(context, "A", card_request())
         seen = reader_state(context, "A")
         now, atr = reconnect(context, handle, "A", seen, ShareMode.SHARED, protocols, Disposition.RESET)
         assert atr == T1

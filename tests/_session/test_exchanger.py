@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scardface import C_APDU, R_APDU, CardCommunicationError, CardRemovedError, CardResetError, Lengths, Protocol, ShareMode
-from scardface._session.card_request import Wanted
+from scardface._session.card_request import CardRequest
 from scardface._session.exchanger import Exchanger
 from scardface.errors import NOT_TRANSACTED, REMOVED_CARD, RESET_CARD, SCardError, error_for
 
@@ -24,10 +24,10 @@ class Card:
         self.answers: Iterator[bytes | SCardError] = iter(answers)
         self.heard: list[bytes] = []
         self.came_back = 0
-        wanted = Wanted.of(
+        request = CardRequest.of(
             *(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.CHAINING), on_reset=on_reset
         )
-        self.exchanger = Exchanger("A", wanted, self.transmit, self.come_back)
+        self.exchanger = Exchanger("A", request, self.transmit, self.come_back)
         self.exchanger.settle(Protocol.T1, Lengths.CHAINING)
 
     def transmit(self, data: bytes) -> bytes:

@@ -25,7 +25,7 @@ from scardface import (
     errors,
 )
 from scardface._session import session as _session
-from scardface._session.card_request import Wanted
+from scardface._session.card_request import CardRequest
 from scardface._session.card_state import SessionClosedError
 from scardface._session.session import Session
 from scardface.testing import SimulatedPCSC
@@ -44,12 +44,12 @@ def pcsc() -> Iterator[SimulatedPCSC]:
         assert simulated.open_contexts == 0
 
 
-def wish(share: ShareMode = ShareMode.SHARED, protocols: Protocol = Protocol.T0 | Protocol.T1) -> Wanted:
-    return Wanted.of(None, None, 1, None, False, share, protocols, Lengths.AUTO)
+def card_request(share: ShareMode = ShareMode.SHARED, protocols: Protocol = Protocol.T0 | Protocol.T1) -> CardRequest:
+    return CardRequest.of(None, None, 1, None, False, share, protocols, Lengths.AUTO)
 
 
 def opened(pcsc: SimulatedPCSC, share: ShareMode = ShareMode.SHARED) -> Session:
-    return Session.open(pcsc, "A", wish(share), lambda: None)
+    return Session.open(pcsc, "A", card_request(share), lambda: None)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_batch_ends_when_its_caller_left(session: Session, pcsc: SimulatedPCSC
 
 
 def test_nothing_is_sent_if_one_command_of_a_batch_cannot_go(pcsc: SimulatedPCSC) -> None:
-    session = Session.open(pcsc, "A", wish(protocols=Protocol.T0), lambda: None)
+    session = Session.open(pcsc, "A", card_request(protocols=Protocol.T0), lambda: None)
     session.prepare.__self__.settle(Protocol.T0, Lengths.EXTENDED)  # type: ignore[attr-defined]  # its Exchanger
     with pytest.raises(ValueError, match="T=0"):
         session.prepare([ECHOED, C_APDU(0, ECHO, 0, 0, bytes(300))])
@@ -113,7 +113,7 @@ def test_from_inside_its_own_callback_nothing_can_be_sent(session: Session) -> N
 
 def test_a_closed_session_refuses_and_frees_once(pcsc: SimulatedPCSC) -> None:
     freed: list[int] = []
-    session = Session.open(pcsc, "A", wish(), lambda: freed.append(pcsc.calls["SCardReleaseContext"]))
+    session = Session.open(pcsc, "A", card_request(), lambda: freed.append(pcsc.calls["SCardReleaseContext"]))
     session.close()
     session.close()
     assert freed == [1]  # once, and when another can connect
@@ -147,7 +147,7 @@ def test_a_close_that_fails_frees_all_the_same(call: str, monkeypatch: pytest.Mo
         pcsc.add_reader("A")
         pcsc.insert("A", LogCard())
         freed: list[int] = []
-        session = Session.open(pcsc, "A", wish(), lambda: freed.append(1))
+        session = Session.open(pcsc, "A", card_request(), lambda: freed.append(1))
         pcsc.inject(call, errors.NO_SERVICE)
         session.close()
         assert freed == [1]
@@ -182,7 +182,7 @@ def test_a_reset_by_another_is_told(session: Session, pcsc: SimulatedPCSC) -> No
 
 def test_a_direct_session_has_no_card_to_lose(pcsc: SimulatedPCSC) -> None:
     pcsc.remove("A")
-    session = Session.open(pcsc, "A", wish(ShareMode.DIRECT, Protocol.UNDEFINED), lambda: None)
+    session = Session.open(pcsc, "A", card_request(ShareMode.DIRECT, Protocol.UNDEFINED), lambda: None)
     assert not session.reading.present
     pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
     with pytest.raises(NoCardError, match="opened without one"):

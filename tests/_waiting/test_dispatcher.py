@@ -1,6 +1,6 @@
 """Who gets which card, in every order of messages: the dispatcher against a world that knows nothing of how it decides.
 
-`World` is the truth: two readers, their cards, three requests, what PC/SC would answer. It carries effects out as the driver does,
+`World` is the truth: two readers, their cards, three entries, what PC/SC would answer. It carries effects out as the driver does,
 and after each message it checks what must hold whatever the order:
 
 - an offer goes to somebody who waits, has had a first look, is awake, has no other offer and wants that card; one offer per reader
@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from scardface._enums import Lengths, ShareMode, StateFlag
 from scardface._pcsc.events import Reading, Snapshot
-from scardface._session.card_request import ANY_PROTOCOL, Wanted
+from scardface._session.card_request import ANY_PROTOCOL, CardRequest
 from scardface._waiting.dispatcher import RETRY, Dispatcher
 from scardface._waiting.messages import (
     Awake,
@@ -72,20 +72,20 @@ DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
 HELD = error_for(SHARING_VIOLATION, "SCardConnect", "A")
 
 
-def wanted(
+def card_request(
     readers: Any = None,
     share: ShareMode = ShareMode.EXCLUSIVE,
     *,
     timeout: float | None = None,
     atr: bytes | None = None,
     **more: Any,
-) -> Wanted:
-    return Wanted.of(readers, None, timeout, atr, False, share, ANY_PROTOCOL, Lengths.AUTO, **more)
+) -> CardRequest:
+    return CardRequest.of(readers, None, timeout, atr, False, share, ANY_PROTOCOL, Lengths.AUTO, **more)
 
 
-def entry(number: int, wish: Wanted, home: Hashable = "home", deadline: float = float("inf")) -> Entry:
+def entry(number: int, request: CardRequest, home: Hashable = "home", deadline: float = float("inf")) -> Entry:
     made = Entry()
-    made.number, made.wanted, made.home, made.deadline, made.service_may_be_absent = number, wish, home, deadline, False
+    made.number, made.request, made.home, made.deadline, made.service_may_be_absent = number, request, home, deadline, False
     return made
 
 
@@ -95,10 +95,10 @@ class World:
     def __init__(self) -> None:
         self.now = 1000.0
         self.dispatcher = Dispatcher()
-        self.requests = [
-            entry(1, wanted(), "loop"),
-            entry(2, wanted("A", timeout=5), "loop", deadline=self.now + 5),
-            entry(3, wanted(share=ShareMode.SHARED), "thread"),
+        self.entries = [
+            entry(1, card_request(), "loop"),
+            entry(2, card_request("A", timeout=5), "loop", deadline=self.now + 5),
+            entry(3, card_request(share=ShareMode.SHARED), "thread"),
         ]
         self.cards = {"A": 1, "B": 0}  # the number of the card in each reader; 0: none
         self.counters = {"A": 1, "B": 0}
@@ -120,19 +120,19 @@ class World:
     # What may happen next.
 
     def choices(self) -> Iterator[tuple[str, Any]]:
-        for request in self.requests:
-            if request not in self.joined:
-                yield "join", request
-            elif request not in self.ended:
-                yield "leave", request
+        for entry in self.entries:
+            if entry not in self.joined:
+                yield "join", entry
+            elif entry not in self.ended:
+                yield "leave", entry
         for name in self.untaken:
             yield "take", name
         for name in self.taken:
             yield "open", name
             yield "refuse", name
             yield "pass on", name
-        for request in self.held:
-            yield "close", request
+        for entry in self.held:
+            yield "close", entry
         if self.up:
             for name in READERS:
                 yield "card", name
@@ -149,43 +149,43 @@ class World:
         getattr(self, "_" + what.replace(" ", "_"))(about)
         self._check()
 
-    def _join(self, request: Entry) -> None:
-        self.joined.add(request)
-        self._tell(Joined(request))
+    def _join(self, entry: Entry) -> None:
+        self.joined.add(entry)
+        self._tell(Joined(entry))
 
-    def _leave(self, request: Entry) -> None:
-        self.ended.add(request)
-        self._tell(Left(request))
+    def _leave(self, entry: Entry) -> None:
+        self.ended.add(entry)
+        self._tell(Left(entry))
 
     def _take(self, name: str) -> None:
         offer = self.untaken.pop(name)
         assert offer.claim("request")
         self.taken[name] = offer
-        if offer.entry in self.ended:  # as a request does that has ended meanwhile
+        if offer.entry in self.ended:  # as an acquisition does that has ended meanwhile
             self._tell(Untaken(self.taken.pop(name)))
 
     def _open(self, name: str) -> None:
         offer = self.taken.pop(name)
-        request = offer.entry
-        if not self._could_open(name, request):
+        entry = offer.entry
+        if not self._could_open(name, entry):
             self._refusal(offer)
             return
-        self.held[request] = name
-        self._tell(Opened(request, name, request.wanted.share, offer))
-        if request in self.ended:  # nobody wants it any more
-            self._close(request)
-        self.ended.add(request)
+        self.held[entry] = name
+        self._tell(Opened(entry, name, entry.request.share, offer))
+        if entry in self.ended:  # nobody wants it any more
+            self._close(entry)
+        self.ended.add(entry)
 
-    def _could_open(self, name: str, request: Entry) -> bool:
-        holders = [holder.wanted.share for holder, where in self.held.items() if where == name]
-        free = not holders if request.wanted.share is ShareMode.EXCLUSIVE else ShareMode.EXCLUSIVE not in holders
+    def _could_open(self, name: str, entry: Entry) -> bool:
+        holders = [holder.request.share for holder, where in self.held.items() if where == name]
+        free = not holders if entry.request.share is ShareMode.EXCLUSIVE else ShareMode.EXCLUSIVE not in holders
         return self.up and bool(self.cards[name]) and free
 
     def _refuse(self, name: str) -> None:
         self._refusal(self.taken.pop(name))
 
     def _refusal(self, offer: Offer) -> None:
-        self._note(offer, RETRY, offer.entry.wanted.share is ShareMode.EXCLUSIVE, True)
+        self._note(offer, RETRY, offer.entry.request.share is ShareMode.EXCLUSIVE, True)
         self._tell(Failed(offer, HELD))
 
     def _pass_on(self, name: str) -> None:
@@ -196,11 +196,11 @@ class World:
     def _note(self, offer: Offer, seconds: float, exclusive_only: bool, foreign: bool) -> None:
         self.refused[offer.reader].append((self.now + seconds, exclusive_only, foreign))
 
-    def _close(self, request: Entry) -> None:
-        name = self.held.pop(request)
+    def _close(self, entry: Entry) -> None:
+        name = self.held.pop(entry)
         if name not in self.held.values():
             self.refused[name].clear()
-        self._tell(Freed(request))
+        self._tell(Freed(entry))
 
     def _card(self, name: str) -> None:
         self.counters[name] += 1
@@ -224,7 +224,7 @@ class World:
         """The watcher posts what it sees."""
         readings = {}
         for name in READERS:
-            holders = [holder.wanted.share for holder, where in self.held.items() if where == name]
+            holders = [holder.request.share for holder, where in self.held.items() if where == name]
             sharing = StateFlag.EXCLUSIVE if ShareMode.EXCLUSIVE in holders else StateFlag.INUSE if holders else 0
             flags = int((PRESENT if self.cards[name] else EMPTY) | sharing)
             if self.flags.get(name, 0) & ~flags & int(StateFlag.EXCLUSIVE | StateFlag.INUSE):
@@ -282,45 +282,45 @@ class World:
     # What must hold.
 
     def _check(self) -> None:
-        self.looked = {request for request in self.joined if request._line is not None or request in self.ended}
-        for request in self.joined - self.ended:
-            assert self.now < request.deadline or self.dispatcher.wake_at == request.deadline, "a deadline has passed"
+        self.looked = {entry for entry in self.joined if entry._line is not None or entry in self.ended}
+        for entry in self.joined - self.ended:
+            assert self.now < entry.deadline or self.dispatcher.wake_at == entry.deadline, "a deadline has passed"
         for name in READERS:
             if name in self.untaken or name in self.taken:
                 continue
-            first = next((request for request in self._waiting() if self._may_have(request, name)), None)
+            first = next((entry for entry in self._waiting() if self._may_have(entry, name)), None)
             assert first is None, f"{name} is free, {first.number} waits for it, and it is not on offer"
         if not self.dispatcher.needed and not self.taken and not self.held:
             assert not self.untaken
 
     def _waiting(self) -> list[Entry]:
         busy = [offer.entry for offer in (*self.untaken.values(), *self.taken.values())]
-        return [request for request in self.requests if request in self.joined - self.ended and request not in busy]
+        return [entry for entry in self.entries if entry in self.joined - self.ended and entry not in busy]
 
-    def _may_have(self, request: Entry, name: str) -> bool:
+    def _may_have(self, entry: Entry, name: str) -> bool:
         """Whether the card in a reader is this one's by the rules: it suits, nobody holds it, no older one may have it."""
-        if request._line is None or request.home in self.asleep or not self._suits(request, name):
+        if entry._line is None or entry.home in self.asleep or not self._suits(entry, name):
             return False
-        holders = [holder.wanted.share for holder, where in self.held.items() if where == name]
-        if ShareMode.EXCLUSIVE in holders or (request.wanted.share is ShareMode.EXCLUSIVE and holders):
+        holders = [holder.request.share for holder, where in self.held.items() if where == name]
+        if ShareMode.EXCLUSIVE in holders or (entry.request.share is ShareMode.EXCLUSIVE and holders):
             return False
-        if self._is_refused(request, name):
+        if self._is_refused(entry, name):
             return False
         for older in self._waiting():
-            if older.number >= request.number or older.home in self.asleep or not self._suits(older, name):
+            if older.number >= entry.number or older.home in self.asleep or not self._suits(older, name):
                 continue
             if older._line is None or self._may_have(older, name):
                 return False  # it still has its first look, or is next
-            if holders and older.wanted.share is ShareMode.EXCLUSIVE and not self._is_refused(older, name):
+            if holders and older.request.share is ShareMode.EXCLUSIVE and not self._is_refused(older, name):
                 return False  # it waits until those who share have left
         return True
 
-    def _is_refused(self, request: Entry, name: str) -> bool:
-        exclusive = request.wanted.share is ShareMode.EXCLUSIVE
+    def _is_refused(self, entry: Entry, name: str) -> bool:
+        exclusive = entry.request.share is ShareMode.EXCLUSIVE
         return any(until > self.now and (exclusive or not exclusive_only) for until, exclusive_only, _ in self.refused[name])
 
-    def _suits(self, request: Entry, name: str) -> bool:
-        names = request.wanted.readers.names
+    def _suits(self, entry: Entry, name: str) -> bool:
+        names = entry.request.readers.names
         present = self.seen.get(name, -1) >= 0 and bool(self.cards[name])
         return self.up and present and (names is None or name in names)
 
@@ -336,15 +336,15 @@ class World:
             tuple(self.cards.values()) and tuple(bool(card) for card in self.cards.values()),
             self.up,
             self.answered == state.asked,
-            tuple(sorted(request.number for request in self.joined)),
-            tuple(sorted(request.number for request in self.ended)),
+            tuple(sorted(entry.number for entry in self.joined)),
+            tuple(sorted(entry.number for entry in self.ended)),
             tuple((name, number(offer)) for name, offer in sorted(self.untaken.items())),
             tuple((name, number(offer)) for name, offer in sorted(self.taken.items())),
-            tuple(sorted((request.number, name) for request, name in self.held.items())),
+            tuple(sorted((entry.number, name) for entry, name in self.held.items())),
             tuple(sorted(map(str, self.asleep))),
-            tuple(request._line is not None for request in self.requests),
-            tuple(request._look <= self.answered for request in self.requests),
-            tuple(sorted(request.number for request in state._entries)),
+            tuple(entry._line is not None for entry in self.entries),
+            tuple(entry._look <= self.answered for entry in self.entries),
+            tuple(sorted(entry.number for entry in state._entries)),
             tuple(
                 (
                     slot.name,
@@ -357,7 +357,7 @@ class World:
             ),
             tuple(sorted((round(timer.when - since, 3), timer.due.__name__) for timer in state._timers if timer.is_live())),
             tuple(sorted((round(until - since, 3), only) for name in READERS for until, only, _ in self.refused[name])),
-            round(self.requests[1].deadline - since, 3),
+            round(self.entries[1].deadline - since, 3),
         )
 
 
@@ -452,17 +452,17 @@ def waiting(*entries: Entry, **readers: Reading) -> tuple[Dispatcher, list[Effec
 
 
 def test_several_cards_are_offered_in_the_order_of_the_list() -> None:
-    _, effects = waiting(entry(1, wanted()), entry(2, wanted()), C=card(), A=card(), B=card())
+    _, effects = waiting(entry(1, card_request()), entry(2, card_request()), C=card(), A=card(), B=card())
     assert offers(effects) == [(1, "C"), (2, "A")]
 
 
 def test_a_card_that_does_not_match_is_for_the_next() -> None:
-    _, effects = waiting(entry(1, wanted(atr=rb"^\x3f")), entry(2, wanted()), A=card())
+    _, effects = waiting(entry(1, card_request(atr=rb"^\x3f")), entry(2, card_request()), A=card())
     assert offers(effects) == [(2, "A")]
 
 
 def test_the_card_has_to_settle_and_the_eldest_keeps_its_place_meanwhile() -> None:
-    dispatcher, effects = waiting(entry(1, wanted(settle=0.5)), entry(2, wanted()), A=card())
+    dispatcher, effects = waiting(entry(1, card_request(settle=0.5)), entry(2, card_request()), A=card())
     assert offers(effects) == []
     assert dispatcher.wake_at == 0.5
     assert offers(dispatcher.handle(looked(2, A=card(2)), 0.4)) == [], "another card settles anew"
@@ -471,14 +471,14 @@ def test_the_card_has_to_settle_and_the_eldest_keeps_its_place_meanwhile() -> No
 
 
 def test_only_new_cards() -> None:
-    dispatcher, effects = waiting(entry(1, wanted(new_only=True)), A=card())
+    dispatcher, effects = waiting(entry(1, card_request(new_only=True)), A=card())
     assert offers(effects) == []
     assert offers(dispatcher.handle(looked(1, A=empty(2)), 1.0)) == []
     assert offers(dispatcher.handle(looked(1, A=card(3)), 2.0)) == [(1, "A")]
 
 
 def test_only_new_cards_after_a_restart_with_the_same_card_in() -> None:
-    dispatcher, _ = waiting(entry(1, wanted(new_only=True)), A=card())
+    dispatcher, _ = waiting(entry(1, card_request(new_only=True)), A=card())
     dispatcher.handle(looked(1, DOWN, A=card()), 1.0)
     assert offers(dispatcher.handle(looked(1, life=2, A=card(0)), 2.0)) == [], "it is the old one"
     dispatcher.handle(looked(1, life=2, A=empty(1)), 3.0)
@@ -486,7 +486,7 @@ def test_only_new_cards_after_a_restart_with_the_same_card_in() -> None:
 
 
 def test_a_timeout_of_0_has_one_try_at_each_card() -> None:
-    dispatcher, effects = waiting(entry(1, wanted(timeout=0)), A=card(), B=card())
+    dispatcher, effects = waiting(entry(1, card_request(timeout=0)), A=card(), B=card())
     assert offers(effects) == [(1, "A")]
     effects = dispatcher.handle(Failed(first_offer(effects), HELD), 0.0)
     assert offers(effects) == [(1, "B")]
@@ -497,23 +497,23 @@ def test_a_timeout_of_0_has_one_try_at_each_card() -> None:
 
 
 def test_no_reader_ends_it_unless_readers_are_waited_for() -> None:
-    _, effects = waiting(entry(1, wanted("B")), A=card())
+    _, effects = waiting(entry(1, card_request("B")), A=card())
     assert [type(error) for error in ends(effects)] == [NoReaderError]
     assert "wait_for_reader=True" in str(ends(effects)[0])
-    dispatcher, effects = waiting(entry(1, wanted("B", wait_for_reader=True)), A=card())
+    dispatcher, effects = waiting(entry(1, card_request("B", wait_for_reader=True)), A=card())
     assert effects == []
     assert offers(dispatcher.handle(looked(1, A=card(), B=card()), 1.0)) == [(1, "B")]
 
 
 def test_readers_that_came_later_are_not_those_of_the_start() -> None:
-    dispatcher, _ = waiting(entry(1, wanted()), A=empty())
+    dispatcher, _ = waiting(entry(1, card_request()), A=empty())
     assert offers(dispatcher.handle(looked(1, A=empty(), B=card()), 1.0)) == []
     assert offers(dispatcher.handle(looked(1, A=card(), B=card()), 2.0)) == [(1, "A")]
 
 
 def test_groups_are_asked_for_while_somebody_wants_them() -> None:
     dispatcher = Dispatcher()
-    one = entry(1, Wanted.of(None, "G", None, None, False, ShareMode.EXCLUSIVE, ANY_PROTOCOL, Lengths.AUTO))
+    one = entry(1, CardRequest.of(None, "G", None, None, False, ShareMode.EXCLUSIVE, ANY_PROTOCOL, Lengths.AUTO))
     dispatcher.handle(Joined(one), 0.0)
     assert dispatcher.groups == (("G",),)
     effects = dispatcher.handle(looked(1, groups={("G",): frozenset({"B"})}, A=card(), B=card()), 0.0)
@@ -523,10 +523,10 @@ def test_groups_are_asked_for_while_somebody_wants_them() -> None:
 
 
 def test_no_service_at_the_start_ends_it_and_later_ends_nobody() -> None:
-    dispatcher, _ = waiting(entry(1, wanted()), A=empty())
+    dispatcher, _ = waiting(entry(1, card_request()), A=empty())
     assert dispatcher.handle(looked(1, DOWN, A=empty()), 1.0) == []
-    dispatcher.handle(Joined(entry(2, wanted())), 1.0)
-    dispatcher.handle(Joined(entry(3, wanted(wait_for_reader=True))), 1.0)
+    dispatcher.handle(Joined(entry(2, card_request())), 1.0)
+    dispatcher.handle(Joined(entry(3, card_request(wait_for_reader=True))), 1.0)
     effects = dispatcher.handle(looked(dispatcher.asked, DOWN, A=empty()), 1.0)
     assert [(effect.entry.number, type(effect.error)) for effect in effects if isinstance(effect, End)] == [
         (2, ServiceUnavailableError)
@@ -535,7 +535,7 @@ def test_no_service_at_the_start_ends_it_and_later_ends_nobody() -> None:
 
 
 def test_what_is_wrong_with_one_card_is_told_at_the_end() -> None:
-    one = entry(1, wanted(timeout=5), deadline=5.0)
+    one = entry(1, card_request(timeout=5), deadline=5.0)
     dispatcher, effects = waiting(one, A=card())
     mismatch = error_for(PROTO_MISMATCH, "SCardConnect", "A")
     for second in range(4):  # tried again every second
@@ -550,8 +550,8 @@ def test_what_is_wrong_with_one_card_is_told_at_the_end() -> None:
 
 
 def test_what_was_seen_in_words() -> None:
-    def text(reading: Reading, wish: Wanted | None = None) -> str:
-        one = entry(1, wish or wanted(timeout=1), deadline=1.0)
+    def text(reading: Reading, request: CardRequest | None = None) -> str:
+        one = entry(1, request or card_request(timeout=1), deadline=1.0)
         dispatcher, effects = waiting(one, A=reading)
         if offers(effects):
             dispatcher.handle(Failed(first_offer(effects), HELD), 0.9)
@@ -559,14 +559,14 @@ def test_what_was_seen_in_words() -> None:
 
     assert text(empty()).endswith("seen: no card")
     assert "does not answer" in text(Reading(PRESENT | int(StateFlag.MUTE), 1, b""))
-    assert "did not match (3f 65 00), in reader 'A'" in text(card(1, OTHER_ATR), wanted(timeout=1, atr=b"^\x3b"))
+    assert "did not match (3f 65 00), in reader 'A'" in text(card(1, OTHER_ATR), card_request(timeout=1, atr=b"^\x3b"))
     assert "held by another program, in reader 'A'" in text(card())
-    assert "was in before" in text(card(), wanted(timeout=1, new_only=True))
+    assert "was in before" in text(card(), card_request(timeout=1, new_only=True))
 
 
 def test_a_try_that_is_on_its_way_again_at_the_deadline_is_no_blocked_connect() -> None:
     for before, words in [([HELD], "held by another program"), ([], "a connect still not answered")]:
-        dispatcher, effects = waiting(entry(1, wanted(timeout=1), deadline=1.0), A=card())
+        dispatcher, effects = waiting(entry(1, card_request(timeout=1), deadline=1.0), A=card())
         for error in before:
             dispatcher.handle(Failed(first_offer(effects), error), 0.5)
             effects = dispatcher.tick(0.75)
@@ -575,26 +575,28 @@ def test_a_try_that_is_on_its_way_again_at_the_deadline_is_no_blocked_connect() 
 
 
 def test_a_connect_of_somebody_who_did_not_ask_here_keeps_its_reader() -> None:
-    elsewhere = Offer(entry(1, wanted()), "A", card())
+    elsewhere = Offer(entry(1, card_request()), "A", card())
     dispatcher, effects = Dispatcher(), []
     dispatcher.handle(Connecting(elsewhere), 0.0)
-    dispatcher.handle(Joined(entry(2, wanted())), 0.0)
+    dispatcher.handle(Joined(entry(2, card_request())), 0.0)
     effects = dispatcher.handle(looked(1, A=card(), B=empty()), 0.0)
     assert offers(effects) == []
     assert offers(dispatcher.handle(Connected(elsewhere), 1.0)) == [(2, "A")]
 
 
 def test_who_looks_by_itself_is_not_overtaken_for_a_quarter_of_a_second() -> None:
-    ahead = entry(1, wanted("A"))
+    ahead = entry(1, card_request("A"))
     for through in (True, False):
         dispatcher = Dispatcher()
-        dispatcher.handle(Joined(entry(2, wanted()), (ahead,)), 0.0)
+        dispatcher.handle(Joined(entry(2, card_request()), (ahead,)), 0.0)
         assert offers(dispatcher.handle(looked(1, A=card(), B=empty()), 0.0)) == []
         assert offers(dispatcher.handle(Through(ahead), 0.1) if through else dispatcher.tick(0.25)) == [(2, "A")]
 
 
 def test_a_closed_loop_gives_up_all_that_waits_there() -> None:
-    dispatcher, effects = waiting(entry(1, wanted(), "loop"), entry(2, wanted(), "loop"), entry(3, wanted(), "other"), A=card())
+    dispatcher, effects = waiting(
+        entry(1, card_request(), "loop"), entry(2, card_request(), "loop"), entry(3, card_request(), "other"), A=card()
+    )
     assert offers(effects) == [(1, "A")]
     effects = dispatcher.handle(HomeGone("loop"), 0.0)
     assert [effect.entry.number for effect in effects if isinstance(effect, End)] == [1, 2]
@@ -612,18 +614,18 @@ def test_a_pattern_is_asked_once_for_each_atr() -> None:
             return False
 
     pattern = Pattern()
-    wish = wanted()
-    object.__setattr__(wish, "atr", pattern)
-    dispatcher, _ = waiting(*(entry(number, wish) for number in range(1, 100)), A=card(), B=card(1, OTHER_ATR))
+    request = card_request()
+    object.__setattr__(request, "atr", pattern)
+    dispatcher, _ = waiting(*(entry(number, request) for number in range(1, 100)), A=card(), B=card(1, OTHER_ATR))
     for counter in range(2, 20):
         dispatcher.handle(looked(1, A=card(counter), B=card(counter, OTHER_ATR)), 0.0)
     assert pattern.asked == {ATR: 1, OTHER_ATR: 1}
 
 
 def test_timers_of_those_who_left_do_not_pile_up() -> None:
-    dispatcher, _ = waiting(entry(1, wanted()), A=empty())
+    dispatcher, _ = waiting(entry(1, card_request()), A=empty())
     for number in range(2, 5000):
-        one = entry(number, wanted(timeout=3600), deadline=3600.0)
+        one = entry(number, card_request(timeout=3600), deadline=3600.0)
         dispatcher.handle(Joined(one), 0.0)
         dispatcher.handle(Left(one), 0.0)
     assert len(dispatcher._timers) < 100

@@ -60,7 +60,7 @@ def pcsc() -> Iterator[SimulatedPCSC]:
 
 def request_for(pcsc: SimulatedPCSC, *args: Any, **kwargs: Any) -> Request:
     """As a card makes one."""
-    return Request(SCard(*args, **kwargs)._wanted, pcsc)
+    return Request(SCard(*args, **kwargs)._card_request, pcsc)
 
 
 def begun(request: Request) -> Caller:
@@ -480,7 +480,7 @@ async def test_a_serial_number_is_followed_to_another_name(pcsc: SimulatedPCSC, 
         pcsc.stop_service()
         pcsc.start_service()
         pcsc.add_reader("C", attributes={NUMBER: b"7"})
-        await until(lambda: [entry.wanted.readers.names for entry in waiters(pcsc)] == [{"C"}])
+        await until(lambda: [entry.request.readers.names for entry in waiters(pcsc)] == [{"C"}])
         pcsc.insert("C", LogCard())
     assert found == ["C"]
     await until(lambda: not driver_of(pcsc).threads() and not threads_named("scardface-serial"))

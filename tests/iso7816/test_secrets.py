@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scardface import C_APDU, Lengths, Protocol, ShareMode
-from scardface._session.card_request import Wanted
+from scardface._session.card_request import CardRequest
 from scardface._session.exchanger import Exchanger
 from scardface.iso7816._apdu import is_secret
 from scardface.iso7816._secrets import PUBLIC, SECRET, Exchanges, Row, carries_secret, may_be_secret
@@ -283,8 +283,8 @@ def test_a_password_in_open_channel() -> None:
 
 def test_the_trace_follows(caplog: pytest.LogCaptureFixture) -> None:
     answers = iter([b"\x90\0", b"\x90\0", bytes.fromhex(KEY) + b"\x90\0"])
-    wanted = Wanted.of(None, None, 1, None, False, ShareMode.SHARED, Protocol.T1, Lengths.AUTO)
-    exchanger = Exchanger("A", wanted, lambda _: next(answers), lambda: None)
+    request = CardRequest.of(None, None, 1, None, False, ShareMode.SHARED, Protocol.T1, Lengths.AUTO)
+    exchanger = Exchanger("A", request, lambda _: next(answers), lambda: None)
     exchanger.settle(Protocol.T1, Lengths.AUTO)
     with caplog.at_level(logging.DEBUG, "scardface.apdu"):
         exchanger.run(exchanger.prepare([command("00A4040C 0C" + AID), command("00A4000C 02 6F08"), command("00B0000008")]))
