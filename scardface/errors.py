@@ -343,6 +343,6 @@ def as_error(kind: type[SCardError], error: SCardError, words: str) -> SCardErro
     return kind(f"{words} [{error}]", error.code, error.call, error.reader)
 
 
-def again(error: SCardError) -> SCardError:
+def fresh_copy(error: SCardError) -> SCardError:
     """`error` as a new object, to raise in another task than the one that saw it first."""
     return type(error)(str(error.args[0]), error.code, error.call, error.reader)

@@ -25,9 +25,9 @@ from scardface.errors import (
     ServiceUnavailableError,
     SharingViolationError,
     WaitCancelledError,
-    again,
     as_error,
     error_for,
+    fresh_copy,
 )
 from scardface.iso7816._apdu import R_APDU, StatusError
 from scardface.sync import SCard
@@ -254,7 +254,7 @@ def test_a_time_out_is_a_timeouterror() -> None:
 def test_errors_travel_whole(kind: type[SCardError]) -> None:
     original = kind("what happened", 0x8010FFFF, "SCardStatus", "Reader B")
     travelled = [pickle.loads(pickle.dumps(original, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
-    for error in [*travelled, copy.copy(original), copy.deepcopy(original), again(original)]:
+    for error in [*travelled, copy.copy(original), copy.deepcopy(original), fresh_copy(original)]:
         assert error is not original
         assert type(error) is kind
         assert str(error) == "what happened"
@@ -307,7 +307,7 @@ def test_again_has_no_history() -> None:
     try:
         raise error_for(errors.NO_SERVICE, "SCardEstablishContext")
     except SCardError as first:
-        second = again(first)
+        second = fresh_copy(first)
     assert second.__traceback__ is None
     assert second.__context__ is None
 

@@ -15,13 +15,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, cast, overload
 
 from .._enums import Disposition, Protocol, ShareMode
-from .._reader.attributes import NumberAttribute, TextAttribute, reading, writing
+from .._reader.attributes import NumberAttribute, TextAttribute, decode_attribute, encode_attribute
 from .._reader.contactless import GET_ATS, GET_UID, ats, uid
 from .._reader.features import ReaderProperties, features, properties
 from .._reader.pin_entry import PinEntry
 from .._reader.pin_pad import PadResult, modify, verify
 from .._session.card_request import member
-from .._session.card_state import quietly
+from .._session.card_state import best_effort
 from .._session.session import Session
 from .._threads import Loop, Reply
 from .._waiting.request import Request
@@ -110,13 +110,13 @@ class AsyncCalls(Card):
                 end: Reply[None] = Reply(self._loop)
                 await self._hop(end, end.run, session.end, transaction, disposition)
         except GeneratorExit:  # thrown away, perhaps with its loop
-            self._later(quietly, lambda: session.end(transaction, disposition))
+            self._later(best_effort, lambda: session.end(transaction, disposition))
             with suppress(RuntimeError):
                 self._turn.leave(level)
             raise
         except BaseException:
             # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
-            self._later(quietly, lambda: session.end(transaction, disposition))
+            self._later(best_effort, lambda: session.end(transaction, disposition))
             self._turn.leave(level)
             raise
         self._turn.leave(level)
@@ -127,7 +127,7 @@ class AsyncCalls(Card):
         try:
             await self._hop(reply, lambda: reply.run_if_awaited(lambda: session.begin(transaction)))
         except BaseException:
-            self._later(quietly, lambda: session.end(transaction, Disposition.LEAVE))
+            self._later(best_effort, lambda: session.end(transaction, Disposition.LEAVE))
             raise
 
     async def reset(self, cold: bool = False) -> None:
@@ -203,7 +203,7 @@ class AsyncCalls(Card):
             SCardError: the reader does not have it. And as `send`.
         """
         number = dword("attribute", attribute)
-        return reading(number, await self._do(lambda session: session.get_attribute(number)))
+        return decode_attribute(number, await self._do(lambda session: session.get_attribute(number)))
 
     async def set_attribute(self, attribute: int, value: str | int | bytes) -> None:
         """Set an attribute of the reader, SCardSetAttrib (PC/SC part 3, 3.1). Few drivers have one that can be set.
@@ -217,7 +217,7 @@ class AsyncCalls(Card):
             SharingViolationError: another program holds a transaction.
             SCardError: the reader does not take it. And as `send`.
         """
-        number, octets = dword("attribute", attribute), writing(attribute, value)
+        number, octets = dword("attribute", attribute), encode_attribute(attribute, value)
         await self._do(lambda session: session.set_attribute(number, octets))
 
     async def features(self) -> Mapping[int, int]:
@@ -229,7 +229,7 @@ class AsyncCalls(Card):
         Raises:
             CardCommunicationError: the reader's answer makes no sense. And as `control`.
         """
-        return await self._do(lambda session: session.converse(features()))
+        return await self._do(lambda session: session.control_exchange(features()))
 
     async def properties(self) -> ReaderProperties:
         """The reader's properties: its display, its keypad's limits, its maker (PC/SC part 10, 2.02.09, 2.6).
@@ -240,7 +240,7 @@ class AsyncCalls(Card):
         Raises:
             CardCommunicationError: the reader's answer makes no sense. And as `control`.
         """
-        return await self._do(lambda session: session.converse(properties()))
+        return await self._do(lambda session: session.control_exchange(properties()))
 
     async def verify_pin_on_pad(self, command: C_APDU, entry: PinEntry = PLAIN_ENTRY) -> PadResult:
         """Have the user enter a PIN on the reader's keypad, and the card verify it (PC/SC part 10, 2.02.09, 2.5.2).
@@ -260,8 +260,8 @@ class AsyncCalls(Card):
             ValueError: the command and `entry` do not fit; before anything is sent.
             SCardError: the reader has no keypad (UNSUPPORTED_FEATURE). And as `control`.
         """
-        dialogue = verify(command, entry)
-        return await self._do(lambda session: session.converse(dialogue))
+        exchange = verify(command, entry)
+        return await self._do(lambda session: session.control_exchange(exchange))
 
     async def modify_pin_on_pad(
         self,
@@ -290,10 +290,10 @@ class AsyncCalls(Card):
             ValueError: the command and the rest do not fit; before anything is sent.
             SCardError: the reader has no keypad (UNSUPPORTED_FEATURE). And as `control`.
         """
-        dialogue = modify(
+        exchange = modify(
             command, entry, ask_current=ask_current, confirm=confirm, current_offset=current_offset, new_offset=new_offset
         )
-        return await self._do(lambda session: session.converse(dialogue))
+        return await self._do(lambda session: session.control_exchange(exchange))
 
     async def uid(self) -> bytes:
         """The UID (PUPI, IDm) of a contactless card, as its reader knows it (PC/SC part 3, 2.01.09, 3.2.2.1.3): 4 to 10 bytes.

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from .._enums import Lengths, Protocol, ShareMode
 from .._pcsc.backend import Backend
-from .._pcsc.default import chosen_backend
+from .._pcsc.default import backend_or_default
 from .._pcsc.ownership import refuse_copy
 from .._session.card_request import CardRequest, Groups, OnReset, Readers, member, protocols_for
 from .._session.session import Session
@@ -90,7 +90,7 @@ class Card:
                 raise RuntimeError("the card is closed; make another SCard")
             if self._request is not None:
                 raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
-            request = self._request = Request(self._card_request, chosen_backend(self._given_backend))
+            request = self._request = Request(self._card_request, backend_or_default(self._given_backend))
             if self._cancel_asked:
                 request.cancel()
         return request

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import NoReturn, SupportsIndex
 
 from .._pcsc.backend import Backend
-from .._pcsc.default import chosen_backend
+from .._pcsc.default import backend_or_default
 from .._pcsc.events import Event, ReaderState
 from .._pcsc.ownership import refuse_copy
 from .._session.card_request import Groups, Names, ReaderFilter
@@ -72,7 +72,7 @@ class ReaderMonitor:
         loop = Loop()
         wakeup = self._wakeup = Wakeup(loop)
         events = self._events = EventQueue(self._wanted, loop, wakeup.set_here)
-        backend = chosen_backend(self._given_backend)
+        backend = backend_or_default(self._given_backend)
         driver = self._driver = driver_of(backend)
         try:
             driver.submit(Listens(events, self._wanted.groups), backend)

@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from ..iso7816._apdu import C_APDU, R_APDU, Buffer
 from ..iso7816._channel import in_channel
-from ..iso7816._layer import InStep, Layer, check_layer
+from ..iso7816._layer import GuardedLayer, Layer, check_layer
 from .card import commands
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Layered(Generic[T]):
     def __init__(self, exchange: Exchange[T], layer: Layer, channel: int | None = None) -> None:
         check_layer(layer)
         self._exchange = exchange
-        self._layer = InStep(layer, channel)
+        self._layer = GuardedLayer(layer, channel)
 
     def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> T:
         """As `SCard.send`, with each command wrapped at its turn and its response unwrapped before anybody sees it.

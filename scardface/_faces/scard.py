@@ -24,7 +24,7 @@ import anyio
 from .._enums import Disposition, Lengths, Protocol, ShareMode
 from .._pcsc.backend import Backend
 from .._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member
-from .._session.card_state import quietly
+from .._session.card_state import best_effort
 from .._session.exchanger import Prepared
 from .._session.session import Session
 from .._threads import Loop, Reply, gone, within_grace
@@ -148,7 +148,7 @@ class SCard(AsyncCalls):
         assert self._request is not None
         self._loop = Loop()
         self._session, self._worker = session, self._request.worker
-        self._turn = Turn(self._loop, session.place)
+        self._turn = Turn(self._loop, session.card_key)
         return self
 
     async def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> R_APDU:
@@ -265,7 +265,7 @@ class SCard(AsyncCalls):
             # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
             session = self._session
             if session is not None and not self._closed:
-                self._later(lambda: quietly(lambda: session.send(session.prepare([closing]))))
+                self._later(lambda: best_effort(lambda: session.send(session.prepare([closing]))))
             raise
         (await self.send(closing)).check()
 

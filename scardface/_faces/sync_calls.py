@@ -20,13 +20,13 @@ from typing import TypeVar, cast, overload
 
 from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.ownership import refuse_copy
-from .._reader.attributes import NumberAttribute, TextAttribute, reading, writing
+from .._reader.attributes import NumberAttribute, TextAttribute, decode_attribute, encode_attribute
 from .._reader.contactless import GET_ATS, GET_UID, ats, uid
 from .._reader.features import ReaderProperties, features, properties
 from .._reader.pin_entry import PinEntry
 from .._reader.pin_pad import PadResult, modify, verify
 from .._session.card_request import member
-from .._session.card_state import quietly
+from .._session.card_state import best_effort
 from .._session.session import Session
 from .._threads import get, insist, spawn
 from .._waiting.request import Request
@@ -73,7 +73,7 @@ _here = _Here()
 
 def refuse_to_wait_for_itself(session: Session) -> None:
     """RuntimeError where this thread holds a transaction on the same card by another SCard: PC/SC would have it wait for ever."""
-    if any(other is not session and other.begun and other.place == session.place for other in _here.held):
+    if any(other is not session and other.open_transactions and other.card_key == session.card_key for other in _here.held):
         raise RuntimeError("this thread holds a transaction on the same card by another SCard: it would wait for itself")
 
 
@@ -113,13 +113,13 @@ class SyncCalls(Card):
                 if not self._closed:  # else the close has ended it
                     session.end(beginning, disposition)
             except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
-                session.give_up(beginning)
+                session.abandon(beginning)
                 if session in _here.held:
                     _here.held = outside
                 raise
             except BaseException:
                 _here.held = outside
-                insist(lambda: quietly(beginning.leave))  # what went wrong is not hidden by what follows
+                insist(lambda: best_effort(beginning.leave))  # what went wrong is not hidden by what follows
                 raise
 
     @as_in(AsyncCalls.reset)
@@ -147,25 +147,25 @@ class SyncCalls(Card):
     @as_in(AsyncCalls.attribute)
     def attribute(self, attribute: int) -> str | int | bytes:
         number = dword("attribute", attribute)
-        return reading(number, self._do(lambda session: session.get_attribute(number)))
+        return decode_attribute(number, self._do(lambda session: session.get_attribute(number)))
 
     @as_in(AsyncCalls.set_attribute)
     def set_attribute(self, attribute: int, value: str | int | bytes) -> None:
-        number, octets = dword("attribute", attribute), writing(attribute, value)
+        number, octets = dword("attribute", attribute), encode_attribute(attribute, value)
         self._do(lambda session: session.set_attribute(number, octets))
 
     @as_in(AsyncCalls.features)
     def features(self) -> Mapping[int, int]:
-        return self._do(lambda session: session.converse(features()))
+        return self._do(lambda session: session.control_exchange(features()))
 
     @as_in(AsyncCalls.properties)
     def properties(self) -> ReaderProperties:
-        return self._do(lambda session: session.converse(properties()))
+        return self._do(lambda session: session.control_exchange(properties()))
 
     @as_in(AsyncCalls.verify_pin_on_pad)
     def verify_pin_on_pad(self, command: C_APDU, entry: PinEntry = PLAIN_ENTRY) -> PadResult:
-        dialogue = verify(command, entry)
-        return self._do(lambda session: session.converse(dialogue))
+        exchange = verify(command, entry)
+        return self._do(lambda session: session.control_exchange(exchange))
 
     @as_in(AsyncCalls.modify_pin_on_pad)
     def modify_pin_on_pad(
@@ -178,10 +178,10 @@ class SyncCalls(Card):
         current_offset: int = 0,
         new_offset: int | None = None,
     ) -> PadResult:
-        dialogue = modify(
+        exchange = modify(
             command, entry, ask_current=ask_current, confirm=confirm, current_offset=current_offset, new_offset=new_offset
         )
-        return self._do(lambda session: session.converse(dialogue))
+        return self._do(lambda session: session.control_exchange(exchange))
 
     @as_in(AsyncCalls.uid)
     def uid(self) -> bytes:
@@ -267,5 +267,5 @@ class Beginning:
         except BaseException as failure:
             error = failure
         if self._begun and self._left:
-            quietly(lambda: self._session.end(self, Disposition.LEAVE))
+            best_effort(lambda: self._session.end(self, Disposition.LEAVE))
         self._outcome.put(error)

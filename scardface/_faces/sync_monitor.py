@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import NoReturn, SupportsIndex
 
 from .._pcsc.backend import Backend
-from .._pcsc.default import chosen_backend
+from .._pcsc.default import backend_or_default
 from .._pcsc.events import Event, ReaderState
 from .._pcsc.ownership import refuse_copy
 from .._session.card_request import Groups, Names, ReaderFilter, seconds_of
@@ -60,7 +60,7 @@ class ReaderMonitor:
         if self._events is not None:
             raise RuntimeError("a monitor is entered once; make another one")
         events = self._events = EventQueue(self._wanted, self._caller, _nothing)
-        backend = chosen_backend(self._backend)
+        backend = backend_or_default(self._backend)
         driver = self._driver = driver_of(backend)
         try:
             driver.submit(Listens(events, self._wanted.groups), backend)

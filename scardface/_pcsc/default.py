@@ -22,7 +22,7 @@ def default_backend() -> Backend:
     return _installed[-1] if _installed else system_pcsc()
 
 
-def chosen_backend(given: Backend | None) -> Backend:
+def backend_or_default(given: Backend | None) -> Backend:
     """`given`, whatever its truth value is, or the default."""
     return default_backend() if given is None else given
 

@@ -184,7 +184,7 @@ _LASTING = frozenset({0x8010001F})
 """What only another process mends: UNSUPPORTED_FEATURE, of pcsc-lite's table of readers that cannot shrink (`pyscard`)."""
 
 
-def is_news(before: SCardError | None, now: SCardError | None) -> bool:
+def is_service_event(before: SCardError | None, now: SCardError | None) -> bool:
     """Whether a monitor is told: the service went or came, or it is back and this process cannot use it, which no waiting mends."""
     if before is None or now is None:
         return before is not now
@@ -194,7 +194,7 @@ def is_news(before: SCardError | None, now: SCardError | None) -> bool:
 def diff(old: Snapshot, new: Snapshot) -> list[Event]:
     """What happened between two looks, in the order of the rules above."""
     if new.error is not None:
-        return [ServiceDown(error=new.error)] if is_news(old.error, new.error) else []
+        return [ServiceDown(error=new.error)] if is_service_event(old.error, new.error) else []
     events: list[Event] = [] if old.error is None else [ServiceUp()]
     for name, reading in old.readers.items():
         if name not in new.readers:

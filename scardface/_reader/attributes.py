@@ -6,7 +6,7 @@ Rules of this room:
   winscard.h and of pcsc-lite's reader.h; names are theirs without SCARD_ATTR_. pyscard's have the same numbers; a test compares.
 - An attribute that the part calls a string is text, one that it calls a number (byte, word, DWORD) an `int`; all others, and
   numbers that are no attribute of this list, stay bytes. `TextAttribute` and `NumberAttribute` say which are which to a type
-  checker, and `reading` goes by the same lists.
+  checker, and `decode_attribute` goes by the same lists.
 - What a driver answers is untrusted. Text ends at its first NUL, and bytes that are no text become U+FFFD, so text never raises.
   A number has 1 to 8 bytes in the machine's own order (a DWORD of PC/SC has 4, some drivers for 64-bit Linux answer a long);
   anything else is a CardCommunicationError.
@@ -22,7 +22,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ..errors import CardCommunicationError
 
-__all__ = ["Attribute", "NumberAttribute", "TextAttribute", "reading", "writing"]
+__all__ = ["Attribute", "NumberAttribute", "TextAttribute", "decode_attribute", "encode_attribute"]
 
 
 class Attribute(enum.IntEnum):
@@ -186,7 +186,7 @@ _SINGLE_BYTES: frozenset[int] = frozenset(
 _LONGEST_NUMBER = 8
 
 
-def reading(attribute: int, value: bytes) -> str | int | bytes:
+def decode_attribute(attribute: int, value: bytes) -> str | int | bytes:
     """What a driver answered for an attribute, as text, number or bytes (see the head of this file).
 
     Args:
@@ -209,7 +209,7 @@ def reading(attribute: int, value: bytes) -> str | int | bytes:
     return bytes(value)
 
 
-def writing(attribute: int, value: str | int | bytes) -> bytes:
+def encode_attribute(attribute: int, value: str | int | bytes) -> bytes:
     """The bytes that set an attribute.
 
     Args:

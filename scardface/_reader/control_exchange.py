@@ -1,9 +1,9 @@
-"""A talk with the reader: protocols of several control commands, written without I/O.
+"""Exchanges of control commands (SCardControl) with a reader, written without I/O.
 
-Rules of this room:
+Rules:
 
-- A dialogue is a generator: it yields a control code and the data that goes with it, is sent the reader's answer, or thrown PC/SC's
-  error, and returns what came of it. It never ends in the middle of a step, so whoever runs it need not know what it is about.
+- A `ControlExchange` is a generator: it yields a control code and the data that goes with it, is sent the reader's answer (or has
+  PC/SC's error thrown into it), and returns the result. So `run` can carry it out without knowing what it is for.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from ..errors import SCardError
 
 T = TypeVar("T")
 
-Dialogue: TypeAlias = Generator["tuple[int, bytes]", bytes, T]
+ControlExchange: TypeAlias = Generator["tuple[int, bytes]", bytes, T]
 
 
-def converse(dialogue: Dialogue[T], control: Callable[[int, bytes], bytes]) -> T:
-    """Run a dialogue to its end.
+def run(exchange: ControlExchange[T], control: Callable[[int, bytes], bytes]) -> T:
+    """Carry out an exchange; what it returns.
 
     Args:
-        control: one control command, and its answer (SCardControl).
+        control: sends one control command and returns the answer (SCardControl).
     """
     try:
-        code, data = next(dialogue)
+        code, data = next(exchange)
         while True:
             try:
                 answer = control(code, data)
             except SCardError as error:
-                code, data = dialogue.throw(error)
+                code, data = exchange.throw(error)
             else:
-                code, data = dialogue.send(answer)
+                code, data = exchange.send(answer)
     except StopIteration as end:
         value: T = end.value
         return value

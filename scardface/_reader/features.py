@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import COMM_DATA_LOST, CardCommunicationError, SCardError
-from .control_exchange import Dialogue
+from .control_exchange import ControlExchange
 
 __all__ = ["EntryEnd", "Feature", "ReaderProperties", "control_code", "features", "properties"]
 
@@ -148,7 +148,7 @@ class ReaderProperties:
     other: Mapping[int, bytes] = field(default_factory=dict, hash=False)
 
 
-def features() -> Dialogue[Mapping[int, int]]:
+def features() -> ControlExchange[Mapping[int, int]]:
     """Ask a reader for its features; `Feature` (a plain number, where `Feature` lacks it) to control code. Empty: it has none.
 
     Raises:
@@ -169,7 +169,7 @@ def features() -> Dialogue[Mapping[int, int]]:
     return found
 
 
-def properties() -> Dialogue[ReaderProperties]:
+def properties() -> ControlExchange[ReaderProperties]:
     """Ask a reader for its properties, by FEATURE_GET_TLV_PROPERTIES, else FEATURE_IFD_PIN_PROPERTIES; all None if it has neither.
 
     Raises:

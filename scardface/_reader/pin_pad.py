@@ -18,7 +18,7 @@ from __future__ import annotations
 from ..errors import SCardError
 from ..iso7816 import _status
 from ..iso7816._apdu import C_APDU, R_APDU
-from .control_exchange import Dialogue
+from .control_exchange import ControlExchange
 from .features import UNSUPPORTED_FEATURE, Feature, features, malformed
 from .pin_entry import PinEntry, modify_structure, verify_structure
 
@@ -97,15 +97,15 @@ class PadResult(R_APDU):
         return _status.meaning(self.sw1, self.sw2, _VERIFY)
 
 
-def verify(command: C_APDU, entry: PinEntry) -> Dialogue[PadResult]:
+def verify(command: C_APDU, entry: PinEntry) -> ControlExchange[PadResult]:
     """Have the user enter a PIN on the reader, and the card compare it; see `SCard.verify_pin_on_pad`."""
-    structure = verify_structure(command, entry)  # before the dialogue begins: a wrong argument sends nothing
+    structure = verify_structure(command, entry)  # checked now, so that a wrong argument sends nothing
     return _ask(structure, Feature.VERIFY_PIN_DIRECT, Feature.VERIFY_PIN_START, Feature.VERIFY_PIN_FINISH)
 
 
 def modify(
     command: C_APDU, entry: PinEntry, *, ask_current: bool, confirm: bool, current_offset: int, new_offset: int | None
-) -> Dialogue[PadResult]:
+) -> ControlExchange[PadResult]:
     """Have the user enter a new PIN on the reader, and the card take it; see `SCard.modify_pin_on_pad`."""
     structure = modify_structure(
         command, entry, ask_current=ask_current, confirm=confirm, current_offset=current_offset, new_offset=new_offset
@@ -113,7 +113,7 @@ def modify(
     return _ask(structure, Feature.MODIFY_PIN_DIRECT, Feature.MODIFY_PIN_START, Feature.MODIFY_PIN_FINISH)
 
 
-def _ask(structure: bytes, direct: Feature, start: Feature, finish: Feature) -> Dialogue[PadResult]:
+def _ask(structure: bytes, direct: Feature, start: Feature, finish: Feature) -> ControlExchange[PadResult]:
     found = yield from features()
     if direct in found:
         answer = yield found[direct], structure

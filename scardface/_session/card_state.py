@@ -54,7 +54,7 @@ _NO_READER = frozenset({READER_UNAVAILABLE, UNKNOWN_READER})
 _PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE, *PULLED_ON_WINDOWS})
 
 
-def explained(error: SCardError, handle: CardHandle, context: Context, reader: str, seen: Reading) -> SCardError:
+def translate(error: SCardError, handle: CardHandle, context: Context, reader: str, seen: Reading) -> SCardError:
     """`error` as it is for a card that is open.
 
     Args:
@@ -120,8 +120,8 @@ class SessionClosedError(RuntimeError):
     """The card was closed."""
 
 
-def quietly(call: Callable[[], object]) -> None:
-    """A step of a clean-up: what is gone already needs none."""
+def best_effort(call: Callable[[], object]) -> None:
+    """Run one step of a clean-up; a failure of PC/SC or a card that is closed already is logged, not raised."""
     try:
         call()
     except (SCardError, SessionClosedError) as error:

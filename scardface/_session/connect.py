@@ -25,7 +25,7 @@ from .._pcsc.reader_states import reader_state
 from ..errors import PROTO_MISMATCH, REMOVED_CARD, UNRESPONSIVE_CARD, CardRemovedError, CardResetError, SCardError
 from ..iso7816._atr import ATR
 from .card_request import ANY_PROTOCOL, CardRequest
-from .card_state import quietly
+from .card_state import best_effort
 
 _LIES = frozenset({PROTO_MISMATCH, UNRESPONSIVE_CARD})
 _IN_USE = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
@@ -62,7 +62,7 @@ def _reset(handle: CardHandle, share: ShareMode, protocols: Protocol) -> CardHan
     try:
         handle.reconnect(share, protocols, Disposition.RESET)
     except BaseException:
-        quietly(lambda: handle.disconnect(Disposition.LEAVE))
+        best_effort(lambda: handle.disconnect(Disposition.LEAVE))
         raise
     return handle
 

@@ -15,14 +15,14 @@ from collections.abc import Callable
 
 from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend, Context
-from .._reader.attributes import Attribute, reading
+from .._reader.attributes import Attribute, decode_attribute
 from ..errors import SHARING_VIOLATION, SCardError
-from .card_state import quietly
+from .card_state import best_effort
 
 _IN_NAME = re.compile(r"\(([^()]+)\) \d\d \d\d$")
 
 
-def serials(backend: Backend, told: dict[str, str]) -> dict[str, str]:
+def serial_numbers(backend: Backend, told: dict[str, str]) -> dict[str, str]:
     """The serial number of each reader by its name, in PC/SC's order; "" where it is not known.
 
     Args:
@@ -35,7 +35,7 @@ def serials(backend: Backend, told: dict[str, str]) -> dict[str, str]:
             told.pop(name, None)
         return {name: _serial_of(name, context, backend, told) for name in names}
     finally:
-        quietly(context.release)
+        best_effort(context.release)
 
 
 def has_serial(serial: str, reader: str, get_attribute: Callable[[int], bytes]) -> bool:
@@ -70,8 +70,8 @@ def _ask(name: str, context: Context, backend: Backend) -> str:
         return _text(handle.get_attribute(Attribute.VENDOR_IFD_SERIAL_NO))
     finally:
         if not backend.release_disconnects:
-            quietly(lambda: handle.disconnect(Disposition.LEAVE))
+            best_effort(lambda: handle.disconnect(Disposition.LEAVE))
 
 
 def _text(number: bytes) -> str:
-    return str(reading(Attribute.VENDOR_IFD_SERIAL_NO, number)).strip()
+    return str(decode_attribute(Attribute.VENDOR_IFD_SERIAL_NO, number)).strip()

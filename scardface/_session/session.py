@@ -25,7 +25,7 @@ from .._pcsc.backend import ATTR_ATR_STRING, Backend, CardHandle, Context, recon
 from .._pcsc.events import Reading
 from .._pcsc.ownership import refuse_copy
 from .._pcsc.reader_states import reader_state
-from .._reader.control_exchange import Dialogue, converse
+from .._reader.control_exchange import ControlExchange, run
 from ..errors import (
     COMM_DATA_LOST,
     NOT_TRANSACTED,
@@ -35,13 +35,13 @@ from ..errors import (
     CardResetError,
     SCardError,
     ServiceUnavailableError,
-    again,
+    fresh_copy,
 )
 from ..iso7816._apdu import C_APDU, R_APDU
 from ..iso7816._atr import ATR
 from ..iso7816._exchange import resolve_lengths
 from .card_request import CardRequest
-from .card_state import explained, quietly
+from .card_state import best_effort, translate
 from .connect import connect, reconnect
 from .exchanger import Asker, Exchanger, Hearer, Prepared
 from .session_lock import SessionLock
@@ -79,15 +79,15 @@ class Session:
         self._request = request
         self._exchanger = Exchanger(reader, request, self._transmit, self._come_back)
         self.prepare = self._exchanger.prepare
-        self._transactions = Transactions(handle, self._explained, self._come_back)
-        self.begun = self._transactions.begun  # the caller's that have not ended
+        self._transactions = Transactions(handle, self._translate, self._come_back)
+        self.open_transactions = self._transactions.begun  # the caller's that have not ended
         self._reset_told = False
         self._lock = SessionLock(self._enter, self._transactions.let_go, self._disconnect, freed or _nothing)
         self._lost: CardRemovedError | None = None
         self._release_disconnects = release_disconnects
         self._reconnect_ends_transaction = reconnect_ends_transaction
         self.reader = reader
-        self.place = 0, reader  # the same for all sessions on one card of one PC/SC
+        self.card_key = 0, reader  # the same for all sessions on one card of one PC/SC
         self.share = request.share
         self._settle(reading, atr)
 
@@ -120,19 +120,19 @@ class Session:
                 atr = handle.status().atr
                 ways = backend.release_disconnects, reconnect_ends_transaction(backend)
                 session = cls(context, handle, protocols, reader, reading, atr, request, freed, *ways)
-                session.place = id(backend), reader
+                session.card_key = id(backend), reader
                 return session
             except BaseException:
                 if not backend.release_disconnects:
-                    quietly(lambda: handle.disconnect(Disposition.LEAVE))
+                    best_effort(lambda: handle.disconnect(Disposition.LEAVE))
                 raise
         except BaseException:
-            quietly(context.release)
+            best_effort(context.release)
             raise
 
     def _enter(self) -> None:
         if self._lost is not None:
-            raise again(self._lost)
+            raise fresh_copy(self._lost)
         self._transactions.end_given_up()
 
     def refuse_inside(self) -> None:
@@ -216,7 +216,7 @@ class Session:
         try:
             answer = self._handle.transmit(data)
         except SCardError as error:
-            raise self._explained(error) from error
+            raise self._translate(error) from error
         if len(answer) >= 2:
             return answer
         short = CardCommunicationError(
@@ -226,19 +226,19 @@ class Session:
             "SCardTransmit",
             self.reader,
         )
-        raise self._explained(short)
+        raise self._translate(short)
 
-    def _explained(self, error: SCardError) -> SCardError:
-        failure = explained(error, self._handle, self._context, self.reader, self.reading)
+    def _translate(self, error: SCardError) -> SCardError:
+        failure = translate(error, self._handle, self._context, self.reader, self.reading)
         self._reset_told = self._reset_told or isinstance(failure, CardResetError)
         return failure
 
-    def _told(self, call: Callable[..., T], *args: object) -> T:
+    def _pcsc_call(self, call: Callable[..., T], *args: object) -> T:
         """One call of PC/SC; its failure as it is for an open card."""
         try:
             return call(*args)
         except SCardError as error:
-            failure = self._explained(error)
+            failure = self._translate(error)
             if failure is error:
                 raise
             raise failure from error
@@ -277,9 +277,9 @@ class Session:
             self._transactions.begun.remove(transaction)
         error = self._transactions.let_go()
         if error is not None and error.code != NOT_TRANSACTED and not (told and isinstance(error, CardResetError)):
-            raise self._explained(error) from error
+            raise self._translate(error) from error
 
-    def give_up(self, transaction: object) -> None:
+    def abandon(self, transaction: object) -> None:
         """Have a transaction ended by whoever calls next. Takes no lock and calls no PC/SC: finalizers may call it."""
         self._transactions.given_up.put(transaction)
 
@@ -325,7 +325,7 @@ class Session:
             reading, atr = reconnect(self._context, self._handle, self.reader, self.reading, share, protocols, disposition)
         except SCardError as error:
             transactions.held = transactions.held and not broke
-            failure = self._explained(error)
+            failure = self._translate(error)
             if isinstance(failure, CardRemovedError):
                 self._lost = failure
             if failure is error:
@@ -352,21 +352,21 @@ class Session:
 
     # The reader.
 
-    def converse(self, dialogue: Dialogue[T]) -> T:
-        """Run a talk with the reader. These calls never wait: SHARING_VIOLATION in another's transaction (fact 4)."""
-        return self._lock.call(lambda: self._told(lambda: converse(dialogue, self._handle.control)))
+    def control_exchange(self, exchange: ControlExchange[T]) -> T:
+        """Several control commands (SCardControl). They never wait: SHARING_VIOLATION in another's transaction (fact 4)."""
+        return self._lock.call(lambda: self._pcsc_call(lambda: run(exchange, self._handle.control)))
 
     def control(self, code: int, data: bytes) -> bytes:
         """SCardControl."""
-        return self._lock.call(lambda: self._told(self._handle.control, code, data))
+        return self._lock.call(lambda: self._pcsc_call(self._handle.control, code, data))
 
     def get_attribute(self, attribute: int) -> bytes:
         """SCardGetAttrib."""
-        return self._lock.call(lambda: self._told(self._handle.get_attribute, attribute))
+        return self._lock.call(lambda: self._pcsc_call(self._handle.get_attribute, attribute))
 
     def set_attribute(self, attribute: int, value: bytes) -> None:
         """SCardSetAttrib."""
-        self._lock.call(lambda: self._told(self._handle.set_attribute, attribute, value))
+        self._lock.call(lambda: self._pcsc_call(self._handle.set_attribute, attribute, value))
 
     def check(self) -> None:
         """Raise if the card, its reader or the service is known to be lost. Never waits for another program."""
@@ -398,9 +398,9 @@ class Session:
         self._transactions.let_go()  # a context released inside one has the card reset (fact 31)
         if disposition is not usual or not self._release_disconnects:
             if disposition is not Disposition.LEAVE:
-                quietly(self._handle.begin_transaction)  # a disconnect that waits would keep others waiting
-            quietly(lambda: self._handle.disconnect(disposition))
-        quietly(self._context.release)
+                best_effort(self._handle.begin_transaction)  # a disconnect that waits would keep others waiting
+            best_effort(lambda: self._handle.disconnect(disposition))
+        best_effort(self._context.release)
 
 
 def _nothing() -> None:

@@ -28,7 +28,7 @@ class Transactions:
 
     Args:
         handle: the card's.
-        explained: a failure of it as it is for an open card.
+        translate: a failure of it as it is for an open card.
         come_back: reconnects after a reset by another.
 
     Attributes:
@@ -38,9 +38,9 @@ class Transactions:
         owed: whether PC/SC has refused to end it because of a reset: pcsc-lite keeps the lock then, for after a reconnect.
     """
 
-    def __init__(self, handle: CardHandle, explained: Callable[[SCardError], SCardError], come_back: Callable[[], None]) -> None:
+    def __init__(self, handle: CardHandle, translate: Callable[[SCardError], SCardError], come_back: Callable[[], None]) -> None:
         self._handle = handle
-        self._explained = explained
+        self._translate = translate
         self._come_back = come_back
         self.begun: list[object] = []
         self.given_up: SimpleQueue[object] = SimpleQueue()
@@ -69,7 +69,7 @@ class Transactions:
                 self._handle.begin_transaction()
             except SCardError as error:
                 self.held = False
-                failure = self._explained(error)
+                failure = self._translate(error)
                 if not (left and isinstance(failure, CardResetError)):
                     if failure is error:
                         raise

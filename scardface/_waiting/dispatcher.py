@@ -44,7 +44,7 @@ from ..errors import (
     SCardError,
     ServiceUnavailableError,
     WaitCancelledError,
-    again,
+    fresh_copy,
 )
 from .messages import (
     Awake,
@@ -509,7 +509,7 @@ class Dispatcher:
         dynamic = request.wait_for_reader
         try:
             if dynamic and snapshot.error is not None and snapshot.error.code == SECURITY_VIOLATION:
-                raise again(snapshot.error)  # it is there, and refuses this program
+                raise fresh_copy(snapshot.error)  # it is there, and refuses this program
             names = None if dynamic else self._readers_to_watch(entry, snapshot)
         except SCardError as error:
             if snapshot.error is not None and request.timeout != 0 and not isinstance(error, ServiceUnavailableError):
@@ -879,7 +879,7 @@ def readers_to_watch(request: CardRequest, snapshot: Snapshot, service_may_be_ab
     """
     if snapshot.error is not None:
         if not (request.pnp and service_may_be_absent):
-            raise again(snapshot.error)
+            raise fresh_copy(snapshot.error)
         return None
     if request.pnp:
         return None

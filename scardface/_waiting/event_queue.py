@@ -31,7 +31,7 @@ from .._pcsc.events import (
     initial_events,
 )
 from .._session.card_request import ReaderFilter
-from ..errors import SCardError, again
+from ..errors import SCardError, fresh_copy
 from ..iso7816._atr import ATR
 
 MOST = 10_000
@@ -110,7 +110,7 @@ class EventQueue:
 
     def fail(self, error: BaseException) -> None:
         """Nothing more will come."""
-        self._error = again(error) if isinstance(error, SCardError) else error
+        self._error = fresh_copy(error) if isinstance(error, SCardError) else error
         self.home.post(self._wake)
 
     def _queue_events(self, snapshot: Snapshot, events: list[Event]) -> bool:

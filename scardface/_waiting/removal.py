@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .._pcsc.backend import Backend
-from .._session.card_state import SessionClosedError, quietly
+from .._session.card_state import SessionClosedError, best_effort
 from .._session.session import Session
 from .._threads import Caller, Loop, insist
-from ..errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, again
+from ..errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, fresh_copy
 from .driver import driver_of
 from .messages import Ignores, WaitsForRemoval
 from .request import quiet, quiet_blocking
@@ -52,7 +52,7 @@ class Removal:
 
     def fail(self, error: BaseException) -> None:
         """End the wait with an error that several are told of."""
-        self._end(again(error) if isinstance(error, SCardError) else error)
+        self._end(fresh_copy(error) if isinstance(error, SCardError) else error)
 
     def _end(self, end: BaseException | None) -> None:
         self._ends.append(end)
@@ -76,7 +76,7 @@ class Removal:
 
     def orphan(self) -> None:
         """The loop was closed under the wait, and its card can never be used again: have it closed."""
-        self._submit(lambda: quietly(self._session.close))
+        self._submit(lambda: best_effort(self._session.close))
 
     def suspect(self, gone: bool) -> None:
         """At home: have the session asked; a card that is `gone`, by what its reader shows, is gone unless its service is."""

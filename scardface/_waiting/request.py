@@ -37,7 +37,7 @@ from .._pcsc.other_programs import other_programs
 from .._pcsc.ownership import refuse_copy
 from .._pcsc.reader_states import is_usable, reader_states
 from .._session.card_request import ANY_PROTOCOL, CardRequest
-from .._session.serials import has_serial, serials
+from .._session.serials import has_serial, serial_numbers
 from .._session.session import Session
 from .._threads import BETWEEN_LOOKS, Caller, Loop, Signal, Worker, insist, note, spawn, within_grace
 from ..errors import (
@@ -49,7 +49,7 @@ from ..errors import (
     SCardError,
     ServiceUnavailableError,
     WaitCancelledError,
-    again,
+    fresh_copy,
 )
 from .dispatcher import ONE_LOOK, Dispatcher
 from .driver import Driver, Quiet, driver_of
@@ -165,7 +165,7 @@ class Request(Entry):
 
     def fail(self, error: BaseException) -> None:
         """As `decide`, with an error that several are told of."""
-        self.decide(again(error) if isinstance(error, SCardError) else error)
+        self.decide(fresh_copy(error) if isinstance(error, SCardError) else error)
 
     def _take_over(self) -> bool:
         """Whether the open card is the asker's to use or to close: true once, for its face or for whoever gives it up."""
@@ -534,7 +534,7 @@ class Request(Entry):
 
     def _serials(self) -> dict[str, str]:
         try:
-            return serials(self.backend, driver_of(self.backend).serials)
+            return serial_numbers(self.backend, driver_of(self.backend).serials)
         except SCardError as error:
             if not self.request.wait_for_reader:
                 raise

@@ -28,7 +28,7 @@ from types import MappingProxyType
 
 from .._enums import StateFlag
 from .._pcsc.backend import PNP_READER, Backend, Context, StatusChange
-from .._pcsc.events import Reading, Snapshot, is_news
+from .._pcsc.events import Reading, Snapshot, is_service_event
 from .._pcsc.reader_states import PERHAPS_GONE, is_usable, reader_states, status_change
 from .._threads import note, spawn
 from ..errors import CANCELLED, SCardError
@@ -298,7 +298,7 @@ class Watcher:
         if (
             last.number != snapshot.number
             or last.life != snapshot.life
-            or is_news(last.error, snapshot.error)
+            or is_service_event(last.error, snapshot.error)
             or last.readers != snapshot.readers
             or last.groups != snapshot.groups
             or last.left_out != snapshot.left_out

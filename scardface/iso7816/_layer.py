@@ -32,7 +32,7 @@ class Layer(Protocol):
         """The response that the caller sees for what the card answered to the last command wrapped; once for each."""
 
 
-class InStep:
+class GuardedLayer:
     """A layer as one way to one card, which is closed once a command was wrapped whose answer the layer has not heard."""
 
     def __init__(self, layer: Layer, channel: int | None = None) -> None:

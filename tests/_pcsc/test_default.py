@@ -13,7 +13,7 @@ import pytest
 from scardface import NoReaderError
 from scardface._pcsc import default
 from scardface._pcsc.backend import Context
-from scardface._pcsc.default import chosen_backend, default_backend, install, uninstall
+from scardface._pcsc.default import backend_or_default, default_backend, install, uninstall
 from scardface._pcsc.pyscard import PYSCARD
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
@@ -125,12 +125,12 @@ class Countable(SimulatedPCSC):
 async def test_a_backend_that_is_given_is_used_whatever_its_truth_is(face: Any) -> None:
     mine = Countable()
     assert not mine
-    assert chosen_backend(mine) is mine
+    assert backend_or_default(mine) is mine
     with SimulatedPCSC() as machine:
         machine.add_reader("the machine's")
         machine.insert(0, LogCard())
         with pytest.raises(NoReaderError):
             async with face.open(timeout=1, backend=mine) as card:
                 pytest.fail(f"it took the card in {card.reader}")
-        assert chosen_backend(None) is machine
+        assert backend_or_default(None) is machine
     mine.close()

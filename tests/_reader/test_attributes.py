@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scardface import CardCommunicationError
-from scardface._reader.attributes import Attribute, NumberAttribute, TextAttribute, reading, writing
+from scardface._reader.attributes import Attribute, NumberAttribute, TextAttribute, decode_attribute, encode_attribute
 
 TEXT = [Attribute(one) for one in get_args(TextAttribute)]
 NUMBERS = [Attribute(one) for one in get_args(NumberAttribute)]
@@ -41,15 +41,15 @@ def test_each_attribute_is_of_one_kind() -> None:
 @pytest.mark.parametrize("attribute", Attribute, ids=lambda one: one.name)
 def test_the_types_agree_with_what_is_read(attribute: Attribute) -> None:
     kind = str if attribute in TEXT else int if attribute in NUMBERS else bytes
-    assert type(reading(attribute, b"\x31\x00")) is kind
+    assert type(decode_attribute(attribute, b"\x31\x00")) is kind
 
 
 @pytest.mark.parametrize("attribute", [0x0001FFFF, 0, 1])
 def test_unknown_attributes_are_bytes(attribute: int) -> None:
-    assert reading(attribute, b"a\0") == b"a\0"
-    assert writing(attribute, b"a\0") == b"a\0"
+    assert decode_attribute(attribute, b"a\0") == b"a\0"
+    assert encode_attribute(attribute, b"a\0") == b"a\0"
     with pytest.raises(TypeError, match=f"0x{attribute:08X}"):
-        writing(attribute, "a")
+        encode_attribute(attribute, "a")
 
 
 class TestText:
@@ -66,48 +66,48 @@ class TestText:
         ],
     )
     def test_ends_at_its_nul(self, value: bytes, text: str) -> None:
-        assert reading(Attribute.VENDOR_NAME, value) == text
+        assert decode_attribute(Attribute.VENDOR_NAME, value) == text
 
     @pytest.mark.parametrize("attribute", [Attribute.DEVICE_FRIENDLY_NAME_W, Attribute.DEVICE_SYSTEM_NAME_W])
     def test_of_windows_has_two_bytes_a_character(self, attribute: Attribute) -> None:
-        assert reading(attribute, b"O\0K\0\0\0") == "OK"
-        assert reading(attribute, b"O\0K") == "O\ufffd"
-        assert writing(attribute, "OK") == b"O\0K\0\0\0"
+        assert decode_attribute(attribute, b"O\0K\0\0\0") == "OK"
+        assert decode_attribute(attribute, b"O\0K") == "O\ufffd"
+        assert encode_attribute(attribute, "OK") == b"O\0K\0\0\0"
 
     @given(st.sampled_from(TEXT), st.binary(max_size=64))
     def test_never_raises(self, attribute: Attribute, value: bytes) -> None:
-        text = reading(attribute, value)
+        text = decode_attribute(attribute, value)
         assert isinstance(text, str)
         assert "\0" not in text
 
     @given(st.sampled_from(TEXT), st.text(st.characters(exclude_characters="\0", codec="utf-8")))
     def test_comes_back_as_it_was_written(self, attribute: Attribute, text: str) -> None:
-        assert reading(attribute, writing(attribute, text)) == text
+        assert decode_attribute(attribute, encode_attribute(attribute, text)) == text
 
 
 class TestNumbers:
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
     def test_are_in_the_machines_order(self, size: int) -> None:
-        assert reading(Attribute.CHANNEL_ID, (0x72).to_bytes(size, sys.byteorder)) == 0x72
+        assert decode_attribute(Attribute.CHANNEL_ID, (0x72).to_bytes(size, sys.byteorder)) == 0x72
 
     def test_a_version(self) -> None:
         value = bytes.fromhex("34 12 0A 02" if sys.byteorder == "little" else "02 0A 12 34")
-        assert reading(Attribute.VENDOR_IFD_VERSION, value) == 0x020A1234
+        assert decode_attribute(Attribute.VENDOR_IFD_VERSION, value) == 0x020A1234
 
     @pytest.mark.parametrize("value", [b"", bytes(9)], ids=len)
     def test_of_no_size_are_the_drivers_mistake(self, value: bytes) -> None:
         with pytest.raises(CardCommunicationError, match=f"MAX_CLK: the driver answered {len(value)} bytes"):
-            reading(Attribute.MAX_CLK, value)
+            decode_attribute(Attribute.MAX_CLK, value)
 
     @given(st.sampled_from(NUMBERS), st.integers(0, 0xFF))
     def test_come_back_as_they_were_written(self, attribute: Attribute, value: int) -> None:
-        written = writing(attribute, value)
-        assert reading(attribute, written) == value
+        written = encode_attribute(attribute, value)
+        assert decode_attribute(attribute, written) == value
         assert len(written) in (1, 4)
 
     def test_have_the_size_that_the_part_says(self) -> None:
-        assert writing(Attribute.ICC_PRESENCE, 2) == b"\x02"
-        assert len(writing(Attribute.MAX_CLK, 0xFFFFFFFF)) == 4
+        assert encode_attribute(Attribute.ICC_PRESENCE, 2) == b"\x02"
+        assert len(encode_attribute(Attribute.MAX_CLK, 0xFFFFFFFF)) == 4
 
     @pytest.mark.parametrize(
         ("attribute", "value", "range_"),
@@ -119,7 +119,7 @@ class TestNumbers:
     )
     def test_out_of_range(self, attribute: str, value: int, range_: str) -> None:
         with pytest.raises(ValueError, match=f"{attribute}: a number of {range_}"):
-            writing(Attribute[attribute], value)
+            encode_attribute(Attribute[attribute], value)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ class TestNumbers:
 )
 def test_a_value_of_another_kind(attribute: Attribute, value: str | int) -> None:
     with pytest.raises(TypeError, match=f"{attribute.name} cannot be set to a {type(value).__name__}"):
-        writing(attribute, value)
+        encode_attribute(attribute, value)
 
 
 @pytest.mark.parametrize("attribute", Attribute, ids=lambda one: one.name)
 def test_bytes_are_sent_as_they_are(attribute: Attribute) -> None:
-    assert writing(attribute, b"\x01\x02") == b"\x01\x02"
+    assert encode_attribute(attribute, b"\x01\x02") == b"\x01\x02"

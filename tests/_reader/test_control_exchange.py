@@ -1,16 +1,16 @@
-"""A talk with the reader."""
+"""Exchanges of control commands with a reader."""
 
 from __future__ import annotations
 
 import pytest
 
-from scardface._reader.control_exchange import Dialogue, converse
+from scardface._reader.control_exchange import ControlExchange, run
 from scardface.errors import SCardError, error_for
 
 UNSUPPORTED = 0x8010001F
 
 
-def counted(steps: int) -> Dialogue[list[bytes]]:
+def counted(steps: int) -> ControlExchange[list[bytes]]:
     """Asks so often, and returns what it heard; an error is heard as one, too."""
     heard = []
     for step in range(steps):
@@ -28,9 +28,9 @@ def test_it_goes_to_and_fro_until_it_ends() -> None:
         asked.append((code, data))
         return data * 2
 
-    assert converse(counted(3), control) == [b"\0\0", b"\1\1", b"\2\2"]
+    assert run(counted(3), control) == [b"\0\0", b"\1\1", b"\2\2"]
     assert asked == [(0, b"\0"), (1, b"\1"), (2, b"\2")]
-    assert converse(counted(0), control) == []
+    assert run(counted(0), control) == []
 
 
 def test_it_hears_of_failures_and_may_go_on() -> None:
@@ -39,16 +39,16 @@ def test_it_hears_of_failures_and_may_go_on() -> None:
             raise error_for(UNSUPPORTED, "SCardControl", "A")
         return data
 
-    assert converse(counted(3), control) == [b"\0", b"SCardControl", b"\2"]
+    assert run(counted(3), control) == [b"\0", b"SCardControl", b"\2"]
 
 
 def test_what_it_does_not_expect_comes_out() -> None:
-    def talk() -> Dialogue[None]:
+    def exchange() -> ControlExchange[None]:
         yield 1, b""
 
     def control(code: int, data: bytes) -> bytes:
         raise error_for(UNSUPPORTED, "SCardControl", "A")
 
     with pytest.raises(SCardError) as caught:
-        converse(talk(), control)
+        run(exchange(), control)
     assert caught.value.code == UNSUPPORTED

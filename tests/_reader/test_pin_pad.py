@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from scardface import C_APDU, R_APDU, CardCommunicationError, SCardError, StatusError
-from scardface._reader.control_exchange import converse
+from scardface._reader.control_exchange import run
 from scardface._reader.features import CM_IOCTL_GET_FEATURE_REQUEST, Feature
 from scardface._reader.pin_entry import PinEntry, modify_structure, verify_structure
 from scardface._reader.pin_pad import PadResult, modify, verify
@@ -35,20 +35,20 @@ class Reader:
 
 def test_verify_in_one_call() -> None:
     reader = Reader([Feature.VERIFY_PIN_START, Feature.VERIFY_PIN_FINISH, Feature.VERIFY_PIN_DIRECT], b"\x90\x00")
-    result = converse(verify(VERIFY, ENTRY), reader)
+    result = run(verify(VERIFY, ENTRY), reader)
     assert reader.calls == [(Feature.VERIFY_PIN_DIRECT, verify_structure(VERIFY, ENTRY))]
     assert result == R_APDU(b"", 0x90, 0x00)
     assert type(result) is PadResult
 
 
 def test_data_before_the_status_word_are_kept() -> None:
-    came = converse(verify(VERIFY, ENTRY), Reader([Feature.VERIFY_PIN_DIRECT], b"ab\x90\x00"))
+    came = run(verify(VERIFY, ENTRY), Reader([Feature.VERIFY_PIN_DIRECT], b"ab\x90\x00"))
     assert (came.data, came.sw) == (b"ab", 0x9000)
 
 
 def test_modify_in_one_call() -> None:
     reader = Reader([Feature.VERIFY_PIN_DIRECT, Feature.MODIFY_PIN_DIRECT], b"\x63\xc2")
-    result = converse(modify(CHANGE, ENTRY, ask_current=False, confirm=False, current_offset=0, new_offset=2), reader)
+    result = run(modify(CHANGE, ENTRY, ask_current=False, confirm=False, current_offset=0, new_offset=2), reader)
     structure = modify_structure(CHANGE, ENTRY, ask_current=False, confirm=False, new_offset=2)
     assert reader.calls == [(Feature.MODIFY_PIN_DIRECT, structure)]
     assert result.tries_left == 2
@@ -57,19 +57,19 @@ def test_modify_in_one_call() -> None:
 @pytest.mark.parametrize("accepted", [b"", b"\x90\x00"])
 def test_verify_in_two_calls(accepted: bytes) -> None:
     reader = Reader([Feature.VERIFY_PIN_START, Feature.VERIFY_PIN_FINISH], accepted, b"\x64\x01")
-    assert converse(verify(VERIFY, ENTRY), reader).cancelled
+    assert run(verify(VERIFY, ENTRY), reader).cancelled
     assert reader.calls == [(Feature.VERIFY_PIN_START, verify_structure(VERIFY, ENTRY)), (Feature.VERIFY_PIN_FINISH, b"")]
 
 
 def test_modify_in_two_calls() -> None:
     reader = Reader([Feature.MODIFY_PIN_START, Feature.MODIFY_PIN_FINISH], b"", b"\x64\x02")
-    assert converse(modify(CHANGE, ENTRY, ask_current=True, confirm=True, current_offset=0, new_offset=None), reader).different
+    assert run(modify(CHANGE, ENTRY, ask_current=True, confirm=True, current_offset=0, new_offset=None), reader).different
     assert [code for code, _ in reader.calls] == [Feature.MODIFY_PIN_START, Feature.MODIFY_PIN_FINISH]
 
 
 def test_a_structure_that_is_refused_at_the_start() -> None:
     reader = Reader([Feature.VERIFY_PIN_START, Feature.VERIFY_PIN_FINISH], b"\x6b\x80")
-    assert not converse(verify(VERIFY, ENTRY), reader).entered
+    assert not run(verify(VERIFY, ENTRY), reader).entered
     assert len(reader.calls) == 1
 
 
@@ -81,7 +81,7 @@ def test_a_structure_that_is_refused_at_the_start() -> None:
 def test_no_pad(features: list[Feature]) -> None:
     reader = Reader(features)
     with pytest.raises(SCardError, match=r"no VERIFY_PIN_DIRECT.*ask for the PIN yourself") as caught:
-        converse(verify(VERIFY, ENTRY), reader)
+        run(verify(VERIFY, ENTRY), reader)
     assert caught.value.code == 0x8010001F
     assert not reader.calls
 
@@ -91,13 +91,13 @@ def test_a_driver_without_features() -> None:
         raise error_for(0x8010001F, "SCardControl", "A")
 
     with pytest.raises(SCardError, match="no MODIFY_PIN_DIRECT"):
-        converse(modify(CHANGE, ENTRY, ask_current=True, confirm=True, current_offset=0, new_offset=None), refuse)
+        run(modify(CHANGE, ENTRY, ask_current=True, confirm=True, current_offset=0, new_offset=None), refuse)
 
 
 @pytest.mark.parametrize("answer", [b"", b"\x90"])
 def test_an_answer_without_a_status_word(answer: bytes) -> None:
     with pytest.raises(CardCommunicationError, match=f"answered with {len(answer)} bytes"):
-        converse(verify(VERIFY, ENTRY), Reader([Feature.VERIFY_PIN_DIRECT], answer))
+        run(verify(VERIFY, ENTRY), Reader([Feature.VERIFY_PIN_DIRECT], answer))
 
 
 @pytest.mark.parametrize(

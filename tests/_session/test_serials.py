@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scardface import Attribute, NoReaderError, ReaderMonitor, SCard, ShareMode, errors, serial
-from scardface._session.serials import serials
+from scardface._session.serials import serial_numbers
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
 from tests.support.faces import both_faces
@@ -30,7 +30,7 @@ def pcsc() -> Iterator[SimulatedPCSC]:
 
 
 def readers_with(number: str, pcsc: SimulatedPCSC, told: dict[str, str]) -> set[str]:
-    return {name for name, its in serials(pcsc, told).items() if its == number}
+    return {name for name, its in serial_numbers(pcsc, told).items() if its == number}
 
 
 @pytest.mark.parametrize(

@@ -225,8 +225,8 @@ def test_a_transaction_that_is_ended_again_ends_no_other(session: Session, pcsc:
 def test_a_failure_is_looked_into_once(session: Session, pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """It takes the time of a driver's poll, and the caller waits for it."""
     looked: list[object] = []
-    real = _session.explained
-    monkeypatch.setattr(_session, "explained", lambda *args: looked.append(args) or real(*args))  # type: ignore[func-returns-value]
+    real = _session.translate
+    monkeypatch.setattr(_session, "translate", lambda *args: looked.append(args) or real(*args))  # type: ignore[func-returns-value]
     monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 30)
     pcsc.inject("SCardTransmit" if call == "transmit" else "SCardReconnect", errors.NOT_TRANSACTED)
     with pytest.raises(CardCommunicationError):

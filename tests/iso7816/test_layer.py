@@ -21,7 +21,7 @@ from scardface import (
 )
 from scardface._enums import Lengths, Protocol
 from scardface.iso7816._exchange import ExchangeOptions
-from scardface.iso7816._layer import InStep, check_layer, layered
+from scardface.iso7816._layer import GuardedLayer, check_layer, layered
 from scardface.testing import SimulatedPCSC, VirtualCard
 from tests.support.faces import both_faces
 
@@ -182,7 +182,7 @@ def test_what_a_layer_makes_is_checked_at_its_turn() -> None:
     with pytest.raises(ValueError, match="T=0 has no extended length"):
         next(steps)
     with pytest.raises(ValueError, match="class FF"):
-        InStep(type("Odd", (Long,), {"wrap": lambda self, command: C_APDU(0xFF)})(), 2).wrap(ECHOED)
+        GuardedLayer(type("Odd", (Long,), {"wrap": lambda self, command: C_APDU(0xFF)})(), 2).wrap(ECHOED)
 
 
 @pytest.mark.anyio
@@ -330,7 +330,7 @@ def test_what_cannot_go_out_once_it_is_wrapped_closes_the_layer_and_what_it_refu
                 raise ValueError("not through me")
             return C_APDU(0, 0x10, 0, 0, bytes(300))
 
-    layer = InStep(Picky())
+    layer = GuardedLayer(Picky())
     for _ in range(2):
         with pytest.raises(ValueError, match="not through me"):
             next(layered(C_APDU(0, 0x20), layer, Protocol.T0, Lengths.EXTENDED, ExchangeOptions()))
@@ -345,7 +345,7 @@ def test_a_layer_that_refuses_the_last_word_hides_no_failure() -> None:
         def unwrap(self, response: R_APDU) -> R_APDU:
             raise ValueError("no seal")
 
-    steps = layered(LONG, InStep(Strict()), Protocol.T1, Lengths.AUTO, ExchangeOptions())
+    steps = layered(LONG, GuardedLayer(Strict()), Protocol.T1, Lengths.AUTO, ExchangeOptions())
     next(steps)
     with pytest.raises(CardCommunicationError, match="extended length") as caught:
         steps.send(b"\x67\x00")
@@ -353,7 +353,7 @@ def test_a_layer_that_refuses_the_last_word_hides_no_failure() -> None:
 
 
 def test_an_interrupt_closes_a_layer() -> None:
-    layer = InStep(Noted())
+    layer = GuardedLayer(Noted())
     steps = layered(READ, layer, Protocol.T1, Lengths.AUTO, ExchangeOptions())
     next(steps)
     with pytest.raises(KeyboardInterrupt):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scardface import C_APDU, Protocol, SCardError, ShareMode
-from scardface._reader.control_exchange import converse
+from scardface._reader.control_exchange import run
 from scardface._reader.features import CM_IOCTL_GET_FEATURE_REQUEST, EntryEnd, Feature, ReaderProperties, features, properties
 from scardface._reader.pin_entry import PinEntry, PinFormat, modify_structure, verify_structure
 from scardface._reader.pin_pad import PadResult, modify, verify
@@ -42,7 +42,7 @@ class Wire:
 
     def give(self, structure: bytes, feature: Feature = Feature.VERIFY_PIN_DIRECT) -> str:
         """Have the pad work on a structure; the command that it made, or the status word that it answered."""
-        code = converse(features(), self.control)[feature]
+        code = run(features(), self.control)[feature]
         answer = self.control(code, structure)
         return self.sent[-1].hex(" ") if answer == b"\x90\x00" else answer.hex()
 
@@ -120,7 +120,7 @@ class TestWithOurStructures:
     def test_verify(self, entry: PinEntry, pin: str, data: str) -> None:
         wire = Wire()
         wire.pad.type(pin)
-        assert converse(verify(VERIFY, entry), wire.control).is_successful()
+        assert run(verify(VERIFY, entry), wire.control).is_successful()
         assert wire.sent == [bytes.fromhex("00 20 00 01 " + data)]
 
     @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ class TestWithOurStructures:
         wire = Wire()
         both: dict[str, Any] = {"ask_current": True, "current_offset": 0, "new_offset": None, "confirm": confirm, **how}
         wire.pad.type(*(["1234"] if both["ask_current"] else []), "56789", *(["56789"] if confirm else []))
-        assert converse(modify(CHANGE, entry, **both), wire.control).is_successful()
+        assert run(modify(CHANGE, entry, **both), wire.control).is_successful()
         assert wire.sent == [bytes.fromhex("00 24 00 01 " + data)]
         assert wire.pad.asked == ["PIN"] * both["ask_current"] + ["new PIN"] + ["new PIN again"] * confirm
 
@@ -147,7 +147,7 @@ class TestWithOurStructures:
         rest: dict[str, Any] = {} if form is ISO else {"block_size": 12, "position": 1, "length_size": 8, "right_justified": right}
         wire = Wire()
         wire.pad.type(pin)
-        assert converse(verify(VERIFY, PinEntry(format=form, max_length=12, **rest)), wire.control).is_successful()
+        assert run(verify(VERIFY, PinEntry(format=form, max_length=12, **rest)), wire.control).is_successful()
         size, block = wire.sent[0][4], wire.sent[0][5:]
         assert size == len(block)
         if form is ISO:
@@ -178,23 +178,23 @@ class TestTheUser:
     def test_cancels(self) -> None:
         wire = Wire()
         wire.pad.press_cancel()
-        assert converse(verify(VERIFY, PinEntry()), wire.control).cancelled
+        assert run(verify(VERIFY, PinEntry()), wire.control).cancelled
         assert not wire.sent
 
     def test_says_nothing(self) -> None:
         wire = Wire()
         wire.pad.say_nothing()
-        assert converse(verify(VERIFY, PinEntry()), wire.control).timed_out
+        assert run(verify(VERIFY, PinEntry()), wire.control).timed_out
 
     def test_does_nothing(self) -> None:
         wire = Wire()
-        assert converse(verify(VERIFY, PinEntry(timeout=1)), wire.control).timed_out
+        assert run(verify(VERIFY, PinEntry(timeout=1)), wire.control).timed_out
 
     def test_types_another_pin_the_second_time(self) -> None:
         wire = Wire()
         wire.pad.type("1234", "56789", "56780")
         everything: dict[str, Any] = {"ask_current": True, "confirm": True, "current_offset": 0, "new_offset": None}
-        assert converse(modify(CHANGE, PinEntry(), **everything), wire.control).different
+        assert run(modify(CHANGE, PinEntry(), **everything), wire.control).different
         assert not wire.sent
 
     def test_cancels_the_second_question(self) -> None:
@@ -285,19 +285,19 @@ class TestWhatNoReaderTakes:
 
 class TestFeatures:
     def test_direct(self) -> None:
-        assert set(converse(features(), Wire().control)) == {
+        assert set(run(features(), Wire().control)) == {
             *(Feature.VERIFY_PIN_DIRECT, Feature.MODIFY_PIN_DIRECT, Feature.GET_TLV_PROPERTIES)
         }
 
     def test_in_two_steps(self) -> None:
         wire = Wire(PinPad(direct=False, properties={}))
-        assert set(converse(features(), wire.control)) == {
+        assert set(run(features(), wire.control)) == {
             *(Feature.VERIFY_PIN_START, Feature.VERIFY_PIN_FINISH, Feature.MODIFY_PIN_START, Feature.MODIFY_PIN_FINISH)
         }
         wire.pad.type("1234", "1234", "5678")
-        assert converse(verify(VERIFY, PinEntry()), wire.control).is_successful()
+        assert run(verify(VERIFY, PinEntry()), wire.control).is_successful()
         everything: dict[str, Any] = {"ask_current": True, "confirm": False, "current_offset": 0, "new_offset": None}
-        assert converse(modify(CHANGE, PinEntry(), **everything), wire.control).is_successful()
+        assert run(modify(CHANGE, PinEntry(), **everything), wire.control).is_successful()
         assert [one.hex() for one in wire.sent] == ["002000010431323334", "00240001083132333435363738"]
 
     def test_an_end_without_a_beginning(self) -> None:
@@ -305,11 +305,11 @@ class TestFeatures:
         assert wire.give(b"", Feature.VERIFY_PIN_FINISH) == "6b80"
 
     def test_properties(self) -> None:
-        found = converse(properties(), Wire().control)
+        found = run(properties(), Wire().control)
         assert (found.display_columns, found.display_lines, found.entry_end) == (16, 2, EntryEnd(7))
         assert (found.min_pin_size, found.max_pin_size, found.firmware, found.other) == (1, 15, "scardface", {})
-        assert converse(properties(), Wire(PinPad(properties={7: b"\x08"})).control) == ReaderProperties(max_pin_size=8)
-        assert converse(properties(), Wire(PinPad(properties={})).control) == ReaderProperties()
+        assert run(properties(), Wire(PinPad(properties={7: b"\x08"})).control) == ReaderProperties(max_pin_size=8)
+        assert run(properties(), Wire(PinPad(properties={})).control) == ReaderProperties()
 
     def test_other_control_codes(self) -> None:
         assert PinPad()(CM_IOCTL_GET_FEATURE_REQUEST + 1, b"", lambda command: command) is None
@@ -333,7 +333,7 @@ class TestInAReader:
 
     @staticmethod
     def ask(control: Callable[[int, bytes], bytes]) -> PadResult:
-        return converse(verify(VERIFY, PinEntry()), control)
+        return run(verify(VERIFY, PinEntry()), control)
 
     def test_right_wrong_cancelled_timed_out_blocked(self, pad: PinPad, control: Callable[[int, bytes], bytes]) -> None:
         pad.type("1234", "9999")
