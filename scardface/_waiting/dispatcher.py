@@ -27,6 +27,7 @@ import bisect
 import heapq
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from .._enums import Protocol, ShareMode, StateFlag
@@ -483,7 +484,7 @@ class Dispatcher:
             return
         self._entries[entry] = None
         self._count_groups(entry.request.readers.groups, 1)
-        entry._started, entry._ahead, entry._seen = now, ahead, message.seen
+        entry._started, entry._ahead, entry._seen, entry._saw = now, ahead, message.seen, message.saw
         entry._before, entry._line, entry._offer, entry._tried = {}, None, None, None
         for other in ahead - self._followed.keys() - self._entries.keys():
             self._followed[other] = now + AHEAD
@@ -709,7 +710,7 @@ class Dispatcher:
         self._at(now + _ANSWER, self._at_deadline, entry, self._entries)
 
     def _time_out(self, entry: Entry, now: float) -> None:
-        text, cause = self._seen(entry)
+        text, cause = self.seen(entry)
         timeout = entry.request.timeout
         self._effects.append(End(entry, CardTimeoutError(f"no matching card within {timeout:g} s; seen: {text}", TIMEOUT), cause))
         self._drop(entry, now)
@@ -806,11 +807,13 @@ class Dispatcher:
 
     # What was seen, in words.
 
-    def _seen(self, entry: Entry) -> tuple[str, BaseException | None]:
+    def seen(self, entry: Entry) -> tuple[str, BaseException | None]:
         """What stood between `entry` and a card, for the text of its time-out; and the error of the last card that it was."""
         if self._last.error is not None:
             return "the PC/SC service is not available", self._last.error
         offer = entry._offer
+        if entry._saw is not None and self._last.number < entry._look and offer is None:
+            return entry._saw
         if offer is not None and self._slots[offer.reader].reading is None:  # a connect from before there was a watcher
             return _connecting(offer.reader, offer.reading), None
         if entry._line is None:
@@ -863,12 +866,7 @@ def _connecting(reader: str, reading: Reading) -> str:
     return f"a connect still {words}, in reader {reader!r}"
 
 
-def _place(slot: _Slot) -> int:
-    return slot.place
-
-
-def _number(entry: Entry) -> int:
-    return entry.number
+_place, _number = attrgetter("place"), attrgetter("number")
 
 
 def readers_to_watch(request: CardRequest, snapshot: Snapshot, service_may_be_absent: bool) -> Names:

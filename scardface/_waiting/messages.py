@@ -27,7 +27,7 @@ class Entry:
 
     __slots__ = (
         *("deadline", "home", "number", "service_may_be_absent", "request"),
-        *("_ahead", "_before", "_line", "_look", "_offer", "_seen", "_started", "_tried"),
+        *("_ahead", "_before", "_line", "_look", "_offer", "_saw", "_seen", "_started", "_tried"),
     )
 
     request: CardRequest
@@ -42,6 +42,7 @@ class Entry:
         self._line: Any = None  # None: has not had its first look
         self._look = 0  # the number of the look that is its first
         self._offer: Offer | None = None
+        self._saw: tuple[str, BaseException | None] | None = None  # in its own first look, in words, and the error of a card
         self._seen: Mapping[str, Reading] | None = None  # what was in by its own first look, if only new ones are wanted
         self._started = 0.0
         self._tried: set[str] | None = None  # with a timeout of 0: the readers tried
@@ -79,7 +80,7 @@ class Joined(NamedTuple):
     """An entry takes its place, behind those of `ahead`, who still have their first look.
 
     `readers`: those that it means, if it has had its first look; `trying`: the one of them that it is connecting to; `seen`: all
-    that was in then.
+    that was in then; `saw`: the same in words, and the error of the last card that it could not open.
     """
 
     entry: Entry
@@ -87,6 +88,7 @@ class Joined(NamedTuple):
     readers: Names | Literal["not known"] = "not known"
     trying: Offer | None = None
     seen: Mapping[str, Reading] | None = None
+    saw: tuple[str, BaseException | None] | None = None
 
 
 class Connecting(NamedTuple):

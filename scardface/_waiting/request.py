@@ -101,6 +101,7 @@ class Request(Entry):
         "_serial",
         "_told",
         "_wake",
+        "_words",
         "backend",
         "driver",
         "worker",
@@ -120,6 +121,7 @@ class Request(Entry):
         self._ends: list[Session | BaseException] = []
         self._readers: Names | Literal["not known"] = "not known"  # those meant, by its own first look
         self._in_before: Mapping[str, Reading] | None = None  # what was in then, if only new cards are wanted
+        self._words: tuple[str, BaseException | None] | None = None  # what was seen then
         self._connecting: Offer | None = None  # in its own first look
         self._followed = False  # others were told to stand behind it
         self._joined = False
@@ -310,7 +312,7 @@ class Request(Entry):
                 if other in driver.first_looks:
                     ahead.append(other)
         self._joined = True
-        driver.submit(Joined(self, tuple(ahead), self._readers, trying, self._in_before), self.backend)
+        driver.submit(Joined(self, tuple(ahead), self._readers, trying, self._in_before, self._words), self.backend)
         if self._ends:
             driver.tell(Left(self))
 
@@ -375,6 +377,7 @@ class Request(Entry):
             if context is not None:
                 _release(context)
         if not self._ends and not self._joined:
+            self._words = mine.seen(self)
             self._join()
         for failed in failures:
             self._warn_of_holder(failed.offer, failed.error)

@@ -28,6 +28,7 @@ from scardface import (
     ServiceUnavailableError,
     ShareMode,
     WaitCancelledError,
+    errors,
     serial,
     sync,
 )
@@ -39,6 +40,7 @@ from scardface._waiting import dispatcher
 from scardface._waiting.driver import driver_of
 from scardface._waiting.messages import Entry, Offer
 from scardface._waiting.request import Request
+from scardface._waiting.watcher import Watcher
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import T1, LogCard
 from tests.support.faces import both_faces
@@ -404,6 +406,27 @@ def test_when_the_wait_is_over_the_error_of_such_a_card_is_the_cause(pcsc: Simul
     cause = caught.value.__cause__
     assert isinstance(cause, SCardError)
     assert (cause.code, cause.reader) == (code, "A")
+    wait_until(lambda: not driver_of(pcsc).threads())
+
+
+def test_what_its_own_look_saw_is_told_where_the_watcher_has_not_looked_yet(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pcsc.insert("A", LogCard())
+    looked, look = threading.Event(), Watcher._look
+
+    def slow(*arguments: Any) -> Any:
+        looked.wait(PATIENCE)
+        return look(*arguments)
+
+    monkeypatch.setattr(Watcher, "_look", slow)
+    with pytest.raises(CardTimeoutError, match="a card whose ATR did not match"):
+        sync.SCard(timeout=1, atr=b"never")
+    pcsc.inject("SCardConnect", errors.COMM_DATA_LOST)
+    with pytest.raises(CardTimeoutError, match="could not be opened") as caught:
+        sync.SCard(timeout=1)
+    assert isinstance(caught.value.__cause__, SCardError)
+    looked.set()
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
