@@ -45,6 +45,7 @@ from ._reader.attributes import Attribute
 from ._reader.features import EntryEnd, Feature, ReaderProperties, control_code
 from ._reader.pin_entry import PinEntry, PinFormat
 from ._reader.pin_pad import PadResult
+from ._rlock import RLock
 from ._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member, serial
 from ._session.session import Session
 from ._threads import CancelScope, cancellable, insist, uninterrupted
@@ -157,7 +158,7 @@ class SCard(SyncCalls):
         wait_for_reader: bool = False,
         backend: Backend | None = None,
     ) -> None:
-        self._turn = threading.RLock()
+        self._turn = RLock()
         self._wish(
             *(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset),
             *(wait_for_reader, backend),

@@ -190,6 +190,18 @@ def test_only_one_room_touches_the_binding() -> None:
     assert [path for path in MODULES if is_smartcard_scard(path)] == [PACKAGE / "_pcsc" / "pyscard.py"]
 
 
+def test_what_is_taken_by_with_is_the_packages_own_lock(module: Path) -> None:
+    """Those of `threading` may stay taken for ever, see _rlock.py; what is asked for without waiting need not be re-entrant."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    entered = {ast.unparse(item.context_expr) for node in ast.walk(tree) if isinstance(node, ast.With) for item in node.items}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node) not in ("threading.RLock()", "threading.Condition()"), node.lineno
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value and ast.unparse(node.value) == "threading.Lock()":
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            assert not entered & set(map(ast.unparse, targets)), node.lineno
+
+
 def test_extras_are_needed_by_the_command_line_only(module: Path) -> None:
     targets = imported(module, ast.parse(module.read_text(encoding="utf-8")))
     needed = {target.split(".")[0] for target in targets} & EXTRAS

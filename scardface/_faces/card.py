@@ -9,7 +9,6 @@ Who may call it from where:
 
 from __future__ import annotations
 
-import threading
 import warnings
 import weakref
 from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
@@ -18,6 +17,7 @@ from .._enums import Lengths, Protocol, ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.default import backend_or_default
 from .._pcsc.ownership import refuse_copy
+from .._rlock import RLock
 from .._session.card_request import CardRequest, Groups, OnReset, Readers, member, protocols_for
 from .._session.session import Session
 from .._threads import Worker, forget_at_fork, generation
@@ -32,7 +32,7 @@ CardT = TypeVar("CardT", bound="Card")
 _LONGEST_CONTROL = 65548
 """Bytes, of pcsc-lite's buffer (MAX_BUFFER_SIZE_EXTENDED), in each direction."""
 
-_lock = threading.RLock()
+_lock = RLock()
 _cards: weakref.WeakSet[Card] = weakref.WeakSet()
 
 
@@ -258,7 +258,7 @@ def cancel_all() -> None:
 
 def _forget() -> None:
     global _lock
-    _lock = threading.RLock()
+    _lock = RLock()
 
 
 forget_at_fork(_forget)

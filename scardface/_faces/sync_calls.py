@@ -25,6 +25,7 @@ from .._reader.contactless import GET_ATS, GET_UID, ats, uid
 from .._reader.features import ReaderProperties, features, properties
 from .._reader.pin_entry import PinEntry
 from .._reader.pin_pad import PadResult, modify, verify
+from .._rlock import RLock
 from .._session.card_request import member
 from .._session.card_state import best_effort
 from .._session.session import Session
@@ -80,7 +81,7 @@ def refuse_to_wait_for_itself(session: Session) -> None:
 class SyncCalls(Card):
     """The part of the sync SCard that the head of this file tells of."""
 
-    _turn: threading.RLock
+    _turn: RLock
     _beginning: Beginning | None = None
 
     def _do(self, job: Callable[[Session], T]) -> T:

@@ -112,8 +112,6 @@ class ReaderMonitor:
         events = self._events
         if events is None:
             raise RuntimeError("use 'with ReaderMonitor() as monitor' before iterating")
-        if not self._consumer.acquire(blocking=False):
-            raise RuntimeError("a monitor has one consumer; give each its own monitor")
         found: list[Event] = []
 
         def something() -> bool:
@@ -122,10 +120,15 @@ class ReaderMonitor:
                 found.append(event)
             return self._ended or event is not None
 
+        taken = False
         try:
+            [taken] = map(self._consumer.acquire, (False,))  # in one step for signal handlers, see _rlock.py
+            if not taken:
+                raise RuntimeError("a monitor has one consumer; give each its own monitor")
             self._caller.run(something, deadline)
         finally:
-            self._consumer.release()
+            if taken:
+                self._consumer.release()
         return found[0] if found else None
 
     def _check_process(self) -> None:

@@ -25,13 +25,13 @@ from __future__ import annotations
 import os
 import struct
 import sys
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 from smartcard import scard
 
 from .._enums import Disposition, Protocol, ShareMode
+from .._rlock import RLock
 from ..errors import (
     COMM_ERROR,
     NO_READERS_AVAILABLE,
@@ -261,12 +261,12 @@ class _PyscardBackend:
             return _Context(_call("SCardEstablishContext", "", scard.SCARD_SCOPE_USER)[1])
 
 
-_list_of_contexts = threading.Lock()
+_list_of_contexts = RLock()
 
 
 def _forget() -> None:
     global _list_of_contexts
-    _list_of_contexts = threading.Lock()
+    _list_of_contexts = RLock()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

@@ -12,11 +12,11 @@ Rules of this room:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from .._enums import Disposition
+from .._rlock import RLock
 from .card_state import SessionClosedError
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class SessionLock:
         self._leave = leave
         self._disconnect = disconnect
         self._freed = freed
-        self._lock = threading.RLock()  # so that a signal handler's `close` does not wait for what it interrupted
+        self._lock = RLock()  # so that a signal handler's `close` does not wait for what it interrupted
         self._inside = False  # a call is on its way
         self._calls_back = False  # its callback runs
         self._order: tuple[Disposition | None] | None = None  # to close, and how
@@ -63,7 +63,7 @@ class SessionLock:
             RuntimeError: this thread is inside already.
             SessionClosedError: it was closed, or will be.
         """
-        with self._lock:  # it takes the lock and answers for it in one step
+        with self._lock:
             if self._inside:
                 raise RuntimeError(_INSIDE)
             try:

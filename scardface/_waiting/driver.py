@@ -37,6 +37,7 @@ from typing import Any
 from .._enums import ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.events import Snapshot
+from .._rlock import RLock
 from .._threads import Loop, forget_at_fork, insist, note, spawn
 from ..errors import SCardError
 from . import watcher as watching
@@ -359,7 +360,7 @@ def _fail_one(waiting: Any, error: BaseException) -> None:
 
 
 _drivers: dict[int, tuple[object, Driver]] = {}
-_drivers_lock = threading.RLock()  # for the dictionary alone; a signal handler may come while its thread is in here
+_drivers_lock = RLock()  # for the dictionary alone; a signal handler may come while its thread is in here
 
 
 def driver_of(backend: Backend) -> Driver:
@@ -384,7 +385,7 @@ def _backend_of(held: object) -> object:
 
 def _forget() -> None:
     global _drivers_lock
-    _drivers_lock = threading.RLock()
+    _drivers_lock = RLock()
     _drivers.clear()
 
 

@@ -11,7 +11,6 @@ Rules of this room:
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -30,6 +29,7 @@ from .._pcsc.events import (
     diff,
     initial_events,
 )
+from .._rlock import RLock
 from .._session.card_request import ReaderFilter
 from ..errors import SCardError, fresh_copy
 from ..iso7816._atr import ATR
@@ -53,7 +53,7 @@ class EventQueue:
         self._wake = wake
         self._error: BaseException | None = None
         self._begun = False
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._queue: deque[tuple[Event, Mapping[str, ReaderState | None]]] = deque()
         self._state: dict[str, ReaderState] = {}
         self._told: dict[str, ReaderState] = {}  # the state at the queue's end

@@ -30,6 +30,7 @@ from .._enums import StateFlag
 from .._pcsc.backend import PNP_READER, Backend, Context, StatusChange
 from .._pcsc.events import Reading, Snapshot, is_service_event
 from .._pcsc.reader_states import PERHAPS_GONE, is_usable, reader_states, status_change
+from .._rlock import RLock
 from .._threads import note, spawn
 from ..errors import CANCELLED, SCardError
 
@@ -59,7 +60,7 @@ class Watcher:
 
     def __init__(self, backend: Backend, life: int = 0) -> None:
         self._backend = backend
-        self._lock = threading.Lock()  # guards the next eight, held for assignments only
+        self._lock = RLock()  # guards the next eight, held for assignments only
         self._asked = 0
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._stopping = False
@@ -72,7 +73,7 @@ class Watcher:
         """The thread that cancelled a wait last."""
         self.behind = False
         """Whether a wait could not be cancelled for want of a thread: `want` or `stop` has to be called again."""
-        self._context_lock = threading.Lock()  # held across a cancel or the release of the context
+        self._context_lock = RLock()  # held across a cancel or the release of the context
         self._context: Context | None = None
         self._last = Snapshot(0, life, None, MappingProxyType({}))
         self._unusable: set[str] = set()

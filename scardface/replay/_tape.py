@@ -12,11 +12,11 @@ Rules of this room:
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from .._rlock import RLock
 from ..iso7816._apdu import C_APDU, R_APDU, redacted
 
 _NEAREST = 3
@@ -102,7 +102,7 @@ class Tape:
         self._path = os.fspath(path)
         self._played: set[int] = set()
         self._place = 0  # behind the one played last
-        self._lock = threading.Lock()
+        self._lock = RLock()
 
     def rewind(self) -> None:
         """Play from the beginning."""

@@ -17,12 +17,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Literal
 
 from .._pcsc.default import system_pcsc
+from .._rlock import RLock
 from .._threads import forget_at_fork
 from ..errors import NO_SERVICE, ServiceUnavailableError
 from ._pcscd_needs import PcscdUnavailable, daemon_options, explain_end, find_needs, search_path
@@ -104,7 +104,7 @@ class Daemon:
     def _spawn(self, command: list[str]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(_START_LIMIT)
-        self._control_lock = threading.Lock()
+        self._control_lock = RLock()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PCSCLITE_")}
         environment["PATH"] = search_path()
         with theirs, self._log.open("wb") as log:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .._reader.features import CM_IOCTL_GET_FEATURE_REQUEST, Feature, control_code
+from .._rlock import RLock
 
 __all__ = ["PinPad"]
 
@@ -80,7 +81,7 @@ class PinPad:
         features = (*(_DIRECT if direct else _IN_TWO_STEPS), *((Feature.GET_TLV_PROPERTIES,) if self._properties else ()))
         self._features = {control_code(0x900 + one): one for one in features}
         self._acts: deque[str | bytes] = deque()  # digits, or the status that ends the entry
-        self._acted = threading.Condition()
+        self._acted = threading.Condition(RLock())
         self._begun = b""  # what START was given
         self.asked: list[str] = []
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import threading
 import time
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
@@ -23,6 +22,7 @@ from .._enums import StateFlag
 from .._pcsc.default import system_pcsc
 from .._pcsc.ownership import refuse_copy
 from .._pcsc.reader_states import status_change
+from .._rlock import RLock
 from .._threads import forget_at_fork
 from ._pcscd_process import Daemon, reader_names, remove_folder
 from ._virtual_card import VirtualCard, raise_kept
@@ -286,7 +286,7 @@ class PrivatePcscd:
             self._daemon = None
 
 
-_lock = threading.RLock()
+_lock = RLock()
 """Held for every change: there is one private daemon per process."""
 _current: PrivatePcscd | None = None
 """The one that runs, or ran last."""
@@ -294,7 +294,7 @@ _current: PrivatePcscd | None = None
 
 def _forget() -> None:
     global _lock, _current  # another thread may have held the lock when the process was forked
-    _lock = threading.RLock()
+    _lock = RLock()
     if _current is not None:
         _current._forget()
         _current = None

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 from .._enums import Protocol, ShareMode
+from .._rlock import RLock
 from .._threads import spawn
 from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD
 from ..iso7816._atr import ATR
@@ -42,7 +43,7 @@ class Service(typing.Protocol):
     dialect: Dialect
     driver_polls: bool
     life: int
-    lock: threading.Lock
+    lock: RLock
     running: bool
 
     def touch(self, reader: SimulatedReader) -> None: ...

@@ -12,12 +12,12 @@ Rules of this room:
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from .._rlock import RLock
 from .._threads import generation
 from ..errors import SCardError, error_for
 from ._dialects import Dialect
@@ -66,7 +66,7 @@ class SimulatedService:
         self.latency: float | Mapping[str, float] = 0.0
         """Seconds that each call takes before anything else, or seconds by name of call."""
         self.driver_polls = True
-        self.lock = threading.Lock()
+        self.lock = RLock()
         self.started = True
         """It was not told to stop."""
         self.closed = False
@@ -84,7 +84,7 @@ class SimulatedService:
         self.callers = Callers()
         self._slots: list[SimulatedReader | None] = []
         self._readers: dict[str, SimulatedReader] = {}
-        self._calls_lock = threading.Lock()  # for these two alone: all calls pass here, and most need the other lock as well
+        self._calls_lock = RLock()  # for these two alone: all calls pass here, and most need the other lock as well
         self._calls: Counter[str] = Counter()
         self._injected: dict[str, deque[int]] = {}
         self._waits: dict[Wait, None] = {}

@@ -21,6 +21,7 @@ import socket
 import threading
 from collections.abc import Callable
 
+from .._rlock import RLock
 from .._threads import spawn
 from ._virtual_card import VirtualCard, keep_error
 
@@ -53,7 +54,7 @@ class CardLink:
         """
         self._card = card
         self._connect = connect
-        self._lock = threading.Lock()  # no socket may take the place of one that is being closed
+        self._lock = RLock()  # no socket may take the place of one that is being closed
         self._closed = threading.Event()
         self._socket = connect()
         self._thread = spawn(f"scardface-{type(card).__name__}", self._run)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -214,3 +216,34 @@ def test_a_child_that_takes_events_of_its_parents_monitor_is_told(pcsc: Simulate
                 os._exit(told)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
         assert next(monitor) == ReaderAdded("A", initial=True)
+
+
+def test_an_interrupt_at_any_place_leaves_room_for_the_next_consumer(pcsc: SimulatedPCSC) -> None:
+    """Where Python looks for signals: where the function begins, and where a call of C code has returned."""
+
+    def interrupted_at(place: int) -> bool:
+        left = place
+
+        def profile(frame: FrameType, event: str, argument: Any) -> None:
+            nonlocal left
+            if frame.f_code is ReaderMonitor._next.__code__ and event in ("call", "c_return"):
+                left -= 1
+                if left == -1:
+                    raise KeyboardInterrupt
+
+        sys.setprofile(profile)
+        try:
+            monitor.next(0)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.setprofile(None)
+        return False
+
+    with ReaderMonitor() as monitor:
+        assert monitor.next(5) == ReaderAdded("A", initial=True)
+        places = 0
+        while interrupted_at(places):
+            places += 1
+            assert monitor.next(0) is None
+        assert places > 1, "nothing was interrupted"

@@ -49,7 +49,7 @@ class Listener:
         self.last: Snapshot | None = None
 
     def post(self, wake: Callable[[], object]) -> bool:
-        assert not self.queue._lock.locked(), "woken under the lock"
+        assert not self.queue._lock._is_owned(), "woken under the lock"  # type: ignore[attr-defined]
         wake()
         return True
 

@@ -1,0 +1,69 @@
+"""The lock that no signal handler's exception leaves taken."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import threading
+
+import pytest
+
+from scardface._rlock import RLock
+from tests.support.waits import wait_until
+
+
+def test_it_is_a_lock() -> None:
+    lock, did = RLock(), []
+
+    def other() -> None:
+        with lock:
+            did.append("other")
+
+    thread = threading.Thread(target=other)
+    with lock as taken, lock:  # re-entrant
+        thread.start()
+        assert taken
+        assert not did
+    thread.join(30)
+    assert did == ["other"]
+
+
+def test_a_condition_can_be_made_of_it() -> None:
+    condition, told = threading.Condition(RLock()), []
+
+    def wait() -> None:
+        with condition, condition:
+            told.append("waiting")
+            condition.wait_for(lambda: len(told) == 2)
+            told.append("heard")
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    wait_until(lambda: bool(told))
+    with condition:
+        told.append("said")
+        condition.notify()
+    thread.join(30)
+    assert told == ["waiting", "said", "heard"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal can be had at a random moment there")
+def test_an_interrupt_never_leaves_it_taken() -> None:
+    """Most of them would with threading.RLock on Python 3.14."""
+    lock, interrupted = RLock(), 0
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(1000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00002 + random.random() * 0.0001)
+                while True:
+                    with lock:
+                        pass
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert not lock._is_owned()  # type: ignore[attr-defined]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted == 1000
