@@ -1,4 +1,4 @@
-"""Facts about the service's end, frost and forks; the numbers are those of docs/pcsc-facts.md."""
+"""Facts about a service that ends or is frozen, and about forks; the numbers are those of docs/pcsc-facts.md."""
 
 from __future__ import annotations
 
