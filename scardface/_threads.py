@@ -10,11 +10,12 @@ Rules of this room:
   the machine, and a call that blocks there, as SCardGetStatusChange does, stops the whole process for good. Left alone, threads and
   queues serve such programs well: a call of the sync face in a thread of gevent's or eventlet's own pool lets all greenlets run on.
 - After a fork the child has none of the parent's threads, and may not touch its PC/SC contexts (fact 9): what was made before is
-  told apart by `generation()`, and tables register with `forget_at_fork`.
+  told apart by `generation()`, tables are emptied by `forget_at_fork`, and a lock of the process is a `ForkLock`.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import logging
 import os
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint, current_token
 
+from ._rlock import RLock
 from .errors import CANCELLED, NO_MEMORY, SCardError, WaitCancelledError
 
 if TYPE_CHECKING:
@@ -333,21 +335,25 @@ def _work(jobs: _Jobs) -> None:
         del entry, job, args  # an idle thread holds on to nothing
 
 
-class _NotWaitedFor(threading.Event):
-    """Thread.start waits for the new thread's first step; with busy cores that was seen to block an event loop for over 25 ms."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return True
-
-
 class _Thread(threading.Thread):
-    """A daemon thread whose start does not wait for it; alive from the start on."""
+    """A daemon thread whose start is not waited for, and which is alive from `launch` on."""
 
     def __init__(self, name: str, target: Callable[..., object], *args: object) -> None:
         super().__init__(target=target, args=args, name=name, daemon=True)
-        self._begun = _NotWaitedFor()
-        if hasattr(self, "_started"):  # the event that CPython's `start` waits for, from 3.10 to 3.14; without it, it waits
-            setattr(self, "_started", self._begun)  # noqa: B010  typeshed does not know it
+        self._begun = threading.Event()  # from then on the base class knows whether it is alive
+
+    def launch(self) -> None:
+        """Have another thread call `start`, which waits for the first step: with busy cores for 60 ms and more (fact 56)."""
+        _thread.start_new_thread(self._start_here, ())
+
+    def _start_here(self) -> None:
+        try:
+            self.start()
+        except (RuntimeError, MemoryError):  # no second thread can be had: this one, which has no name, does the work
+            try:
+                super().run()
+            finally:
+                self._begun.set()
 
     def run(self) -> None:
         self._begun.set()
@@ -357,7 +363,7 @@ class _Thread(threading.Thread):
         return not self._begun.is_set() or super().is_alive()
 
     def join(self, timeout: float | None = None) -> None:
-        if threading.Event.wait(self._begun, timeout):
+        if self._begun.wait(timeout) and self.ident is not None:
             super().join(timeout)
 
 
@@ -371,7 +377,7 @@ def spawn(name: str, target: Callable[..., object], *args: object) -> threading.
     refuse_green_threads()
     thread = _Thread(name, target, *args)
     try:
-        thread.start()
+        thread.launch()
     except (RuntimeError, MemoryError) as error:
         words = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
         raise SCardError(words, NO_MEMORY) from error
@@ -492,6 +498,22 @@ def generation() -> int:
 def forget_at_fork(forget: Callable[[], None]) -> None:
     """Have `forget` called in every forked child, before anything else runs there. It may only drop references."""
     _forgetters.append(forget)
+
+
+class ForkLock:
+    """A re-entrant lock that a forked child finds free, whichever thread of its parent held it: `with lock.current:`.
+
+    It is no context manager itself: a Ctrl-C between two steps of one that is written in Python would leave the lock held.
+    """
+
+    __slots__ = ("current",)
+
+    def __init__(self) -> None:
+        self._renew()
+        forget_at_fork(self._renew)
+
+    def _renew(self) -> None:
+        self.current = RLock()
 
 
 def _forget() -> None:

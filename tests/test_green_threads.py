@@ -41,8 +41,8 @@ WAYS_IN: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("module", PATCHED)
 @pytest.mark.parametrize("way", WAYS_IN)
 def test_every_way_in_refuses(module: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if way == "daemon" and _private_pcscd._current is not None:
-        _private_pcscd._current.stop()  # the test run's own: there is room for one
+    for running in _private_pcscd._last if way == "daemon" else ():
+        running.stop()  # the test run's own: there is room for one
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         monkeypatch.setitem(sys.modules, module, PATCHED[module])

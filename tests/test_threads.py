@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextvars
 import gc
@@ -463,10 +464,10 @@ def test_a_workers_first_job_runs_though_its_maker_was_interrupted(monkeypatch: 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["RuntimeError", "MemoryError"])
 def test_a_thread_that_cannot_be_started_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def start(self: threading.Thread) -> None:
+    def start(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr("threading.Thread.start", start)
+    monkeypatch.setattr("_thread.start_new_thread", start)
     with pytest.raises(SCardError, match="RLIMIT_NPROC") as caught:
         spawn("a thread", print)
     assert caught.value.__cause__ is error
@@ -483,15 +484,36 @@ def test_starting_a_thread_does_not_wait_for_it() -> None:
         assert thread.is_alive()
     finally:
         sys.setswitchinterval(interval)
-    assert thread in threading.enumerate()
     assert (thread.name, thread.daemon) == ("a thread", True)
     thread.join(0.01)
     assert thread.is_alive()
+    while not ran:
+        thread.join(0.001)
+    assert thread in threading.enumerate()
     gate.set()
     thread.join(SOON)
     assert not thread.is_alive()
     assert ran == [thread]
     assert thread not in threading.enumerate()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["RuntimeError", "MemoryError"])
+def test_a_thread_that_cannot_have_a_name_does_its_work_all_the_same(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The last thread that a limit allows is the one that was to start it."""
+    gate, ran = threading.Event(), list[int]()
+
+    def start(self: threading.Thread) -> None:
+        raise error
+
+    monkeypatch.setattr("threading.Thread.start", start)
+    thread = spawn("a thread", lambda: (ran.append(_thread.get_ident()), gate.wait(SOON)))
+    thread.join(0.01)
+    assert thread.is_alive()
+    gate.set()
+    thread.join(SOON)
+    assert not thread.is_alive()
+    assert len(ran) == 1
+    assert ran[0] != threading.get_ident()
 
 
 def test_joining_a_thread_that_has_not_begun() -> None:
@@ -739,8 +761,32 @@ def test_a_spawned_thread_never_holds_up_the_exit() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="Windows has no fork")
 def test_every_table_of_the_process_is_forgotten_at_a_fork() -> None:
-    import scardface.sync
+    from scardface._faces import card
+    from scardface._pcsc import pyscard
+    from scardface._waiting import driver
 
-    assert scardface.sync.SCard
-    modules = {forget.__module__ for forget in _threads._forgetters}
-    assert {"scardface._waiting.driver", "scardface._faces.card"} <= modules
+    locks = [driver._drivers_lock, card._lock, pyscard._list_of_contexts]
+    assert {driver._drivers.clear, *(lock._renew for lock in locks)} <= {*_threads._forgetters}
+
+
+def test_a_forked_child_finds_a_lock_free() -> None:
+    program = (
+        "import os, threading\n"
+        "from scardface._threads import ForkLock, spawn\n"
+        "lock, held, gate = ForkLock(), threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        "    with lock.current:\n"
+        "        held.set()\n"
+        "        gate.wait()\n"
+        "holder = spawn('holder', hold)\n"
+        "held.wait()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(0 if lock.current.acquire(timeout=10) else 1)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+        "assert not lock.current.acquire(blocking=False)\n"
+        "gate.set()\n"
+        "holder.join()\n"
+        "assert lock.current.acquire(blocking=False)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)

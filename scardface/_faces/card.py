@@ -17,10 +17,9 @@ from .._enums import Lengths, Protocol, ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.default import backend_or_default
 from .._pcsc.ownership import refuse_copy
-from .._rlock import RLock
 from .._session.card_request import CardRequest, Groups, OnReset, Readers, member, protocols_for
 from .._session.session import Session
-from .._threads import Worker, forget_at_fork, generation
+from .._threads import ForkLock, Worker, generation
 from .._waiting.removal import Removal
 from .._waiting.request import Request
 from ..iso7816._apdu import C_APDU, how_to_make_bytes
@@ -32,7 +31,7 @@ CardT = TypeVar("CardT", bound="Card")
 _LONGEST_CONTROL = 65548
 """Bytes, of pcsc-lite's buffer (MAX_BUFFER_SIZE_EXTENDED), in each direction."""
 
-_lock = RLock()
+_lock = ForkLock()
 _cards: weakref.WeakSet[Card] = weakref.WeakSet()
 
 
@@ -54,7 +53,7 @@ class Card:
     def __new__(cls: type[CardT], *args: Any, **kwargs: Any) -> CardT:
         card = super().__new__(cls)
         card._generation = generation()
-        with _lock:
+        with _lock.current:
             _cards.add(card)
         return card
 
@@ -85,7 +84,7 @@ class Card:
     def _begin(self) -> Request:
         """The acquisition, to run once."""
         self._check_process()
-        with _lock:
+        with _lock.current:
             if self._closed:
                 raise RuntimeError("the card is closed; make another SCard")
             if self._request is not None:
@@ -114,17 +113,17 @@ class Card:
             raise RuntimeError("this SCard was made before a fork and belongs to the parent process; make a new one in the child")
 
     def _begin_removal(self, removal: Removal) -> None:
-        with _lock:
+        with _lock.current:
             self._removals = (*self._removals, removal)
         if self._closed:  # since it was asked whether the card is open, by another thread or a signal handler
             removal.cancel()
 
     def _end_removal(self, removal: Removal) -> None:
-        with _lock:
+        with _lock.current:
             self._removals = tuple(other for other in self._removals if other is not removal)
 
     def _cancel_removals(self) -> None:
-        with _lock:
+        with _lock.current:
             removals = self._removals
         for removal in removals:
             removal.cancel()
@@ -136,7 +135,7 @@ class Card:
         and from signal handlers, from the moment that the object exists.
         """
         self._check_process()
-        with _lock:
+        with _lock.current:
             self._cancel_asked = True
             request = self._request
         if request is not None:
@@ -249,16 +248,8 @@ def dword(name: str, number: Any) -> int:
 
 def cancel_all() -> None:
     """`cancel()` for every SCard that exists now, in every event loop and thread of the process; not for monitors."""
-    with _lock:
+    with _lock.current:
         cards = list(_cards)
     for card in cards:
         if card._generation == generation():
             card.cancel()
-
-
-def _forget() -> None:
-    global _lock
-    _lock = RLock()
-
-
-forget_at_fork(_forget)

@@ -22,7 +22,6 @@ Rules of this room:
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from typing import Any
 from smartcard import scard
 
 from .._enums import Disposition, Protocol, ShareMode
-from .._rlock import RLock
+from .._threads import ForkLock
 from ..errors import (
     COMM_ERROR,
     NO_READERS_AVAILABLE,
@@ -177,7 +176,7 @@ class _Handle:
         return self.protocol
 
     def disconnect(self, disposition: Disposition) -> None:
-        with _list_of_contexts:
+        with _list_of_contexts.current:
             _call("SCardDisconnect", self.reader, self._handle, int(disposition))
 
     def control(self, code: int, data: bytes) -> bytes:
@@ -245,7 +244,7 @@ class _Context:
         return _Handle(handle, reader, protocol)
 
     def release(self) -> None:
-        with _list_of_contexts:
+        with _list_of_contexts.current:
             _call("SCardReleaseContext", "", self._context)
 
 
@@ -257,19 +256,10 @@ class _PyscardBackend:
     release_disconnects = sys.platform not in ("win32", "darwin")
 
     def establish(self) -> _Context:
-        with _list_of_contexts:
+        with _list_of_contexts.current:
             return _Context(_call("SCardEstablishContext", "", scard.SCARD_SCOPE_USER)[1])
 
 
-_list_of_contexts = RLock()
-
-
-def _forget() -> None:
-    global _list_of_contexts
-    _list_of_contexts = RLock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_forget)
+_list_of_contexts = ForkLock()
 
 PYSCARD = _PyscardBackend()

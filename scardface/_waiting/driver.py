@@ -37,8 +37,7 @@ from typing import Any
 from .._enums import ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.events import Snapshot
-from .._rlock import RLock
-from .._threads import Loop, forget_at_fork, insist, note, spawn
+from .._threads import ForkLock, Loop, forget_at_fork, insist, note, spawn
 from ..errors import SCardError
 from . import watcher as watching
 from .dispatcher import Dispatcher
@@ -360,13 +359,13 @@ def _fail_one(waiting: Any, error: BaseException) -> None:
 
 
 _drivers: dict[int, tuple[object, Driver]] = {}
-_drivers_lock = RLock()  # for the dictionary alone; a signal handler may come while its thread is in here
+_drivers_lock = ForkLock()  # for the dictionary alone; a signal handler may come while its thread is in here
 
 
 def driver_of(backend: Backend) -> Driver:
     """The one driver of `backend`, whatever kind of object that is."""
     key = id(backend)
-    with _drivers_lock:
+    with _drivers_lock.current:
         found = _drivers.get(key)
         if found is not None and _backend_of(found[0]) is backend:
             return found[1]
@@ -383,10 +382,4 @@ def _backend_of(held: object) -> object:
     return held() if isinstance(held, weakref.ref) else held
 
 
-def _forget() -> None:
-    global _drivers_lock
-    _drivers_lock = RLock()
-    _drivers.clear()
-
-
-forget_at_fork(_forget)
+forget_at_fork(_drivers.clear)

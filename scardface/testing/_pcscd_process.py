@@ -10,6 +10,7 @@ Rules of this room:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -177,45 +178,33 @@ class Daemon:
         self._process.returncode = 0  # not this process's child: there is nothing to wait for, nor to warn of
 
 
-_folder: Path | None = None
-"""The folder of this process's daemons: its name is settled once."""
-_made = False
-"""Whether this process made the folder, and has not removed it since."""
+_made: set[Path] = set()
+"""The folder that this process made, and has not removed since."""
+forget_at_fork(_made.clear)  # it is the parent's
 
 
 def _make_folder() -> Path:
-    global _folder, _made
-    if _folder is None:
-        _folder = _settle_folder()
     remove_folder()
+    folder = _folder()
     try:
-        _folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700)
     except FileExistsError:
         raise RuntimeError("a forked child cannot have a private pcscd beside its parent's: libpcsclite knows one socket") from None
-    _made = True
+    _made.add(folder)
     for name in ("pcscd", "readers"):
-        (_folder / name).mkdir()
-    return _folder
+        (folder / name).mkdir()
+    return folder
 
 
 def remove_folder() -> None:
     """Remove the folder and all that a daemon left in it."""
-    global _made
-    if _folder is not None and _made:
-        shutil.rmtree(_folder)
-        _made = False
+    for folder in list(_made):
+        shutil.rmtree(folder)
+        _made.discard(folder)
 
 
-def _forget_folder() -> None:
-    global _made  # the folder is the parent's
-    _made = False
-
-
-forget_at_fork(_forget_folder)
-
-
-def _settle_folder() -> Path:
-    """Choose the folder and tell libpcsclite the socket's path in it, which it reads once."""
+def _choose_folder() -> Path:
+    """Choose the folder of this process's daemons, and tell libpcsclite the socket's path in it, which it reads once."""
     folder = Path(tempfile.gettempdir(), f"scardface-{secrets.token_hex(8)}")
     path = str(_socket(folder))
     if len(path.encode()) > _MAX_SOCKET_PATH:
@@ -231,6 +220,9 @@ def _settle_folder() -> Path:
     else:
         os.environ[_SOCKET_VARIABLE] = before
     raise RuntimeError(_OTHER_SERVICE)
+
+
+_folder = functools.cache(_choose_folder)
 
 
 def _socket(folder: Path) -> Path:

@@ -22,8 +22,7 @@ from .._enums import StateFlag
 from .._pcsc.default import system_pcsc
 from .._pcsc.ownership import refuse_copy
 from .._pcsc.reader_states import status_change
-from .._rlock import RLock
-from .._threads import forget_at_fork
+from .._threads import ForkLock, forget_at_fork
 from ._pcscd_process import Daemon, reader_names, remove_folder
 from ._virtual_card import VirtualCard, raise_kept
 from ._vpcd import CardLink
@@ -92,7 +91,7 @@ class PrivatePcscd:
     @property
     def pid(self) -> int:
         """The daemon's process id, e.g. to freeze it with SIGSTOP. RuntimeError if it does not run."""
-        with _lock:
+        with _lock.current:
             if self._daemon is None or not self._daemon.alive():
                 raise RuntimeError("the private pcscd does not run")
             return self._daemon.pid
@@ -100,7 +99,7 @@ class PrivatePcscd:
     @property
     def log(self) -> str:
         """What the daemon wrote since its last start."""
-        with _lock:
+        with _lock.current:
             return self._daemon.log() if self._daemon is not None else ""
 
     def start(self, readers: int | None = None) -> None:
@@ -115,17 +114,16 @@ class PrivatePcscd:
             ServiceUnavailableError: it has fewer readers than this process has seen, which libpcsclite 2.5 cannot read.
             ValueError: not a possible number of readers, or fewer than the cards need.
         """
-        global _current
         names = self._names if readers is None else reader_names(readers)
-        with _lock:
+        with _lock.current:
             if any(index >= len(names) for index in self._cards):
                 raise ValueError(f"a card is in a reader beyond the first {len(names)}: take it out first")
-            if _current is not None:
-                if _current.running:
+            for last in _last:
+                if last.running:
                     raise RuntimeError("a private pcscd of this process runs already, and there can be one: stop it first")
-                _current.stop()  # what is left of one that was killed, or died
+                last.stop()  # what is left of one that was killed, or died
             self._daemon = Daemon(names)
-            _current = self
+            _last[:] = [self]
             self._names = names
             try:
                 for index, card in self._cards.items():
@@ -138,16 +136,16 @@ class PrivatePcscd:
         """Stop the daemon as a service manager does (SIGTERM; SIGKILL if it does not end within 5 s). Cards stay in, for the next
         start. If it does not run, only what is left of it is cleaned up.
         """
-        with _lock:
+        with _lock.current:
             if self._daemon is not None:
                 self._daemon.end("terminate")
             self._unlink_cards()
-            if _current is self:
+            if self in _last:
                 remove_folder()
 
     def kill(self) -> None:
         """Kill the daemon (SIGKILL). Its dead socket stays behind, as it would elsewhere. Otherwise like `stop`."""
-        with _lock:
+        with _lock.current:
             if self._daemon is not None:
                 self._daemon.end("kill")
             self._unlink_cards()
@@ -166,7 +164,7 @@ class PrivatePcscd:
             ValueError: no such reader, or the reader or the card is taken.
             OSError: the daemon died meanwhile.
         """
-        with _lock:
+        with _lock.current:
             index = self._index(reader)
             if index in self._cards:
                 raise ValueError(f"there is a card in {self._names[index]!r} already")
@@ -192,7 +190,7 @@ class PrivatePcscd:
             ValueError: no such reader, or no card in it.
             Exception: the first that the card's code raised while it was in.
         """
-        with _lock:
+        with _lock.current:
             index = self._index(reader)
             if index not in self._cards:
                 raise ValueError(f"there is no card in {self._names[index]!r}")
@@ -205,7 +203,7 @@ class PrivatePcscd:
 
     def remove_all(self) -> None:
         """Take all cards out; then raise the first exception that one of them kept."""
-        with _lock:
+        with _lock.current:
             cards = list(self._cards.values())
             self._cards.clear()
             self._unlink_cards()
@@ -286,23 +284,21 @@ class PrivatePcscd:
             self._daemon = None
 
 
-_lock = RLock()
+_lock = ForkLock()
 """Held for every change: there is one private daemon per process."""
-_current: PrivatePcscd | None = None
-"""The one that runs, or ran last."""
+_last: list[PrivatePcscd] = []
+"""The one that runs, or ran last; none at first."""
 
 
 def _forget() -> None:
-    global _lock, _current  # another thread may have held the lock when the process was forked
-    _lock = RLock()
-    if _current is not None:
-        _current._forget()
-        _current = None
+    for last in _last:
+        last._forget()
+    _last.clear()
 
 
 def _at_exit() -> None:
-    if _current is not None:
-        _current.stop()
+    for last in _last:
+        last.stop()
 
 
 forget_at_fork(_forget)

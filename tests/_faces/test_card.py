@@ -162,7 +162,7 @@ def test_cancel_ends_the_waits_of_now_and_no_later_one(kind: Any) -> None:
 def test_cancelling_never_waits_for_another_thread() -> None:
     """A signal handler may run while its own thread is in the middle of `cancel`."""
     card = sync.SCard.__new__(sync.SCard)
-    with _card._lock:
+    with _card._lock.current:
         card.cancel()
         cancel_all()
 
@@ -403,14 +403,6 @@ def test_an_open_card_of_the_parent_is_neither_closed_nor_told_of(virtual: LogCa
     assert session.transmit(b"\x00\x10\x00\x00\x01x") == b"x\x90\x00"
     session.close()
     worker.finish()  # a real child would not have it
-
-
-def test_the_lock_of_all_cards_is_new_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread of the parent may have held it."""
-    monkeypatch.setattr(_card, "_lock", _card._lock)
-    before = _card._lock
-    _card._forget()
-    assert _card._lock is not before
 
 
 # What a caller gives to `send` and `transmit`.

@@ -340,16 +340,6 @@ def test_a_backend_that_raises_errors_of_its_own(pcsc: SimulatedPCSC, monkeypatc
     leave(driver_of(pcsc), listener)
 
 
-def test_what_a_fork_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = driving._drivers_lock, dict(driving._drivers)
-    try:
-        driving._forget()
-        assert driving._drivers == {}
-        assert driving._drivers_lock is not before[0]
-    finally:
-        driving._drivers.update(before[1])
-
-
 def test_a_message_that_comes_as_a_run_ends_is_answered_or_refused(pcsc: SimulatedPCSC) -> None:
     """Who asks for quiet just then must not wait for an answer that nobody gives."""
     driver = driver_of(pcsc)

@@ -11,6 +11,7 @@ Rules of this room:
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import faulthandler
 import gc
@@ -153,8 +154,8 @@ class Storm:
     def bad_threads(self, which: int) -> Any:
         """The start of one of the next threads fails."""
         count = [0]
-        names = [name for name in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, name)]
-        originals = {name: getattr(threading, name) for name in names}
+        places = [(_thread, "start_new_thread"), (threading, "_start_new_thread"), (threading, "_start_joinable_thread")]
+        originals = {(module, name): getattr(module, name) for module, name in places if hasattr(module, name)}
 
         def limited(original: Any) -> Any:
             def start(*words: Any, **more: Any) -> Any:
@@ -165,13 +166,13 @@ class Storm:
 
             return start
 
-        for name, original in originals.items():
-            setattr(threading, name, limited(original))
+        for (module, name), original in originals.items():
+            setattr(module, name, limited(original))
         try:
             yield
         finally:
-            for name, original in originals.items():
-                setattr(threading, name, original)
+            for (module, name), original in originals.items():
+                setattr(module, name, original)
 
 
 async def several(storm: Storm, number: int, **words: Any) -> None:

@@ -32,8 +32,8 @@ Unshare = Callable[[str], None]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where this test's daemons have their folder."""
     path = tmp_path / "daemon"
-    monkeypatch.setattr(process, "_folder", path)
-    monkeypatch.setattr(process, "_made", False)
+    monkeypatch.setattr(process, "_folder", lambda: path)
+    monkeypatch.setattr(process, "_made", set())
     return path
 
 
@@ -151,7 +151,7 @@ def variable(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_socket_path_is_told_once_nobody_serves_it(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setattr(process, "system_pcsc", lambda: Pcsc(error=NO_SERVICE))
-    first, second = process._settle_folder(), process._settle_folder()
+    first, second = process._choose_folder(), process._choose_folder()
     assert first != second
     assert os.environ[variable] == str(second / "pcscd" / "pcscd.comm")
     assert not second.exists()
@@ -164,7 +164,7 @@ def test_a_service_that_answers_already_is_another_one(monkeypatch: pytest.Monke
     pcsc = Pcsc("Other 00 00")
     monkeypatch.setattr(process, "system_pcsc", lambda: pcsc)
     with pytest.raises(RuntimeError, match="before the process's first PC/SC call"):
-        process._settle_folder()
+        process._choose_folder()
     assert os.environ.get(variable) == before
     assert pcsc.released == 1
 
@@ -172,7 +172,7 @@ def test_a_service_that_answers_already_is_another_one(monkeypatch: pytest.Monke
 def test_a_path_too_long_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setattr(process, "tempfile", SimpleNamespace(gettempdir=lambda: "/tmp/" + "x" * 80))
     with pytest.raises(PcscdUnavailable, match="TMPDIR"):
-        process._settle_folder()
+        process._choose_folder()
     assert os.environ[variable] == "before"
 
 
@@ -182,7 +182,7 @@ def test_the_folder_is_private_and_somebody_elses_is_left_alone(folder: Path) ->
     (folder / "pcscd" / "old").touch()
     process._make_folder()
     assert not (folder / "pcscd" / "old").exists()
-    process._forget_folder()  # as in a forked child
+    process._made.clear()  # as in a forked child
     process.remove_folder()
     assert folder.exists()
     with pytest.raises(RuntimeError, match="forked child"):

@@ -498,8 +498,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> tuple[PrivatePcscd, Copy, Copy]:
     copied = PrivatePcscd()
     copied._daemon = cast(Any, daemon)
     copied._links[0] = cast(Any, link)
-    monkeypatch.setattr(private, "_lock", threading.RLock())
-    monkeypatch.setattr(private, "_current", copied)
+    monkeypatch.setattr(private, "_last", [copied])
     monkeypatch.setattr(private, "remove_folder", lambda: daemon.done.append("folder"))
     return copied, daemon, link
 
@@ -507,11 +506,9 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> tuple[PrivatePcscd, Copy, Copy]:
 def test_a_child_forgets(copied: tuple[PrivatePcscd, Copy, Copy]) -> None:
     """The same as in test_a_forked_child_leaves_its_parents_daemon_alone, where it can be seen."""
     pcscd, daemon, link = copied
-    lock = private._lock
     private._forget()
     assert (daemon.done, link.done) == (["forget"], ["forget"])
     assert not pcscd.running
-    assert private._lock is not lock
     private._at_exit()
     private._forget()
     assert daemon.done == ["forget"]
