@@ -94,7 +94,7 @@ def test_the_entry_point_is_the_declaring_module() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert '[project.entry-points.pytest11]\nscardface = "pytest_scardface"\n' in text
     for target in ("wheel", "sdist"):
-        included = re.search(rf"^\[tool\.hatch\.build\.targets\.{target}\]\n(.*)$", text, re.MULTILINE)
+        included = re.search(rf"^\[tool\.hatch\.build\.targets\.{target}\]\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
         assert included
         assert "pytest_scardface.py" in included[1]
 
