@@ -46,7 +46,7 @@ _GRACE = 0.2
 """Seconds that a cancelled block still waits for its threads; what PC/SC holds longer cleans up by itself."""
 SLICE = 0.1 if sys.platform == "win32" else 1.0
 """Seconds of one slice of a thread's wait. On Windows Ctrl-C cannot break one; elsewhere one that comes just before it waits."""
-BETWEEN_LOOKS = 0.0005
+POLL_INTERVAL = 0.0005
 """Seconds between two looks at a thread that has said its last word: no event tells that a thread is gone."""
 
 
@@ -155,7 +155,7 @@ class CancelScope:
     """The waits of one thread in a `with cancellable() as scope:` block, as another thread ends them."""
 
     def __init__(self) -> None:
-        self._callers: dict[Caller, None] = {}
+        self._callers: dict[WaitingThread, None] = {}
         self.cancelled: bool = False
         """Whether `cancel` was called."""
 
@@ -194,7 +194,7 @@ def cancellable() -> Iterator[CancelScope]:
         _scopes.stack = before
 
 
-class Caller:
+class WaitingThread:
     """A thread that waits, as other threads reach it; what a `Loop` is to its tasks."""
 
     __slots__ = ("_posts",)
@@ -331,7 +331,7 @@ def _work(jobs: _Jobs) -> None:
         try:
             job(*args)
         except BaseException:  # a job sees to its own outcome; the next ones have nothing to do with it
-            note(logger.exception, "a background job failed")
+            log_safely(logger.exception, "a background job failed")
         del entry, job, args  # an idle thread holds on to nothing
 
 
@@ -406,7 +406,7 @@ def refuse_green_threads() -> None:
         raise RuntimeError(_WORDS.format(name="eventlet", what="threads", patch=patch, call=call))
 
 
-def note(log: Callable[..., object], *words: object, **more: Any) -> None:
+def log_safely(log: Callable[..., object], *words: object, **more: Any) -> None:
     """Log from a thread of the library: what a program's own log handlers raise ends none."""
     with suppress(Exception):
         log(*words, **more)
@@ -421,7 +421,7 @@ def uninterrupted(step: Callable[..., object], *args: object) -> None:
     try:
         step(*args)
     except KeyboardInterrupt:
-        insist(step, *args)
+        retry_if_interrupted(step, *args)
         raise
 
 
@@ -440,15 +440,15 @@ async def in_thread(name: str, job: Callable[[], T]) -> T:
     context = contextvars.copy_context()
     thread = spawn(name, context.run, reply.run, job)
     value = await reply.get()
-    await gone([thread])
+    await until_ended([thread])
     return value
 
 
-async def gone(threads: Iterable[threading.Thread]) -> None:
+async def until_ended(threads: Iterable[threading.Thread]) -> None:
     """Wait for threads that have said their last word and are about to end."""
     for thread in threads:
         while thread.is_alive():
-            await anyio.sleep(BETWEEN_LOOKS)
+            await anyio.sleep(POLL_INTERVAL)
 
 
 async def within_grace(wait: Callable[[], Any], *, cancelled: bool = False) -> None:
@@ -472,7 +472,7 @@ async def _shortly(wait: Callable[[], Any]) -> None:
         await wait()
 
 
-def insist(step: Callable[..., object], *args: object) -> None:
+def retry_if_interrupted(step: Callable[..., object], *args: object) -> None:
     """A step that an interrupted caller must not leave undone: who presses Ctrl-C again meanwhile has been heard already.
 
     Args:

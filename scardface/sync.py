@@ -48,10 +48,10 @@ from ._reader.pin_pad import PadResult
 from ._rlock import RLock
 from ._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member, serial
 from ._session.session import Session
-from ._threads import CancelScope, cancellable, insist, uninterrupted
-from ._waiting.driver import driver_of
+from ._threads import CancelScope, cancellable, retry_if_interrupted, uninterrupted
+from ._waiting.acquisition import acquire_blocking
+from ._waiting.driver import driver_of, until_idle_blocking
 from ._waiting.removal import Removal, wait_blocking
-from ._waiting.request import acquire_blocking, quiet_blocking
 from .errors import (
     CANCELLED,
     CardCommunicationError,
@@ -169,7 +169,7 @@ class SCard(SyncCalls):
             if self._closed:
                 raise WaitCancelledError("the card was closed while it was waited for", CANCELLED)
         except BaseException:
-            insist(request.leave)
+            retry_if_interrupted(request.leave)
             raise
 
     def _take(self, session: Session) -> None:
@@ -279,7 +279,7 @@ class SCard(SyncCalls):
         try:
             wait_blocking(removal)
         finally:
-            insist(self._end_removal, removal)
+            retry_if_interrupted(self._end_removal, removal)
 
     def close(self, disposition: Disposition | None = None) -> None:
         """Close the card; then offer it to the next waiter. Waits for an exchange in flight; does nothing the second time.
@@ -310,7 +310,7 @@ class SCard(SyncCalls):
         if self._worker is not None:
             error = _answer(ended, self._worker.thread)
             self._worker.thread.join(_LAST_WORD)
-        quiet_blocking(driver_of(request.backend))
+        until_idle_blocking(driver_of(request.backend))
         if error is not None:
             raise error
 

@@ -22,19 +22,19 @@ import trio
 
 from scardface import SCardError, WaitCancelledError, _threads
 from scardface._threads import (
-    Caller,
     Loop,
     Reply,
+    WaitingThread,
     Wakeup,
     Worker,
     cancellable,
     forget_at_fork,
     generation,
-    gone,
     in_thread,
-    insist,
+    retry_if_interrupted,
     spawn,
     uninterrupted,
+    until_ended,
     within_grace,
 )
 
@@ -283,7 +283,7 @@ async def test_a_task_cancelled_by_asyncio_marks_its_reply() -> None:
 
 
 def test_what_is_posted_runs_in_the_thread_that_waits() -> None:
-    caller, ran = Caller(), list[tuple[int, int]]()
+    caller, ran = WaitingThread(), list[tuple[int, int]]()
 
     def post() -> None:
         for number in range(3):
@@ -298,14 +298,14 @@ def test_what_is_posted_runs_in_the_thread_that_waits() -> None:
 
 def test_what_was_posted_before_runs_first() -> None:
     """Also where the wait is over at once."""
-    caller, ran = Caller(), list[int]()
+    caller, ran = WaitingThread(), list[int]()
     caller.post(ran.append, 1)
     caller.run(lambda: True)
     assert ran == [1]
 
 
 def test_a_deadline_ends_the_wait_or_is_told_of_once() -> None:
-    caller, late = Caller(), list[float]()
+    caller, late = WaitingThread(), list[float]()
     deadline = time.monotonic() + 0.05
     caller.run(lambda: False, deadline)
     assert time.monotonic() >= deadline
@@ -323,7 +323,7 @@ def test_a_wait_sees_what_nobody_posted() -> None:
     """A post may be lost with whoever was interrupted before it: the wait looks by itself, in slices."""
     ends = threading.Event()
     threading.Timer(0.05, ends.set).start()
-    Caller().run(ends.is_set)
+    WaitingThread().run(ends.is_set)
 
 
 def test_a_wait_that_was_cancelled_is_known_to_no_block() -> None:
@@ -331,7 +331,7 @@ def test_a_wait_that_was_cancelled_is_known_to_no_block() -> None:
         for scope in (outer, inner):
             threading.Timer(0.05, scope.cancel).start()
             with pytest.raises(WaitCancelledError):
-                Caller().run(lambda: False)
+                WaitingThread().run(lambda: False)
             assert outer._callers == inner._callers == {}
             scope.cancelled = False
 
@@ -357,7 +357,7 @@ class Interrupted:
 @pytest.mark.parametrize("times", [0, 1, 3])
 def test_a_step_that_is_insisted_on_is_done(times: int) -> None:
     step = Interrupted(times)
-    insist(step, 1, 2)
+    retry_if_interrupted(step, 1, 2)
     assert step.done == [(1, 2)]
 
 
@@ -371,7 +371,7 @@ def test_an_uninterrupted_step_is_done_and_the_ctrl_c_is_heard_then(times: int) 
     assert step.done == [(1, 2), (3,)]
 
 
-@pytest.mark.parametrize("call", [insist, uninterrupted])
+@pytest.mark.parametrize("call", [retry_if_interrupted, uninterrupted])
 def test_its_own_errors_are_told(call: Callable[..., None]) -> None:
     step = Interrupted(1, Told)
     with pytest.raises(Told):
@@ -594,7 +594,7 @@ async def test_gone_waits_until_all_threads_are() -> None:
     async with anyio.create_task_group() as tasks:
 
         async def wait() -> None:
-            await gone(threads)
+            await until_ended(threads)
             assert not any(thread.is_alive() for thread in threads)
             tasks.cancel_scope.cancel()
 
@@ -605,7 +605,7 @@ async def test_gone_waits_until_all_threads_are() -> None:
         gates[0].set()
         with anyio.fail_after(SOON):
             await anyio.sleep_forever()
-    await gone([])
+    await until_ended([])
 
 
 class Waits:

@@ -24,7 +24,7 @@ from .._session.card_request import member
 from .._session.card_state import best_effort
 from .._session.session import Session
 from .._threads import Loop, Reply
-from .._waiting.request import Request
+from .._waiting.acquisition import Acquisition
 from ..iso7816._apdu import C_APDU, R_APDU
 from ..iso7816._layer import Layer
 from .card import Card, code_and_data, dword
@@ -163,7 +163,7 @@ class AsyncCalls(Card):
             RuntimeError: another share mode, inside a transaction. And as `send`.
         """
         share, protocols = self._checked(share, protocols)
-        request = cast(Request, self._request)
+        request = cast(Acquisition, self._request)
         await self._do(lambda session: request.reconnect(session.share if share is None else share, protocols))
 
     async def control(self, code: int, data: bytes = b"") -> bytes:

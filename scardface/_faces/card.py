@@ -20,8 +20,8 @@ from .._pcsc.ownership import refuse_copy
 from .._session.card_request import CardRequest, Groups, OnReset, Readers, member, protocols_for
 from .._session.session import Session
 from .._threads import ForkLock, Worker, generation
+from .._waiting.acquisition import Acquisition
 from .._waiting.removal import Removal
-from .._waiting.request import Request
 from ..iso7816._apdu import C_APDU, how_to_make_bytes
 from ..iso7816._atr import ATR
 from ..iso7816._exchange import ExchangeOptions
@@ -43,7 +43,7 @@ class Card:
 
     # Defaults of the class, so that `cancel` finds them on an object whose `__init__` has only begun.
     _cancel_asked: bool = False
-    _request: Request | None = None
+    _request: Acquisition | None = None
     _removals: tuple[Removal, ...] = ()
     _session: Session | None = None
     _worker: Worker | None = None  # whose thread opened the card
@@ -81,7 +81,7 @@ class Card:
         )
         self._given_backend = backend
 
-    def _begin(self) -> Request:
+    def _begin(self) -> Acquisition:
         """The acquisition, to run once."""
         self._check_process()
         with _lock.current:
@@ -89,7 +89,7 @@ class Card:
                 raise RuntimeError("the card is closed; make another SCard")
             if self._request is not None:
                 raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
-            request = self._request = Request(self._card_request, backend_or_default(self._given_backend))
+            request = self._request = Acquisition(self._card_request, backend_or_default(self._given_backend))
             if self._cancel_asked:
                 request.cancel()
         return request

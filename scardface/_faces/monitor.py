@@ -19,10 +19,9 @@ from .._pcsc.events import Event, ReaderState
 from .._pcsc.ownership import refuse_copy
 from .._session.card_request import Groups, Names, ReaderFilter
 from .._threads import Loop, Wakeup, generation
-from .._waiting.driver import Driver, driver_of
+from .._waiting.driver import Driver, driver_of, until_idle
 from .._waiting.event_queue import EventQueue
-from .._waiting.messages import Ignores, Listens
-from .._waiting.request import quiet
+from .._waiting.messages import Subscribed, Unsubscribed
 
 
 class ReaderMonitor:
@@ -75,11 +74,11 @@ class ReaderMonitor:
         backend = backend_or_default(self._given_backend)
         driver = self._driver = driver_of(backend)
         try:
-            driver.submit(Listens(events, self._wanted.groups), backend)
+            driver.submit(Subscribed(events, self._wanted.groups), backend)
             while not events.begun:
                 await wakeup.wait()
         except GeneratorExit:  # the coroutine is thrown away, perhaps with its loop: nothing can be awaited
-            driver.tell(Ignores(events))
+            driver.tell(Unsubscribed(events))
             raise
         except BaseException:
             await self._leave(cancelled=True)
@@ -92,7 +91,7 @@ class ReaderMonitor:
         self._ended = True
         if kind is not None and issubclass(kind, GeneratorExit):  # thrown away, perhaps with its loop
             if self._driver is not None:
-                self._driver.tell(Ignores(self._events))
+                self._driver.tell(Unsubscribed(self._events))
             if self._wakeup is not None:
                 self._wakeup.set()
             return
@@ -102,8 +101,8 @@ class ReaderMonitor:
 
     async def _leave(self, *, cancelled: bool) -> None:
         if self._driver is not None:
-            self._driver.tell(Ignores(self._events))
-            await quiet(self._driver, cancelled=cancelled)
+            self._driver.tell(Unsubscribed(self._events))
+            await until_idle(self._driver, cancelled=cancelled)
 
     def __aiter__(self) -> ReaderMonitor:
         return self

@@ -27,10 +27,10 @@ from .._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnRes
 from .._session.card_state import best_effort
 from .._session.exchanger import Prepared
 from .._session.session import Session
-from .._threads import Loop, Reply, gone, within_grace
-from .._waiting.driver import driver_of
+from .._threads import Loop, Reply, until_ended, within_grace
+from .._waiting.acquisition import acquire
+from .._waiting.driver import driver_of, until_idle
 from .._waiting.removal import Removal, wait
-from .._waiting.request import acquire, quiet
 from ..errors import CardRemovedError
 from ..iso7816._apdu import C_APDU, R_APDU, Buffer
 from ..iso7816._channel import OPEN, close_command, opened
@@ -312,8 +312,8 @@ class SCard(AsyncCalls):
 
         async def closed() -> None:
             await ended.wait()
-            await gone([worker.thread])
-            await quiet(driver_of(request.backend))
+            await until_ended([worker.thread])
+            await until_idle(driver_of(request.backend))
 
         await within_grace(closed, cancelled=cancelled)
         error, self._close_error = self._close_error, None

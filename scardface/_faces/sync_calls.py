@@ -29,8 +29,8 @@ from .._rlock import RLock
 from .._session.card_request import member
 from .._session.card_state import best_effort
 from .._session.session import Session
-from .._threads import get, insist, spawn
-from .._waiting.request import Request
+from .._threads import get, retry_if_interrupted, spawn
+from .._waiting.acquisition import Acquisition
 from ..iso7816._apdu import C_APDU, R_APDU
 from ..iso7816._layer import Layer
 from .calls import PLAIN_ENTRY, AsyncCalls
@@ -120,7 +120,7 @@ class SyncCalls(Card):
                 raise
             except BaseException:
                 _here.held = outside
-                insist(lambda: best_effort(beginning.leave))  # what went wrong is not hidden by what follows
+                retry_if_interrupted(lambda: best_effort(beginning.leave))  # what went wrong is not hidden by what follows
                 raise
 
     @as_in(AsyncCalls.reset)
@@ -131,7 +131,7 @@ class SyncCalls(Card):
     @as_in(AsyncCalls.reconnect)
     def reconnect(self, share: ShareMode | None = None, protocols: Protocol | None = None) -> None:
         share, protocols = self._checked(share, protocols)
-        request = cast(Request, self._request)
+        request = cast(Acquisition, self._request)
         self._do(lambda session: request.reconnect(session.share if share is None else share, protocols))
 
     @as_in(AsyncCalls.control)

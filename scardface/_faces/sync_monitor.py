@@ -20,11 +20,10 @@ from .._pcsc.default import backend_or_default
 from .._pcsc.events import Event, ReaderState
 from .._pcsc.ownership import refuse_copy
 from .._session.card_request import Groups, Names, ReaderFilter, seconds_of
-from .._threads import Caller, generation, insist
-from .._waiting.driver import Driver, driver_of
+from .._threads import WaitingThread, generation, retry_if_interrupted
+from .._waiting.driver import Driver, driver_of, until_idle_blocking
 from .._waiting.event_queue import EventQueue
-from .._waiting.messages import Ignores, Listens
-from .._waiting.request import quiet_blocking
+from .._waiting.messages import Subscribed, Unsubscribed
 from .monitor import ReaderMonitor as AsyncReaderMonitor
 from .sync_calls import with_arguments_of
 
@@ -45,7 +44,7 @@ class ReaderMonitor:
         self._backend = backend
         self._generation = generation()
         self._consumer = threading.Lock()
-        self._caller = Caller()
+        self._caller = WaitingThread()
         self._events: EventQueue | None = None
         self._driver: Driver | None = None
         self._ended = False
@@ -63,24 +62,24 @@ class ReaderMonitor:
         backend = backend_or_default(self._backend)
         driver = self._driver = driver_of(backend)
         try:
-            driver.submit(Listens(events, self._wanted.groups), backend)
+            driver.submit(Subscribed(events, self._wanted.groups), backend)
             self._caller.run(lambda: events.begun or self._ended)
         except BaseException:
-            insist(self.close)
+            retry_if_interrupted(self.close)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
         if self._driver is not None:
-            quiet_blocking(self._driver)
+            until_idle_blocking(self._driver)
 
     def close(self) -> None:
         """End the monitor: an iteration in another thread ends, too. From any thread, and from signal handlers."""
         self._ended = True
         self._caller.post(_nothing)
         if self._driver is not None:
-            self._driver.tell(Ignores(self._events))
+            self._driver.tell(Unsubscribed(self._events))
 
     def __iter__(self) -> ReaderMonitor:
         return self

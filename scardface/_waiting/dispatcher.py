@@ -59,7 +59,6 @@ from .messages import (
     HomeGone,
     Joined,
     Left,
-    Listens,
     Looked,
     MayBeGone,
     Means,
@@ -68,6 +67,7 @@ from .messages import (
     Offer,
     Opened,
     Reshared,
+    Subscribed,
     TakeBack,
     Tell,
     Through,
@@ -309,7 +309,7 @@ class Dispatcher:
         elif isinstance(message, Awake):
             self._asleep.discard(message.home)
             self._offer_at(self._slots.values(), now)
-        elif isinstance(message, Listens):
+        elif isinstance(message, Subscribed):
             self._listeners[message.listener] = (self._ask(), message.groups)
             self._count_groups(message.groups, 1)
         elif isinstance(message, WaitsForRemoval):

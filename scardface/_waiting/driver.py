@@ -10,7 +10,7 @@ Who owns what, who may call it from where, what ends it:
 - Whether the thread runs is one entry of a dictionary, set and taken out in single steps: who sets it starts the thread; the thread
   takes it out, looks into the queue once more, and goes on if it may set it again. So no message is lost between its last look and
   its end.
-- It ends, with the watcher, after the last who waited has left; `Quiet` tells when. A watcher that PC/SC holds is taken up again
+- It ends, with the watcher, after the last who waited has left; `WhenIdle` tells when. A watcher that PC/SC holds is taken up again
   rather than doubled.
 - What it has for somebody is posted to that one's loop or thread. A loop that takes no posts any more is dropped with all that
   waits there; now and then all are asked whether they still live, and open cards whose removal is waited for whether they do.
@@ -34,10 +34,12 @@ from queue import Empty, SimpleQueue
 from threading import current_thread
 from typing import Any
 
+import anyio
+
 from .._enums import ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.events import Snapshot
-from .._threads import ForkLock, Loop, forget_at_fork, insist, note, spawn
+from .._threads import POLL_INTERVAL, ForkLock, Loop, forget_at_fork, log_safely, retry_if_interrupted, spawn, within_grace
 from ..errors import SCardError
 from . import watcher as watching
 from .dispatcher import Dispatcher
@@ -68,13 +70,13 @@ AGAIN = 0.1
 """Seconds until the watcher is asked again, where no thread could be started to interrupt it."""
 
 
-class Quiet:
-    """A message: `when` is called, in the driver's thread: with False as soon as others wait here, with True once nobody does."""
+class WhenIdle:
+    """A message: the driver's thread calls `answer`, with False as soon as others wait here, with True once nobody does."""
 
-    __slots__ = ("when",)
+    __slots__ = ("answer",)
 
-    def __init__(self, when: Callable[[bool], object]) -> None:
-        self.when = when
+    def __init__(self, answer: Callable[[bool], object]) -> None:
+        self.answer = answer
 
 
 class _Watched:
@@ -119,7 +121,7 @@ class Driver:
         self._life = 0
         self._goes_on = False  # the next watcher goes on with that life
         self._message: Any = None  # the one that is being handled
-        self._quiets: list[Quiet] = []
+        self._idle_questions: list[WhenIdle] = []
         self._dispatcher = Dispatcher()
 
     # From anywhere.
@@ -135,7 +137,7 @@ class Driver:
             self._queue.put(message)
             self._start(run, backend)
         except BaseException as error:
-            insist(self._give_up, run, backend, error)
+            retry_if_interrupted(self._give_up, run, backend, error)
             raise
 
     def _start(self, run: _Run, backend: Backend) -> None:
@@ -157,7 +159,7 @@ class Driver:
         for message in messages:
             _fail_one(_who(message), error)
 
-    def tell(self, message: Message | Quiet) -> bool:
+    def tell(self, message: Message | WhenIdle) -> bool:
         """Take any other message; False, and it means nothing to anybody, if nobody waits for anything."""
         if not self._runs:
             return False
@@ -176,7 +178,7 @@ class Driver:
         return bool(self._runs)
 
     def threads(self) -> list[threading.Thread]:
-        """The threads that have not ended, of which `Quiet` says that they are about to."""
+        """The threads that have not ended, of which `WhenIdle` says that they are about to."""
         watcher = self._watcher
         canceller = None if watcher is None else watcher.canceller
         return [thread for thread in (*self._threads, canceller) if thread is not None and thread.is_alive()]
@@ -191,13 +193,13 @@ class Driver:
                 self._drive(backend)
             except BaseException as error:
                 self._fail(error)
-            quiets, self._quiets = self._quiets, []
+            questions, self._idle_questions = self._idle_questions, []
             del self._runs[0]
             if self._queue.empty() or self._runs.setdefault(0, run) is not run:
-                for quiet in quiets:
-                    quiet.when(True)
+                for question in questions:
+                    question.answer(True)
                 return
-            self._quiets = quiets
+            self._idle_questions = questions
 
     def _drive(self, backend: Backend) -> None:
         dispatcher = self._dispatcher
@@ -212,8 +214,8 @@ class Driver:
             now = time.monotonic()
             if isinstance(message, Joined):
                 sweep_at = min(sweep_at, swept + SWEEP_FOR_OTHERS)
-            if isinstance(message, Quiet):
-                self._quiets.append(message)
+            if isinstance(message, WhenIdle):
+                self._idle_questions.append(message)
             elif isinstance(message, _Watched):
                 self._watched(message, now)
             elif message is not None:
@@ -226,7 +228,7 @@ class Driver:
                 self._sweep()
             self._abandon_if_overdue(now)
             if dispatcher.needed:
-                self._answer_quiets()
+                self._answer_idle_questions()
                 self._have_watched(backend)
             elif self._watcher is None:
                 self._dispatcher, self._message = Dispatcher(), None
@@ -271,7 +273,7 @@ class Driver:
         self._watcher = None
         self._threads = tuple(thread for thread in self._threads if thread is not self._watching)
         self._goes_on = self._life > 0
-        note(logger.warning, "PC/SC holds a call of SCardGetStatusChange: it is left alone, and another context watches on")
+        log_safely(logger.warning, "PC/SC holds a call of SCardGetStatusChange: it is left alone, and another context watches on")
 
     def _arrived(self, watcher: watching.Watcher, snapshot: Snapshot | None) -> None:
         """The watcher's way in, in its thread."""
@@ -286,10 +288,10 @@ class Driver:
         self._life = message.snapshot.life
         self._carry_out(self._dispatcher.handle(Looked(message.snapshot), now))
 
-    def _answer_quiets(self) -> None:
-        quiets, self._quiets = self._quiets, []
-        for quiet in quiets:
-            quiet.when(False)
+    def _answer_idle_questions(self) -> None:
+        questions, self._idle_questions = self._idle_questions, []
+        for question in questions:
+            question.answer(False)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         dispatcher = self._dispatcher
@@ -332,7 +334,7 @@ class Driver:
     def _fail(self, error: BaseException) -> None:
         """Tell all who wait, and be as new."""
         if not isinstance(error, SCardError):
-            note(logger.error, "the wait for PC/SC failed, and starts anew with the next who waits", exc_info=error)
+            log_safely(logger.error, "the wait for PC/SC failed, and starts anew with the next who waits", exc_info=error)
         entries, listeners = self._dispatcher.everybody()
         if _who(self._message) not in (*entries, *listeners):
             listeners.append(_who(self._message))
@@ -383,3 +385,45 @@ def _backend_of(held: object) -> object:
 
 
 forget_at_fork(_drivers.clear)
+
+
+# How nothing is left behind.
+
+
+async def until_idle(driver: Driver, *, cancelled: bool = False) -> None:
+    """Return when somebody else waits here, or when nobody does and no thread is left; cancelled, within 0.2 s."""
+    loop = Loop()
+    signal = loop.signal()
+    answers: list[bool] = []
+
+    def answer(idle: bool) -> None:
+        answers.append(idle)
+        loop.post(signal.set)
+
+    async def wait() -> None:
+        if driver.tell(WhenIdle(answer)):
+            await signal.wait()
+            if not answers[0]:
+                return
+        for thread in driver.threads():
+            while thread.is_alive() and not driver.running:  # a new run is somebody else's
+                await anyio.sleep(POLL_INTERVAL)
+
+    if driver.threads():
+        await within_grace(wait, cancelled=cancelled)
+
+
+def until_idle_blocking(driver: Driver, seconds: float = 0.2) -> None:
+    """As `until_idle`, in the calling thread, for so many seconds at most."""
+    until = time.monotonic() + seconds
+    answers: SimpleQueue[bool] = SimpleQueue()
+    if driver.tell(WhenIdle(answers.put)):
+        try:
+            idle = answers.get(timeout=seconds)
+        except Empty:
+            idle = False
+        if not idle:
+            return
+    for thread in driver.threads():
+        if not driver.running:  # a new run is somebody else's
+            thread.join(max(0.0, until - time.monotonic()))

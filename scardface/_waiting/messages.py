@@ -168,7 +168,7 @@ class Awake(NamedTuple):
     home: Hashable
 
 
-class Listens(NamedTuple):
+class Subscribed(NamedTuple):
     """A monitor wants each look, from a fresh one on."""
 
     listener: Any
@@ -183,7 +183,7 @@ class WaitsForRemoval(NamedTuple):
     seen: Reading
 
 
-class Ignores(NamedTuple):
+class Unsubscribed(NamedTuple):
     """A listener, or one who waited for a removal, wants nothing any more."""
 
     listener: Any
@@ -204,9 +204,9 @@ Message: TypeAlias = (
     | Failed
     | Untaken
     | Awake
-    | Listens
+    | Subscribed
     | WaitsForRemoval
-    | Ignores
+    | Unsubscribed
 )
 
 

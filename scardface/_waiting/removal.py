@@ -17,11 +17,10 @@ from typing import Any
 from .._pcsc.backend import Backend
 from .._session.card_state import SessionClosedError, best_effort
 from .._session.session import Session
-from .._threads import Caller, Loop, insist
+from .._threads import Loop, WaitingThread, retry_if_interrupted
 from ..errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, fresh_copy
-from .driver import driver_of
-from .messages import Ignores, WaitsForRemoval
-from .request import quiet, quiet_blocking
+from .driver import driver_of, until_idle, until_idle_blocking
+from .messages import Unsubscribed, WaitsForRemoval
 
 
 class Removal:
@@ -56,7 +55,7 @@ class Removal:
 
     def _end(self, end: BaseException | None) -> None:
         self._ends.append(end)
-        self.driver.tell(Ignores(self))
+        self.driver.tell(Unsubscribed(self))
         if self.home is not None:
             self.home.post(self._wake)
 
@@ -72,7 +71,7 @@ class Removal:
     def leave(self) -> None:
         """Nobody waits any more."""
         self._ends.append(None)
-        self.driver.tell(Ignores(self))
+        self.driver.tell(Unsubscribed(self))
 
     def orphan(self) -> None:
         """The loop was closed under the wait, and its card can never be used again: have it closed."""
@@ -135,19 +134,19 @@ async def wait(removal: Removal) -> None:
         raise
     except BaseException:
         removal.leave()
-        await quiet(removal.driver, cancelled=True)
+        await until_idle(removal.driver, cancelled=True)
         raise
-    await quiet(removal.driver, cancelled=True)
+    await until_idle(removal.driver, cancelled=True)
     removal.result()
 
 
 def wait_blocking(removal: Removal) -> None:
     """As `wait`, in the calling thread; Ctrl-C ends the wait."""
-    caller = Caller()
+    caller = WaitingThread()
     try:
         removal.begin(caller, _nothing)
         caller.run(lambda: removal.ended)
     finally:
-        insist(removal.leave)
-        quiet_blocking(removal.driver)
+        retry_if_interrupted(removal.leave)
+        until_idle_blocking(removal.driver)
     removal.result()

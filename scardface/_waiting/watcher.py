@@ -31,7 +31,7 @@ from .._pcsc.backend import PNP_READER, Backend, Context, StatusChange
 from .._pcsc.events import Reading, Snapshot, is_service_event
 from .._pcsc.reader_states import PERHAPS_GONE, is_usable, reader_states, status_change
 from .._rlock import RLock
-from .._threads import note, spawn
+from .._threads import log_safely, spawn
 from ..errors import CANCELLED, SCardError
 
 logger = logging.getLogger("scardface.watch")
@@ -145,7 +145,7 @@ class Watcher:
                 self.canceller = spawn("scardface-cancel", self._cancel, context, noticed)
                 self._cancelling = noticed
             except SCardError as error:  # no thread: the driver asks again, and each wait ends by itself after a slice
-                note(logger.warning, "the wait for PC/SC goes on for now: %s", error)
+                log_safely(logger.warning, "the wait for PC/SC goes on for now: %s", error)
                 self.behind = True
 
     def _cancel(self, context: Context, noticed: threading.Event) -> None:
@@ -156,7 +156,7 @@ class Watcher:
                     try:
                         context.cancel()
                     except Exception as error:  # it proves nothing either way; what counts is that the wait ends
-                        note(logger.debug, "SCardCancel: %r", error)
+                        log_safely(logger.debug, "SCardCancel: %r", error)
             noticed.wait(pause)
             pause = min(2 * pause, LONGEST_CANCEL_PAUSE)
 
@@ -180,7 +180,7 @@ class Watcher:
             except SCardError as error:
                 self._tell_of(error)
             except Exception as error:  # not PC/SC's: a binding that broke; nobody waits for ever because of it
-                note(logger.exception, "the watcher failed and starts anew")
+                log_safely(logger.exception, "the watcher failed and starts anew")
                 self._tell_of(SCardError(f"PC/SC could not be watched: {error!r}"))
             finally:
                 self._release()
@@ -210,7 +210,7 @@ class Watcher:
                 try:
                     context.release()
                 except Exception as error:  # also a backend's own: the context is given up all the same
-                    note(logger.debug, "the waiting context was gone before its release: %r", error)
+                    log_safely(logger.debug, "the waiting context was gone before its release: %r", error)
 
     def _watch(self) -> None:
         """Look, block, look again, until stopped; raises what takes the context away."""
@@ -283,7 +283,7 @@ class Watcher:
         for name in left_out:
             if name not in self._unusable:
                 self._unusable.add(name)
-                note(logger.warning, "reader %r is left out: PC/SC bindings take ASCII names only", name)
+                log_safely(logger.warning, "reader %r is left out: PC/SC bindings take ASCII names only", name)
         self._left_out = left_out
         return usable
 

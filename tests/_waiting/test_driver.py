@@ -15,13 +15,12 @@ import pytest
 from scardface import CardInserted, SCardError, sync
 from scardface._pcsc.backend import Context
 from scardface._pcsc.events import Event, Snapshot
-from scardface._threads import Caller, Loop
+from scardface._threads import Loop, WaitingThread
 from scardface._waiting import driver as driving
 from scardface._waiting import watcher as watching
 from scardface._waiting.dispatcher import Dispatcher
-from scardface._waiting.driver import Driver, Quiet, driver_of
-from scardface._waiting.messages import Ignores, Listens
-from scardface._waiting.request import quiet_blocking
+from scardface._waiting.driver import Driver, WhenIdle, driver_of, until_idle_blocking
+from scardface._waiting.messages import Subscribed, Unsubscribed
 from scardface.errors import NO_MEMORY
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
@@ -37,7 +36,7 @@ class Listener:
     """One who waits for events, in a home of its own."""
 
     def __init__(self) -> None:
-        self.home: Any = Caller()
+        self.home: Any = WaitingThread()
         self.looks = 0
         self.events: list[Event] = []
         self.failures: list[BaseException] = []
@@ -53,7 +52,7 @@ class Listener:
         self.told.set()
 
     def begin(self, pcsc: Any, driver: Driver | None = None) -> Listener:
-        (driver or driver_of(pcsc)).submit(Listens(self, None), pcsc)
+        (driver or driver_of(pcsc)).submit(Subscribed(self, None), pcsc)
         return self
 
 
@@ -68,7 +67,7 @@ def pcsc() -> Iterator[SimulatedPCSC]:
 
 def leave(driver: Driver, *listeners: Listener) -> None:
     for listener in listeners:
-        driver.tell(Ignores(listener))
+        driver.tell(Unsubscribed(listener))
     wait_until(lambda: not driver.threads() and not driver._runs)
 
 
@@ -80,7 +79,7 @@ def test_it_starts_with_the_first_and_ends_with_the_watcher_after_the_last(pcsc:
         assert first.told.wait(SOON)
         assert second.told.wait(SOON)
         assert len(threads_named("scardface-driver")) == len(threads_named("scardface-watch")) == pcsc.open_contexts == 1
-        driver.tell(Ignores(first))
+        driver.tell(Unsubscribed(first))
         pcsc.insert("A", LogCard())
         wait_until(lambda second=second: [type(event) for event in second.events] == [CardInserted])
         leave(driver, second)
@@ -91,8 +90,8 @@ def test_it_starts_with_the_first_and_ends_with_the_watcher_after_the_last(pcsc:
 
 def test_what_is_told_while_nobody_waits_is_forgotten(pcsc: SimulatedPCSC) -> None:
     driver = driver_of(pcsc)
-    assert not driver.tell(Ignores(Listener()))
-    assert not driver.tell(Quiet(lambda nobody: pytest.fail("nobody is there")))
+    assert not driver.tell(Unsubscribed(Listener()))
+    assert not driver.tell(WhenIdle(lambda nobody: pytest.fail("nobody is there")))
     assert driver._queue.empty()
 
 
@@ -108,13 +107,13 @@ def test_what_is_told_just_as_the_thread_ends_is_waited_for_by_nobody(pcsc: Simu
             return getattr(real, name)
 
         def put(self, message: Any) -> None:
-            if isinstance(message, Quiet):
+            if isinstance(message, WhenIdle):
                 leave(driver, listener)
             real.put(message)
 
     monkeypatch.setattr(driver, "_queue", Late())
     answers: list[bool] = []
-    assert not driver.tell(Quiet(answers.append))
+    assert not driver.tell(WhenIdle(answers.append))
     leave(driver, again := Listener().begin(pcsc))
     assert again.failures == []
 
@@ -137,7 +136,7 @@ def test_an_interrupt_before_the_start_leaves_no_message(pcsc: SimulatedPCSC, mo
     listener = Listener()
     with pytest.raises(KeyboardInterrupt):
         listener.begin(pcsc)
-    driver.tell(Ignores(listener))
+    driver.tell(Unsubscribed(listener))
     wait_until(lambda: not driver.threads() and not driver._runs)
     assert driver._queue.empty()
 
@@ -145,12 +144,12 @@ def test_an_interrupt_before_the_start_leaves_no_message(pcsc: SimulatedPCSC, mo
 def test_quiet_says_whether_others_wait(pcsc: SimulatedPCSC) -> None:
     driver, answers = driver_of(pcsc), list[bool]()
     listener = Listener().begin(pcsc)
-    assert driver.tell(Quiet(answers.append))
+    assert driver.tell(WhenIdle(answers.append))
     wait_until(lambda: answers == [False])
-    driver.tell(Ignores(listener))
-    if driver.tell(Quiet(answers.append)):
+    driver.tell(Unsubscribed(listener))
+    if driver.tell(WhenIdle(answers.append)):
         wait_until(lambda: answers == [False, True])
-    quiet_blocking(driver, SOON)
+    until_idle_blocking(driver, SOON)
     assert threads_named(*OWN) == []
 
 
@@ -192,7 +191,7 @@ def test_a_mistake_in_the_dispatcher_is_told_to_all_and_the_next_works(
     handle = Dispatcher.handle
 
     def broken(self: Dispatcher, message: Any, now: float) -> Any:
-        if isinstance(message, Listens):
+        if isinstance(message, Subscribed):
             raise ZeroDivisionError("a mistake")
         return handle(self, message, now)
 
@@ -258,9 +257,9 @@ def test_no_message_is_lost_between_the_end_of_a_run_and_the_next(pcsc: Simulate
                 listener = Listener().begin(pcsc)
                 assert listener.told.wait(SOON), turn
                 assert listener.failures == [], turn
-                driver.tell(Ignores(listener))
+                driver.tell(Unsubscribed(listener))
                 if turn % 3 == 0:
-                    quiet_blocking(driver, 0.01)
+                    until_idle_blocking(driver, 0.01)
         except BaseException as error:
             failures.append(error)
 
@@ -356,7 +355,7 @@ def test_a_message_that_comes_as_a_run_ends_is_answered_or_refused(pcsc: Simulat
             return self.asked == 1
 
     driver._runs = Ending()
-    assert not driver.tell(Quiet(lambda nobody: None))
+    assert not driver.tell(WhenIdle(lambda nobody: None))
     driver._runs = {}
 
 

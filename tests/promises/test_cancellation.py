@@ -5,7 +5,7 @@ go.
 Proved here: a cancel at every await of every coroutine; 10,000 cancels at random moments (fewer in the usual run) by task, by
 scope, by time-out, by `cancel`, `cancel_all`, the loop's end and Ctrl-C; a cancel that PC/SC loses; another program's
 transaction in the way of every call that it blocks; a reader that hangs. Proved elsewhere: what a cancelled `send` still sends
-(test_scard.py), cancel and deadline told apart (_waiting/test_request.py), an interrupt at any moment (test_interrupts.py).
+(test_scard.py), cancel and deadline told apart (_waiting/test_acquisition.py), an interrupt at any moment (test_interrupts.py).
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ import pytest
 import scardface
 from scardface import C_APDU, CardRemovedError, NoReaderError, ReaderMonitor, SCard, SCardError, ShareMode, WaitCancelledError
 from scardface._pcsc.default import install, uninstall
-from scardface._waiting.driver import driver_of
-from scardface._waiting.request import quiet
+from scardface._waiting.driver import driver_of, until_idle
 from scardface.errors import meanings
 from scardface.testing import SimulatedPCSC
 from scardface.testing._simulated_service import CALLS
@@ -239,7 +238,7 @@ async def hear_the_removal(pcsc: SimulatedPCSC, injection: Injection, *, begun: 
             pcsc.remove("A")
 
     async with SCard("A", timeout=10, backend=pcsc) as card:
-        await quiet(driver_of(pcsc))  # the watcher of the acquisition has ended
+        await until_idle(driver_of(pcsc))  # the watcher of the acquisition has ended
         if not begun:
             injection.arm()
         async with anyio.create_task_group() as tasks:

@@ -16,7 +16,7 @@ import pytest
 
 import scardface
 from scardface import sync
-from scardface._threads import Reply, Worker, gone, in_thread
+from scardface._threads import Reply, Worker, in_thread, until_ended
 from tests.support.figures import FULL
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ class _SyncCard:
                 worker.finish()
                 del self._threads[task]
                 with anyio.CancelScope(shield=True):
-                    await gone([worker.thread])
+                    await until_ended([worker.thread])
 
     def layer(self, layer: Any) -> Any:
         return _SyncRoute(self, self.card.layer(layer))

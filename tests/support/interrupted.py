@@ -23,7 +23,7 @@ from typing import Any
 from scardface import C_APDU, Protocol, SCardError, ShareMode
 from scardface._pcsc.backend import Backend, Context
 from scardface._pcsc.default import default_backend, system_pcsc
-from scardface._threads import insist
+from scardface._threads import retry_if_interrupted
 from scardface.sync import SCard
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import ECHO, LogCard
@@ -133,7 +133,7 @@ class Shooter:
 
     def be_missed(self) -> None:
         """Return when it has pressed as often as it was asked to; who was interrupted already hears nothing of the rest."""
-        insist(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        retry_if_interrupted(signal.signal, signal.SIGINT, signal.SIG_IGN)
         while self._fired < self._asked:
             self._fired += len(os.read(self._hear, 64))
         signal.signal(signal.SIGINT, signal.default_int_handler)

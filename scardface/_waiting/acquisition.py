@@ -39,7 +39,7 @@ from .._pcsc.reader_states import is_usable, reader_states
 from .._session.card_request import ANY_PROTOCOL, CardRequest
 from .._session.serials import has_serial, serial_numbers
 from .._session.session import Session
-from .._threads import BETWEEN_LOOKS, Caller, Loop, Signal, Worker, insist, note, spawn, within_grace
+from .._threads import Loop, Signal, WaitingThread, Worker, log_safely, retry_if_interrupted, spawn
 from ..errors import (
     CANCELLED,
     SECURITY_VIOLATION,
@@ -52,7 +52,7 @@ from ..errors import (
     fresh_copy,
 )
 from .dispatcher import ONE_LOOK, Dispatcher
-from .driver import Driver, Quiet, driver_of
+from .driver import Driver, driver_of, until_idle, until_idle_blocking
 from .messages import (
     Awake,
     Connected,
@@ -61,17 +61,17 @@ from .messages import (
     Entry,
     Failed,
     Freed,
-    Ignores,
     Joined,
     Left,
-    Listens,
     Looked,
     Means,
     Names,
     Offer,
     Opened,
     Reshared,
+    Subscribed,
     Through,
+    Unsubscribed,
     Untaken,
 )
 
@@ -87,7 +87,7 @@ _LEFT = WaitCancelledError("the wait for a card was given up", CANCELLED)
 """How a request ends whose caller has left: nobody is told of it."""
 
 
-class Request(Entry):
+class Acquisition(Entry):
     """See the head of this file. Once it has ended well: `session`, and the `worker` whose thread opened it."""
 
     __slots__ = (
@@ -201,7 +201,7 @@ class Request(Entry):
                 driver.tell(Left(self))
             listener = self._new_readers
             if listener is not None:
-                driver.tell(Ignores(listener))
+                driver.tell(Unsubscribed(listener))
                 listener.wake()
         return self._ends[0] is end
 
@@ -307,7 +307,7 @@ class Request(Entry):
         assert driver is not None
         ahead = []
         for other in list(driver.first_looks):
-            if isinstance(other, Request) and other.number < self.number:
+            if isinstance(other, Acquisition) and other.number < self.number:
                 other._followed = True
                 if other in driver.first_looks:
                     ahead.append(other)
@@ -477,7 +477,7 @@ class Request(Entry):
     def _warn(self, offer: Offer, error: BaseException | None) -> None:
         """Tell once of a card that cannot be had, though others may be: before any of them is looked for."""
         if isinstance(error, SCardError) and error.code != SHARING_VIOLATION and self._is_news(offer):
-            note(logger.warning, "the card in %r could not be opened, and is waited for: %s", offer.reader, error)
+            log_safely(logger.warning, "the card in %r could not be opened, and is waited for: %s", offer.reader, error)
 
     def _warn_of_holder(self, offer: Offer, error: BaseException | None) -> None:
         """Tell once of a card that another program holds; who that is takes a while to find out."""
@@ -486,7 +486,7 @@ class Request(Entry):
         programs = ", ".join(other_programs()) or "not known (perhaps another user's program)"
         advice = "; share=ShareMode.SHARED joins programs that share it" if self.request.share is ShareMode.EXCLUSIVE else ""
         words = "the card in %r is held by another program; programs with PC/SC open: %s%s"
-        note(logger.warning, words, offer.reader, programs, advice)
+        log_safely(logger.warning, words, offer.reader, programs, advice)
 
     def _is_news(self, offer: Offer) -> bool:
         """Whether this card has not been warned of yet, and somebody still waits."""
@@ -515,7 +515,7 @@ class Request(Entry):
             if listener is None:
                 return
             listener.names = tuple(known)
-            driver.submit(Listens(listener, None), self.backend)
+            driver.submit(Subscribed(listener, None), self.backend)
             while listener.others_came(self):
                 known = self._serials()
                 if self._means(serial, known):
@@ -524,7 +524,7 @@ class Request(Entry):
             self.decide(error)
         finally:
             if listener is not None:
-                driver.tell(Ignores(listener))
+                driver.tell(Unsubscribed(listener))
 
     def _means(self, serial: str, known: Mapping[str, str]) -> bool:
         """Mean the readers with this number; whether they are others than before."""
@@ -541,7 +541,7 @@ class Request(Entry):
         except SCardError as error:
             if not self.request.wait_for_reader:
                 raise
-            note(logger.debug, "serial numbers: %s", error)
+            log_safely(logger.debug, "serial numbers: %s", error)
             if not isinstance(error, ServiceUnavailableError) and self._new_readers is not None:
                 self._new_readers.look_again()
             return {}
@@ -587,7 +587,7 @@ class _NewReaders:
         """What was asked has failed, and no change of the list need follow."""
         self._again = True
 
-    def others_came(self, request: Request) -> bool:
+    def others_came(self, request: Acquisition) -> bool:
         """Wait until the list has changed, or it is time to look again; False: nobody wants to know any more."""
         while not request.ended:
             change = _get(self._changes, _LOOK_AGAIN)
@@ -631,20 +631,20 @@ def _close(session: Session) -> None:
     try:
         session.close()
     except Exception:  # a backend's own, and nobody is there to be told
-        note(logger.exception, "at the close of a card that nobody wanted")
+        log_safely(logger.exception, "at the close of a card that nobody wanted")
 
 
 def _release(context: Context) -> None:
     try:
         context.release()
     except SCardError as error:
-        note(logger.debug, "after a look: %s", error)
+        log_safely(logger.debug, "after a look: %s", error)
 
 
 # How a task, or a thread, waits for it.
 
 
-async def acquire(request: Request, opened: Callable[[Session], T]) -> T:
+async def acquire(request: Acquisition, opened: Callable[[Session], T]) -> T:
     """Wait for the card; return what `opened` says of its session.
 
     Raises:
@@ -668,7 +668,7 @@ async def acquire(request: Request, opened: Callable[[Session], T]) -> T:
     except BaseException as error:
         request.leave()
         if not isinstance(error, GeneratorExit) and request.driver is not None:  # else it is thrown away, perhaps with its loop
-            await quiet(request.driver, cancelled=True)
+            await until_idle(request.driver, cancelled=True)
         raise
 
 
@@ -689,52 +689,15 @@ async def _until(signal: Signal, deadline: float) -> None:
         scope.__exit__(None, None, None)
 
 
-def acquire_blocking(request: Request, opened: Callable[[Session], T]) -> T:
+def acquire_blocking(request: Acquisition, opened: Callable[[Session], T]) -> T:
     """As `acquire`, in the calling thread; Ctrl-C ends the wait."""
-    caller = Caller()
+    caller = WaitingThread()
     try:
         request.begin(caller, _nothing)
         caller.run(lambda: request.ended, request.own_deadline, request.expire)
         return opened(request.result())
     except BaseException:
-        insist(request.leave)
+        retry_if_interrupted(request.leave)
         if request.driver is not None:
-            quiet_blocking(request.driver)
+            until_idle_blocking(request.driver)
         raise
-
-
-# How nothing is left behind.
-
-
-async def quiet(driver: Driver, *, cancelled: bool = False) -> None:
-    """Return when somebody else waits here, or when nobody does and no thread is left; cancelled, within 0.2 s."""
-    loop = Loop()
-    signal = loop.signal()
-    over: list[bool] = []
-
-    def when(nobody: bool) -> None:
-        over.append(nobody)
-        loop.post(signal.set)
-
-    async def wait() -> None:
-        if driver.tell(Quiet(when)):
-            await signal.wait()
-            if not over[0]:
-                return
-        for thread in driver.threads():
-            while thread.is_alive() and not driver.running:  # a new run is somebody else's
-                await anyio.sleep(BETWEEN_LOOKS)
-
-    if driver.threads():
-        await within_grace(wait, cancelled=cancelled)
-
-
-def quiet_blocking(driver: Driver, seconds: float = 0.2) -> None:
-    """As `quiet`, in the calling thread, for so many seconds at most."""
-    until = time.monotonic() + seconds
-    answers: SimpleQueue[bool] = SimpleQueue()
-    if driver.tell(Quiet(lambda nobody: answers.put(nobody))) and _get(answers, seconds) is not True:
-        return
-    for thread in driver.threads():
-        if not driver.running:  # a new run is somebody else's
-            thread.join(max(0.0, until - time.monotonic()))

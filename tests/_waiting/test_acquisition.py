@@ -35,11 +35,11 @@ from scardface import (
 from scardface._enums import StateFlag
 from scardface._pcsc.events import Reading
 from scardface._session.session import Session
-from scardface._threads import Caller
+from scardface._threads import WaitingThread
 from scardface._waiting import dispatcher
+from scardface._waiting.acquisition import Acquisition
 from scardface._waiting.driver import driver_of
 from scardface._waiting.messages import Entry, Offer
-from scardface._waiting.request import Request
 from scardface._waiting.watcher import Watcher
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import T1, LogCard
@@ -60,25 +60,25 @@ def pcsc() -> Iterator[SimulatedPCSC]:
         wait_until(lambda: not simulated.open_contexts)
 
 
-def request_for(pcsc: SimulatedPCSC, *args: Any, **kwargs: Any) -> Request:
+def request_for(pcsc: SimulatedPCSC, *args: Any, **kwargs: Any) -> Acquisition:
     """As a card makes one."""
-    return Request(SCard(*args, **kwargs)._card_request, pcsc)
+    return Acquisition(SCard(*args, **kwargs)._card_request, pcsc)
 
 
-def begun(request: Request) -> Caller:
+def begun(request: Acquisition) -> WaitingThread:
     """Run its start in a thread's place."""
-    caller = Caller()
+    caller = WaitingThread()
     request.begin(caller, lambda: None)
     return caller
 
 
-def ends(request: Request, caller: Caller) -> Any:
+def ends(request: Acquisition, caller: WaitingThread) -> Any:
     """Wait as a thread does, and what comes of it."""
     caller.run(lambda: request.ended, request.own_deadline, request.expire)
     return request.result()
 
 
-def ends_when(caller: Caller, condition: Callable[[], bool]) -> None:
+def ends_when(caller: WaitingThread, condition: Callable[[], bool]) -> None:
     """Take what is offered until `condition` holds."""
     end = time.monotonic() + PATIENCE
     while not condition():
@@ -89,22 +89,22 @@ def ends_when(caller: Caller, condition: Callable[[], bool]) -> None:
 # Cancelled and left, at every state.
 
 
-def nothing_yet(request: Request, pcsc: SimulatedPCSC) -> Caller | None:
+def nothing_yet(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread | None:
     return None
 
 
-def waits(request: Request, pcsc: SimulatedPCSC) -> Caller:
+def waits(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     caller = begun(request)
     wait_until(lambda: waiters(pcsc))
     return caller
 
 
-def looks(request: Request, pcsc: SimulatedPCSC) -> Caller:
+def looks(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     pcsc.latency = {"SCardListReaders": 0.1}
     return begun(request)
 
 
-def connects(request: Request, pcsc: SimulatedPCSC) -> Caller:
+def connects(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     pcsc.latency = {"SCardConnect": 0.5}
     pcsc.insert("A", LogCard())
     caller = begun(request)
@@ -112,7 +112,7 @@ def connects(request: Request, pcsc: SimulatedPCSC) -> Caller:
     return caller
 
 
-def is_offered(request: Request, pcsc: SimulatedPCSC) -> Caller:
+def is_offered(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     """The offer is posted, and not taken: the thread does not turn."""
     caller = waits(request, pcsc)
     pcsc.insert("A", LogCard())
@@ -121,7 +121,7 @@ def is_offered(request: Request, pcsc: SimulatedPCSC) -> Caller:
     return caller
 
 
-def has_opened(request: Request, pcsc: SimulatedPCSC) -> Caller:
+def has_opened(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     pcsc.insert("A", LogCard())
     caller = begun(request)
     wait_until(lambda: request.ended)
@@ -133,7 +133,7 @@ STATES = (nothing_yet, looks, waits, is_offered, connects, has_opened)
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 @pytest.mark.parametrize("how", ["cancel", "leave"])
-def test_ended_at_any_state(pcsc: SimulatedPCSC, state: Callable[..., Caller | None], how: str) -> None:
+def test_ended_at_any_state(pcsc: SimulatedPCSC, state: Callable[..., WaitingThread | None], how: str) -> None:
     """It ends once; a card that was opened for nobody is closed; the next one works."""
     request = request_for(pcsc)
     caller = state(request, pcsc)
