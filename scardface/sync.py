@@ -209,14 +209,6 @@ class SCard(SyncCalls):
             CardRemovedError, CardResetError, CardCommunicationError, ServiceUnavailableError: what became of the card.
             RuntimeError: the card is closed, or is called from inside its own callback.
         """
-        if callback is None and len(apdus) == 1 and isinstance(apdus[0], C_APDU):
-            session = self._opened()
-            session.refuse_inside()
-            refuse_to_wait_for_itself(session)
-            with self._turn:
-                response = session.send_one(apdus[0])
-            if response is not None:
-                return response
         return self._exchange(commands(apdus), callback, None)
 
     def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:

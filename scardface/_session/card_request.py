@@ -1,10 +1,10 @@
-"""Which card is wanted: the arguments of an acquisition or a monitor, checked once, before any I/O.
+"""The arguments of an acquisition or a monitor, checked once, before any I/O.
 
-Rules of this room:
+Rules:
 
-- Wrong arguments are a TypeError or ValueError that names the argument; nothing was sent or started then.
-- A pattern is the program's own code: it is matched once per ATR and is not bounded.
-- What is checked is immutable and crosses threads freely.
+- Wrong arguments are a TypeError or ValueError that names the argument; nothing has been sent or started then.
+- A pattern is the program's own code: it is matched once per ATR, and how long that takes is not bounded.
+- Checked arguments are immutable and may be used by any thread.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ class Serial:
 def serial(number: str) -> Serial:
     """The reader with this serial number, whatever it is called now: `SCard(readers=serial("5C000123"))`.
 
-    Identical readers swap their names when they are plugged in otherwise; serial numbers stay. It is looked for when the wait
-    starts, in the name or by asking the reader (VENDOR_IFD_SERIAL_NO), and is the reader of that name from then on. A reader that
-    another program has for itself, and that does not carry the number in its name, cannot be asked. To give readers names of your
-    own, keep them in a dictionary: `READERS = {"entrance": serial("5C000123"), "exit": serial("5C000124")}`.
+    Identical readers may swap their names when they are plugged in elsewhere; serial numbers stay. The number is looked up when
+    the wait starts, in the reader's name or by asking the reader (VENDOR_IFD_SERIAL_NO); from then on the reader is known by its
+    name. A reader that another program has opened exclusively, and whose name does not contain the number, cannot be asked. To
+    give readers names of your own, keep them in a dictionary: `READERS = {"entrance": serial("5C000123"), "exit":
+    serial("5C000124")}`.
 
     Args:
-        number: exactly as the reader has it; `SCard.attribute(Attribute.VENDOR_IFD_SERIAL_NO)` tells.
+        number: exactly as the reader gives it: `SCard.attribute(Attribute.VENDOR_IFD_SERIAL_NO)`.
 
     Raises:
         TypeError, ValueError: not a str, or an empty one.
@@ -60,18 +61,18 @@ OnReset: TypeAlias = Literal["raise", "reconnect"]
 ANY_PROTOCOL = Protocol.T0 | Protocol.T1
 DEFAULT_OPTIONS = ExchangeOptions()
 _LONGEST_SETTLE = 60.0
-"""Seconds; more would be a waiting time, not a bounce."""
+"""Seconds; longer than any contact bounce."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderFilter:
-    """Which readers are meant.
+    """Which readers an acquisition or a monitor is for.
 
     Attributes:
         names: exact names; None: any.
         pattern: searched in the name; None: any.
         groups: reader groups; None: PC/SC is asked for all.
-        serial: the reader's serial number; whose that is has to be found out.
+        serial: the reader's serial number, which has to be looked up.
     """
 
     names: frozenset[str] | None = None
@@ -81,7 +82,7 @@ class ReaderFilter:
 
     @classmethod
     def of(cls, readers: Readers, groups: Groups) -> ReaderFilter:
-        """The filter that the two arguments mean.
+        """The filter for these two arguments.
 
         Raises:
             TypeError: not a str, an iterable of str or (readers only) a compiled str pattern or a serial number.
@@ -101,17 +102,17 @@ class ReaderFilter:
 
     @classmethod
     def to_watch(cls, readers: Names, groups: Groups) -> ReaderFilter:
-        """As `of`, for a monitor: readers come and go while it runs, and names are what it goes by."""
+        """As `of`, for a monitor, which takes names only: readers come and go while it runs."""
         if isinstance(readers, Serial):
-            raise TypeError("readers: a monitor goes by names; serial numbers are for SCard")
+            raise TypeError("readers: a monitor takes names; serial numbers are for SCard")
         return cls.of(readers, groups)
 
     def found(self, names: frozenset[str]) -> ReaderFilter:
-        """The filter once the readers with the serial number are known."""
+        """The filter once the names of the readers with the serial number are known."""
         return ReaderFilter(names, None, self.groups)
 
     def accepts(self, name: str) -> bool:
-        """Whether the reader's name is one of those meant; its groups are PC/SC's to tell."""
+        """Whether the reader's name matches; its groups have to be asked for."""
         if self.names is not None:
             return name in self.names
         return self.pattern is None or self.pattern.search(name) is not None
@@ -140,7 +141,7 @@ _ANY_READER = ReaderFilter()
 
 @dataclass(frozen=True, slots=True)
 class CardRequest:
-    """A card that is wanted; see SCard for what each part means.
+    """The criteria of one acquisition; see SCard for what each means.
 
     Attributes:
         readers: None with plug-and-play readers, where any reader will do.

@@ -1,14 +1,14 @@
-"""What PC/SC's codes mean for an open card: is it lost?
+"""What PC/SC's error codes mean for an open card: is the card lost?
 
-Rules of this room (facts 28, 33 to 35):
+Rules (facts 28, 33 to 35):
 
-- A reader that is gone is a card that is gone. In a reader that was opened without a card (DIRECT) there is none: what a command to
-  it fails with says so.
-- An exchange that failed, or was answered with nothing, is a card that is gone if the reader says so within the time that a driver
-  needs to notice; else it is bad communication.
-- A reset by somebody else stays a reset, and a lost service a lost service. SCardTransmit's PROTO_MISMATCH is a reset, too: pcsc-
-  lite has forgotten the protocol, and the mark of the reset with it if there was a reconnect in between (fact 62).
-- The caller owns the context and is the only one in it.
+- If the reader is gone, the card is gone. A reader that was opened without a card (DIRECT) has none to lose: the error of a command
+  says that there is no card.
+- An exchange that failed, or was answered with nothing, means that the card is gone if the reader says so within the time that a
+  driver needs to notice; else it is a communication error.
+- Another program's reset stays a reset, and a lost service a lost service. PROTO_MISMATCH from SCardTransmit is a reset, too:
+  pcsc-lite has lost the protocol, and the mark of the reset with it if there was a reconnect in between (fact 62).
+- The caller owns the context, and no other thread uses it.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ logger = logging.getLogger("scardface.session")
 
 DRIVER_POLL = 500
 """Milliseconds after which a removal has been noticed: drivers are polled every 400 ms (fact 12)."""
-_BETWEEN_LOOKS = 0.02
-"""Seconds between two looks in that time. There is an event to wait for, but not on pcscd 2.5.3: now and then it loses the
-registration of an SCardGetStatusChange that waits, and libpcsclite waits for ever for the answer to its end. With four cards at
-once that was 8 of 14 runs, and none with looks."""
+_POLL_INTERVAL = 0.02
+"""Seconds between two queries in that time. SCardGetStatusChange could wait for the event, but pcscd 2.5.3 now and then loses the
+registration of one that waits, and libpcsclite then waits for ever for the answer when it ends. With four cards at once that
+happened in 8 of 14 runs, and in none with polling."""
 
 _GONE = frozenset({REMOVED_CARD, READER_UNAVAILABLE, UNKNOWN_READER, NO_SMARTCARD})
 _NO_READER = frozenset({READER_UNAVAILABLE, UNKNOWN_READER})
@@ -55,11 +55,11 @@ _PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE, *PULLE
 
 
 def translate(error: SCardError, handle: CardHandle, context: Context, reader: str, seen: Reading) -> SCardError:
-    """`error` as it is for a card that is open.
+    """The error to raise for an open card in place of `error`, which may be `error` itself.
 
     Args:
         handle: the connection to the card.
-        seen: what the reader showed when the card was opened.
+        seen: the reader's state when the card was opened.
     """
     if isinstance(error, CardRemovedError) and seen.present:
         return error
@@ -77,7 +77,7 @@ def translate(error: SCardError, handle: CardHandle, context: Context, reader: s
 
 
 def _without_card(error: SCardError, context: Context, reader: str) -> SCardError:
-    """`error` of a reader that was opened without a card: DIRECT lets in, and then everything for a card fails somehow."""
+    """The error in place of `error`, in a reader that was opened without a card (DIRECT): commands fail there in various ways."""
     try:
         if isinstance(error, ServiceUnavailableError) or reader_state(context, reader).present:
             return error
@@ -88,7 +88,7 @@ def _without_card(error: SCardError, context: Context, reader: str) -> SCardErro
 
 
 def _is_unplugged(handle: CardHandle, error: SCardError) -> bool:
-    """Whether the handle's reader is gone, though one of that name may be there again (fact 35)."""
+    """Whether the handle's reader is gone, though a reader of that name may be there again (fact 35)."""
     if error.code != INVALID_VALUE:
         return False
     try:
@@ -99,7 +99,7 @@ def _is_unplugged(handle: CardHandle, error: SCardError) -> bool:
 
 
 def _is_gone(context: Context, reader: str, seen: Reading) -> bool:
-    """Whether the card is gone, or goes within the time that a driver needs to notice."""
+    """Whether the card is gone, as far as the driver notices within `DRIVER_POLL`."""
     end = time.monotonic() + DRIVER_POLL / 1000
     while seen.present:
         try:
@@ -112,12 +112,12 @@ def _is_gone(context: Context, reader: str, seen: Reading) -> bool:
             return True
         if time.monotonic() >= end:
             break
-        time.sleep(_BETWEEN_LOOKS)
+        time.sleep(_POLL_INTERVAL)
     return False
 
 
 class SessionClosedError(RuntimeError):
-    """The card was closed."""
+    """The card is closed."""
 
 
 def best_effort(call: Callable[[], object]) -> None:

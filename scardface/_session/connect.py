@@ -1,17 +1,17 @@
 """Connecting to a card, and reconnecting without taking another card for it. Blocking.
 
-Rules of this room:
+Rules:
 
-- The reader is looked at first, then the handle is asked: a status that is answered says that the card which was seen is the card
-  that is connected.
-- A card whose ATR offers T=0 and T=1 and which does not answer when the reader chose, lies about one of them: it is asked for T=0
-  alone, with a reset that clears what the first try left (ISO/IEC 7816-3:2006, 9; pcsc-lite answers UNRESPONSIVE_CARD to a failed
-  PPS, PROTO_MISMATCH to a protocol that it cannot set).
-- A program that has left may have left its protocol behind, RAW first of all, until the card is powered off (fact 63). A card that
-  offers what is asked for, and that nobody uses, is reset by a DIRECT connection. One that somebody uses is not.
-- SCardReconnect attaches to whatever is in the reader by then (fact 34). The event counter tells; where it lies (macOS) the ATR
-  does, before a reset, after which a card may answer otherwise.
-- A reset by another in the middle of a reconnect belongs to it: it is done again.
+- The reader's state is queried first, then SCardStatus is called on the handle: if that succeeds, the card that was seen is the
+  card that is connected.
+- A card whose ATR offers T=0 and T=1, but which does not answer in the one that the reader chose, does not support one of them: it
+  is opened with T=0 alone, and reset to clear what the first try left (ISO/IEC 7816-3:2006, 9; pcsc-lite answers UNRESPONSIVE_CARD
+  to a failed PPS, PROTO_MISMATCH to a protocol that it cannot set).
+- A program that has exited may have left its protocol, RAW above all, set until the card is powered off (fact 63). If the card
+  offers what is asked for, and no program uses it, a DIRECT connection resets it. A card in use is not reset.
+- SCardReconnect attaches to whatever card is in the reader by then (fact 34). The event counter shows whether it is the same; where
+  it is unreliable (macOS) the ATR does, before a reset, after which a card may have another ATR.
+- If another program resets the card in the middle of a reconnect, the reconnect is repeated.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..iso7816._atr import ATR
 from .card_request import ANY_PROTOCOL, CardRequest
 from .card_state import best_effort
 
-_LIES = frozenset({PROTO_MISMATCH, UNRESPONSIVE_CARD})
+_WRONG_PROTOCOL = frozenset({PROTO_MISMATCH, UNRESPONSIVE_CARD})
 _IN_USE = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
 RESETS = 4
-"""How many resets by others, in a row, a reconnect outlasts."""
+"""How many resets by other programs in a row a reconnect survives."""
 
 
 def connect(context: Context, reader: str, request: CardRequest) -> tuple[CardHandle, Protocol]:
@@ -42,7 +42,7 @@ def connect(context: Context, reader: str, request: CardRequest) -> tuple[CardHa
     try:
         return context.connect(reader, request.share, request.protocols), request.protocols
     except SCardError as error:
-        if error.code not in _LIES or request.share is ShareMode.DIRECT:
+        if error.code not in _WRONG_PROTOCOL or request.share is ShareMode.DIRECT:
             raise
         now = reader_state(context, reader)
         offered = ATR(now.atr).protocols & request.protocols
@@ -79,20 +79,20 @@ def reconnect(
     """Reconnect to the card that was `seen`, and to no other.
 
     Returns:
-        What the reader shows now, and the card's ATR.
+        The reader's state now, and the card's ATR.
 
     Raises:
         CardRemovedError: the card was taken out. The handle may be connected to another one now, and must not be used.
     """
-    unseen = seen.present and not seen.counter and disposition is not Disposition.LEAVE
-    todo = [Disposition.LEAVE, disposition] if unseen else [disposition]  # the ATR tells, as long as nobody has reset the card
+    by_atr = seen.present and not seen.counter and disposition is not Disposition.LEAVE
+    dispositions = [Disposition.LEAVE, disposition] if by_atr else [disposition]  # compare the ATR before the card is reset
     left = RESETS
     while True:
         try:
             with suppress(CardResetError):  # it stays with the handle until the reconnect
-                handle.status()  # REMOVED_CARD stays, too, and a reconnect would forget it
-            handle.reconnect(share, protocols, todo[0])
-            done = todo[0]
+                handle.status()  # REMOVED_CARD stays as well, and a reconnect would clear it
+            handle.reconnect(share, protocols, dispositions[0])
+            done = dispositions[0]
             now = reader_state(context, reader)
             atr = handle.status().atr
         except CardResetError:
@@ -100,19 +100,19 @@ def reconnect(
                 raise
             left -= 1
             continue
-        if seen.present and not _same(seen, now, done):
+        if seen.present and not _is_same_card(seen, now, done):
             raise CardRemovedError(
                 f"the card was taken out of reader {reader!r}, and another was put in; a new SCard waits for it",
                 REMOVED_CARD,
                 "SCardReconnect",
                 reader,
             )
-        del todo[0]
-        if not todo:
+        del dispositions[0]
+        if not dispositions:
             return now, atr
 
 
-def _same(seen: Reading, now: Reading, done: Disposition) -> bool:
+def _is_same_card(seen: Reading, now: Reading, done: Disposition) -> bool:
     if not now.present or seen.counter != now.counter:
         return False
     return done is not Disposition.LEAVE or not (seen.atr and now.atr) or seen.atr == now.atr

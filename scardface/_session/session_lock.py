@@ -1,13 +1,13 @@
-"""A session's lock: one call at a time, and the order to close. Blocking.
+"""A session's lock: one call at a time, and a request to close. Blocking.
 
-Rules of this room:
+Rules:
 
-- A call from inside a batch's own callback is a RuntimeError, not a deadlock. So is one by a signal handler that has interrupted a
-  call, but for `close`: that is an order, which the call that was interrupted carries out when it leaves.
-- An exception of a signal handler, Ctrl-C first of all, may come between any two steps. It leaves no lock taken and nothing undone
-  that a call does when it leaves, and a close that has begun is carried out.
-- So what must be done stands in a `finally` itself, with a `try` before its first call: Python looks for signals where a function
-  begins, where one has returned, and where a loop goes back.
+- A call from inside a batch's own callback is a RuntimeError, not a deadlock. So is a call from a signal handler that has
+  interrupted a call, except `close`: it is noted, and the interrupted call closes the card when it returns.
+- An exception raised by a signal handler (Ctrl-C above all) may come between any two steps. The lock is released all the same, what
+  a call does when it returns is done, and a close that has begun is completed.
+- So what must be done stands directly in a `finally`, with a `try` before its first call: Python checks for signals when a function
+  begins, after one has returned, and when a loop jumps back.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ T = TypeVar("T")
 
 _INSIDE = "this card cannot be used from inside its own callback, or from a signal handler that interrupted a call of it"
 _TRIES = 3
-"""How often the end of a call, or a close, is begun where something interrupts it: once more than anybody presses Ctrl-C."""
+"""How often the end of a call, or a close, is tried if it is interrupted: more often than a user presses Ctrl-C meanwhile."""
 
 
 class SessionLock:
-    """See the head of this file.
+    """The lock of one session; see the module's docstring.
 
     Args:
-        enter: raises what keeps a call out.
-        leave: is called when a call leaves. As the next, it may be called again where something interrupts it.
+        enter: called when a call begins; raises to refuse it.
+        leave: called when a call ends. It may be called again if it is interrupted, and so may `disconnect`.
         disconnect: closes the card.
-        freed: is called once the card is free.
+        freed: called once the card is free.
 
     Attributes:
-        closed: whether `close` has done its work.
+        closed: whether `close` is complete.
     """
 
     def __init__(
@@ -50,25 +50,25 @@ class SessionLock:
         self._leave = leave
         self._disconnect = disconnect
         self._freed = freed
-        self._lock = RLock()  # so that a signal handler's `close` does not wait for what it interrupted
-        self._inside = False  # a call is on its way
-        self._calls_back = False  # its callback runs
-        self._order: tuple[Disposition | None] | None = None  # to close, and how
+        self._lock = RLock()  # so that a signal handler's `close` does not wait for the call it interrupted
+        self._inside = False  # a call is in progress
+        self._calls_back = False  # its callback is running
+        self._close_order: tuple[Disposition | None] | None = None  # a close was requested, with this disposition
         self.closed = False
 
     def call(self, call: Callable[..., T], *args: object) -> T:
         """`call(*args)` inside the lock.
 
         Raises:
-            RuntimeError: this thread is inside already.
-            SessionClosedError: it was closed, or will be.
+            RuntimeError: this thread is inside a call already.
+            SessionClosedError: the session is closed, or about to be.
         """
         with self._lock:
             if self._inside:
                 raise RuntimeError(_INSIDE)
             try:
                 self._inside = True
-                if self._order is not None:
+                if self._close_order is not None:
                     raise SessionClosedError("the card is closed")
                 self._enter()
                 return call(*args)
@@ -79,11 +79,11 @@ class SessionLock:
                     try:
                         self._leave()
                         self._inside = False
-                        if self._order is not None:
-                            self._carry_out()
+                        if self._close_order is not None:
+                            self._close_now()
                         left = 0
                     except BaseException as error:
-                        interrupt = interrupt or error.with_traceback(None)  # whose frames may hold what is needed for another try
+                        interrupt = interrupt or error.with_traceback(None)  # its frames may hold objects that another try needs
                 self._inside = False
                 if interrupt is not None:
                     try:
@@ -92,7 +92,7 @@ class SessionLock:
                         del interrupt  # the frame in its traceback must not hold it
 
     def call_back(self, callback: Callable[..., object], *args: object) -> None:
-        """A callback, from inside a call."""
+        """Run a callback from inside a call."""
         try:
             self._calls_back = True
             callback(*args)
@@ -106,7 +106,7 @@ class SessionLock:
 
     def is_inside(self) -> bool:
         """Whether this thread is inside a call: in its callback, or in a signal handler that interrupted it."""
-        return self._inside and bool(self._lock._is_owned())  # type: ignore[attr-defined]  # what threading.Condition goes by
+        return self._inside and bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as threading.Condition does
 
     def refuse_in_callback(self) -> None:
         """RuntimeError if this thread is inside a callback."""
@@ -114,28 +114,28 @@ class SessionLock:
             self.refuse_inside()
 
     def close(self, disposition: Disposition | None = None) -> None:
-        """Disconnect and release; then the card is free. Waits for an exchange in flight. Does nothing the second time.
+        """Disconnect and release, then report the card free. Waits for an exchange in flight. A second call does nothing.
 
-        From a signal handler that interrupted a call of its own thread it returns at once; the call closes when it leaves.
+        In a signal handler that interrupted a call of its own thread it returns at once; that call closes when it returns.
 
         Args:
-            disposition: None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.
+            disposition: None: RESET after EXCLUSIVE, so that the next program does not get a verified PIN, else LEAVE.
         """
-        if self._order is None:
-            self._order = (disposition,)
+        if self._close_order is None:
+            self._close_order = (disposition,)
         with self._lock:
             if not self._inside:
-                self._carry_out()
+                self._close_now()
 
-    def _carry_out(self) -> None:
-        """Carry the order to close out. What a signal handler raises meanwhile comes when all is done."""
-        assert self._order is not None
-        disposition, interrupt, left = self._order[0], None, _TRIES
+    def _close_now(self) -> None:
+        """Carry out the requested close. An exception that a signal handler raises meanwhile is raised at the end."""
+        assert self._close_order is not None
+        disposition, interrupt, left = self._close_order[0], None, _TRIES
         while left and not self.closed:
             left -= 1
             try:
                 self._inside = True
-                if left:  # else it is in vain; but others may try
+                if left:  # after the last try the card only counts as free
                     self._disconnect(disposition)
                 self._freed()
                 self.closed = True

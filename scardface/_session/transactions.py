@@ -1,10 +1,11 @@
-"""The transaction on a card's handle (SCardBeginTransaction), and the blocks of the caller's that share it. Blocking.
+"""The transaction on a card's handle (SCardBeginTransaction), and the caller's blocks that share it. Blocking.
 
-Rules of this room:
+Rules:
 
-- PC/SC is told of the first that begins and of the last that ends: an end too many does no harm, one too few locks others out.
-- What is noted comes before what is done at a begin, and after it at an end: whatever interrupts either, it can be ended again.
-- Who may call it: the session that owns it, inside its lock. Into the queue `given_up` anybody may put, at any moment.
+- PC/SC is called for the first that begins and for the last that ends: one end too many does no harm, one too few locks other
+  programs out.
+- A begin is recorded before it is done, an end after: whatever interrupts either, it can be ended again.
+- Only the session that owns it calls it, inside its lock. Any thread may put into the queue `abandoned_ids` at any time.
 """
 
 from __future__ import annotations
@@ -20,47 +21,48 @@ from ..errors import CardResetError, SCardError
 logger = logging.getLogger("scardface.session")
 
 _RESETS = 3
-"""How many resets by others, in a row, a begin outlasts where they do not matter."""
+"""How many resets by other programs in a row a begin survives where they do not matter."""
 
 
 class Transactions:
-    """See the head of this file.
+    """The transactions of one session; see the module's docstring.
 
     Args:
         handle: the card's.
-        translate: a failure of it as it is for an open card.
-        come_back: reconnects after a reset by another.
+        translate: turns an error of the handle into the one to raise for an open card (`card_state.translate`).
+        reconnect: reconnects after another program's reset.
 
     Attributes:
-        begun: the caller's that have not ended.
-        given_up: those that nobody will end any more.
-        held: whether PC/SC's transaction is ours.
-        owed: whether PC/SC has refused to end it because of a reset: pcsc-lite keeps the lock then, for after a reconnect.
+        open: the caller's transactions that have not ended.
+        abandoned_ids: those whose block was thrown away, which the next call ends.
+        held: whether this handle holds PC/SC's transaction.
+        end_refused: whether PC/SC has refused to end it because of a reset: pcsc-lite keeps the lock then, until it is ended after
+            a reconnect.
     """
 
-    def __init__(self, handle: CardHandle, translate: Callable[[SCardError], SCardError], come_back: Callable[[], None]) -> None:
+    def __init__(self, handle: CardHandle, translate: Callable[[SCardError], SCardError], reconnect: Callable[[], None]) -> None:
         self._handle = handle
         self._translate = translate
-        self._come_back = come_back
-        self.begun: list[object] = []
-        self.given_up: SimpleQueue[object] = SimpleQueue()
+        self._reconnect_after_reset = reconnect
+        self.open: list[object] = []
+        self.abandoned_ids: SimpleQueue[object] = SimpleQueue()
         self.held = False
-        self.owed = False
+        self.end_refused = False
 
     def begin(self, transaction: object, recovers: bool) -> None:
-        """One of the caller's."""
-        self.begun.append(transaction)
+        """Begin a transaction of the caller."""
+        self.open.append(transaction)
         try:
-            self.hold(recovers)
+            self.acquire(recovers)
         except Exception:
-            self.begun.remove(transaction)
+            self.open.remove(transaction)
             raise
 
-    def hold(self, recovers: bool = False) -> None:
-        """Have PC/SC's transaction; waits for another's to end.
+    def acquire(self, recovers: bool = False) -> None:
+        """Begin PC/SC's transaction, unless it is held; waits for another program's to end.
 
         Args:
-            recovers: a reset by another is no matter.
+            recovers: whether a reset by another program does not matter.
         """
         left = _RESETS if recovers else 0
         while not self.held:
@@ -75,26 +77,26 @@ class Transactions:
                         raise
                     raise failure from error
                 left -= 1
-                self._come_back()
+                self._reconnect_after_reset()
 
-    def let_go(self) -> SCardError | None:
-        """End PC/SC's transaction, unless one of the caller's lasts; what it says to that, if it is not content."""
-        if not self.held or self.begun:
+    def release(self) -> SCardError | None:
+        """End PC/SC's transaction, unless one of the caller is open; PC/SC's error, if it refuses."""
+        if not self.held or self.open:
             return None
         refusal = None
         try:
             self._handle.end_transaction(Disposition.LEAVE)
         except SCardError as error:
             logger.debug("at the end of a transaction: %s", error)
-            self.owed = isinstance(error, CardResetError)
+            self.end_refused = isinstance(error, CardResetError)
             refusal = error
         self.held = False
         return refusal
 
-    def end_given_up(self) -> None:
-        """End those that nobody else will."""
-        while self.begun and not self.given_up.empty():
-            transaction = self.given_up.get()
-            if transaction in self.begun:
-                self.begun.remove(transaction)
-        self.let_go()
+    def end_abandoned(self) -> None:
+        """End the caller's transactions that were abandoned."""
+        while self.open and not self.abandoned_ids.empty():
+            transaction = self.abandoned_ids.get()
+            if transaction in self.open:
+                self.open.remove(transaction)
+        self.release()

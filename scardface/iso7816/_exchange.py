@@ -1,33 +1,33 @@
-"""One command of the caller's, whatever steps it takes: the whole exchange, without any I/O.
+"""One command with all its steps, without I/O.
 
-`exchange` gives a generator: it yields the bytes to transmit and is sent the bytes received, and it returns the caller's response.
-An `SCardError` of the way to the card may be thrown into it; it comes out again, told better where this room knows more.
+`exchange` makes a generator: it yields the bytes to transmit, is sent the bytes received, and returns the response to the command.
+An `SCardError` may be thrown into it; it comes out again, with a better text where the exchange knows more.
 
-How a command goes out, and in how many parts, is `_tpdu`'s to say. What follows an answer:
+How a command is encoded, and into how many parts, is decided in `_tpdu`. What follows an answer:
 
-- In a chain every part but the last must be answered 9000; another answer ends it and is the caller's. 6Dxx and 6Exx to an ENVELOPE
-  that AUTO chose are about the ENVELOPE, not about the command in it: an error that says so.
-- 6Cxx: the command goes out again, the whole of it, with Le = xx (00 is 256), for the card has aborted it; once. On T=0 a command
-  with data has no Le that could be corrected: an error.
-- 61xx (ISO/IEC 7816-4:2020, 5.3.4): xx more bytes wait, 00 is 256 or more. GET RESPONSE (C0) fetches them, and so on until another
-  status comes; that one is the caller's, with all data collected, an error's too. 6Cxx to GET RESPONSE: again, with Le = xx. Some
-  applications have another instruction for it (`ExchangeOptions.response_instruction`), some callers fetch for themselves
-  (`ExchangeOptions.follow_61`).
-- Without Ne, with Ne = 256 in a short Le and with Ne = 65,536 the caller wants all there is. Another Ne ends the fetching with 9000
-  when as many bytes are there; GET RESPONSE asks for no more than are missing; and where 6Cxx made the card send more, the first
-  Ne bytes are kept. An answer that took one step is left as it came.
-- Fetching after other answers that brought no data is asked for by `ExchangeOptions.fetch_after`.
-- 67xx on T=1 to extended length that nobody declared (AUTO): the card most likely does not know the form. An error that says so.
-  With EXTENDED, declared by the ATR or decided by the caller, it is a status as any other; so it is once the card has answered
-  extended length with anything else (`Learned`).
+- Every part of a chain but the last must be answered 9000; any other answer ends the chain and is the response. 6Dxx and 6Exx to an
+  ENVELOPE that AUTO chose concern the ENVELOPE, not the command in it: an error says so.
+- 6Cxx: the card has aborted the command, so all of it is sent again with Le = xx (00 is 256); once. On T=0 a command with data has
+  no Le that could be corrected: an error.
+- 61xx (ISO/IEC 7816-4:2020, 5.3.4): xx more bytes are available, 00 is 256 or more. GET RESPONSE (C0) fetches them, until another
+  status comes; that one is the status of the response, with all the data collected, even if it is an error. 6Cxx to GET RESPONSE:
+  again, with Le = xx. Some applications have another instruction for it (`ExchangeOptions.response_instruction`), some callers
+  fetch for themselves (`ExchangeOptions.follow_61`).
+- Without Ne, with Ne = 256 in a short Le and with Ne = 65,536 all available data is fetched. With any other Ne fetching ends with
+  9000 once that many bytes are there; GET RESPONSE asks for no more than are missing; and if 6Cxx made the card send more, the
+  first Ne bytes are kept. An answer that took one step is left as it came.
+- Fetching after other answers that brought no data has to be asked for (`ExchangeOptions.fetch_after`).
+- 67xx on T=1 to extended length that the card does not declare (AUTO): most likely the card does not support it; an error says so.
+  With EXTENDED (declared in the ATR, or chosen by the caller) 67xx is a status like any other, and so it is once the card has
+  answered extended length with anything else (`CardTraits`).
 
-Most commands go out in one step and are answered in full. For these there is a shortcut past the generator: `one_step` says how
-they go out, `whole_response` whether the answer was all. Where either has no answer, `exchange` takes the same first step, or is
-told what came of it: the rules stand there alone.
+Most commands take one step and are answered in full. For these there is a shortcut past the generator: `single_step_encoder`
+encodes them, `complete_response` decides whether the answer was all. Where either returns None, the generator does the same first
+step, or is given its result: the rules are in the generator alone.
 
-Nothing here trusts the card: the number of steps and of bytes is bounded; an answer under two bytes, a 6Cxx that comes again or
-asks for what was sent, a 61xx after GET RESPONSE that brought nothing are each a `CardCommunicationError` naming the step. So is
-one that was thrown in.
+The card is not trusted: the numbers of steps and of bytes are bounded. An answer of less than two bytes, a second 6Cxx or one that
+asks for what was sent, and a 61xx after a GET RESPONSE that brought nothing are each a `CardCommunicationError` that names the
+step, and so is a `CardCommunicationError` that was thrown in.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from ..errors import CardCommunicationError, SCardError, as_error
 from ._apdu import C_APDU, R_APDU, is_secret
 from ._tpdu import has_extended_fields, resolve_lengths, response_class, t0, tpdus, with_le
 
-__all__ = ["ExchangeOptions", "Learned", "exchange", "resolve_lengths"]
+__all__ = ["CardTraits", "ExchangeOptions", "exchange", "resolve_lengths"]
 
 Steps = Generator[bytes, bytes, R_APDU]
 
 _MORE_FOLLOWS = frozenset({0x61, 0x67, 0x6C})
-"""First status bytes that may not be the last word (67: of extended length that nobody declared)."""
-_LONGEST_WHOLE = 0x10000
-"""Bytes of an answer; longer ones are for `exchange` to bound."""
+"""First status bytes after which the exchange may not be over (67: of extended length that the card does not declare)."""
+_MAX_SHORTCUT_ANSWER = 0x10000
+"""Bytes of an answer that the shortcut takes; longer ones are checked against `max_bytes` by the generator."""
 _ADVICE = "the card or the reader may not take extended length: set lengths=Lengths.CHAINING, or Lengths.SHORT"
 _ENVELOPE_ADVICE = (
     "it does not know the ENVELOPE that Lengths.AUTO chose for so long a command, which has not been carried out: "
@@ -60,18 +60,19 @@ _REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, 0x8010001F, 0x80100022)
 
 @dataclass(frozen=True)
 class ExchangeOptions:
-    """What an exchange may do beyond the rules, and how far it may go.
+    """What an exchange may do that is off by default, and its bounds.
 
     Attributes:
-        max_steps: how many times one command may speak to the card, at least 1. 4,096 carry 65,536 bytes in steps of 16.
-        max_bytes: how many bytes of data one answer may bring together; None: 65,536 and Ne.
+        max_steps: how many steps one command may take, at least 1. 4,096 carry 65,536 bytes in steps of 16.
+        max_bytes: how many bytes of data the answers to one command may have in total; None: 65,536 more than Ne.
         response_class: the class of GET RESPONSE and ENVELOPE, 0 to 255; None: by the command's.
-        response_instruction: what fetches the rest after 61xx, by the standard GET RESPONSE; 0xA5 (SEND REMAINING)
-            for Yubico's OATH.
-        follow_61: False: 61xx is a status as any other, and fetching is the caller's.
-        fetch_after: first status bytes after which GET RESPONSE is tried, besides 61, when the answer brought no data. 0x9F: length
-            in SW2, as 61 (GSM 11.11, 9.4.1). 0x62, 0x63 (EMV 4.3 Book 1, 9.3.1.1.4) and 0x90 (ISO/IEC 7816-3:2006, 12.2, case
-            4S.2): after a command with data and Ne; the first status is the caller's in the end, and nothing to fetch is no error.
+        response_instruction: the instruction that fetches the rest after 61xx; in the standard GET RESPONSE (0xC0), 0xA5 (SEND
+            REMAINING) for Yubico's OATH.
+        follow_61: False: 61xx is a status like any other, and the caller fetches the rest.
+        fetch_after: first status bytes after which GET RESPONSE is tried, besides 61, when the answer brought no data. 0x9F:
+            length in SW2, as 61 (GSM 11.11, 9.4.1). 0x62, 0x63 (EMV 4.3 Book 1, 9.3.1.1.4) and 0x90 (ISO/IEC 7816-3:2006, 12.2,
+            case 4S.2): after a command with data and Ne; the response has the first status then, and it is no error if there is
+            nothing to fetch.
 
     Raises:
         ValueError: a field is out of its range; the text names it.
@@ -104,8 +105,8 @@ _DEFAULTS = ExchangeOptions()
 
 
 @dataclass
-class Learned:
-    """What exchanges have learned of a card. All exchanges with one card share it.
+class CardTraits:
+    """What exchanges have found out about a card. All exchanges with one card share it.
 
     Attributes:
         takes_extended: whether the card has answered extended length with anything but 67xx.
@@ -119,19 +120,19 @@ def exchange(
     protocol: Protocol,
     lengths: Lengths = Lengths.AUTO,
     options: ExchangeOptions = _DEFAULTS,
-    learned: Learned | None = None,
+    traits: CardTraits | None = None,
 ) -> Steps:
     """The steps of one command.
 
-    A plain function: a command that cannot go this way is refused here, before the generator exists. Who calls it for each command
-    of a batch has checked the batch before the first byte goes out.
+    A plain function, not a generator: a command that cannot be sent is refused when this is called. A caller that calls it for each
+    command of a batch has checked the whole batch before the first byte is sent.
 
     Args:
         command: the caller's command.
         protocol: the protocol in use; everything but T0 is taken as T1.
-        lengths: how long data goes, best from `resolve_lengths`.
+        lengths: how long data is sent, best from `resolve_lengths`.
         options: bounds, and what is off by default.
-        learned: of this card, by the exchanges before; read and written while the generator runs.
+        traits: of this card, from earlier exchanges; read and written while the generator runs.
 
     Returns:
         A generator that yields bytes to transmit, is sent the bytes received, and returns the response.
@@ -146,18 +147,18 @@ def exchange(
     if protocol != Protocol.T0 and lengths is Lengths.ENVELOPE:
         raise ValueError("ENVELOPE carries long commands on T=0 only: set lengths=Lengths.EXTENDED, CHAINING or AUTO")
     first = tpdus(command, protocol, lengths, options.response_class)
-    return _steps(command, first, protocol, lengths, options, learned or Learned())
+    return _steps(command, first, protocol, lengths, options, traits or CardTraits())
 
 
-def one_step(protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> Callable[[C_APDU], bytes | None]:
-    """How commands go out that one step carries; for others it says None, and `exchange` is to be asked."""
+def single_step_encoder(protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> Callable[[C_APDU], bytes | None]:
+    """A function that encodes a command for which one step is enough; it returns None for others, which take `exchange`."""
     if options.fetch_after or options.max_bytes is not None:
         return _never
     if protocol == Protocol.T0:
         return _never if lengths is Lengths.EXTENDED else _short_t0
     if lengths is Lengths.ENVELOPE:
         return _never
-    return bytes if lengths is Lengths.EXTENDED else _short_t1  # AUTO has to learn from what is answered to extended length
+    return bytes if lengths is Lengths.EXTENDED else _short_t1  # AUTO: the generator has to see what is answered to extended length
 
 
 def _never(command: C_APDU) -> None:
@@ -172,28 +173,23 @@ def _short_t1(command: C_APDU) -> bytes | None:
     return bytes(command) if len(command.data) <= 0xFF and command.le <= 0x100 else None
 
 
-def is_plain_success(answer: bytes) -> bool:
-    """Whether an answer says 9000 and is no longer than one whose response is made without a second look."""
-    return answer[-2:] == b"\x90\x00" and len(answer) <= _LONGEST_WHOLE
-
-
-def whole_response(command: C_APDU, answer: bytes) -> R_APDU | None:
-    """The response, if the answer to a command's one step is all of it; None: `exchange` knows what follows.
+def complete_response(command: C_APDU, answer: bytes) -> R_APDU | None:
+    """The response, if the answer to a command's only step is complete; None: the generator of `exchange` has to go on.
 
     Args:
         answer: at least two bytes.
     """
-    if answer[-2] in _MORE_FOLLOWS or len(answer) > _LONGEST_WHOLE:
+    if answer[-2] in _MORE_FOLLOWS or len(answer) > _MAX_SHORTCUT_ANSWER:
         return None
     return R_APDU.from_bytes(answer, secret=is_secret(command))
 
 
-def carry(steps: Steps, transmit: Callable[[bytes], bytes], first: bytes | SCardError | None = None) -> R_APDU:
-    """Run an exchange to its end.
+def run_steps(steps: Steps, transmit: Callable[[bytes], bytes], first: bytes | SCardError | None = None) -> R_APDU:
+    """Carry out an exchange; its response.
 
     Args:
-        transmit: one step: bytes there, bytes back.
-        first: what came of the first step, where that has been taken already.
+        transmit: sends one step to the card and returns its answer.
+        first: the answer to the first step, or its error, if that step has been sent already.
     """
     try:
         data = next(steps)
@@ -205,7 +201,7 @@ def carry(steps: Steps, transmit: Callable[[bytes], bytes], first: bytes | SCard
             try:
                 answer = transmit(data)
             except SCardError as error:
-                data = steps.throw(error)  # it knows which step that was
+                data = steps.throw(error)  # the generator knows which step it was
             else:
                 data = steps.send(answer)
     except StopIteration as end:
@@ -213,22 +209,22 @@ def carry(steps: Steps, transmit: Callable[[bytes], bytes], first: bytes | SCard
         return response
 
 
-class _Talk:
-    """The way to the card for one exchange: counts what was used up, and finds the words for what goes wrong."""
+class _StepSender:
+    """Sends the steps of one command: counts them against the bounds, and words the errors."""
 
-    __slots__ = ("bytes_left", "learned", "name", "steps", "steps_left")
+    __slots__ = ("bytes_left", "name", "steps", "steps_left", "traits")
 
-    def __init__(self, command: C_APDU, options: ExchangeOptions, learned: Learned) -> None:
-        self.learned = learned
+    def __init__(self, command: C_APDU, options: ExchangeOptions, traits: CardTraits) -> None:
+        self.traits = traits
         self.steps = 0
         self.steps_left = options.max_steps
         self.bytes_left = 0x10000 + command.le if options.max_bytes is None else options.max_bytes
         self.name = command.cla << 24 | command.ins << 16 | command.p1 << 8 | command.p2
 
     def transmit(self, tpdu: bytes, what: str) -> Generator[bytes, bytes, bytes]:
-        """One step; `what` is its name in an error's text."""
+        """Send one step; `what` is its name in the text of an error."""
         if not self.steps_left:
-            raise self.error(what, "the bound on steps is reached and the card has not ended (ExchangeOptions.max_steps)")
+            raise self.error(what, "the bound on steps is reached and the answer is not complete (ExchangeOptions.max_steps)")
         self.steps += 1
         self.steps_left -= 1
         try:
@@ -244,7 +240,7 @@ class _Talk:
         if len(answer) < 2:
             raise self.error(what, f"the answer has {len(answer)} bytes, a status word alone has 2")
         if answer[-2] != 0x67 and has_extended_fields(tpdu):
-            self.learned.takes_extended = True
+            self.traits.takes_extended = True
         self.bytes_left -= len(answer) - 2
         if self.bytes_left < 0:
             raise self.error(what, "the answer is longer than the bound on bytes (ExchangeOptions.max_bytes)")
@@ -258,49 +254,49 @@ class _Talk:
 
 
 def _steps(
-    command: C_APDU, parts: list[bytes], protocol: Protocol, lengths: Lengths, options: ExchangeOptions, learned: Learned
+    command: C_APDU, parts: list[bytes], protocol: Protocol, lengths: Lengths, options: ExchangeOptions, traits: CardTraits
 ) -> Steps:
-    talk = _Talk(command, options, learned)
-    wanted = _wanted(command, lengths)
-    answer, is_last = yield from _send(talk, parts)
+    sender = _StepSender(command, options, traits)
+    expected = _expected_size(command, lengths)
+    answer, is_last = yield from _send(sender, parts)
     if is_last and answer[-2] == 0x6C:
         again = tpdus(with_le(command, answer[-1] or 0x100), protocol, lengths, options.response_class)
         if again == parts:
-            raise talk.error("command", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")
-        answer, is_last = yield from _send(talk, again)
+            raise sender.error("command", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")
+        answer, is_last = yield from _send(sender, again)
         if is_last and answer[-2] == 0x6C:
-            raise talk.error("command with Le corrected", f"{answer[-2:].hex().upper()} once more")
-        answer = answer[:-2][:wanted] + answer[-2:]
-    if lengths is Lengths.AUTO and answer[-2] == 0x67 and has_extended_fields(parts[0]) and not learned.takes_extended:
-        raise talk.error("command", f"the card answered {answer[-2:].hex().upper()}, wrong length; {_ADVICE}")
+            raise sender.error("command with Le corrected", f"{answer[-2:].hex().upper()} once more")
+        answer = answer[:-2][:expected] + answer[-2:]
+    if lengths is Lengths.AUTO and answer[-2] == 0x67 and has_extended_fields(parts[0]) and not traits.takes_extended:
+        raise sender.error("command", f"the card answered {answer[-2:].hex().upper()}, wrong length; {_ADVICE}")
     if lengths is Lengths.AUTO and not is_last and answer[-2] in (0x6D, 0x6E):  # more parts than one: ENVELOPEs, on T=0
-        raise talk.error("ENVELOPE", f"the card answered {answer[-2:].hex().upper()}; {_ENVELOPE_ADVICE}")
+        raise sender.error("ENVELOPE", f"the card answered {answer[-2:].hex().upper()}; {_ENVELOPE_ADVICE}")
     if is_last:
-        answer = yield from _fetch(talk, answer, wanted, command, options)
+        answer = yield from _fetch(sender, answer, expected, command, options)
     return R_APDU.from_bytes(answer, secret=is_secret(command))
 
 
-def _wanted(command: C_APDU, lengths: Lengths) -> int | None:
-    """How many bytes the caller wants; None: all there are."""
+def _expected_size(command: C_APDU, lengths: Lengths) -> int | None:
+    """How many bytes of data the caller expects; None: all there are."""
     ne = command.le
     is_short = len(command.data) <= 0xFF or lengths is Lengths.CHAINING
     return None if ne in (0, 0x10000) or (ne == 0x100 and is_short) else ne
 
 
-def _send(talk: _Talk, parts: list[bytes]) -> Generator[bytes, bytes, tuple[bytes, bool]]:
-    """All parts of a command: the answer that counts, and whether it answers the last part."""
+def _send(sender: _StepSender, parts: list[bytes]) -> Generator[bytes, bytes, tuple[bytes, bool]]:
+    """Send all parts of a command; the answer that counts, and whether it answers the last part."""
     for number, tpdu in enumerate(parts[:-1], 1):
-        answer = yield from talk.transmit(tpdu, f"part {number} of {len(parts)}")
+        answer = yield from sender.transmit(tpdu, f"part {number} of {len(parts)}")
         if answer[-2:] != b"\x90\0":
             return answer, False
-    answer = yield from talk.transmit(parts[-1], "last part" if len(parts) > 1 else "command")
+    answer = yield from sender.transmit(parts[-1], "last part" if len(parts) > 1 else "command")
     return answer, True
 
 
 def _fetch(
-    talk: _Talk, answer: bytes, wanted: int | None, command: C_APDU, options: ExchangeOptions
+    sender: _StepSender, answer: bytes, expected: int | None, command: C_APDU, options: ExchangeOptions
 ) -> Generator[bytes, bytes, bytes]:
-    """GET RESPONSE for as long as the card says that more waits: all data, and the last status."""
+    """GET RESPONSE for as long as the card announces more; all data, and the last status."""
     sw = answer[-2:]
     announcing = [sw1 for sw1, follows in ((0x61, options.follow_61), (0x9F, 0x9F in options.fetch_after)) if follows]
     kept = b""
@@ -315,24 +311,24 @@ def _fetch(
     more = True
     while more:
         le = sw[1] or 0x100
-        if wanted is not None:
-            if len(collected) >= wanted:
+        if expected is not None:
+            if len(collected) >= expected:
                 sw = b"\x90\0"
                 break
-            le = min(le, wanted - len(collected))
-        answer = yield from talk.transmit(bytes((*header, le & 0xFF)), "GET RESPONSE")
+            le = min(le, expected - len(collected))
+        answer = yield from sender.transmit(bytes((*header, le & 0xFF)), "GET RESPONSE")
         if answer[-2] == 0x6C:
             right = answer[-1] or 0x100
             if right == le:
-                raise talk.error("GET RESPONSE", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")
-            answer = yield from talk.transmit(bytes((*header, right & 0xFF)), "GET RESPONSE with Le corrected")
+                raise sender.error("GET RESPONSE", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")
+            answer = yield from sender.transmit(bytes((*header, right & 0xFF)), "GET RESPONSE with Le corrected")
             if answer[-2] == 0x6C:
-                raise talk.error("GET RESPONSE with Le corrected", f"{answer[-2:].hex().upper()} once more")
+                raise sender.error("GET RESPONSE with Le corrected", f"{answer[-2:].hex().upper()} once more")
         sw = answer[-2:]
         more = sw[0] in announcing
         collected += answer[:-2]
         if more and len(answer) == 2:
-            raise talk.error("GET RESPONSE", f"{sw.hex().upper()} and no data")
+            raise sender.error("GET RESPONSE", f"{sw.hex().upper()} and no data")
     if kept and (sw == b"\x90\0" or not collected):
         sw = kept
-    return bytes(collected[:wanted]) + sw
+    return bytes(collected[:expected]) + sw

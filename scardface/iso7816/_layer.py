@@ -19,7 +19,7 @@ from .._enums import Protocol as CardProtocol
 from ..errors import LayerClosedError, SCardError
 from ._apdu import C_APDU, R_APDU, is_secret
 from ._channel import in_channel
-from ._exchange import ExchangeOptions, Learned, Steps, exchange
+from ._exchange import CardTraits, ExchangeOptions, Steps, exchange
 
 
 class Layer(Protocol):
@@ -77,13 +77,13 @@ def layered(
     protocol: CardProtocol,
     lengths: Lengths,
     options: ExchangeOptions,
-    learned: Learned | None = None,
+    traits: CardTraits | None = None,
 ) -> Steps:
     """The steps of one command through `layer`; as `exchange`, but what the layer made is checked at its turn.
 
     If the exchange fails and the card's last word is known, the layer hears it; the failure comes out all the same.
     """
-    steps = exchange(layer.wrap(command), protocol, lengths, options, learned)
+    steps = exchange(layer.wrap(command), protocol, lengths, options, traits)
     said = b""
     try:
         data = next(steps)

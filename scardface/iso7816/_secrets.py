@@ -13,8 +13,8 @@ Rules of this room:
   where that does not tell, by how the data begin: then what cannot be told, as in a later part of a chain, counts as a secret.
 - A class that says secure messaging hides everything (ISO/IEC 7816-4:2020, 5.4.1; GlobalPlatform Card Specification 2.3.1, 11.1.4).
 - What a command leaves to be fetched, and a later part of a chain, is a secret as the first part was; and so is a file that holds
-  keys, from its selection on. These hang on what went before, which `Exchanges` follows for cassettes and the trace; a repr knows
-  its own command alone.
+  keys, from its selection on. These hang on what went before, which `SecretTracker` follows for cassettes and the trace; a repr
+  knows its own command alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["Exchanges", "PUBLIC", "Row", "SECRET", "carries_secret", "may_be_secret"]
+__all__ = ["PUBLIC", "Row", "SECRET", "SecretTracker", "carries_secret", "may_be_secret"]
 
 
 class Command(Protocol):
@@ -271,7 +271,7 @@ def _is_login(command: Command, answer: bytes) -> bool:
     return answer[:1] == b"\xd0" and details[3:4] == b"\x40"
 
 
-class Exchanges(Generic[CommandT]):
+class SecretTracker(Generic[CommandT]):
     """The exchanges with one card, as far as what is secret in one hangs on those before it.
 
     Args:

@@ -6,7 +6,7 @@ Rules of this room:
 - Exchanges are taken down where the caller gives a command and gets a response, in the order in which the card answered them: in
   front of a layer.
 - What is to be hidden is left out when an exchange is taken down, not when it is written. What fetches what another command left,
-  and goes on with its chain, is hidden as that one was; so are reads and updates of files that hold keys (`Exchanges`).
+  and goes on with its chain, is hidden as that one was; so are reads and updates of files that hold keys (`SecretTracker`).
 - Modes are vcrpy's. What is played from the cassette never reaches the live card, so its state does not follow.
 - The file is written by `save`, which the block's end calls, an exception or not: the exchanges up to a failure are of use, too.
 """
@@ -40,7 +40,7 @@ from ..iso7816._apdu import C_APDU, R_APDU, StatusError
 from ..iso7816._atr import ATR
 from ..iso7816._channel import OPEN, close_command, opened
 from ..iso7816._layer import Layer
-from ..iso7816._secrets import Exchanges
+from ..iso7816._secrets import SecretTracker
 from ._cassette import CassetteError, StrPath, append, check_writable, read, write
 from ._secrets import carries_secret
 from ._tape import Exchange, Raw, Sent, Tape, outline
@@ -116,7 +116,7 @@ class Recorder(Generic[CardT]):
         self._target = self.path.absolute()  # wherever the program goes meanwhile
         self._fresh: list[Exchange] = []
         self._saved = 0  # how many of these are in the file
-        self._exchanges = Exchanges(redact)
+        self._secrets = SecretTracker(redact)
 
     def _load(self) -> tuple[Exchange, ...]:
         cassette = read(self.path)
@@ -315,14 +315,14 @@ class Recorder(Generic[CardT]):
         found = self._take(lambda each: isinstance(each, Sent) and each.is_of(command), command)
         if not isinstance(found, Sent):
             return None
-        self._exchanges.hides(command, found.response.sw)  # what is recorded next may hang on it
+        self._secrets.hides(command, found.response.sw)  # what is recorded next may hang on it
         return found.response
 
     def _play_raw(self, raw: bytes) -> bytes | None:
         found = self._take(lambda each: isinstance(each, Raw) and each.is_of(raw), outline(raw))
         if not isinstance(found, Raw):
             return None
-        self._exchanges.hides(outline(raw), int.from_bytes(found.response[-2:], "big"))
+        self._secrets.hides(outline(raw), int.from_bytes(found.response[-2:], "big"))
         return found.response
 
     def _take(self, fits: Callable[[Exchange], bool], command: C_APDU) -> Exchange | None:
@@ -343,7 +343,7 @@ class Recorder(Generic[CardT]):
         return keep
 
     def _keep(self, command: C_APDU, response: R_APDU) -> None:
-        hidden = self._exchanges.hides(command, response.sw, response.data)
+        hidden = self._secrets.hides(command, response.sw, response.data)
         any_data, hides_response = hidden and bool(command.data), hidden and bool(response.data)
         if any_data:
             command = C_APDU(command.cla, command.ins, command.p1, command.p2, b"", command.le)
@@ -352,7 +352,7 @@ class Recorder(Generic[CardT]):
         self._fresh.append(Sent(command, response, any_data, hides_response))
 
     def _keep_raw(self, raw: bytes, response: bytes) -> bytes:
-        hidden = self._exchanges.hides(outline(raw), int.from_bytes(response[-2:], "big"), response[:-2])
+        hidden = self._secrets.hides(outline(raw), int.from_bytes(response[-2:], "big"), response[:-2])
         any_data, hides_response = hidden and len(raw) > 4, hidden and len(response) > 2
         kept = bytes(len(response) - 2) + response[-2:] if hides_response else response
         self._fresh.append(Raw(raw[:4] if any_data else raw, kept, any_data, hides_response))

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from scardface import C_APDU, R_APDU, CardCommunicationError, CardRemovedError, CardResetError, Lengths, Protocol, ShareMode
+from scardface._session import exchanger
 from scardface._session.card_request import CardRequest
 from scardface._session.exchanger import Exchanger
 from scardface.errors import NOT_TRANSACTED, REMOVED_CARD, RESET_CARD, SCardError, error_for
+from scardface.iso7816._exchange import exchange
 
 READ = C_APDU(0x00, 0xB0, 0x00, 0x00, b"", 4)
 LONG = C_APDU(0x00, 0xD6, 0x00, 0x00, bytes(300))
@@ -28,7 +30,7 @@ class Card:
             *(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.CHAINING), on_reset=on_reset
         )
         self.exchanger = Exchanger("A", request, self.transmit, self.come_back)
-        self.exchanger.settle(Protocol.T1, Lengths.CHAINING)
+        self.exchanger.configure(Protocol.T1, Lengths.CHAINING)
 
     def transmit(self, data: bytes) -> bytes:
         self.heard.append(data)
@@ -39,7 +41,7 @@ class Card:
 
     def come_back(self) -> None:
         self.came_back += 1
-        self.exchanger.settle(Protocol.T0, Lengths.CHAINING)
+        self.exchanger.configure(Protocol.T0, Lengths.CHAINING)
 
     def run(self, *commands: C_APDU, **kwargs: Any) -> Any:
         return self.exchanger.run(self.exchanger.prepare(commands), **kwargs)
@@ -55,8 +57,8 @@ def test_a_batch_goes_in_order_and_stops_at_the_first_that_is_not_9000() -> None
     assert (response.sw, len(card.heard)) == (0x6A82, 3)
 
 
-def test_in_a_batch_that_nobody_watches_no_step_is_taken_twice() -> None:
-    """What the quick way has begun, the rules finish: 61xx, 6Cxx, long data, a failure."""
+def test_in_a_batch_no_step_is_sent_twice() -> None:
+    """Where the shortcut's answer is not complete, the generator goes on from there: 61xx, 6Cxx, long data."""
     ok = b"\x90\0"
     card = Card(ok, b"\x6c\x02", b"ab" + ok, b"c\x61\x01", b"d" + ok, ok, ok, ok, b"e" + ok)
     assert card.run(READ, READ, READ, LONG, READ, READ).data == b"e"
@@ -123,23 +125,21 @@ def test_a_trace_sees_every_exchange_and_no_secret(caplog: pytest.LogCaptureFixt
     assert [record.message for record in caplog.records] == ["A: 00200001 <4 bytes> -> 9000"] * count
 
 
-def test_one_plain_command_goes_a_short_way() -> None:
-    card = Card(b"\1\x90\0", b"\x6c\2", b"ab\x90\0", error_for(REMOVED_CARD, "SCardTransmit", "A"))
-    way = card.exchanger.short_way(READ)
-    assert way == bytes(READ)
-    for data in (b"\1", b"ab"):
-        assert card.exchanger.run_one(READ, way).data == data
-    with pytest.raises(CardRemovedError) as caught:
-        card.exchanger.run_one(READ, way)
-    assert caught.value.answered == 0
+def test_the_generator_is_started_only_where_one_step_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[C_APDU] = []
 
+    def counted(command: C_APDU, *args: Any) -> Any:
+        started.append(command)
+        return exchange(command, *args)
 
-def test_what_is_not_plain_has_no_short_way(caplog: pytest.LogCaptureFixture) -> None:
-    card = Card()
-    assert card.exchanger.short_way(LONG) is None
-    assert Card(on_reset="reconnect").exchanger.short_way(READ) is None
-    with caplog.at_level(logging.DEBUG, "scardface.apdu"):
-        assert card.exchanger.short_way(READ) is None
+    monkeypatch.setattr(exchanger, "exchange", counted)
+    for on_reset in ("raise", "reconnect"):
+        assert Card(*[b"\x90\0"] * 2, on_reset=on_reset).run(READ, READ).is_successful()
+    assert started == []
+    assert Card(b"\x90\0", b"\x6c\2", b"ab\x90\0").run(READ, READ).data == b"ab"
+    assert started == [READ]
+    assert Card(b"\x90\0", b"\x90\0").run(LONG).is_successful()
+    assert started == [READ, LONG]
 
 
 @pytest.mark.parametrize("layered", [False, True])
@@ -154,16 +154,16 @@ def test_that_a_card_takes_extended_length_is_known_from_one_command_to_the_next
             return response
 
     card = Card(b"\x90\0", b"\x67\0", b"\x67\0")
-    card.exchanger.settle(Protocol.T1, Lengths.AUTO)
+    card.exchanger.configure(Protocol.T1, Lengths.AUTO)
     layer = Plain() if layered else None
     response = card.exchanger.run(card.exchanger.prepare([LONG, LONG], layer))
     assert response is not None
     assert response.sw == 0x6700
-    card.exchanger.settle(Protocol.T1, Lengths.AUTO)
+    card.exchanger.configure(Protocol.T1, Lengths.AUTO)
     response = card.exchanger.run(card.exchanger.prepare([LONG], layer))
     assert response is not None
     assert response.sw == 0x6700
     stranger = Card(b"\x67\0")
-    stranger.exchanger.settle(Protocol.T1, Lengths.AUTO)
+    stranger.exchanger.configure(Protocol.T1, Lengths.AUTO)
     with pytest.raises(CardCommunicationError, match="extended length"):
         stranger.exchanger.run(stranger.exchanger.prepare([LONG], layer))

@@ -94,7 +94,7 @@ def test_a_batch_ends_when_its_caller_left(session: Session, pcsc: SimulatedPCSC
 
 def test_nothing_is_sent_if_one_command_of_a_batch_cannot_go(pcsc: SimulatedPCSC) -> None:
     session = Session.open(pcsc, "A", card_request(protocols=Protocol.T0), lambda: None)
-    session.prepare.__self__.settle(Protocol.T0, Lengths.EXTENDED)  # type: ignore[attr-defined]  # its Exchanger
+    session.prepare.__self__.configure(Protocol.T0, Lengths.EXTENDED)  # type: ignore[attr-defined]  # its Exchanger
     with pytest.raises(ValueError, match="T=0"):
         session.prepare([ECHOED, C_APDU(0, ECHO, 0, 0, bytes(300))])
     assert pcsc.calls.get("SCardTransmit", 0) == 0

@@ -86,7 +86,7 @@ def test_another_thread_waits_and_is_not_refused() -> None:
     owner.lock.refuse_inside()
     closer = threading.Thread(target=owner.lock.close)
     closer.start()
-    wait_until(lambda: owner.lock._order is not None)
+    wait_until(lambda: owner.lock._close_order is not None)
     assert owner.did == []
     go_on.set()
     first.join(30)

@@ -46,11 +46,11 @@ def test_the_outermost_alone_reaches_pcsc(handle: Handle) -> None:
     transactions.begin("outer", False)
     transactions.begin("inner", False)
     for one in ("inner", "outer"):
-        transactions.hold()
-        assert transactions.let_go() is None
-        transactions.begun.remove(one)
-    assert transactions.let_go() is None
-    assert transactions.let_go() is None
+        transactions.acquire()
+        assert transactions.release() is None
+        transactions.open.remove(one)
+    assert transactions.release() is None
+    assert transactions.release() is None
     assert handle.did == ["begin", "end"]
 
 
@@ -63,13 +63,13 @@ def test_resets_are_outlasted_where_they_are_no_matter(handle: Handle, resets: i
         return
     with pytest.raises(CardResetError):
         handle.transactions.begin("one", True)
-    assert (handle.transactions.held, handle.transactions.begun) == (False, [])
+    assert (handle.transactions.held, handle.transactions.open) == (False, [])
 
 
 def test_elsewhere_they_are_told(handle: Handle) -> None:
     handle.errors = [RESET]
     with pytest.raises(CardResetError):
-        handle.transactions.hold()
+        handle.transactions.acquire()
     assert (handle.did, handle.transactions.held) == (["begin"], False)
 
 
@@ -77,29 +77,29 @@ def test_an_interrupted_begin_can_be_ended(handle: Handle) -> None:
     handle.errors = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
         handle.transactions.begin("one", False)
-    handle.transactions.begun.remove("one")
-    handle.transactions.let_go()
+    handle.transactions.open.remove("one")
+    handle.transactions.release()
     assert handle.did == ["begin", "end"]
 
 
 @pytest.mark.parametrize(("code", "owed"), [(RESET_CARD, True), (NO_SERVICE, False)])
 def test_an_end_that_is_refused(handle: Handle, code: int, owed: bool) -> None:
     """pcsc-lite refuses it to a handle that was reset, and keeps its lock."""
-    handle.transactions.hold()
+    handle.transactions.acquire()
     handle.errors = [error_for(code, "SCardEndTransaction")]
-    error: Any = handle.transactions.let_go()
+    error: Any = handle.transactions.release()
     assert isinstance(error, SCardError)
-    assert (handle.transactions.owed, handle.transactions.held) == (owed, False)
+    assert (handle.transactions.end_refused, handle.transactions.held) == (owed, False)
 
 
 def test_what_was_given_up_is_ended_by_who_comes_next(handle: Handle) -> None:
     transactions = handle.transactions
     for one in ("first", "second"):
         transactions.begin(one, False)
-    transactions.given_up.put("first")
-    transactions.given_up.put("unknown")
-    transactions.end_given_up()
-    assert (transactions.begun, handle.did) == (["second"], ["begin"])
-    transactions.given_up.put("second")
-    transactions.end_given_up()
-    assert (transactions.begun, handle.did) == ([], ["begin", "end"])
+    transactions.abandoned_ids.put("first")
+    transactions.abandoned_ids.put("unknown")
+    transactions.end_abandoned()
+    assert (transactions.open, handle.did) == (["second"], ["begin"])
+    transactions.abandoned_ids.put("second")
+    transactions.end_abandoned()
+    assert (transactions.open, handle.did) == ([], ["begin", "end"])

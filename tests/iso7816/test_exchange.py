@@ -17,7 +17,7 @@ from scardface._enums import Lengths, Protocol
 from scardface.errors import CardCommunicationError, CardRemovedError, SCardError
 from scardface.iso7816._apdu import C_APDU, R_APDU
 from scardface.iso7816._atr import ATR
-from scardface.iso7816._exchange import ExchangeOptions, Learned, carry, exchange, one_step, resolve_lengths
+from scardface.iso7816._exchange import CardTraits, ExchangeOptions, exchange, resolve_lengths, run_steps, single_step_encoder
 from scardface.iso7816._tpdu import response_class, t0
 
 T0, T1 = Protocol.T0, Protocol.T1
@@ -479,27 +479,27 @@ def test_a_card_that_refuses_extended_length_nobody_declared(command: C_APDU, an
 @pytest.mark.parametrize("answer", ["9000", "6A80", "6110", "6C02", "AABB9000"])
 @pytest.mark.parametrize("command", [LONG, C_APDU(0x00, 0xB0, le=300)])
 def test_a_card_that_has_answered_extended_length_takes_it(command: C_APDU, answer: str) -> None:
-    learned = Learned()
+    traits = CardTraits()
 
     def exchanged(*answers: str) -> R_APDU:
         left = [bytes.fromhex(each) for each in answers]
-        return carry(exchange(command, T1, AUTO, ExchangeOptions(), learned), lambda _: left.pop(0))
+        return run_steps(exchange(command, T1, AUTO, ExchangeOptions(), traits), lambda _: left.pop(0))
 
     with pytest.raises(CardCommunicationError, match="extended length"):
         exchanged("6700")
     exchanged(answer, "CC9000")
-    assert learned.takes_extended
+    assert traits.takes_extended
     assert exchanged("6700").sw == 0x6700
     assert exchanged("6702").sw == 0x6702
 
 
-def test_short_commands_teach_nothing_of_extended_length() -> None:
-    learned = Learned()
+def test_short_commands_say_nothing_about_extended_length() -> None:
+    traits = CardTraits()
     for answer in (b"\x90\x00", b"\x67\x00"):
-        carry(exchange(SELECT, T1, AUTO, ExchangeOptions(), learned), lambda _, answer=answer: answer)  # type: ignore[misc]
-    carry(exchange(LONG, T0, AUTO, ExchangeOptions(), learned), lambda _: b"\x90\x00")
-    assert not learned.takes_extended
-    assert one_step(T1, AUTO, ExchangeOptions())(LONG) is None, "no shortcut past what is learned"
+        run_steps(exchange(SELECT, T1, AUTO, ExchangeOptions(), traits), lambda _, answer=answer: answer)  # type: ignore[misc]
+    run_steps(exchange(LONG, T0, AUTO, ExchangeOptions(), traits), lambda _: b"\x90\x00")
+    assert not traits.takes_extended
+    assert single_step_encoder(T1, AUTO, ExchangeOptions())(LONG) is None, "no shortcut past what is learned"
 
 
 @pytest.mark.parametrize("answer", ["6D00", "6E00", "6D02"])

@@ -13,7 +13,7 @@ from scardface import C_APDU, Lengths, Protocol, ShareMode
 from scardface._session.card_request import CardRequest
 from scardface._session.exchanger import Exchanger
 from scardface.iso7816._apdu import is_secret
-from scardface.iso7816._secrets import PUBLIC, SECRET, Exchanges, Row, carries_secret, may_be_secret
+from scardface.iso7816._secrets import PUBLIC, SECRET, Row, SecretTracker, carries_secret, may_be_secret
 
 KEY = "FACEB00CCAFED00D"
 AID = "A0000000871002FF49FF0589"
@@ -202,8 +202,8 @@ def test_what_a_standard_says_to_be_secret_is_never_shown(header: bytes, data: b
 
 
 def follow(*exchanges: tuple[str, int], rule: Any = carries_secret) -> list[bool]:
-    exchanged: Exchanges[C_APDU] = Exchanges(rule)
-    return [exchanged.hides(command(text), sw) for text, sw in exchanges]
+    tracker: SecretTracker[C_APDU] = SecretTracker(rule)
+    return [tracker.hides(command(text), sw) for text, sw in exchanges]
 
 
 def test_what_is_fetched_is_as_secret_as_what_left_it() -> None:
@@ -274,18 +274,18 @@ def test_each_channel_has_its_own_file() -> None:
 
 def test_a_password_in_open_channel() -> None:
     for prefix in ("D01A", "D0811A"):
-        exchanged: Exchanges[C_APDU] = Exchanges(carries_secret)
-        assert exchanged.hides(command("8012000020"), 0x9000, bytes.fromhex(prefix + "810301400182028182"))
-        assert not exchanged.hides(command("8012000020"), 0x9000, bytes.fromhex(prefix + "810301210082028102"))
+        tracker: SecretTracker[C_APDU] = SecretTracker(carries_secret)
+        assert tracker.hides(command("8012000020"), 0x9000, bytes.fromhex(prefix + "810301400182028182"))
+        assert not tracker.hides(command("8012000020"), 0x9000, bytes.fromhex(prefix + "810301210082028102"))
         for other in ("0012000020", "8011000020", "00CB000020"):
-            assert not exchanged.hides(command(other), 0x9000, bytes.fromhex(prefix + "810301400182028182"))
+            assert not tracker.hides(command(other), 0x9000, bytes.fromhex(prefix + "810301400182028182"))
 
 
 def test_the_trace_follows(caplog: pytest.LogCaptureFixture) -> None:
     answers = iter([b"\x90\0", b"\x90\0", bytes.fromhex(KEY) + b"\x90\0"])
     request = CardRequest.of(None, None, 1, None, False, ShareMode.SHARED, Protocol.T1, Lengths.AUTO)
     exchanger = Exchanger("A", request, lambda _: next(answers), lambda: None)
-    exchanger.settle(Protocol.T1, Lengths.AUTO)
+    exchanger.configure(Protocol.T1, Lengths.AUTO)
     with caplog.at_level(logging.DEBUG, "scardface.apdu"):
         exchanger.run(exchanger.prepare([command("00A4040C 0C" + AID), command("00A4000C 02 6F08"), command("00B0000008")]))
     assert AID in caplog.text
