@@ -24,7 +24,7 @@ SYSTEM = ["--system-site-packages"] if sys.base_prefix == "/usr" else []
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 CORE = [
     *(f"tests/iso7816/test_{name}.py" for name in ("apdu", "atr", "channel", "layer", "tlv")),
-    *(f"tests/_faces/test_{name}.py" for name in ("calls", "card", "routes")),
+    *(f"tests/_faces/test_{name}.py" for name in ("card", "routes", "scard_calls", "sync_scard")),
     *(f"tests/_session/test_{name}.py" for name in ("card_request", "session")),
     *(f"tests/_waiting/test_{name}.py" for name in ("dispatcher", "event_queue")),
     *(f"tests/test_{name}.py" for name in ("errors", "packaging", "sync")),
@@ -68,6 +68,7 @@ nox.options.sessions = ["checkers", "tests", "lowest", "package"]
 def checkers(session: nox.Session) -> None:
     """ruff, mypy and pyright: the package, and tests/typing, which holds the types that users see."""
     session.install("--editable", ".[dev,test]")
+    session.run("python", ".ci/generate_sync.py", "--check")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy", "--strict", "scardface", "tests/typing")

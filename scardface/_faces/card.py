@@ -1,9 +1,11 @@
-"""What both faces of a card are: the checked wish, the one acquisition, what an open card shows, and being cancelled.
+"""What both faces of a card have in common: the one acquisition, what an open card shows, being cancelled, and being closed.
 
-Who may call it from where:
+Who owns what, who may call it from where, what ends it:
 
-- `cancel` and `cancel_all` come from any thread or event loop, from signal handlers, and before `__init__` has set anything; they
-  only set and ring. One lock for all cards guards what they read; it is held for assignments only.
+- A card owns its acquisition, then the session and the worker whose thread opened it, and the waits for its removal.
+- `cancel`, `cancel_all`, the hand-over of the close and `__del__` are what finalizers and signal handlers may call (the rule is in
+  `__init__.py` of this folder). One lock for all cards guards what `cancel` reads; it is held for assignments only.
+- The close is done in the card's own thread, behind what it still does, whoever asks for it; that thread ends behind the close.
 - A card belongs to the process that made it: in a forked child its context is the parent's (fact 9), so it refuses to work.
 """
 
@@ -11,20 +13,20 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
-from .._enums import Lengths, Protocol, ShareMode
+from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.default import backend_or_default
 from .._pcsc.ownership import refuse_copy
-from .._session.card_request import CardRequest, Groups, OnReset, Readers, member, protocols_for
+from .._session.card_request import CardRequest, member, protocols_for
 from .._session.session import Session
 from .._threads import ForkLock, Worker, generation
 from .._waiting.acquisition import Acquisition
 from .._waiting.removal import Removal
 from ..iso7816._apdu import C_APDU, how_to_make_bytes
 from ..iso7816._atr import ATR
-from ..iso7816._exchange import ExchangeOptions
 
 CardT = TypeVar("CardT", bound="Card")
 
@@ -48,7 +50,7 @@ class Card:
     _session: Session | None = None
     _worker: Worker | None = None  # whose thread opened the card
     _closed: bool = False
-    _verb: ClassVar[str] = ""
+    _how_to_open: ClassVar[str] = "acquire it"
 
     def __new__(cls: type[CardT], *args: Any, **kwargs: Any) -> CardT:
         card = super().__new__(cls)
@@ -59,26 +61,9 @@ class Card:
 
     _generation: int
 
-    def _wish(
-        self,
-        readers: Readers,
-        groups: Groups,
-        timeout: float | None,
-        atr: bytes | Any | None,
-        pnp: bool,
-        share: ShareMode,
-        protocols: Protocol,
-        lengths: Lengths,
-        options: ExchangeOptions,
-        settle: float,
-        new_only: bool,
-        on_reset: OnReset,
-        wait_for_reader: bool,
-        backend: Backend | None,
-    ) -> None:
-        self._card_request = CardRequest.of(
-            *(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset, wait_for_reader)
-        )
+    def _init(self, card_request: CardRequest, backend: Backend | None) -> None:
+        """What `__init__` does with its arguments once they are checked."""
+        self._card_request = card_request
         self._given_backend = backend
 
     def _begin(self) -> Acquisition:
@@ -94,6 +79,11 @@ class Card:
                 request.cancel()
         return request
 
+    def _take_over(self, session: Session) -> None:
+        """Take what the acquisition has opened."""
+        assert self._request is not None
+        self._session, self._worker = session, self._request.worker
+
     def _opened(self) -> Session:
         """The open session.
 
@@ -106,7 +96,7 @@ class Card:
         self._check_process()
         if self._closed:
             raise RuntimeError("the card is closed")
-        raise RuntimeError(f"the card is not open yet; {self._verb}")
+        raise RuntimeError(f"the card is not open yet; {self._how_to_open}")
 
     def _check_process(self) -> None:
         if self._generation != generation():
@@ -187,19 +177,42 @@ class Card:
         state = "closed" if self._closed else "open"
         return f"<{type(self).__name__}: {state}, {session.reader!r}, {session.protocol.name}, {session.atr.hex(' ')}>"
 
-    def _close_unclosed(self) -> None:
-        """At collection: a card of this process that is still open is closed, somewhere else, and told of."""
-        if self._session is not None and not self._closed and self._generation == generation():
-            text = f"unclosed {self!r}"
-            self._close_from_collector()
-            warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
+    def _hand_over_close(self, disposition: Disposition | None, ended: Callable[[Exception | None], object]) -> None:
+        """Queue the close in the card's thread, where no cancellation, Ctrl-C or signal handler can lose it. May be begun again.
 
-    def _close_from_collector(self) -> None:
-        """Have an open card closed; nothing may be waited for here."""
-        raise NotImplementedError
+        Args:
+            ended: called in the card's thread with what came of it, once it is done.
+        """
+        self._closed = True
+        self._cancel_removals()
+        session, worker = self._session, self._worker
+        if session is not None and worker is not None:
+            worker.submit(_close, session, disposition, ended)
+            worker.finish()
+        elif self._request is not None:
+            self._request.cancel()  # a task or thread that still acquires
 
     def __del__(self) -> None:
-        self._close_unclosed()
+        """A card of this process that is still open is closed in its own thread, and told of; nothing is waited for here."""
+        if self._session is not None and not self._closed and self._generation == generation():
+            text = f"unclosed {self!r}"
+            self._hand_over_close(None, unheard)
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+
+
+def _close(session: Session, disposition: Disposition | None, ended: Callable[[Exception | None], object]) -> None:
+    """In the card's thread."""
+    failure = None
+    try:
+        session.close(disposition)
+    except Exception as error:  # a backend's own
+        failure = error
+    finally:
+        ended(failure)
+
+
+def unheard(error: Exception | None) -> None:
+    """What came of a close that nobody waits for."""
 
 
 def commands(apdus: tuple[Any, ...]) -> list[C_APDU]:

@@ -1,62 +1,44 @@
-"""The async face: an SCard for asyncio and trio.
+"""An SCard of the async face, written; `sync_scard.py` is generated from it (`.ci/generate_sync.py`).
 
-Who owns what, who may call it from where, what ends it:
+Rules of this room:
 
-- An open card owns a thread, the one that connected it. Every PC/SC call of the card happens there, one hop for a whole batch.
-- Methods belong to the event loop that acquired the card; `cancel` comes from anywhere.
-- Batches of one card follow each other. A batch whose caller left ends with its command in flight, in the thread, where the next
-  batch waits for that; no lock is held for it here.
-- `aclose` hands the close to the thread before it first waits, so that no cancellation loses it.
+- What both faces have is written here once, with its docstring: arguments are checked, jobs for the session made, results read.
+- What differs by more than `await` (how a job is run, who waits for whom, how a card is acquired and closed) is `AsyncBase`'s and
+  `SyncBase`'s, by the same names: `_init`, `_run`, `_exchange`, `_send_unheard`, `_transaction`, `Answer`, `until_removed`.
+- It owns nothing: every state is `Card`'s or the base's.
 """
 
 from __future__ import annotations
 
-import contextvars
-import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any
-
-import anyio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import cast, overload
 
 from .._enums import Disposition, Lengths, Protocol, ShareMode
 from .._pcsc.backend import Backend
-from .._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, Groups, OnReset, Readers, member
-from .._session.card_state import best_effort
-from .._session.exchanger import Prepared
-from .._session.session import Session
-from .._threads import Loop, Reply, until_ended, within_grace
-from .._waiting.acquisition import acquire
-from .._waiting.driver import driver_of, until_idle
-from .._waiting.removal import Removal, wait
-from ..errors import CardRemovedError
+from .._reader.attributes import NumberAttribute, TextAttribute, decode_attribute, encode_attribute
+from .._reader.contactless import GET_ATS, GET_UID, ats, uid
+from .._reader.features import ReaderProperties, features, properties
+from .._reader.pin_entry import PinEntry
+from .._reader.pin_pad import PadResult, modify, verify
+from .._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, CardRequest, Groups, OnReset, Readers
+from .._threads import retry_if_interrupted
+from .._waiting.acquisition import Acquisition
+from .._waiting.removal import Removal
 from ..iso7816._apdu import C_APDU, R_APDU, Buffer
 from ..iso7816._channel import OPEN, close_command, opened
 from ..iso7816._exchange import ExchangeOptions
 from ..iso7816._layer import Layer
-from .calls import AsyncCalls
-from .card import commands, raw_command
-from .card_lock import Turn
-from .routes import Callback, Channel
+from .async_base import Answer, AsyncBase, until_removed
+from .card import code_and_data, commands, dword, raw_command
+from .routes import Callback, Channel, Layered
+
+PLAIN_ENTRY = PinEntry()
+"""4 to 8 digits as text, ended with the reader's key."""
 
 
-class _Inside:
-    """Marks the context of a running callback: batches on its card cannot start from there."""
-
-    __slots__ = ("card", "outer", "running")
-
-    def __init__(self, card: SCard, outer: _Inside | None) -> None:
-        self.card = card
-        self.outer = outer
-        self.running = True
-
-
-_inside: contextvars.ContextVar[_Inside | None] = contextvars.ContextVar("scardface_inside", default=None)
-
-
-class SCard(AsyncCalls):
+class SCard(AsyncBase):
     """A smart card: waits for one that matches, opens it, talks to it.
 
     `async with SCard(...) as card:` acquires and closes; `card = await SCard(...)` with `await card.aclose()` is the same without
@@ -99,8 +81,6 @@ class SCard(AsyncCalls):
         TypeError, ValueError: from the constructor, for an argument of a wrong type or range.
     """
 
-    _verb = "use 'async with SCard(...)' or 'await SCard(...)'"
-
     def __init__(
         self,
         readers: Readers = None,
@@ -119,37 +99,22 @@ class SCard(AsyncCalls):
         wait_for_reader: bool = False,
         backend: Backend | None = None,
     ) -> None:
-        self._wish(
-            *(readers, groups, timeout, atr, pnp, share, protocols, lengths, options, settle, new_only, on_reset),
-            *(wait_for_reader, backend),
+        card_request = CardRequest.of(
+            readers=readers,
+            groups=groups,
+            timeout=timeout,
+            atr=atr,
+            pnp=pnp,
+            share=share,
+            protocols=protocols,
+            lengths=lengths,
+            options=options,
+            settle=settle,
+            new_only=new_only,
+            on_reset=on_reset,
+            wait_for_reader=wait_for_reader,
         )
-        self._ended: anyio.Event | None = None  # set when the close is done
-        self._close_error: Exception | None = None
-
-    def __await__(self) -> Generator[Any, None, SCard]:
-        return self._acquire().__await__()
-
-    def __aenter__(self) -> Coroutine[Any, Any, SCard]:
-        return self._acquire()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is not None and issubclass(kind, GeneratorExit):
-            self._hand_over_close()  # the coroutine is being thrown away: nothing can be awaited any more
-            return
-        await self._aclose(None, cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
-
-    def _acquire(self) -> Coroutine[Any, Any, SCard]:
-        return acquire(self._begin(), self._take)
-
-    def _take(self, session: Session) -> SCard:
-        """Take over what the acquisition has opened."""
-        assert self._request is not None
-        self._loop = Loop()
-        self._session, self._worker = session, self._request.worker
-        self._turn = Turn(self._loop, session.card_key)
-        return self
+        self._init(card_request, backend)
 
     async def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> R_APDU:
         """Send commands in order; stop after the first whose final status is not 9000.
@@ -180,57 +145,6 @@ class SCard(AsyncCalls):
         """
         return await self._exchange(commands(apdus), callback, None)
 
-    async def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
-        session = self._opened()
-        self._refuse_inside()
-        level = await self._turn.take()
-        try:
-            batch = session.prepare(commands, layer)  # at its turn: the one before may have changed the protocol
-            if callback is None:
-                return await self._send(session, batch)
-            return await self._send_each(session, batch, callback)
-        finally:
-            self._turn.give(level)
-
-    async def _send_each(self, session: Session, batch: list[Prepared], callback: Callback) -> R_APDU:
-        """A hop for each command, since the callback runs in this task before the next goes out."""
-        response: R_APDU | None = None
-        for answered, prepared in enumerate(batch):
-            try:
-                response = await self._send(session, [prepared])
-            except CardRemovedError as error:
-                error.answered = answered
-                raise
-            await self._call_back(callback, prepared[0], response)
-            if response.sw != 0x9000:
-                break
-        assert response is not None, "a batch has a command"
-        return response
-
-    async def _send(self, session: Session, batch: list[Prepared]) -> R_APDU:
-        reply: Reply[R_APDU | None] = Reply(self._loop)
-        response = await self._hop(reply, reply.run, session.send, batch, None, reply.is_abandoned)
-        assert response is not None, "only an abandoned batch has no response, and nobody awaits that one"
-        return response
-
-    async def _call_back(self, callback: Callback, command: C_APDU, response: R_APDU) -> None:
-        inside = _Inside(self, _inside.get())
-        token = _inside.set(inside)
-        try:
-            result = callback(command, response)
-            if inspect.isawaitable(result):
-                await result
-        finally:
-            inside.running = False  # tasks that the callback started may send later
-            _inside.reset(token)
-
-    def _refuse_inside(self) -> None:
-        inside = _inside.get()
-        while inside is not None:
-            if inside.card is self and inside.running:
-                raise RuntimeError("this card cannot be used from inside its own callback")
-            inside = inside.outer
-
     async def transmit(self, data: bytes) -> bytes:
         """One raw exchange, verbatim: what the card answers to exactly these bytes, 61xx and 6Cxx included.
 
@@ -244,10 +158,10 @@ class SCard(AsyncCalls):
             ValueError: shorter than that; and as `send`.
         """
         raw = raw_command(data)
-        return await self._do(lambda session: session.transmit(raw))
+        return await self._run(lambda session: session.transmit(raw))
 
     @asynccontextmanager
-    async def channel(self) -> AsyncIterator[Channel[Coroutine[Any, Any, R_APDU]]]:
+    async def channel(self) -> AsyncIterator[Channel[Answer]]:
         """Open a logical channel and close it at the end of the block (ISO 7816-4:2020, 11.1.2): `async with card.channel() as ch`.
 
         Returns:
@@ -258,16 +172,50 @@ class SCard(AsyncCalls):
             CardCommunicationError: the card answers no channel number; and as `send`.
         """
         channel = Channel(self._exchange, opened(await self.send(OPEN)))
-        closing = close_command(channel.number)
         try:
             yield channel
         except BaseException:
-            # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
-            session = self._session
-            if session is not None and not self._closed:
-                self._later(lambda: best_effort(lambda: session.send(session.prepare([closing]))))
+            self._send_unheard(close_command(channel.number))  # what went wrong is not hidden by what follows
             raise
-        (await self.send(closing)).check()
+        response = await self.send(close_command(channel.number))
+        response.check()
+
+    def layer(self, layer: Layer) -> Layered[Answer]:
+        """The card through a layer, such as secure messaging: `secure = card.layer(layer)`, then `await secure.send(...)`.
+
+        Args:
+            layer: an object with two methods that do no I/O: `wrap(command)` returns the C_APDU that goes out for the caller's,
+                `unwrap(response)` the R_APDU that the caller sees. Each is called once for each command, at its turn, in the
+                thread that speaks to the card. `unwrap` also hears the card's last word of an exchange that fails, a bare status
+                for instance; if the card had none, what this method returned is closed (LayerClosedError), and a new secure channel
+                is needed.
+
+        Raises:
+            TypeError: `layer` has no such methods.
+        """
+        return Layered(self._exchange, layer)
+
+    def transaction(self, disposition: Disposition = Disposition.LEAVE) -> AbstractAsyncContextManager[None]:
+        """A block in which nobody else reaches the card: no other program, no other task or thread of this one.
+
+        `async with card.transaction():` (SCardBeginTransaction, SCardEndTransaction). It waits for another program's transaction.
+        The task that holds it may send as ever, and begin another one inside. So may tasks that are started inside (`gather`, a
+        TaskGroup), in turn, until the block ends; threads that are started inside wait. It ends on every way out of the block, also
+        in another task than began it.
+
+        Cancelled while it waits, it leaves at once; PC/SC cannot be told, so the card stays busy until it has begun and was ended
+        again.
+
+        Windows resets a card that idles in a transaction for 5 s, and ends the transaction: the next call is a CardResetError.
+
+        Args:
+            disposition: what becomes of the card at the end. After RESET or UNPOWER this card goes on with the card as it is then.
+
+        Raises:
+            CardRemovedError, CardResetError, ServiceUnavailableError: what became of the card; not at the end of the block.
+            RuntimeError: the card is not open, or is called from inside its own callback.
+        """
+        return self._transaction(disposition)
 
     async def wait(self) -> None:
         """Return once this card is gone: taken out, swapped, its reader unplugged; at once if it is already.
@@ -283,65 +231,190 @@ class SCard(AsyncCalls):
         removal = Removal(session, self._request.backend, worker.submit)
         self._begin_removal(removal)
         try:
-            await wait(removal)
+            await until_removed(removal)
         finally:
-            self._end_removal(removal)
+            retry_if_interrupted(self._end_removal, removal)
 
-    async def aclose(self, disposition: Disposition | None = None) -> None:
-        """Close the card; then offer it to the next waiter. Does nothing the second time.
+    async def reset(self, cold: bool = False) -> None:
+        """Reset the card; `atr` and `protocol` are what it answers then. Waits for another program's transaction to end.
 
-        Returns when its thread and its PC/SC context are gone; cancelled, within 0.2 s, and the thread finishes by itself.
+        What was selected and verified is gone, for other programs, too, which are told (SCardReconnect; ISO/IEC 7816-3:2006, 6.2).
+        On Windows it ends a transaction, which is begun again: another program may come in between.
 
         Args:
-            disposition: what becomes of the card; None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.
-                While another program holds a transaction, everything but LEAVE waits for its end.
+            cold: power it down and up; else a warm reset.
+
+        Raises:
+            CardRemovedError: it was taken out; a card that took its place is not touched further.
+            SCardError: it does not answer. And as `send`.
         """
-        if disposition is not None:
-            disposition = member("disposition", Disposition, disposition)
-        await self._aclose(disposition, cancelled=False)
+        disposition = Disposition.UNPOWER if cold else Disposition.RESET
+        await self._run(lambda session: session.reset(disposition))
 
-    async def _aclose(self, disposition: Disposition | None, *, cancelled: bool) -> None:
-        self._check_process()
-        ended, loop = anyio.Event(), Loop()
-        if self._hand_over_close(disposition, lambda: loop.post(ended.set)):
-            self._ended = ended
-        worker, request = self._worker, self._request
-        if worker is None or request is None or self._ended is None:
-            return
-        ended = self._ended
+    async def reconnect(self, share: ShareMode | None = None, protocols: Protocol | None = None) -> None:
+        """Connect to the same card anew, leaving it as it is: after a CardResetError, to share it otherwise, to speak otherwise.
 
-        async def closed() -> None:
-            await ended.wait()
-            await until_ended([worker.thread])
-            await until_idle(driver_of(request.backend))
+        For EXCLUSIVE it waits until all others have left (pcsc-lite; Windows raises SharingViolationError).
 
-        await within_grace(closed, cancelled=cancelled)
-        error, self._close_error = self._close_error, None
-        if error is not None and not cancelled:
-            raise error
+        Args:
+            share: None: as now.
+            protocols: None: as asked for before. T0 for a card that names T=1 in its ATR and cannot do it.
 
-    def _hand_over_close(self, disposition: Disposition | None = None, ended: Callable[[], object] | None = None) -> bool:
-        """Queue the close behind what the card's thread still does, and `ended` behind it; whether this was the first call."""
-        if self._closed:
-            return False
-        self._closed = True
-        self._cancel_removals()
-        session, worker = self._session, self._worker
-        if session is not None and worker is not None:
-            worker.submit(self._close, session, disposition)
-            if ended is not None:
-                worker.submit(ended)
-            worker.finish()
-        elif self._request is not None:
-            self._request.cancel()  # a task that still acquires
-        return True
+        Raises:
+            CardRemovedError: the card was taken out; one that took its place is not spoken to.
+            ProtocolMismatchError: the card, or another program that uses it, speaks another protocol.
+            CardResetError: it was inside a transaction, which Windows ends then: it was begun again, but another program may have
+                been in between. Or others went on resetting the card: several resets in a row are outlasted.
+            RuntimeError: another share mode, inside a transaction. And as `send`.
+        """
+        share, protocols = self._checked(share, protocols)
+        request = cast(Acquisition, self._request)
+        await self._run(lambda session: request.reconnect(session.share if share is None else share, protocols))
 
-    def _close(self, session: Session, disposition: Disposition | None) -> None:
-        """In the card's thread."""
-        try:
-            session.close(disposition)
-        except Exception as error:  # a backend's own
-            self._close_error = error
+    async def control(self, code: int, data: bytes = b"") -> bytes:
+        """A command for the reader itself, SCardControl; it does not wait for another program's transaction.
 
-    def _close_from_collector(self) -> None:
-        self._hand_over_close()
+        Args:
+            code: the control code, on this platform; `control_code` makes those of PC/SC part 10.
+            data: what goes with it.
+
+        Returns:
+            The reader's answer, at most 65,548 bytes.
+
+        Raises:
+            SharingViolationError: another program holds a transaction.
+            SCardError: the reader does not know the code. And as `send`.
+        """
+        code, octets = code_and_data(code, data)
+        return await self._run(lambda session: session.control(code, octets))
+
+    @overload
+    async def attribute(self, attribute: TextAttribute) -> str: ...
+    @overload
+    async def attribute(self, attribute: NumberAttribute) -> int: ...
+    @overload
+    async def attribute(self, attribute: int) -> str | int | bytes: ...
+    async def attribute(self, attribute: int) -> str | int | bytes:
+        """What the reader says of itself or its card, SCardGetAttrib (PC/SC part 3, 3.1).
+
+        Args:
+            attribute: an `Attribute`, or a vendor's number.
+
+        Returns:
+            Text and numbers as such, others, and those of no known type, as bytes; see `Attribute`.
+
+        Raises:
+            SharingViolationError: another program holds a transaction.
+            SCardError: the reader does not have it. And as `send`.
+        """
+        number = dword("attribute", attribute)
+        return decode_attribute(number, await self._run(lambda session: session.get_attribute(number)))
+
+    async def set_attribute(self, attribute: int, value: str | int | bytes) -> None:
+        """Set an attribute of the reader, SCardSetAttrib (PC/SC part 3, 3.1). Few drivers have one that can be set.
+
+        Args:
+            attribute: an `Attribute`, or a vendor's number.
+            value: of the type that `attribute` returns.
+
+        Raises:
+            TypeError, ValueError: a value of another type or size.
+            SharingViolationError: another program holds a transaction.
+            SCardError: the reader does not take it. And as `send`.
+        """
+        number, octets = dword("attribute", attribute), encode_attribute(attribute, value)
+        await self._run(lambda session: session.set_attribute(number, octets))
+
+    async def features(self) -> Mapping[int, int]:
+        """What the reader can do beyond PC/SC's calls (PC/SC part 10, 2.02.09, 2.2).
+
+        Returns:
+            Control code by `Feature`, or by the number of one that has no name here; empty if the reader has none.
+
+        Raises:
+            CardCommunicationError: the reader's answer makes no sense. And as `control`.
+        """
+        return await self._run(lambda session: session.control_exchange(features()))
+
+    async def properties(self) -> ReaderProperties:
+        """The reader's properties: its display, its keypad's limits, its maker (PC/SC part 10, 2.02.09, 2.6).
+
+        Returns:
+            What the reader tells; what it does not tell is None.
+
+        Raises:
+            CardCommunicationError: the reader's answer makes no sense. And as `control`.
+        """
+        return await self._run(lambda session: session.control_exchange(properties()))
+
+    async def verify_pin_on_pad(self, command: C_APDU, entry: PinEntry = PLAIN_ENTRY) -> PadResult:
+        """Have the user enter a PIN on the reader's keypad, and the card verify it (PC/SC part 10, 2.02.09, 2.5.2).
+
+        The PIN never reaches this machine. It takes as long as the user does: cancelled, it leaves at once, and the card is busy
+        until the entry has ended.
+
+        Args:
+            command: the VERIFY command, `C_APDU(0x00, 0x20, 0x00, 0x81)`; the reader writes the PIN into its data, or into a block
+                of `entry`'s making if it has none.
+            entry: how the digits are written, how many there may be, what ends the entry, how long it may take.
+
+        Returns:
+            The card's status word, or the reader's: `is_successful()`, `cancelled`, `timed_out`, `tries_left`, `meaning`.
+
+        Raises:
+            ValueError: the command and `entry` do not fit; before anything is sent.
+            SCardError: the reader has no keypad (UNSUPPORTED_FEATURE). And as `control`.
+        """
+        exchange = verify(command, entry)
+        return await self._run(lambda session: session.control_exchange(exchange))
+
+    async def modify_pin_on_pad(
+        self,
+        command: C_APDU,
+        entry: PinEntry = PLAIN_ENTRY,
+        *,
+        ask_current: bool = True,
+        confirm: bool = True,
+        current_offset: int = 0,
+        new_offset: int | None = None,
+    ) -> PadResult:
+        """Have the user enter a new PIN on the reader's keypad, and the card take it (PC/SC part 10, 2.02.09, 2.5.3).
+
+        Args:
+            command: the CHANGE REFERENCE DATA command, `C_APDU(0x00, 0x24, 0x00, 0x81)`, or RESET RETRY COUNTER.
+            entry: as for `verify_pin_on_pad`.
+            ask_current: whether the current PIN is asked for, too.
+            confirm: whether the new PIN is asked for twice.
+            current_offset: bytes of the data before the block of the current PIN.
+            new_offset: bytes of the data before the block of the new PIN; None: behind the current one's.
+
+        Returns:
+            As `verify_pin_on_pad`.
+
+        Raises:
+            ValueError: the command and the rest do not fit; before anything is sent.
+            SCardError: the reader has no keypad (UNSUPPORTED_FEATURE). And as `control`.
+        """
+        exchange = modify(
+            command, entry, ask_current=ask_current, confirm=confirm, current_offset=current_offset, new_offset=new_offset
+        )
+        return await self._run(lambda session: session.control_exchange(exchange))
+
+    async def uid(self) -> bytes:
+        """The UID (PUPI, IDm) of a contactless card, as its reader knows it (PC/SC part 3, 2.01.09, 3.2.2.1.3): 4 to 10 bytes.
+
+        It is no secret and no proof: tags can be made with any UID, and phones change theirs.
+
+        Raises:
+            StatusError: the reader does not tell; it is none for contactless cards, mostly.
+            CardCommunicationError: it tells nothing. And as `send`.
+        """
+        return uid(await self._exchange([GET_UID], None, None))
+
+    async def ats(self) -> bytes:
+        """The ATS of a contactless card (ISO/IEC 14443-4, 5.2), or its historical bytes, by reader (PC/SC part 3, 3.2.2.1.3).
+
+        Raises:
+            StatusError: the reader does not tell, or the card has none. And as `send`.
+        """
+        return ats(await self._exchange([GET_ATS], None, None))

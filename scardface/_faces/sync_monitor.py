@@ -24,16 +24,23 @@ from .._threads import WaitingThread, generation, retry_if_interrupted
 from .._waiting.driver import Driver, driver_of, until_idle_blocking
 from .._waiting.event_queue import EventQueue
 from .._waiting.messages import Subscribed, Unsubscribed
-from .monitor import ReaderMonitor as AsyncReaderMonitor
-from .sync_calls import with_arguments_of
 
 
-@with_arguments_of(AsyncReaderMonitor)
 class ReaderMonitor:
     """Events of readers and cards, initial state first: `with ReaderMonitor() as monitor:`, `for event in monitor:`.
 
-    The same events as `scardface.ReaderMonitor`. Ctrl-C ends the iteration's wait. Leaving the block from
-    another thread ends the iteration.
+    The same events as `scardface.ReaderMonitor`. Ctrl-C ends the iteration's wait. Leaving the block from another thread ends the
+    iteration.
+
+    Args:
+        readers: exact names of readers to tell of, a str or an iterable of str; a compiled str pattern is searched in the name.
+            None: all.
+        groups: reader groups, a str or an iterable of str. None: no group is passed.
+        backend: the PC/SC to watch; None: the default one when the monitor is entered.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        RuntimeError: entered twice, used outside its block, by two consumers at once, or in a forked child.
     """
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:

@@ -206,7 +206,7 @@ class CardRequest:
             warnings.warn(
                 "pnp=True takes any reader: readers= and groups= are ignored; wait_for_reader=True waits for those asked for",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         if on_reset not in get_args(OnReset):
             raise ValueError(f"on_reset: {on_reset!r} is none of {', '.join(map(repr, get_args(OnReset)))}")

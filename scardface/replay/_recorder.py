@@ -35,6 +35,7 @@ from .._enums import Disposition, Protocol, ShareMode
 from .._faces.card import commands, raw_command
 from .._faces.routes import Callback, Channel, Layered
 from .._faces.scard import SCard
+from .._faces.sync_base import plain_callback
 from .._pcsc.ownership import refuse_copy
 from ..iso7816._apdu import C_APDU, R_APDU, StatusError
 from ..iso7816._atr import ATR
@@ -172,7 +173,7 @@ class Recorder(Generic[CardT]):
                 if response is None:
                     response = card._exchange([command], keep, layer)
                 elif callback is not None:
-                    sync._plain(callback)(command, response)
+                    plain_callback(callback)(command, response)
                 if response.sw != 0x9000:
                     break
         assert response is not None, "commands() refuses an empty batch"

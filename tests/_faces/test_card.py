@@ -18,7 +18,7 @@ import pytest
 import scardface
 from scardface import C_APDU, CardTimeoutError, Protocol, ShareMode, WaitCancelledError, _threads, cancel_all, sync
 from scardface._faces import card as _card
-from scardface._faces.card import Card, commands, octets, raw_command
+from scardface._faces.card import commands, octets, raw_command
 from scardface._pcsc.backend import Context
 from scardface.testing import PrivatePcscd
 from tests.support.cards import T1, LogCard
@@ -351,11 +351,6 @@ def test_a_closed_card_is_not_told_of(virtual: LogCard) -> None:
     cards = [sync.SCard(timeout=30)]
     cards[0].close()
     assert collected(cards) == []
-
-
-def test_the_common_part_closes_nothing_by_itself() -> None:
-    with pytest.raises(NotImplementedError):
-        Card()._close_from_collector()
 
 
 # Cards of another process.

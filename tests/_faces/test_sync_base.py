@@ -1,8 +1,7 @@
-"""The sync face's calls: the same words as the async face's, and an interrupted begin."""
+"""What is the sync face's own: an interrupted begin of a transaction, threads that take turns, callbacks."""
 
 from __future__ import annotations
 
-import inspect
 import signal
 import threading
 import time
@@ -10,34 +9,13 @@ from typing import Any
 
 import pytest
 
-import scardface
 from scardface import C_APDU, ShareMode, sync
-from scardface._faces.calls import AsyncCalls
-from scardface._faces.sync_calls import SyncCalls
 from scardface.testing import PrivatePcscd
 from tests.support import foreign as other
 from tests.support.cards import BOTH, ECHO, LogCard
 from tests.support.foreign import Foreign
 
 SHARED = ShareMode.SHARED
-NAMES = sorted(name for name in vars(AsyncCalls) if not name.startswith("_"))
-
-
-def parameters(function: Any) -> list[tuple[str, Any, Any]]:
-    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
-
-
-def test_both_faces_have_the_same_calls() -> None:
-    assert sorted(name for name in vars(SyncCalls) if not name.startswith("_")) == NAMES
-    assert {"transaction", "reset", "reconnect", "control", "attribute", "set_attribute", "layer"} <= set(NAMES)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_both_faces_have_the_same_words(name: str) -> None:
-    ours, theirs = getattr(sync.SCard, name), getattr(scardface.SCard, name)
-    assert parameters(ours) == parameters(theirs)
-    assert inspect.getdoc(ours) == inspect.getdoc(theirs)
-    assert inspect.getdoc(ours)
 
 
 def interrupt_when_pending(card: sync.SCard) -> threading.Thread:
@@ -101,7 +79,7 @@ def test_an_interrupt_between_the_begin_and_its_outcome_undoes_it(pcscd: Private
         raise KeyboardInterrupt
 
     with sync.SCard(timeout=30, share=SHARED) as card:
-        monkeypatch.setattr("scardface._faces.sync_calls.get", interrupted)
+        monkeypatch.setattr("scardface._faces.sync_base.get", interrupted)
         with pytest.raises(KeyboardInterrupt), card.transaction():
             pytest.fail("interrupted")
         foreign.connect(card.reader, other.SHARED)

@@ -1,0 +1,268 @@
+"""How the async face works: what differs from the sync face by more than `await`. `scard.py` is written on top of it.
+
+Who owns what, who may call it from where, what ends it:
+
+- An open card owns a thread, the one that connected it. Every PC/SC call of the card happens there, one hop for a whole batch, in
+  the order in which they were asked for.
+- Methods belong to the event loop that acquired the card; `cancel` comes from anywhere.
+- One task at a time, by the card's lock: a call waits for it, a transaction keeps it for its block.
+- A task that is cancelled leaves at once. A batch whose caller left ends with its command in flight, in the thread, where the next
+  batch waits for that; no lock is held for it here. What else PC/SC cannot cancel (fact 4) ends in the card's thread, too, and is
+  undone there.
+- `aclose` hands the close to the thread before it first waits, so that no cancellation loses it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, TypeAlias, TypeVar
+
+import anyio
+
+from .._enums import Disposition
+from .._session.card_request import member
+from .._session.card_state import best_effort
+from .._session.exchanger import Prepared
+from .._session.session import Session
+from .._threads import Loop, Reply, until_ended, within_grace
+from .._waiting.acquisition import acquire
+from .._waiting.driver import driver_of, until_idle
+from .._waiting.removal import wait
+from ..errors import CardRemovedError
+from ..iso7816._apdu import C_APDU, R_APDU
+from ..iso7816._layer import Layer
+from .card import Card, unheard
+from .card_lock import CardLock
+from .routes import Callback
+
+CardT = TypeVar("CardT", bound="AsyncBase")
+T = TypeVar("T")
+
+Answer: TypeAlias = Coroutine[Any, Any, R_APDU]
+"""What a `send` of this face returns."""
+
+until_removed = wait
+
+
+class _Inside:
+    """Marks the context of a running callback: batches on its card cannot start from there."""
+
+    __slots__ = ("card", "outer", "running")
+
+    def __init__(self, card: AsyncBase, outer: _Inside | None) -> None:
+        self.card = card
+        self.outer = outer
+        self.running = True
+
+
+_inside: contextvars.ContextVar[_Inside | None] = contextvars.ContextVar("scardface_inside", default=None)
+
+
+class AsyncBase(Card):
+    """The part of the async SCard that the head of this file tells of."""
+
+    _how_to_open = "use 'async with SCard(...)' or 'await SCard(...)'"
+    _loop: Loop
+    _lock: CardLock
+    _ended: anyio.Event | None = None  # set when the close is done
+    _close_error: Exception | None = None
+
+    # Acquiring.
+
+    def __await__(self: CardT) -> Generator[Any, None, CardT]:
+        return self._acquire().__await__()
+
+    def __aenter__(self: CardT) -> Coroutine[Any, Any, CardT]:
+        return self._acquire()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, GeneratorExit):  # the coroutine is thrown away: nothing can be awaited any more
+            if not self._closed:
+                self._hand_over_close(None, unheard)
+            return
+        await self._aclose(None, cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
+
+    def _acquire(self: CardT) -> Coroutine[Any, Any, CardT]:
+        return acquire(self._begin(), self._acquired)
+
+    def _acquired(self: CardT, session: Session) -> CardT:
+        self._loop = Loop()
+        self._lock = CardLock(self._loop, session.card_key)
+        self._take_over(session)
+        return self
+
+    # Calls.
+
+    async def _run(self, job: Callable[[Session], T]) -> T:
+        """One job in the card's thread, at this task's turn; nothing of it happens if the task has left before."""
+        session = self._opened()
+        self._refuse_inside()
+        level = await self._lock.acquire()
+        try:
+            reply: Reply[T] = Reply(self._loop)
+            return await self._hop(reply, lambda: reply.run_if_awaited(lambda: job(session)))
+        finally:
+            self._lock.release(level)
+
+    async def _hop(self, reply: Reply[T], job: Callable[..., object], *args: object) -> T:
+        """One hop into the card's thread and back, in the caller's context variables."""
+        self._opened()  # it may have been closed while this task waited for the lock
+        self._later(job, *args)
+        return await reply.get()
+
+    def _later(self, job: Callable[..., object], *args: object) -> None:
+        """Leave a job for the card's thread."""
+        worker = self._worker
+        assert worker is not None
+        worker.submit(contextvars.copy_context().run, job, *args)
+
+    def _refuse_inside(self) -> None:
+        """RuntimeError from inside the callback of this card's own `send`."""
+        inside = _inside.get()
+        while inside is not None:
+            if inside.card is self and inside.running:
+                raise RuntimeError("this card cannot be used from inside its own callback")
+            inside = inside.outer
+
+    # Exchanges.
+
+    async def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
+        """Commands to the card: what `send` does."""
+        session = self._opened()
+        self._refuse_inside()
+        level = await self._lock.acquire()
+        try:
+            batch = session.prepare(commands, layer)  # with the lock: the one before may have changed the protocol
+            if callback is None:
+                return await self._send(session, batch)
+            return await self._send_each(session, batch, callback)
+        finally:
+            self._lock.release(level)
+
+    async def _send(self, session: Session, batch: list[Prepared]) -> R_APDU:
+        reply: Reply[R_APDU | None] = Reply(self._loop)
+        response = await self._hop(reply, reply.run, session.send, batch, None, reply.is_abandoned)
+        assert response is not None, "only an abandoned batch has no response, and nobody awaits that one"
+        return response
+
+    async def _send_each(self, session: Session, batch: list[Prepared], callback: Callback) -> R_APDU:
+        """A hop for each command, since the callback runs in this task before the next goes out."""
+        response: R_APDU | None = None
+        for answered, prepared in enumerate(batch):
+            try:
+                response = await self._send(session, [prepared])
+            except CardRemovedError as error:
+                error.answered = answered
+                raise
+            await self._call_back(callback, prepared[0], response)
+            if response.sw != 0x9000:
+                break
+        assert response is not None, "a batch has a command"
+        return response
+
+    async def _call_back(self, callback: Callback, command: C_APDU, response: R_APDU) -> None:
+        inside = _Inside(self, _inside.get())
+        token = _inside.set(inside)
+        try:
+            result = callback(command, response)
+            if inspect.isawaitable(result):
+                await result
+        finally:
+            inside.running = False  # tasks that the callback started may send later
+            _inside.reset(token)
+
+    def _send_unheard(self, command: C_APDU) -> None:
+        """Have a command sent whose outcome does not matter. It is handed over, so that no cancellation loses it."""
+        session = self._session
+        if session is not None and not self._closed:
+            self._later(lambda: best_effort(lambda: session.send(session.prepare([command]))))
+
+    # Transactions.
+
+    @asynccontextmanager
+    async def _transaction(self, disposition: Disposition) -> AsyncIterator[None]:
+        session = self._opened()
+        self._refuse_inside()
+        disposition = member("disposition", Disposition, disposition)
+        transaction = object()
+        outer = await self._lock.acquire()
+        try:
+            await self._begin_transaction(session, transaction)
+            level = self._lock.begin_transaction(outer)
+        except BaseException:
+            self._lock.release(outer)
+            raise
+        try:
+            yield
+            self._lock.end_transaction(level)
+            await self._lock.wait_until_idle(level)
+            if not self._closed:  # else the close has ended it
+                end: Reply[None] = Reply(self._loop)
+                await self._hop(end, end.run, session.end, transaction, disposition)
+        except GeneratorExit:  # thrown away, perhaps with its loop
+            self._later(best_effort, lambda: session.end(transaction, disposition))
+            with suppress(RuntimeError):
+                self._lock.leave_transaction(level)
+            raise
+        except BaseException:
+            # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
+            self._later(best_effort, lambda: session.end(transaction, disposition))
+            self._lock.leave_transaction(level)
+            raise
+        self._lock.leave_transaction(level)
+
+    async def _begin_transaction(self, session: Session, transaction: object) -> None:
+        """Begin one; cancelled, have it ended again."""
+        reply: Reply[None] = Reply(self._loop)
+        try:
+            await self._hop(reply, lambda: reply.run_if_awaited(lambda: session.begin(transaction)))
+        except BaseException:
+            self._later(best_effort, lambda: session.end(transaction, Disposition.LEAVE))
+            raise
+
+    # Closing.
+
+    async def aclose(self, disposition: Disposition | None = None) -> None:
+        """Close the card; then offer it to the next waiter. Does nothing the second time.
+
+        Returns when its thread and its PC/SC context are gone; cancelled, within 0.2 s, and the thread finishes by itself.
+
+        Args:
+            disposition: what becomes of the card; None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.
+                While another program holds a transaction, everything but LEAVE waits for its end.
+        """
+        if disposition is not None:
+            disposition = member("disposition", Disposition, disposition)
+        await self._aclose(disposition, cancelled=False)
+
+    async def _aclose(self, disposition: Disposition | None, *, cancelled: bool) -> None:
+        self._check_process()
+        if not self._closed:
+            loop, done = Loop(), anyio.Event()
+
+            def closed(error: Exception | None) -> None:
+                self._close_error = error
+                loop.post(done.set)
+
+            self._ended = done
+            self._hand_over_close(disposition, closed)
+        worker, request = self._worker, self._request
+        if worker is None or request is None or self._ended is None:
+            return
+        ended = self._ended
+
+        async def nothing_left() -> None:
+            await ended.wait()
+            await until_ended([worker.thread])
+            await until_idle(driver_of(request.backend))
+
+        await within_grace(nothing_left, cancelled=cancelled)
+        error, self._close_error = self._close_error, None
+        if error is not None and not cancelled:
+            raise error

@@ -1,0 +1,282 @@
+"""How the sync face works: what differs from the async face by more than `await`. `sync_scard.py` is generated on top of it.
+
+Who owns what, who may call it from where, what ends it:
+
+- Waiting (acquiring, `wait`) happens in the caller's own thread, in slices, until the driver or the card's thread says how it ends.
+  The object that owns the wait exists before it begins, so whatever interrupts the caller, Ctrl-C first of all, ends it.
+- Calls of an open card happen in the caller's own thread, too, one thread at a time: by the session's lock for a batch, by the
+  card's lock, which its holder may take again, for a transaction's block.
+- An open card owns a thread, the one that connected it. It does nothing but close the card, so that neither Ctrl-C nor a signal
+  handler waits for PC/SC.
+- Only a transaction's begin has a thread of its own, where others share the card: it waits for them, and Ctrl-C should not have to.
+  If its caller is interrupted, that thread undoes it when it comes back, and what the card was asked meanwhile waits.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TypeAlias, TypeVar
+
+from .._enums import Disposition, ShareMode
+from .._pcsc.backend import Backend
+from .._pcsc.ownership import refuse_copy
+from .._rlock import RLock
+from .._session.card_request import CardRequest, member
+from .._session.card_state import best_effort
+from .._session.session import Session
+from .._threads import get, retry_if_interrupted, spawn, uninterrupted
+from .._waiting.acquisition import acquire_blocking
+from .._waiting.driver import driver_of, until_idle_blocking
+from .._waiting.removal import wait_blocking
+from ..errors import CANCELLED, WaitCancelledError
+from ..iso7816._apdu import C_APDU, R_APDU
+from ..iso7816._layer import Layer
+from .card import Card
+from .routes import Callback
+
+CardT = TypeVar("CardT", bound="SyncBase")
+T = TypeVar("T")
+
+Answer: TypeAlias = R_APDU
+"""What a `send` of this face returns."""
+
+_LAST_WORD = 0.2
+"""Seconds that a thread whose work is done has to be gone."""
+
+until_removed = wait_blocking
+
+
+class _Here(threading.local):
+    """What this thread holds transactions on: sessions."""
+
+    held: tuple[Session, ...] = ()
+
+
+_here = _Here()
+
+
+def refuse_to_wait_for_itself(session: Session) -> None:
+    """RuntimeError where this thread holds a transaction on the same card by another SCard: PC/SC would have it wait for ever."""
+    if any(other is not session and other.open_transactions and other.card_key == session.card_key for other in _here.held):
+        raise RuntimeError("this thread holds a transaction on the same card by another SCard: it would wait for itself")
+
+
+class SyncBase(Card):
+    """The part of the sync SCard that the head of this file tells of."""
+
+    _how_to_open = "its constructor opens it"
+    _lock: RLock
+    _beginning: Beginning | None = None
+
+    # Acquiring.
+
+    def _init(self, card_request: CardRequest, backend: Backend | None) -> None:
+        self._lock = RLock()
+        super()._init(card_request, backend)
+        request = self._begin()
+        try:
+            acquire_blocking(request, self._take_over)
+            if self._closed:
+                raise WaitCancelledError("the card was closed while it was waited for", CANCELLED)
+        except BaseException:
+            retry_if_interrupted(request.leave)
+            raise
+
+    def __enter__(self: CardT) -> CardT:
+        self._opened()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    # Calls and exchanges.
+
+    def _run(self, job: Callable[[Session], T]) -> T:
+        """One job in this thread, at its turn."""
+        session = self._opened()
+        session.refuse_inside()
+        refuse_to_wait_for_itself(session)
+        with self._lock:
+            return job(session)
+
+    def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
+        """Commands to the card: what `send` does."""
+        session = self._opened()
+        refuse_to_wait_for_itself(session)
+        with self._lock:
+            batch = session.prepare(commands, layer)  # with the lock: the one before may have changed the protocol
+            response = session.send(batch, None if callback is None else plain_callback(callback))
+        assert response is not None, "only an abandoned batch has no response"
+        return response
+
+    def _send_unheard(self, command: C_APDU) -> None:
+        """Send a command whose outcome does not matter."""
+        with suppress(Exception):
+            self._exchange([command], None, None)
+
+    # Transactions.
+
+    def _transaction(self, disposition: Disposition) -> AbstractContextManager[None]:
+        return _Block(self._transaction_block(disposition))
+
+    @contextmanager
+    def _transaction_block(self, disposition: Disposition) -> Iterator[None]:
+        session = self._opened()
+        session.refuse_inside()
+        refuse_to_wait_for_itself(session)
+        disposition = member("disposition", Disposition, disposition)
+        beginning = Beginning(session, disposition)
+        outside = _here.held
+        with self._lock:
+            try:
+                self._beginning = beginning
+                beginning.wait()
+                _here.held = (*outside, session)
+                yield
+                _here.held = outside
+                if not self._closed:  # else the close has ended it
+                    session.end(beginning, disposition)
+            except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
+                session.abandon(beginning)
+                if session in _here.held:
+                    _here.held = outside
+                raise
+            except BaseException:
+                _here.held = outside
+                retry_if_interrupted(lambda: best_effort(beginning.leave))  # what went wrong is not hidden by what follows
+                raise
+
+    # Closing.
+
+    def close(self, disposition: Disposition | None = None) -> None:
+        """Close the card; then offer it to the next waiter. Waits for an exchange in flight; does nothing the second time.
+
+        Whatever interrupts it, Ctrl-C for instance, the card is closed. In a signal handler that has interrupted a call of this
+        card it returns at once, and that call closes the card when it leaves; in a callback of the card's own `send` it is a
+        RuntimeError.
+
+        Args:
+            disposition: what becomes of the card; None: RESET after EXCLUSIVE, so that nobody inherits a verified PIN, else LEAVE.
+                While another program holds a transaction, everything but LEAVE waits for its end.
+        """
+        if disposition is not None:
+            disposition = member("disposition", Disposition, disposition)
+        self._check_process()
+        session, request = self._session, self._request
+        if session is not None:
+            session.refuse_in_callback()
+        if self._closed:
+            return
+        ended: SimpleQueue[Exception | None] = SimpleQueue()
+        uninterrupted(self._hand_over_close, disposition, ended.put)
+        if session is None or request is None or (self._beginning is not None and self._beginning.pending):
+            return  # where PC/SC still holds a call of an interrupted caller, the close comes behind it
+        if session.is_inside():
+            return  # a signal handler that interrupted a call of its own thread: the close comes behind that call
+        error = None
+        if self._worker is not None:
+            error = _answer(ended, self._worker.thread)
+            self._worker.thread.join(_LAST_WORD)
+        until_idle_blocking(driver_of(request.backend))
+        if error is not None:
+            raise error
+
+
+def _answer(ended: SimpleQueue[Exception | None], thread: threading.Thread) -> Exception | None:
+    """What came of a close; None if another's, of a thread or a signal handler, came first: behind it the card's thread ends."""
+    while True:
+        alive = thread.is_alive()
+        try:
+            return ended.get(timeout=_LAST_WORD)
+        except Empty:
+            if not alive:
+                return None
+
+
+def plain_callback(callback: Callback) -> Callback:
+    """`callback`, which must not be a coroutine function."""
+
+    def call(command: C_APDU, response: R_APDU) -> None:
+        result = callback(command, response)
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise TypeError("callback: a coroutine function cannot be awaited here; use scardface.SCard, or a plain function")
+
+    return call
+
+
+class _Block(AbstractContextManager[None]):
+    """A block that is left wherever it was interrupted: `with` answers for it only once `__enter__` has returned."""
+
+    __reduce_ex__ = refuse_copy
+
+    def __init__(self, block: AbstractContextManager[None]) -> None:
+        self._block = block
+
+    def __enter__(self) -> None:
+        try:
+            self._block.__enter__()
+        except BaseException as error:
+            self._block.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, traceback)
+
+
+class Beginning:
+    """The begin of a transaction: in a thread of its own, unless nobody else can have the card. Undone there if its caller leaves.
+
+    It names the transaction, too.
+    """
+
+    def __init__(self, session: Session, disposition: Disposition) -> None:
+        self._session = session
+        self._disposition = disposition
+        self._begun = self._left = False  # each is set before the other is looked at: one of the two sees both
+        self._thread: threading.Thread | None = None
+        self._outcome: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    @property
+    def pending(self) -> bool:
+        """Whether PC/SC still holds the thread."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Return once the transaction has begun."""
+        if self._session.share is ShareMode.EXCLUSIVE:
+            self._begun = True
+            self._session.begin(self)
+            return
+        self._thread = spawn("scardface-begin", self._begin)
+        error = get(self._outcome)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # the frame in its traceback must not hold it
+
+    def leave(self) -> None:
+        """End it, or have it ended once it has begun."""
+        self._left = True
+        if self._begun:
+            self._session.end(self, self._disposition)
+
+    def _begin(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._session.begin(self)
+            self._begun = True
+        except BaseException as failure:
+            error = failure
+        if self._begun and self._left:
+            best_effort(lambda: self._session.end(self, Disposition.LEAVE))
+        self._outcome.put(error)
