@@ -1,6 +1,6 @@
 """All that is checked, on every Python that there is: `nox`, or `nox -s NAME`; `nox -l` lists the sessions.
 
-Rules of this room:
+Rules:
 
 - A Python that the machine does not have is skipped, and nox says so; none is downloaded.
 - `tests` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_sync.py`. `core`,

@@ -1,6 +1,6 @@
 """What a process holds and uses, as the kernel tells it (Linux).
 
-Rules of this room:
+Rules:
 
 - Another process looks, where that can be: it disturbs nothing. Nothing of the library is asked.
 """

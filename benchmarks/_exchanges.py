@@ -1,6 +1,6 @@
 """Those who take part where commands are exchanged: the bare binding, pyscard, yubikit, scardface.
 
-Rules of this room:
+Rules:
 
 - All use the same card in the same reader, SHARED, so that no reader, driver or daemon thread is luckier than another. Where one
   command is measured, scardface has a card of its own, EXCLUSIVE, in a reader of the same driver: with SHARED its `send` holds a

@@ -1,6 +1,6 @@
 """Figures: medians, quartiles and ratios of what was measured.
 
-Rules of this room:
+Rules:
 
 - A round is one turn of each contender, one after the other. A ratio is taken within a round, of the medians of two turns, so that
   what slows the machine down for longer than a turn cancels out. What is told is the median of those ratios, and their quartiles.

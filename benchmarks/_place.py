@@ -1,6 +1,6 @@
 """The place of the real measurements: a private pcscd with virtual cards, all of it in processes of their own.
 
-Rules of this room:
+Rules:
 
 - The measured process shares nothing with the cards: neither the interpreter's lock nor an event loop. It has a pipe to the process
   that owns the daemon and the cards, and uses PC/SC as any program does.

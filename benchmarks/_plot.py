@@ -1,6 +1,6 @@
 """Pictures of reports: one bar for each contender, as small SVG files.
 
-Rules of this room:
+Rules:
 
 - The same figures give the same file, byte for byte: no date in it, no random identifiers.
 - matplotlib is needed here alone; the extra `bench` has it.

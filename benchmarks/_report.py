@@ -1,6 +1,6 @@
 """Reports: what a benchmark found, as a table for people and as JSON for machines.
 
-Rules of this room:
+Rules:
 
 - A verdict stands beside the figure and the target that it compares, whatever it says.
 - JSON has all that the table has, and the figures that it was made from.

@@ -1,6 +1,6 @@
 """One run of one benchmark, in a process of its own: `python -m benchmarks._session NAME SETTING full|quick`.
 
-Rules of this room:
+Rules:
 
 - What was measured is the last line of standard output, as JSON.
 - In the setting "one core", the process and all that it starts have one core.

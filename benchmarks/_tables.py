@@ -1,6 +1,6 @@
 """The table of a contest: each contender in each setting, with its ratio to the reference.
 
-Rules of this room:
+Rules:
 
 - A setting is where a contest took place. "all cores": as a program runs; every thread that is woken may wake up on another core,
   which on a virtual machine costs more than all that is measured here. "one core": program, daemon and cards share one core, so

@@ -1,6 +1,6 @@
 """Contenders take turns.
 
-Rules of this room:
+Rules:
 
 - Each contender lives in a thread of its own, with an event loop of its own if it needs one, from the first round to the last: its
   card stays open, its threads stay kept. While one plays all others are blocked, and use no processor.

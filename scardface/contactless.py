@@ -10,7 +10,7 @@
     )
     print(response.check().data)
 
-Rules of this room:
+Rules:
 
 - Nothing here talks to a card: there are commands to be sent, and words for what comes back. So it is the same for both faces,
   for several commands at once, and for whatever else has a `send`.

@@ -1,6 +1,6 @@
 """What can go wrong, one class for each different thing that a caller would do about it.
 
-Rules of this room:
+Rules:
 
 - Every failure of PC/SC is an `SCardError`; `error_for` turns a code into the class and the words.
 - A text says what happened, on which reader, in which call, and what to do next.

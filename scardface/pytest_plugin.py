@@ -1,6 +1,6 @@
 """What the fixtures of the pytest plugin do. `pytest_scardface.py`, beside the package, declares them.
 
-Rules of this room:
+Rules:
 
 - pytest imports every plugin when it starts, and a module of this package brings all of it along. So names and docstrings of the
   fixtures stand outside the package, and this is imported when the first of them is asked for.

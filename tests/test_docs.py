@@ -1,6 +1,6 @@
 """Docstrings of the public names: what a machine can hold them to.
 
-Rules of this room:
+Rules:
 
 - Public is what stands in `__all__` of the modules below, and what these classes offer under a name without an underscore in front,
   inherited or not, as long as the package wrote it: what comes from int, bytes, OSError and Enum is Python's.

@@ -1,6 +1,6 @@
 """What a PC/SC offers: the seam between the library and a PC/SC, real (`pyscard`) or simulated (`testing`).
 
-Rules of this room:
+Rules:
 
 - Calls block, and are named as PC/SC names them without the prefix; failures are `SCardError`s with PC/SC's code and call.
 - One context belongs to one thread at a time. Another thread may do nothing to it but `cancel` it (fact 5).

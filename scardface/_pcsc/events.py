@@ -1,6 +1,6 @@
 """What a reader monitor tells: the events, a reader's state, and `diff`, which turns two looks at PC/SC into events.
 
-Rules of this room:
+Rules:
 
 - A `Snapshot` is one look at everything, immutable; it crosses threads freely.
 - `diff` is pure. Readers that went come first (their card before them), then the others in the order of the reader list.

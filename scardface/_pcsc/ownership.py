@@ -1,6 +1,6 @@
 """What owns a handle, a process or a file to write is not copied: two owners would each close it, at a time of their own.
 
-Rules of this room:
+Rules:
 
 - A class that owns such a thing has `refuse_copy` as its `__reduce_ex__`, or calls it there: that is what copy, deepcopy and pickle
   all ask for first.

@@ -1,6 +1,6 @@
 """pyscard's binding as a backend: the only room that calls `smartcard.scard`.
 
-Rules of this room:
+Rules:
 
 - A code other than success becomes the error that `errors` names for it; nothing else of a failed call is looked at, since its
   outputs may be uninitialised memory (fact 41).

@@ -1,6 +1,6 @@
 """What PC/SC says of readers: the one way to SCardGetStatusChange for whoever asks about readers by name. Blocking.
 
-Rules of this room:
+Rules:
 
 - A status call that names several readers fails whole when one of them is gone (fact 16). pcsc-lite 2.5 says the same of readers
   that are there, while cards move in other ones (fact 17): libpcsclite takes the news of an event for a part of the readers' table.

@@ -1,6 +1,6 @@
 """Attributes of a reader: their numbers, and how what the driver answers becomes text or a number.
 
-Rules of this room:
+Rules:
 
 - The numbers and meanings are those of PC/SC part 3 (2.01.09, 3.1: capabilities, protocol options, state of the card), of
   winscard.h and of pcsc-lite's reader.h; names are theirs without SCARD_ATTR_. pyscard's have the same numbers; a test compares.

@@ -1,6 +1,6 @@
 """What a contactless reader itself knows of a card: its UID and its ATS (PC/SC part 3, 2.01.09, 3.2.2.1.3 GET DATA). Pure.
 
-Rules of this room:
+Rules:
 
 - These are commands to the reader, in class FF, sent like any other; a card with contacts, or a reader that knows nothing of them,
   answers some error, 6A81, 6D00 or 6E00 mostly, and `meaning` says what that means here.

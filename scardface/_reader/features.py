@@ -1,6 +1,6 @@
 """What a reader can do beyond PC/SC's calls: its features and its properties (PC/SC part 10, 2.02.09, 2.2 to 2.6). Pure.
 
-Rules of this room:
+Rules:
 
 - Nothing here does I/O: what talks to a reader is a dialogue (see `control_exchange`). Who runs it owns the card meanwhile.
 - A reader's features are asked for with CM_IOCTL_GET_FEATURE_REQUEST: tag, length (always 4) and control code, most significant

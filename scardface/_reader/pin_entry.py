@@ -1,6 +1,6 @@
 """How a reader with a keypad is told to ask for a PIN: the structures of PC/SC part 10 (2.02.09, 2.5.2 and 2.5.3). Pure.
 
-Rules of this room:
+Rules:
 
 - A structure says how long the PIN is, how it is put into the command, what ends its entry and what the display shows; then
   comes the command, a template that the reader writes the PIN into. Numbers have their least significant byte first, and nothing

@@ -1,6 +1,6 @@
 """PIN entry on a reader's keypad: the talk with the reader, and what came of it (PC/SC part 10, 2.02.09, 2.5). Pure.
 
-Rules of this room:
+Rules:
 
 - The PIN goes from the keypad to the card and is never seen here. What comes back is the card's status word, or the reader's own
   if no command went to the card: 6400 no entry in time, 6401 cancelled, 6402 the new PINs differ, 6403 too short or too long,

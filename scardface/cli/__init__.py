@@ -1,6 +1,6 @@
 """The command `scardface`.
 
-Rules of this wing:
+Rules:
 
 - It uses public names only.
 - `demo` needs nothing but the package; all else needs the extra `cli` (click, rich, prompt_toolkit), and says so where that is

@@ -1,6 +1,6 @@
 """Commands as people write them.
 
-Rules of this room:
+Rules:
 
 - `00A404000AF0534341524446414345 00`: an encoded command, blanks or colons between bytes where one likes.
 - `00A40400 F0534341524446414345 Ne=256`: as traces and cassettes have it: four bytes of header, apart from the data behind them,

@@ -1,6 +1,6 @@
 """`scardface atr`: an ATR explained byte by byte, and whose it may be.
 
-Rules of this room:
+Rules:
 
 - Given one, PC/SC is left alone. Else the next card's is taken, or that of the card that is in, without opening it: a card that
   another program holds has an ATR, too.

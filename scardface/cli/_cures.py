@@ -1,6 +1,6 @@
 """The command that mends something, on this machine.
 
-Rules of this room:
+Rules:
 
 - A command can be copied into a terminal as it stands; nothing is ever run from here.
 - Where no command is known for a platform, there is None, and the words must do.

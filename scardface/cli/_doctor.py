@@ -1,6 +1,6 @@
 """`scardface doctor`: finds out why it does not work, and says what mends it.
 
-Rules of this room:
+Rules:
 
 - Facts are gathered first, then judged: a check is a pure function of the facts.
 - Checks stand in the order in which one thing needs the other; the first that finds something ends the search, since what comes

@@ -1,6 +1,6 @@
 """Showing what went to a card and what came back.
 
-Rules of this room:
+Rules:
 
 - A command is written as it can be typed, and as cassettes have it: header, data, Ne.
 - Data that may be a PIN or a key are not shown, neither the command's nor the response's, unless somebody asks: it is the rule that

@@ -1,6 +1,6 @@
 """How a command ends: exit statuses, and errors as one sentence.
 
-Rules of this room:
+Rules:
 
 - Whatever goes wrong becomes one sentence on standard error and an exit status. Python's development mode (`python -X dev`) alone
   lets an error that nobody thought of out with its traceback.

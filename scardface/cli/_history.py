@@ -1,6 +1,6 @@
 """What the shell remembers of what was typed, and what it proposes.
 
-Rules of this room:
+Rules:
 
 - A line is written to the history file only if it is known to carry no secret: a command of the shell's own, or an APDU whose data
   the library would show. What could not be read is not written either: it may be a PIN with a mistake in it.

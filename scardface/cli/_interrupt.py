@@ -1,6 +1,6 @@
 """Ctrl-C while PC/SC holds the main thread.
 
-Rules of this room:
+Rules:
 
 - Python runs the handler of a signal once the main thread comes back from the call that it is in. Out of a call to a frozen service
   it does not come back (fact 23), so a thread of our own hears of the signal as well.

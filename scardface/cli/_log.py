@@ -1,6 +1,6 @@
 """What the library logs, and who hears it while a command runs.
 
-Rules of this room:
+Rules:
 
 - One handler at a time: what a command shows in a way of its own is not said a second time.
 - A warning is a sentence on standard error, as errors are. Without a handler Python would print it in its own form.

@@ -1,6 +1,6 @@
 """What a machine has of PC/SC: library, service, drivers, readers on the bus. For `doctor`, which judges it.
 
-Rules of this room:
+Rules:
 
 - Only looks: files below /sys, /usr, /etc and /proc, one connection to the service's socket that asks for the version of its
   protocol, and one attempt to load and use the library in a process of its own, on a socket of ours. Nothing is started or changed.

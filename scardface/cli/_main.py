@@ -1,6 +1,6 @@
 """The frame of the command line: its commands, their help, what wrong usage is answered with.
 
-Rules of this room:
+Rules:
 
 - A command returns its exit status; errors go through to `_failures`, so that all commands end alike.
 - Wrong usage is one sentence, too, and where help is to be had.

@@ -1,6 +1,6 @@
 """What a card is, by its ATR: by what a contactless reader puts into it, and from the list that pcsc-tools keeps.
 
-Rules of this room:
+Rules:
 
 - The list is a file of pcsc-tools' (smartcard_list.txt), in the user's cache or among the system's; nothing is fetched, and where
   there is none, no card has a name. The first file that is there counts, as pcsc-tools has it.

@@ -1,6 +1,6 @@
 """Opening the card that somebody on a terminal means.
 
-Rules of this room:
+Rules:
 
 - A script is a unit: with `--shared`, too, no other program comes between its commands.
 - Who waits is told so, on a terminal, if it takes more than a moment.

@@ -1,6 +1,6 @@
 """The library's words as the command line has them.
 
-Rules of this room:
+Rules:
 
 - The library's texts advise arguments and methods of Python; who types commands has options in their place, and nothing else.
 - A test goes through all texts of the library, and fails for one that is not known here.

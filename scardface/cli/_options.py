@@ -1,6 +1,6 @@
 """The options that commands share.
 
-Rules of this room:
+Rules:
 
 - The same thing has the same name in every command: `--json` and `--virtual` in all, how a card is chosen in all that open one, how
   commands are given and shown in all that send some.

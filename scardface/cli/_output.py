@@ -1,6 +1,6 @@
 """What is printed, for people and for programs.
 
-Rules of this room:
+Rules:
 
 - For programs: JSON, one object a line, ASCII, each line flushed, so that a pipe sees it at once.
 - For people: rich. Where standard output is no terminal, no colours and no line breaks of ours.

@@ -1,6 +1,6 @@
 """PINs: asked for where nobody sees them, and a word of warning where everybody does.
 
-Rules of this room:
+Rules:
 
 - A PIN is asked for on the terminal, without echo; where there is no terminal, it is not asked for at all.
 - It is asked for once in a run, however many commands need it, and kept nowhere else.

@@ -1,6 +1,6 @@
 """`scardface readers`: which readers there are, what is in them, and whether somebody has it.
 
-Rules of this room:
+Rules:
 
 - It only looks: no card is opened for it.
 - Who has a card PC/SC does not tell; that somebody has, and whether for himself alone, it does. So the programs are named that have

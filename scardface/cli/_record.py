@@ -1,6 +1,6 @@
 """`scardface record`: a session with a card, written to a cassette that plays without the card.
 
-Rules of this room:
+Rules:
 
 - A file that is there is left alone, unless told otherwise. That the cassette can be written is seen first.
 - What standards know to be a PIN or a key is not written: see `scardface.replay`.

@@ -1,6 +1,6 @@
 """`scardface replay`: a cassette in the place of a card.
 
-Rules of this room:
+Rules:
 
 - The card is a `ReplayCard` in a simulated reader: nothing of the machine's PC/SC is touched.
 - A command that was not recorded is an error, which names the nearest that were.

@@ -1,6 +1,6 @@
 """`scardface send`: commands to a card, and what it says.
 
-Rules of this room:
+Rules:
 
 - All commands are read, and a PIN is asked for, before a card is waited for: what is mistyped further down costs nothing.
 - The first status other than 9000 ends it, unless told otherwise; the exit status is that of the last command.

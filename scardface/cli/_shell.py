@@ -1,6 +1,6 @@
 """`scardface shell`: commands to a card, one after the other, as somebody thinks of them.
 
-Rules of this room:
+Rules:
 
 - What a line means is what it means to `send`; words of the shell's own are few, and told by `help`.
 - What goes wrong with one line is said, and the next line may be typed; a card that is gone, or a service, ends the shell.

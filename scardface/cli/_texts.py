@@ -1,6 +1,6 @@
 """Text from files and pipes, in the encodings that editors and shells of all platforms write.
 
-Rules of this room:
+Rules:
 
 - UTF-8, UTF-16 and UTF-32, with a byte order mark or without one: Windows' editors write one, PowerShell's `>` writes UTF-16.
 - What is none of these is taken byte by byte (Latin-1): commands are ASCII, and a comment may be what it likes.

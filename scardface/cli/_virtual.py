@@ -1,6 +1,6 @@
 """A card without a reader: what `--virtual` puts in the place of the machine's PC/SC.
 
-Rules of this room:
+Rules:
 
 - One simulated reader with a FileCard in it, or with the card that somebody brings; nothing of the machine is touched.
 - The card stays in, but for those who watch: for them it goes and comes.

@@ -1,6 +1,6 @@
 """`scardface watch`: readers and cards as they come and go.
 
-Rules of this room:
+Rules:
 
 - On a terminal a table that changes, with the last events below it; else one event a line.
 - Who uses a card changes without an event, so the table looks at that four times a second.

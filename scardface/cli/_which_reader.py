@@ -1,6 +1,6 @@
 """Which reader somebody on a terminal means.
 
-Rules of this room:
+Rules:
 
 - The exact name of a reader means that one. Else a number is the one that `scardface readers` shows, and anything else the only
   name that it is a part of, whatever the case of its letters. What means two readers, or none, is refused, and the readers are

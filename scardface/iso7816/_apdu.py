@@ -1,6 +1,6 @@
 """Commands to a card and its responses: encoding, decoding, and what of them may be shown.
 
-Rules of this room (ISO/IEC 7816-4:2020, 5.1 and 5.2):
+Rules (ISO/IEC 7816-4:2020, 5.1 and 5.2):
 
 - A command is CLA INS P1 P2, Nc bytes of data (0 to 65,535) and Ne, the number of bytes expected back (0 to 65,536, 0 for none).
 - Lc and Le are one byte each while Nc <= 255 and Ne <= 256 (short), otherwise 00 and two bytes, of which Le drops the 00 when Lc

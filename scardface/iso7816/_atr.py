@@ -1,6 +1,6 @@
 """The Answer to Reset: bytes that know their parts.
 
-Rules of this room:
+Rules:
 
 - The structure is ISO/IEC 7816-3:2006, 8.2: TS, T0, then TA, TB, TC and TD as far as T0 and each TD announce them (b5 to b8),
   historical bytes (their number in b4-b1 of T0), and TCK unless T=0 is the only protocol named. It is read in one place, and every

@@ -1,6 +1,6 @@
 """Logical channels: how the class byte names one, and the commands that open and close it. Pure.
 
-Rules of this room (ISO/IEC 7816-4:2020, 5.4.1 and 11.1.2; GlobalPlatform Card Specification 2.3.1, 11.1.4):
+Rules (ISO/IEC 7816-4:2020, 5.4.1 and 11.1.2; GlobalPlatform Card Specification 2.3.1, 11.1.4):
 
 - Channels 0 to 3 stand in b2-b1 of a first interindustry class (000x xxxx), 4 to 19 as 0 to 15 in b4-b1 of a further one
   (01xx xxxx). GlobalPlatform's classes are coded alike with b8 set: 1000 xxxx and 11x0 xxxx.

@@ -1,6 +1,6 @@
 """Historical bytes of an ATR in words (ISO/IEC 7816-4:2020, 12.1.1).
 
-Rules of this room:
+Rules:
 
 - The first byte is the category: 00, COMPACT-TLV data objects and three status bytes; 80, COMPACT-TLV data objects; 10, a reference
   to DIR data; 81 to 8F reserved; all else the manufacturer's own.

@@ -1,6 +1,6 @@
 """The instruction byte in words, and words as instruction bytes.
 
-Rules of this room:
+Rules:
 
 - Interindustry commands are those of ISO/IEC 7816-4:2020, table 4, with parts 7, 8, 9 and 13; they mean the same in every class
   but FF, which is PC/SC's own (part 3, 3.2.2.1). Of GlobalPlatform's there are those that ISO leaves open.

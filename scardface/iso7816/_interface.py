@@ -1,6 +1,6 @@
 """An ATR, byte by byte, in words (ISO/IEC 7816-3:2006, clause 8).
 
-Rules of this room:
+Rules:
 
 - Which byte is which is `ATR`'s to say; here are the words.
 - Bytes behind TD name global things for T=15, and those of the protocol that the TD before them names from TD2 on (8.2.3).

@@ -1,6 +1,6 @@
 """Layers: what stands between the caller's commands and the card, such as secure messaging. Pure.
 
-Rules of this room:
+Rules:
 
 - A layer wraps each command at its turn, once, when all responses before it have been unwrapped: counters and chained MACs stay in
   step. So its refusals come at that turn, too, not before the batch.

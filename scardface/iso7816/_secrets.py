@@ -1,6 +1,6 @@
 """Which command's data, or answer, is a secret: the one table, and the two rules that are made of it. Pure.
 
-Rules of this room:
+Rules:
 
 - A secret is a PIN, a password, a key, or what is made with a secret key and is as good as it (a session key, a plain text that the
   card deciphered, a one-time password, a cryptogram that authenticates). Names, numbers, certificates, signatures, public keys,

@@ -1,6 +1,6 @@
 """Status words in words.
 
-Rules of this room:
+Rules:
 
 - The table is ISO/IEC 7816-4:2020, 5.6 (tables of general and of specific meanings), complete; the words are our own.
 - GlobalPlatform Card Specification 2.3.1 (clause 11) and PC/SC part 3 (2.01.09) add only what ISO leaves open. Where they give

@@ -1,6 +1,6 @@
 """What BER-TLV tags are called.
 
-Rules of this room:
+Rules:
 
 - Interindustry tags are those of ISO/IEC 7816-4:2020 (tables 10, 11 and annex E) and ISO/IEC 7816-6:2016; payment cards' are those
   of EMV 4.3, book 3, annex A. Tags of the context class mean something within a template only, so they are looked for by what they

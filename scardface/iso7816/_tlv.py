@@ -1,6 +1,6 @@
 """BER-TLV data objects, read for display.
 
-Rules of this room (ISO/IEC 7816-4:2020, 6.3):
+Rules (ISO/IEC 7816-4:2020, 6.3):
 
 - A tag has one to three bytes: b5-b1 of the first all set mean that more follow, b8 of those that one more does. b6 of the first
   says that the value is data objects again.

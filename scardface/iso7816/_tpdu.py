@@ -1,6 +1,6 @@
 """How a command goes out over the line, and in how many parts. Pure bytes.
 
-Rules of this room (ISO/IEC 7816-3:2006, 12.2 for T=0 and 12.3 for T=1; ISO/IEC 7816-4:2020, 5.2 and 5.3):
+Rules (ISO/IEC 7816-3:2006, 12.2 for T=0 and 12.3 for T=1; ISO/IEC 7816-4:2020, 5.2 and 5.3):
 
 - T=1 (and whatever else is not T=0): as it is encoded.
 - T=0: a header, P3 and the data. Case 1: P3 = 00. Case 2: P3 = Le, 00 for 256 and more. Case 3: P3 = Lc. Case 4: as case 3, without

@@ -1,6 +1,6 @@
 """A cassette on disk.
 
-Rules of this room:
+Rules:
 
 - What stands in it is for `_lines` (ours) and `_dump` (apdu4j's) to say; here a damaged one gets its file's name.
 - A file is replaced as a whole: a program that is killed while it writes leaves the old one.

@@ -1,6 +1,6 @@
 """Dumps of apdu4j, a library and command line for Java, as cassettes.
 
-Rules of this room (apdu4j, DumpFormat.java):
+Rules (apdu4j, DumpFormat.java):
 
 - A dump is text: `# ATR: ` and `# PROTOCOL: ` at its head, each with its value, other comments from `#` on; then, in lines by
   turns, a command and its response in hexadecimal digits.

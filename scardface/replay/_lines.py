@@ -1,6 +1,6 @@
 """What stands in a cassette, line by line.
 
-Rules of this room:
+Rules:
 
 - UTF-8 text, made to be read, compared and edited by hand. The first line is `scardface cassette 1`; the number is the version of
   the format. Then `atr` and `protocol` (T0, T1 or RAW), then the exchanges, one in a line, in the order of recording.

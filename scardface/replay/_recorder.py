@@ -1,6 +1,6 @@
 """The recorder: a live card, as its users have it, and a cassette beside it.
 
-Rules of this room:
+Rules:
 
 - It has `send`, `transmit`, `channel`, `layer` and `transaction` of the card that it wraps, and awaits where that one does.
 - Exchanges are taken down where the caller gives a command and gets a response, in the order in which the card answered them: in

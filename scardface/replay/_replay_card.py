@@ -1,6 +1,6 @@
 """A virtual card that answers from a cassette.
 
-Rules of this room:
+Rules:
 
 - A cassette has commands as the caller gave them; what comes over the wire is what `_exchange` made of them. Here that is undone:
   parts of a chain and of ENVELOPE are put together, Le is looked for where the protocol leaves it, and answers go out in the steps

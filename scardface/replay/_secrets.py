@@ -1,6 +1,6 @@
 """Which commands are written to a cassette without their data.
 
-Rules of this room:
+Rules:
 
 - What is hidden is the data of the command, which then match any value, and the data of its response, which are played as so many
   zero bytes. Header, Ne and status word are always written. Nothing is hidden where there is no data.

@@ -1,6 +1,6 @@
 """Recorded exchanges, and the playing of them.
 
-Rules of this room:
+Rules:
 
 - An exchange is a command and its response: a `Sent` one as the caller of `send` gave and got it, whatever steps that took, or a
   `Raw` one of `transmit`, verbatim. What is hidden in it is not there at all: hidden data of a command are no bytes and match any

@@ -1,6 +1,6 @@
 """Cancelling a coroutine at a place of its own choosing: the n-th time that it suspends.
 
-Rules of this room:
+Rules:
 
 - The coroutine is driven as its event loop drives it; only the n-th suspension is preceded by the cancel, which the loop
   delivers there, at that very await.

@@ -1,6 +1,6 @@
 """What a process holds: threads, file descriptors and PC/SC contexts, so that a test can tell that nothing outlives it.
 
-Rules of this room:
+Rules:
 
 - Threads are counted twice, as Python knows them (threading.enumerate) and as the kernel does (/proc/self/task), since a thread of
   a C library is seen by the kernel only.

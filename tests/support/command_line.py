@@ -1,6 +1,6 @@
 """The command `scardface` in a process of its own: on a terminal, or with pipes; and what it leaves.
 
-Rules of this room:
+Rules:
 
 - A process is ended by the test that started it; nothing is waited for without a bound.
 - What a terminal shows is looked at without the orders to the terminal in it.

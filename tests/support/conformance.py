@@ -1,6 +1,6 @@
 """Two worlds that a conformance test moves with the same verbs: the simulated PC/SC, and the real pcscd with its virtual readers.
 
-Rules of this room:
+Rules:
 
 - A verb returns once PC/SC reports what it did; `yank` alone returns before.
 - Nobody sleeps to be on the safe side: the real driver reads a card's ATR each time it looks, so the card tells when it has looked.

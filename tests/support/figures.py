@@ -1,6 +1,6 @@
 """Figures: how often a promise is tried, and what was measured.
 
-Rules of this room:
+Rules:
 
 - The usual run tries each promise often enough to notice when it breaks; `SCARDFACE_FIGURES=1` tries it as often as README.md
   says.

@@ -1,6 +1,6 @@
 """Another program that uses the same PC/SC service: a child process that makes PC/SC calls on request.
 
-Rules of this room:
+Rules:
 
 - Requests and answers are lines of JSON on the child's standard input and output; it does one at a time, in order.
 - The child calls `smartcard.scard` alone, nothing of scardface, so that it is as foreign as a program can be.

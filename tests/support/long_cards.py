@@ -1,6 +1,6 @@
 """Virtual cards that take and say much, and cards that never come to an end.
 
-Rules of this room:
+Rules:
 
 - A `LongCard` is strict, and written from ISO/IEC 7816-3:2006, 12 and 7816-4:2020, 5: it takes long commands in one way and refuses
   every other with the status that the standard has for it. It knows nothing of the exchange; that it decodes commands with

@@ -1,6 +1,6 @@
 """Catches code of ours that blocks an event loop: a thread that looks at the loop's stack again and again.
 
-Rules of this room:
+Rules:
 
 - Blocked means: a frame of ours, above the event loop's own frames, stays in one call, and the loop's thread either computes in it
   for 25 ms of its own CPU time, or sleeps in it: it is found asleep in five looks, 5 ms apart, and has not run a nanosecond since

@@ -1,6 +1,6 @@
 """Coverage that survives what the tests do to their process.
 
-Rules of this room:
+Rules:
 
 - A worker of xdist that dies takes along what it has measured, and the one that takes its place erases what it had saved
   (pytest-cov 7.1). So each worker keeps a copy, every few seconds, which counts when the worker has not come to its end.

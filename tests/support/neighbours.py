@@ -1,7 +1,7 @@
 """Programs of other people that use the same PC/SC: opensc-tool, and GnuPG's scdaemon with a card that it takes for an OpenPGP
 card.
 
-Rules of this room:
+Rules:
 
 - They are what Debian's packages opensc and scdaemon install. Where they are missing: see tests/support/required.py.
 - Both are children of the test, know the private pcscd by the environment, and are ended by their input's end or their process id.

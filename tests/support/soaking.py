@@ -1,6 +1,6 @@
 """What a soak is made of: who lives in it and rests at the same time, what it counts, and what the process holds at each rest.
 
-Rules of this room:
+Rules:
 
 - An actor asks between two acts whether it may go on. At rest nobody acts, so what the process holds then can be compared.
 - The library's own errors are survived and counted; anything else is a failure, and ends the soak.

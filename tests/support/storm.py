@@ -1,6 +1,6 @@
 """A storm: one disturbance after the other, at random moments of random lives, and after each the question that counts.
 
-Rules of this room:
+Rules:
 
 - The invariant: after the disturbance a fresh SCard gets the card that is in, within `PATIENCE` seconds. What is late prints all
   stacks.

@@ -1,6 +1,6 @@
 """Looking at what waits: for tests that have to know that a wait has really begun, or that nothing is left of it.
 
-Rules of this room:
+Rules:
 
 - Where an event tells of a thing, tests wait for the event. What is here is for what no event tells of, and has a bound.
 """
