@@ -141,7 +141,7 @@ def list_groups(timeout: float | None = PATIENCE) -> tuple[str, ...]:
 
 def list_states(timeout: float | None = PATIENCE) -> Mapping[str, ReaderState]:
     """Reader name to state."""
-    readings: dict[str, Reading] = _within(timeout, lambda backend, context: all_readers(context, backend.max_entries))
+    readings: dict[str, Reading] = _within(timeout, lambda backend, context: all_readers(backend, context))
     return MappingProxyType({name: reading.state() for name, reading in readings.items()})
 
 

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from .._enums import Disposition, ShareMode
@@ -105,7 +105,7 @@ class Context(Protocol):
 
 
 class Backend(Protocol):
-    """One PC/SC.
+    """One PC/SC. Two more members are optional, see `takes_reader_name` and `reconnect_ends_transaction`.
 
     Attributes:
         max_entries: how many entries one status call takes (fact 18).
@@ -127,6 +127,17 @@ class Backend(Protocol):
 
     def establish(self) -> Context:
         """SCardEstablishContext."""
+
+
+def takes_reader_name(backend: Backend, name: str) -> bool:
+    """Whether the binding can be called with this reader name: a backend's own method of that name, else as pyscard (fact 42)."""
+    own: Callable[[str], object] | None = getattr(backend, "takes_reader_name", None)
+    return is_plain_ascii(name) if own is None else bool(own(name))
+
+
+def is_plain_ascii(name: str) -> bool:
+    """Whether a reader name is ASCII without NUL, which pyscard survives (fact 42)."""
+    return name.isascii() and "\0" not in name
 
 
 def reconnect_ends_transaction(backend: Backend) -> bool:

@@ -41,7 +41,7 @@ from ..errors import (
     ServiceUnavailableError,
     error_for,
 )
-from .backend import CardStatus, StatusChange, StatusEntry
+from .backend import CardStatus, StatusChange, StatusEntry, is_plain_ascii
 from .fork_gate import enter, leave
 from .ownership import refuse_copy
 
@@ -83,13 +83,8 @@ def _raw_state(state: int) -> int:
     return state - 0x1_0000_0000 if state >> _LONG_BITS else state
 
 
-def usable_name(reader: str) -> bool:
-    """Whether the binding survives this reader name (fact 42)."""
-    return reader.isascii() and "\0" not in reader
-
-
 def _checked_name(reader: str) -> str:
-    if not usable_name(reader):
+    if not is_plain_ascii(reader):
         raise ValueError(f"reader name {reader!r}: pyscard takes ASCII names only")
     return reader
 
@@ -254,6 +249,7 @@ class _PyscardBackend:
     max_entries = 16
     absent_service_means_no_reader = sys.platform == "win32"
     release_disconnects = sys.platform not in ("win32", "darwin")
+    takes_reader_name = staticmethod(is_plain_ascii)
 
     def establish(self) -> _Context:
         with _list_of_contexts.current:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from .._enums import StateFlag
 from ..errors import NO_READERS_AVAILABLE, READER_UNAVAILABLE, UNKNOWN_READER, NoReaderError, SCardError, error_for
-from .backend import PNP_READER, Context, StatusChange
+from .backend import PNP_READER, Backend, Context, StatusChange, takes_reader_name
 from .events import Reading
 
 TRIES = 50
@@ -76,14 +76,19 @@ def reader_states(context: Context, names: Iterable[str], max_entries: int) -> d
     return readings
 
 
-def is_usable(name: str) -> bool:
-    """Whether a status call survives this reader name (fact 42)."""
-    return name.isascii() and "\0" not in name
+def usable_readers(backend: Backend, names: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
+    """`names` in order, in two parts: those that the binding can be asked about, and those that it cannot."""
+    usable: list[str] = []
+    left_out: list[str] = []
+    for name in names:
+        (usable if takes_reader_name(backend, name) else left_out).append(name)
+    return usable, tuple(left_out)
 
 
-def all_readers(context: Context, max_entries: int) -> dict[str, Reading]:
-    """What all readers show now, in the order of the list, without those whose names cannot be asked about."""
-    return reader_states(context, [name for name in context.list_readers() if is_usable(name)], max_entries)
+def all_readers(backend: Backend, context: Context) -> dict[str, Reading]:
+    """The state of all readers now, in the order of the list, without those that the binding cannot be asked about."""
+    usable, _ = usable_readers(backend, context.list_readers())
+    return reader_states(context, usable, backend.max_entries)
 
 
 def reader_state(context: Context, name: str) -> Reading:

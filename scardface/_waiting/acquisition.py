@@ -35,7 +35,7 @@ from .._pcsc.backend import Backend, Context
 from .._pcsc.events import Event, Reading, Snapshot, same_card
 from .._pcsc.other_programs import other_programs
 from .._pcsc.ownership import refuse_copy
-from .._pcsc.reader_states import is_usable, reader_states
+from .._pcsc.reader_states import reader_states, usable_readers
 from .._session.card_request import ANY_PROTOCOL, CardRequest
 from .._session.serials import has_serial, serial_numbers
 from .._session.session import Session
@@ -347,9 +347,8 @@ class Acquisition(Entry):
         try:
             try:
                 context = self.backend.establish()
-                names = context.list_readers()
-                readings = reader_states(context, filter(is_usable, names), self.backend.max_entries)
-                left_out = tuple(name for name in names if not is_usable(name))
+                usable, left_out = usable_readers(self.backend, context.list_readers())
+                readings = reader_states(context, usable, self.backend.max_entries)
                 groups = {names: frozenset(context.list_readers(names)) for names in mine.groups}
             except SCardError as error:
                 if not self._waits_out(error):

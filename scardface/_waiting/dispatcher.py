@@ -32,7 +32,6 @@ from typing import Any, Literal, NamedTuple
 
 from .._enums import Protocol, ShareMode, StateFlag
 from .._pcsc.events import Reading, Snapshot, diff, same_card
-from .._pcsc.reader_states import is_usable
 from .._session.card_request import CardRequest
 from ..errors import (
     CANCELLED,
@@ -827,7 +826,7 @@ class Dispatcher:
             cause = cause or error
         more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
         words = "; ".join(told[:_MOST_TOLD] + more) or ("no card" if slots else "no reader")
-        return words + _left_out(entry.request, self._last), cause
+        return words + _left_out(filter(entry.request.readers.accepts, self._last.left_out)), cause
 
     def _seen_in(self, slot: _Slot, entry: Entry, line: _Line) -> tuple[str, BaseException | None]:
         reading, where = slot.reading, f"in reader {slot.name!r}"
@@ -855,10 +854,10 @@ class Dispatcher:
         return f"a card that could not be opened, {where}", None
 
 
-def _left_out(request: CardRequest, snapshot: Snapshot) -> str:
-    """Those that would have been meant, and that nothing can be asked about."""
-    names = [repr(name) for name in snapshot.left_out if request.readers.accepts(name)]
-    return f"; left out, since PC/SC bindings take ASCII names only: {', '.join(names)}" if names else ""
+def _left_out(names: Iterable[str]) -> str:
+    """The readers that the binding cannot be asked about, for an error text."""
+    listed = ", ".join(map(repr, names))
+    return f"; left out, since PC/SC bindings take ASCII names only: {listed}" if listed else ""
 
 
 def _connecting(reader: str, reading: Reading) -> str:
@@ -888,10 +887,8 @@ def readers_to_watch(request: CardRequest, snapshot: Snapshot, service_may_be_ab
     if not names:
         there = ", ".join(repr(name) for name in snapshot.readers) or "none"
         which = "none of the readers asked for" if request.readers.named else "no reader"
-        if any(not is_usable(name) for name in request.readers.names or ()):
-            which += " (a name that is not ASCII is out of the binding's reach)"
         raise NoReaderError(
-            f"{which} is plugged in (there: {there}{_left_out(request, snapshot)}); plug one in, or wait for it with "
+            f"{which} is plugged in (there: {there}{_left_out(snapshot.left_out)}); plug one in, or wait for it with "
             "wait_for_reader=True",
             NO_READERS_AVAILABLE,
         )

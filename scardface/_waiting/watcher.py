@@ -29,7 +29,7 @@ from types import MappingProxyType
 from .._enums import StateFlag
 from .._pcsc.backend import PNP_READER, Backend, Context, StatusChange
 from .._pcsc.events import Reading, Snapshot, is_service_event
-from .._pcsc.reader_states import PERHAPS_GONE, is_usable, reader_states, status_change
+from .._pcsc.reader_states import PERHAPS_GONE, reader_states, status_change, usable_readers
 from .._rlock import RLock
 from .._threads import log_safely, spawn
 from ..errors import CANCELLED, SCardError
@@ -277,9 +277,7 @@ class Watcher:
 
     def _names(self, context: Context) -> list[str]:
         """All readers that can be asked about."""
-        names = context.list_readers()
-        usable = list(filter(is_usable, names))
-        left_out = tuple(name for name in names if not is_usable(name))
+        usable, left_out = usable_readers(self._backend, context.list_readers())
         for name in left_out:
             if name not in self._unusable:
                 self._unusable.add(name)

@@ -27,9 +27,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from .._enums import Disposition, Protocol, ShareMode
-from .._pcsc.backend import CardStatus, StatusChange, StatusEntry
+from .._pcsc.backend import CardStatus, StatusChange, StatusEntry, is_plain_ascii
 from .._pcsc.ownership import refuse_copy
-from .._pcsc.reader_states import is_usable
 from ..errors import (
     CANCELLED,
     INVALID_HANDLE,
@@ -471,5 +470,5 @@ class SimulatedHandle:
 
 def _check_name(reader: str) -> None:
     """Refuse what the real binding's backend refuses (fact 42)."""
-    if not is_usable(reader):
+    if not is_plain_ascii(reader):
         raise ValueError(f"reader name {reader!r}: PC/SC bindings take ASCII names only")
