@@ -23,8 +23,8 @@ from .card_state import best_effort
 _IN_NAME = re.compile(r"\(([^()]+)\) \d\d \d\d$")
 
 
-def serial_numbers(backend: Backend, cache: dict[str, str]) -> dict[str, str]:
-    """The serial number of each reader by its name, in PC/SC's order; "" where it is not known.
+def serial_numbers(backend: Backend, cache: dict[str, str]) -> dict[str, str | None]:
+    """The serial number of each reader by its name, in PC/SC's order; "": it has none; None: it is held, and never told it before.
 
     Args:
         cache: earlier answers of the readers of this PC/SC, by name; updated.
@@ -54,15 +54,16 @@ def has_serial(serial: str, reader: str, get_attribute: Callable[[int], bytes]) 
         return True
 
 
-def _serial_of(name: str, context: Context, backend: Backend, cache: dict[str, str]) -> str:
+def _serial_of(name: str, context: Context, backend: Backend, cache: dict[str, str]) -> str | None:
     in_name = _IN_NAME.search(name)
     if in_name is not None:
         return in_name[1]
     try:
-        serial = cache[name] = _ask(name, context, backend)
+        cache[name] = _ask(name, context, backend)
     except SCardError as error:
-        serial = cache.get(name, "") if error.code == SHARING_VIOLATION else ""
-    return serial
+        if error.code != SHARING_VIOLATION:
+            return ""
+    return cache.get(name)
 
 
 def _ask(name: str, context: Context, backend: Backend) -> str:

@@ -514,18 +514,22 @@ class Acquisition(Entry):
             if listener is None:
                 return
             listener.names = tuple(known)
+            listener.refused = _held(known)
             driver.submit(Subscribed(listener, None), self.backend)
             while listener.others_came(self):
                 known = self._serials()
                 if self._means(serial, known):
                     driver.tell(Means(self))
+                listener.refused = _held(known)
+                if listener.refused:
+                    driver.submit(Subscribed(listener, None), self.backend)  # for a look that is newer than the refusal
         except BaseException as error:
             self.decide(error)
         finally:
             if listener is not None:
                 driver.tell(Unsubscribed(listener))
 
-    def _means(self, serial: str, known: Mapping[str, str]) -> bool:
+    def _means(self, serial: str, known: Mapping[str, str | None]) -> bool:
         """Mean the readers with this number; whether they are others than before."""
         before = self.request.readers
         readers = before.found(frozenset(name for name, number in known.items() if number == serial))
@@ -534,7 +538,7 @@ class Acquisition(Entry):
         self.request = dataclasses.replace(self.request, readers=readers)
         return True
 
-    def _serials(self) -> dict[str, str]:
+    def _serials(self) -> dict[str, str | None]:
         try:
             return serial_numbers(self.backend, driver_of(self.backend).serials)
         except SCardError as error:
@@ -546,11 +550,20 @@ class Acquisition(Entry):
             return {}
 
 
+def _held(known: Mapping[str, str | None]) -> frozenset[str]:
+    """The readers that could not be asked for their number."""
+    return frozenset(name for name, number in known.items() if number is None)
+
+
 class _NewReaders:
     """Hears when the list of readers changes, and when one can be asked that could not; its home is the thread that waits for that.
 
     Args:
         told: what readers have said of themselves, by name.
+
+    Attributes:
+        names: the readers that were asked.
+        refused: those of them that were held.
     """
 
     def __init__(self, told: Mapping[str, str]) -> None:
@@ -558,7 +571,8 @@ class _NewReaders:
         self._told = told
         self._held: frozenset[str] = frozenset()
         self.names: tuple[str, ...] = ()
-        self._changes: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.refused: frozenset[str] = frozenset()
+        self._changes: SimpleQueue[object] = SimpleQueue()
         self._again = False
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
@@ -574,6 +588,8 @@ class _NewReaders:
         if freed or names != self.names:
             self.names = names
             self.wake()
+        elif first and self.refused - held:  # let go since it was asked; or held in a way that does not show, which is no hurry
+            self._changes.put(_AGAIN)
         self._held = held
 
     def fail(self, error: BaseException) -> None:
@@ -592,6 +608,9 @@ class _NewReaders:
             change = _get(self._changes, _LOOK_AGAIN)
             if isinstance(change, BaseException):
                 raise change
+            if change is _AGAIN:
+                self._again = True
+                continue
             again, self._again = self._again, False
             if (change is None or again) and not request.ended:
                 return True
@@ -599,6 +618,7 @@ class _NewReaders:
 
 
 _NOTHING = object()
+_AGAIN = object()
 
 
 def _get(queue: SimpleQueue[Any], timeout: float) -> Any:

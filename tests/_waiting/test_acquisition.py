@@ -36,7 +36,7 @@ from scardface._enums import StateFlag
 from scardface._pcsc.events import Reading
 from scardface._session.session import Session
 from scardface._threads import WaitingThread
-from scardface._waiting import dispatcher
+from scardface._waiting import acquisition, dispatcher
 from scardface._waiting.acquisition import Acquisition
 from scardface._waiting.driver import driver_of
 from scardface._waiting.messages import Entry, Offer
@@ -537,6 +537,47 @@ async def test_a_reader_that_somebody_has_for_himself_is_asked_once_it_is_free(p
         handle.disconnect(Disposition.LEAVE)
     other.release()
     assert found == [b"x"]
+    await until(lambda: not driver_of(pcsc).threads())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("comes", ["before", "later"])
+async def test_a_reader_that_is_let_go_just_after_it_was_asked_is_asked_again(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, comes: str
+) -> None:
+    """Whatever looks have seen of its being held: it is let go after the refusal, and before another look."""
+    real, refused = acquisition.serial_numbers, 0
+
+    def ask(*args: Any) -> dict[str, str | None]:
+        nonlocal refused
+        if refused or "B" not in pcsc.readers:
+            return real(*args)
+        wait_until(lambda: "B" in pcsc.cards)
+        other = pcsc.establish()
+        other.connect("B", ShareMode.EXCLUSIVE, Protocol.T1)
+        known = real(*args)
+        refused += known["B"] is None
+        other.release()
+        return known
+
+    def plug_in() -> None:
+        pcsc.add_reader("B", attributes={NUMBER: b"7"})
+        pcsc.insert("B", LogCard())
+
+    monkeypatch.setattr(acquisition, "serial_numbers", ask)
+    if comes == "before":
+        plug_in()
+
+    async def wait() -> None:
+        async with SCard(serial("7"), timeout=20, wait_for_reader=True) as card:
+            assert (await card.send(b"\x00\x10\x00\x00\x01x")).data == b"x"
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        if comes == "later":
+            await until(lambda: waiters(pcsc))
+            plug_in()
+    assert refused
     await until(lambda: not driver_of(pcsc).threads())
 
 
