@@ -118,7 +118,8 @@ class AsyncBase(Card):
 
     async def _hop(self, reply: Reply[T], job: Callable[..., object], *args: object) -> T:
         """One hop into the card's thread and back, in the caller's context variables."""
-        self._opened()  # it may have been closed while this task waited for the lock
+        if self._closed:  # while this task waited for the lock
+            raise RuntimeError("the card is closed")
         self._later(job, *args)
         return await reply.get()
 
@@ -258,15 +259,15 @@ class AsyncBase(Card):
 
             self._ended = done
             self._hand_over_close(disposition, closed)
-        worker, request = self._worker, self._request
-        if worker is None or request is None or self._ended is None:
+        worker, acquisition = self._worker, self._acquisition
+        if worker is None or acquisition is None or self._ended is None:
             return
         ended = self._ended
 
         async def nothing_left() -> None:
             await ended.wait()
             await until_ended([worker.thread])
-            await until_idle(driver_of(request.backend))
+            await until_idle(driver_of(acquisition.backend))
 
         await within_grace(nothing_left, cancelled=cancelled)
         error, self._close_error = self._close_error, None

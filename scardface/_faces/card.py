@@ -45,7 +45,7 @@ class Card:
 
     # Defaults of the class, so that `cancel` finds them on an object whose `__init__` has only begun.
     _cancel_asked: bool = False
-    _request: Acquisition | None = None
+    _acquisition: Acquisition | None = None
     _removals: tuple[Removal, ...] = ()
     _session: Session | None = None
     _worker: Worker | None = None  # whose thread opened the card
@@ -72,17 +72,17 @@ class Card:
         with _lock.current:
             if self._closed:
                 raise RuntimeError("the card is closed; make another SCard")
-            if self._request is not None:
+            if self._acquisition is not None:
                 raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
-            request = self._request = Acquisition(self._card_request, backend_or_default(self._given_backend))
+            acquisition = self._acquisition = Acquisition(self._card_request, backend_or_default(self._given_backend))
             if self._cancel_asked:
-                request.cancel()
-        return request
+                acquisition.cancel()
+        return acquisition
 
     def _take_over(self, session: Session) -> None:
         """Take what the acquisition has opened."""
-        assert self._request is not None
-        self._session, self._worker = session, self._request.worker
+        assert self._acquisition is not None
+        self._session, self._worker = session, self._acquisition.worker
 
     def _opened(self) -> Session:
         """The open session.
@@ -101,6 +101,13 @@ class Card:
     def _check_process(self) -> None:
         if self._generation != generation():
             raise RuntimeError("this SCard was made before a fork and belongs to the parent process; make a new one in the child")
+
+    def _new_removal(self) -> Removal:
+        """A wait for this card's removal, not begun."""
+        session, worker, acquisition = self._opened(), self._worker, self._acquisition
+        assert worker is not None
+        assert acquisition is not None
+        return Removal(session, acquisition.backend, worker.submit)
 
     def _begin_removal(self, removal: Removal) -> None:
         with _lock.current:
@@ -127,9 +134,9 @@ class Card:
         self._check_process()
         with _lock.current:
             self._cancel_asked = True
-            request = self._request
-        if request is not None:
-            request.cancel()
+            acquisition = self._acquisition
+        if acquisition is not None:
+            acquisition.cancel()
         self._cancel_removals()
 
     @property
@@ -165,6 +172,11 @@ class Card:
             protocols = protocols_for(self.share if share is None else share, protocols)
         return share, protocols
 
+    def _reconnect(self, session: Session, share: ShareMode | None, protocols: Protocol | None) -> None:
+        """What `reconnect` does, once it is its turn. Blocking."""
+        assert self._acquisition is not None
+        self._acquisition.reconnect(session.share if share is None else share, protocols)
+
     def _shown(self) -> Session:
         if self._session is None:
             raise AttributeError("the card is not open yet: its reader, ATR and protocol are not known")
@@ -189,8 +201,8 @@ class Card:
         if session is not None and worker is not None:
             worker.submit(_close, session, disposition, ended)
             worker.finish()
-        elif self._request is not None:
-            self._request.cancel()  # a task or thread that still acquires
+        elif self._acquisition is not None:
+            self._acquisition.cancel()  # a task or thread that still acquires
 
     def __del__(self) -> None:
         """A card of this process that is still open is closed in its own thread, and told of; nothing is waited for here."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import cast, overload
+from typing import overload
 
 from .._enums import Disposition, Lengths, Protocol, ShareMode
 from .._pcsc.backend import Backend
@@ -24,8 +24,6 @@ from .._reader.pin_entry import PinEntry
 from .._reader.pin_pad import PadResult, modify, verify
 from .._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, CardRequest, Groups, OnReset, Readers
 from .._threads import retry_if_interrupted
-from .._waiting.acquisition import Acquisition
-from .._waiting.removal import Removal
 from ..iso7816._apdu import C_APDU, R_APDU, Buffer
 from ..iso7816._channel import OPEN, close_command, opened
 from ..iso7816._exchange import ExchangeOptions
@@ -225,10 +223,7 @@ class SCard(AsyncBase):
             WaitCancelledError: `cancel()`, or the card was closed meanwhile.
             RuntimeError: the card is not open.
         """
-        session, worker = self._opened(), self._worker
-        assert worker is not None
-        assert self._request is not None
-        removal = Removal(session, self._request.backend, worker.submit)
+        removal = self._new_removal()
         self._begin_removal(removal)
         try:
             await until_removed(removal)
@@ -268,8 +263,7 @@ class SCard(AsyncBase):
             RuntimeError: another share mode, inside a transaction. And as `send`.
         """
         share, protocols = self._checked(share, protocols)
-        request = cast(Acquisition, self._request)
-        await self._run(lambda session: request.reconnect(session.share if share is None else share, protocols))
+        await self._run(lambda session: self._reconnect(session, share, protocols))
 
     async def control(self, code: int, data: bytes = b"") -> bytes:
         """A command for the reader itself, SCardControl; it does not wait for another program's transaction.

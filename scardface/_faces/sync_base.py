@@ -62,8 +62,9 @@ _here = _Here()
 
 def refuse_to_wait_for_itself(session: Session) -> None:
     """RuntimeError where this thread holds a transaction on the same card by another SCard: PC/SC would have it wait for ever."""
-    if any(other is not session and other.open_transactions and other.card_key == session.card_key for other in _here.held):
-        raise RuntimeError("this thread holds a transaction on the same card by another SCard: it would wait for itself")
+    for other in _here.held:
+        if other is not session and other.open_transactions and other.card_key == session.card_key:
+            raise RuntimeError("this thread holds a transaction on the same card by another SCard: it would wait for itself")
 
 
 class SyncBase(Card):
@@ -78,13 +79,13 @@ class SyncBase(Card):
     def _init(self, card_request: CardRequest, backend: Backend | None) -> None:
         self._lock = RLock()
         super()._init(card_request, backend)
-        request = self._begin()
+        acquisition = self._begin()
         try:
-            acquire_blocking(request, self._take_over)
+            acquire_blocking(acquisition, self._take_over)
             if self._closed:
                 raise WaitCancelledError("the card was closed while it was waited for", CANCELLED)
         except BaseException:
-            retry_if_interrupted(request.leave)
+            retry_if_interrupted(acquisition.leave)
             raise
 
     def __enter__(self: CardT) -> CardT:
@@ -167,14 +168,14 @@ class SyncBase(Card):
         if disposition is not None:
             disposition = member("disposition", Disposition, disposition)
         self._check_process()
-        session, request = self._session, self._request
+        session, acquisition = self._session, self._acquisition
         if session is not None:
             session.refuse_in_callback()
         if self._closed:
             return
         ended: SimpleQueue[Exception | None] = SimpleQueue()
         uninterrupted(self._hand_over_close, disposition, ended.put)
-        if session is None or request is None or (self._beginning is not None and self._beginning.pending):
+        if session is None or acquisition is None or (self._beginning is not None and self._beginning.pending):
             return  # where PC/SC still holds a call of an interrupted caller, the close comes behind it
         if session.is_inside():
             return  # a signal handler that interrupted a call of its own thread: the close comes behind that call
@@ -182,7 +183,7 @@ class SyncBase(Card):
         if self._worker is not None:
             error = _answer(ended, self._worker.thread)
             self._worker.thread.join(_LAST_WORD)
-        until_idle_blocking(driver_of(request.backend))
+        until_idle_blocking(driver_of(acquisition.backend))
         if error is not None:
             raise error
 

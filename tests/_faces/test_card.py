@@ -108,7 +108,7 @@ class _Asks(sync.SCard):
         super().__init__()
 
     def _cancel_soon(self) -> None:
-        until(lambda: self._request is not None)
+        until(lambda: self._acquisition is not None)
         self.cancel()
         self.asked.set()
 
@@ -253,7 +253,7 @@ async def test_closing_ends_the_acquisition(pcscd: PrivatePcscd) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
         with anyio.fail_after(SOON):
-            while card._request is None:
+            while card._acquisition is None:
                 await anyio.sleep(0.001)
         await card.aclose()
     assert len(ended) == 1
@@ -281,7 +281,7 @@ def test_closing_ends_the_acquisition_of_another_thread(pcscd: PrivatePcscd) -> 
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
-    until(lambda: bool(stored) and stored[0]._request is not None)
+    until(lambda: bool(stored) and stored[0]._acquisition is not None)
     stored[0].close()
     thread.join(SOON)
     assert [type(error) for error in ended] == [WaitCancelledError]
