@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write the sync face from the async one: `python .ci/generate_sync.py`, or with `--check` only say whether it is up to date.
 
-Rules of this room:
+Rules:
 
 - `async` and `await` go, NAMES are replaced, docstrings say what WORDS has for them; everything else stays as it was written.
 - What is generated is checked in, and what ruff thinks of it is what it thinks of the source: lines are written so that they fit

@@ -35,7 +35,7 @@ from .._waiting.removal import wait
 from ..errors import CardRemovedError
 from ..iso7816._apdu import C_APDU, R_APDU
 from ..iso7816._layer import Layer
-from .card import Card, unheard
+from .card import Card, ignore_outcome
 from .card_lock import CardLock
 from .routes import Callback
 
@@ -48,18 +48,18 @@ Answer: TypeAlias = Coroutine[Any, Any, R_APDU]
 until_removed = wait
 
 
-class _Inside:
+class _RunningCallback:
     """Marks the context of a running callback: batches on its card cannot start from there."""
 
     __slots__ = ("card", "outer", "running")
 
-    def __init__(self, card: AsyncBase, outer: _Inside | None) -> None:
+    def __init__(self, card: AsyncBase, outer: _RunningCallback | None) -> None:
         self.card = card
         self.outer = outer
         self.running = True
 
 
-_inside: contextvars.ContextVar[_Inside | None] = contextvars.ContextVar("scardface_inside", default=None)
+_inside: contextvars.ContextVar[_RunningCallback | None] = contextvars.ContextVar("scardface_inside", default=None)
 
 
 class AsyncBase(Card):
@@ -90,7 +90,7 @@ class AsyncBase(Card):
     ) -> None:
         if kind is not None and issubclass(kind, GeneratorExit):  # the coroutine is thrown away: nothing can be awaited any more
             if not self._closed:
-                self._hand_over_close(None, unheard)
+                self._hand_over_close(None, ignore_outcome)
             return
         await self._aclose(None, cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
 
@@ -112,18 +112,18 @@ class AsyncBase(Card):
         level = await self._lock.acquire()
         try:
             reply: Reply[T] = Reply(self._loop)
-            return await self._hop(reply, lambda: reply.run_if_awaited(lambda: job(session)))
+            return await self._in_card_thread(reply, lambda: reply.run_if_awaited(lambda: job(session)))
         finally:
             self._lock.release(level)
 
-    async def _hop(self, reply: Reply[T], job: Callable[..., object], *args: object) -> T:
+    async def _in_card_thread(self, reply: Reply[T], job: Callable[..., object], *args: object) -> T:
         """One hop into the card's thread and back, in the caller's context variables."""
         if self._closed:  # while this task waited for the lock
             raise RuntimeError("the card is closed")
-        self._later(job, *args)
+        self._submit(job, *args)
         return await reply.get()
 
-    def _later(self, job: Callable[..., object], *args: object) -> None:
+    def _submit(self, job: Callable[..., object], *args: object) -> None:
         """Leave a job for the card's thread."""
         worker = self._worker
         assert worker is not None
@@ -154,7 +154,7 @@ class AsyncBase(Card):
 
     async def _send(self, session: Session, batch: list[Prepared]) -> R_APDU:
         reply: Reply[R_APDU | None] = Reply(self._loop)
-        response = await self._hop(reply, reply.run, session.send, batch, None, reply.is_abandoned)
+        response = await self._in_card_thread(reply, reply.run, session.send, batch, None, reply.is_abandoned)
         assert response is not None, "only an abandoned batch has no response, and nobody awaits that one"
         return response
 
@@ -174,7 +174,7 @@ class AsyncBase(Card):
         return response
 
     async def _call_back(self, callback: Callback, command: C_APDU, response: R_APDU) -> None:
-        inside = _Inside(self, _inside.get())
+        inside = _RunningCallback(self, _inside.get())
         token = _inside.set(inside)
         try:
             result = callback(command, response)
@@ -184,11 +184,11 @@ class AsyncBase(Card):
             inside.running = False  # tasks that the callback started may send later
             _inside.reset(token)
 
-    def _send_unheard(self, command: C_APDU) -> None:
+    def _send_best_effort(self, command: C_APDU) -> None:
         """Have a command sent whose outcome does not matter. It is handed over, so that no cancellation loses it."""
         session = self._session
         if session is not None and not self._closed:
-            self._later(lambda: best_effort(lambda: session.send(session.prepare([command]))))
+            self._submit(lambda: best_effort(lambda: session.send(session.prepare([command]))))
 
     # Transactions.
 
@@ -211,15 +211,15 @@ class AsyncBase(Card):
             await self._lock.wait_until_idle(level)
             if not self._closed:  # else the close has ended it
                 end: Reply[None] = Reply(self._loop)
-                await self._hop(end, end.run, session.end, transaction, disposition)
+                await self._in_card_thread(end, end.run, session.end, transaction, disposition)
         except GeneratorExit:  # thrown away, perhaps with its loop
-            self._later(best_effort, lambda: session.end(transaction, disposition))
+            self._submit(best_effort, lambda: session.end(transaction, disposition))
             with suppress(RuntimeError):
                 self._lock.leave_transaction(level)
             raise
         except BaseException:
             # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
-            self._later(best_effort, lambda: session.end(transaction, disposition))
+            self._submit(best_effort, lambda: session.end(transaction, disposition))
             self._lock.leave_transaction(level)
             raise
         self._lock.leave_transaction(level)
@@ -228,9 +228,9 @@ class AsyncBase(Card):
         """Begin one; cancelled, have it ended again."""
         reply: Reply[None] = Reply(self._loop)
         try:
-            await self._hop(reply, lambda: reply.run_if_awaited(lambda: session.begin(transaction)))
+            await self._in_card_thread(reply, lambda: reply.run_if_awaited(lambda: session.begin(transaction)))
         except BaseException:
-            self._later(best_effort, lambda: session.end(transaction, Disposition.LEAVE))
+            self._submit(best_effort, lambda: session.end(transaction, Disposition.LEAVE))
             raise
 
     # Closing.

@@ -1,6 +1,6 @@
 """One look at PC/SC without a monitor, blocking: the readers, their groups, their states.
 
-Rules of this room:
+Rules:
 
 - A look has a context of its own, and a thread of its own: a call of PC/SC cannot be taken back, and before a frozen service it
   lasts (fact 23). Whoever asked waits in slices, so that Ctrl-C is heard, and no longer than the time given.

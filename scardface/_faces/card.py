@@ -208,7 +208,7 @@ class Card:
         """A card of this process that is still open is closed in its own thread, and told of; nothing is waited for here."""
         if self._session is not None and not self._closed and self._generation == generation():
             text = f"unclosed {self!r}"
-            self._hand_over_close(None, unheard)
+            self._hand_over_close(None, ignore_outcome)
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
 
 
@@ -223,7 +223,7 @@ def _close(session: Session, disposition: Disposition | None, ended: Callable[[E
         ended(failure)
 
 
-def unheard(error: Exception | None) -> None:
+def ignore_outcome(error: Exception | None) -> None:
     """What came of a close that nobody waits for."""
 
 

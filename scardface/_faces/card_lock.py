@@ -1,6 +1,6 @@
 """The lock of an open card, among the tasks of its event loop: fair, and re-entrant for what happens inside a transaction.
 
-Rules of this room:
+Rules:
 
 - One task has the lock for a batch; the others wait in their order.
 - A transaction has the lock for its whole block. The task that began it, and all that is started inside, share it: they lock each

@@ -1,6 +1,6 @@
 """Ways to an open card other than `card.send`: a logical channel, a layer. Both faces use these, since nothing here waits.
 
-Rules of this room:
+Rules:
 
 - A route prepares the commands and hands them to the card's own exchange, whose outcome it returns as it is: on the async face
   something to await, on the sync face the response.

@@ -1,10 +1,10 @@
 """An SCard of the async face, written; `sync_scard.py` is generated from it (`.ci/generate_sync.py`).
 
-Rules of this room:
+Rules:
 
 - What both faces have is written here once, with its docstring: arguments are checked, jobs for the session made, results read.
 - What differs by more than `await` (how a job is run, who waits for whom, how a card is acquired and closed) is `AsyncBase`'s and
-  `SyncBase`'s, by the same names: `_init`, `_run`, `_exchange`, `_send_unheard`, `_transaction`, `Answer`, `until_removed`.
+  `SyncBase`'s, by the same names: `_init`, `_run`, `_exchange`, `_send_best_effort`, `_transaction`, `Answer`, `until_removed`.
 - It owns nothing: every state is `Card`'s or the base's.
 """
 
@@ -173,7 +173,7 @@ class SCard(AsyncBase):
         try:
             yield channel
         except BaseException:
-            self._send_unheard(close_command(channel.number))  # what went wrong is not hidden by what follows
+            self._send_best_effort(close_command(channel.number))  # what went wrong is not hidden by what follows
             raise
         response = await self.send(close_command(channel.number))
         response.check()

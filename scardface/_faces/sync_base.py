@@ -115,7 +115,7 @@ class SyncBase(Card):
         assert response is not None, "only an abandoned batch has no response"
         return response
 
-    def _send_unheard(self, command: C_APDU) -> None:
+    def _send_best_effort(self, command: C_APDU) -> None:
         """Send a command whose outcome does not matter."""
         with suppress(Exception):
             self._exchange([command], None, None)

@@ -164,7 +164,7 @@ class SCard(SyncBase):
         try:
             yield channel
         except BaseException:
-            self._send_unheard(close_command(channel.number))  # what went wrong is not hidden by what follows
+            self._send_best_effort(close_command(channel.number))  # what went wrong is not hidden by what follows
             raise
         response = self.send(close_command(channel.number))
         response.check()

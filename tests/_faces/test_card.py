@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import threading
 import time
@@ -16,10 +17,14 @@ import anyio
 import pytest
 
 import scardface
-from scardface import C_APDU, CardTimeoutError, Protocol, ShareMode, WaitCancelledError, _threads, cancel_all, sync
+from scardface import C_APDU, CardTimeoutError, Protocol, ShareMode, WaitCancelledError, _faces, _threads, cancel_all, sync
 from scardface._faces import card as _card
 from scardface._faces.card import commands, octets, raw_command
 from scardface._pcsc.backend import Context
+from scardface._session.session import Session
+from scardface._waiting.acquisition import Acquisition
+from scardface._waiting.driver import Driver
+from scardface._waiting.removal import Removal
 from scardface.testing import PrivatePcscd
 from tests.support.cards import T1, LogCard
 from tests.support.faces import off_loop
@@ -175,6 +180,15 @@ def test_cards_do_not_live_on_in_the_list_of_all() -> None:
     gc.collect()
     assert left() is None
     cancel_all()
+
+
+def test_what_finalizers_and_signal_handlers_may_call_is_what_there_is() -> None:
+    """The rule stands in one place, and names what exists."""
+    rule = (_faces.__doc__ or "").partition("What finalizers and signal handlers may call.")[2]
+    named = re.findall(r"`([A-Z]\w+)\.(\w+)`(?: and `(\w+)`)?", rule)
+    classes = {kind.__name__: kind for kind in (Acquisition, Removal, Driver, Session, _threads.Worker)}
+    assert {name for name, *_ in named} == set(classes)
+    assert all(callable(getattr(classes[name], method)) for name, *methods in named for method in methods if method)
 
 
 # One acquisition, and what a card shows.
