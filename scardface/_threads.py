@@ -1,6 +1,6 @@
 """Threads and event loops: how blocking work leaves a loop, how its result comes back, what a fork forgets.
 
-Rules of this room:
+Rules:
 
 - Every thread is a daemon and is owned by one object, which says what ends it. Nobody joins one without a bound.
 - A result is posted into a loop without waiting. `post` answering False means that the loop is gone: whoever posted cleans up.

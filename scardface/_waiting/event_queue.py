@@ -1,6 +1,6 @@
 """A monitor's own queue: what one consumer has not heard yet, and the state as it is after the event heard last.
 
-Rules of this room:
+Rules:
 
 - `hear` and `fail` come from the driver's thread, `pop` and `state` from the consumer: one lock, held for dictionary work only,
   which no finalizer and no signal handler takes.

@@ -1,6 +1,6 @@
 """How a reader calls a card's code, so that a mistake in it does not look like a broken reader.
 
-Rules of this room:
+Rules:
 
 - What the card's code raises, and what it answers that no card could, is kept in `VirtualCard.error`, and the reader goes on: it
   answers 6F00 (ISO 7816-4:2020, table 6: no precise diagnosis), or takes the card for a mute one.

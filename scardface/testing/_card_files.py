@@ -1,6 +1,6 @@
 """What is stored in a card: files in folders (ISO/IEC 7816-4:2020, 7.1), and what a card tells about them.
 
-Rules of this room:
+Rules:
 
 - A file is known by its identifier within its folder; a folder may have a name, an elementary file a short identifier.
 - The structures are data, made by whoever makes a card; nothing here decides who may read them.

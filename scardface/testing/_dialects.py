@@ -1,6 +1,6 @@
 """What differs between the PC/SCs of this world, as far as `pcsc-facts` knows it; everything else is the same for all of them.
 
-Rules of this room:
+Rules:
 
 - A dialect says what is so, not how: no code of the simulation asks for a dialect's name.
 - Only pcsc-lite could be tried out; Windows and macOS stand here as their documents and other programs' bug reports have them.

@@ -1,6 +1,6 @@
 """A small card with files and a PIN, for tests, and to see how a card works (ISO/IEC 7816-4:2020).
 
-Rules of this room:
+Rules:
 
 - Commands: SELECT, READ BINARY, UPDATE BINARY, VERIFY, GET CHALLENGE, class 00 only; over T=0 GET RESPONSE as well. Each method
   names its clause. A command that is refused changes nothing but what its clause says.

@@ -1,6 +1,6 @@
 """Calls of the simulated PC/SC in the main thread, where signal handlers run.
 
-Rules of this room:
+Rules:
 
 - Python code that a signal handler's exception interrupts leaves what it was about half done: a lock, a card that was spoken to.
   The real PC/SC is called in C, and a handler runs when the call has returned. So it is here: the call runs in another thread, and

@@ -1,6 +1,6 @@
 """The process that keeps a private pcscd in namespaces of its own. It is run as a program and imports nothing of the package.
 
-Rules of this room:
+Rules:
 
 - `unshare` starts it in fresh mount and network namespaces. In there, the owner's folder is /run, and the folder of the reader
   drivers holds copies of vpcd's and nothing else, so that this pcscd never takes a real reader away from anybody.

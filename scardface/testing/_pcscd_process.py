@@ -1,6 +1,6 @@
 """One run of a private pcscd, seen from its owner: folder, configuration, start, connections to its readers, end.
 
-Rules of this room:
+Rules:
 
 - There is one folder name per process, with one socket path, which libpcsclite is told before its first call.
 - The folder exists from a daemon's start until it was stopped, or until the next start after it was killed.

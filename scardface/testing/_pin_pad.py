@@ -1,6 +1,6 @@
 """A reader with a keypad for the simulated PC/SC, and the user in front of it (PC/SC part 10, 2.02.09).
 
-Rules of this room:
+Rules:
 
 - It reads the structures of part 10 by itself, bit by bit, and knows nothing of the code that builds them. What a reader would not
   take is answered 6B80.

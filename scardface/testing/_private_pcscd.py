@@ -1,6 +1,6 @@
 """A real pcscd of the test's own, with virtual readers, beside whatever PC/SC the machine runs.
 
-Rules of this room:
+Rules:
 
 - libpcsclite settles on one service per process, at the first PC/SC call. So a process has one private daemon at a time, and
   daemons one after another are found at the same place.

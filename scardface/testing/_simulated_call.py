@@ -1,6 +1,6 @@
 """A call of the simulated PC/SC that is on its way: how it fails, and how it waits.
 
-Rules of this room:
+Rules:
 
 - Everything happens under the service's lock.
 - A call belongs to the life of the service in which it began: when that ends, the call ends with the code for it (fact 22).

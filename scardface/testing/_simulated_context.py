@@ -1,13 +1,13 @@
 """A context of the simulated PC/SC (SCARDCONTEXT), and its card handles (SCARDHANDLE).
 
-Rules of this module, for contexts:
+Rules for contexts:
 
 - A context belongs to one thread at a time. What the real one answers to a second thread with a freeze of the whole process
   (fact 5), this one answers with an AssertionError, there and at the end of the simulation: it is always the program's mistake.
 - `cancel` alone may come from another thread, and is lost unless a status call waits just then (fact 1).
 - A status call's checks come in pcscd's order: too many entries, none to look at, a bad context, no service, an unknown name.
 
-For handles:
+Rules for handles:
 
 - While another handle holds a transaction, `status`, `transmit`, `begin_transaction`, `reconnect` and a `disconnect` that does
   something to the card wait for its end, and nothing but that, the card's removal or the service's stop ends the wait; the other

@@ -1,6 +1,6 @@
 """A PC/SC inside the process: no daemon, no libpcsclite, no hardware, on every platform.
 
-Rules of this room:
+Rules:
 
 - Here are only the verbs that a test moves the world with. What PC/SC answers is decided in the rooms that begin with `_simulated`,
   and `tests/testing/test_conformance.py` proves those answers against a real pcscd.

@@ -1,6 +1,6 @@
 """A reader of the simulated PC/SC: the card that is in it, and what the service knows of that.
 
-Rules of this room:
+Rules:
 
 - All methods are called under the service's lock. Those that talk to the card let go of it meanwhile.
 - `card` and `slot` are what is in the reader; `state`, `atr` and `counter` are what the service knows, which is what the driver saw

@@ -1,6 +1,6 @@
 """The service of the simulated PC/SC: what pcscd is to its clients. Its readers, its contexts, its stops and starts.
 
-Rules of this room:
+Rules:
 
 - One lock guards everything that the service knows. It is held for dictionary work only: card code and latencies run outside, and
   whoever has to wait does so on a condition of this lock.

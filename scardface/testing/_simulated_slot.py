@@ -1,6 +1,6 @@
 """A card in a reader of the simulated PC/SC, and the thread that all of its code runs in.
 
-Rules of this room:
+Rules:
 
 - Methods are called under the service's lock. Those that talk to the card let go of it until the card has answered.
 - The reader talks to the card about one thing at a time; others wait for their turn.

@@ -1,6 +1,6 @@
 """A status call (SCardGetStatusChange) of the simulated PC/SC: what it compares, and what wakes it.
 
-Rules of this room:
+Rules:
 
 - `evaluate` is pure: what the caller believes, against what the service knows of one reader.
 - A waiting call is evaluated by whoever signals, under the service's lock, and only for readers that were touched since the last

@@ -1,6 +1,6 @@
 """The card side of a test: what a card answers, without saying which reader it is in.
 
-Rules of this room:
+Rules:
 
 - A reader calls a card from one thread of that reader, one call at a time; a card needs no lock of its own.
 - A mistake in a card's code must not look like a broken reader: the reader answers 6F00, goes on, and keeps the exception in

@@ -1,6 +1,6 @@
 """The wire between a virtual card and vpcd, the reader driver of the vsmartcard project.
 
-Rules of this room:
+Rules:
 
 - The card is a TCP client of its slot's port. Each message, either way, is a length (2 bytes, big-endian) and that many bytes.
 - From the driver, one byte is a control byte: 0 power off, 1 power on, 2 reset, 4 send the ATR. Only the last is answered.
