@@ -4,7 +4,7 @@ Who owns what, who may call it from where, what ends it:
 
 - `acquire` is one task's, `acquire_blocking` one thread's. `cancel` and `leave` come from any thread at any time, from finalizers
   and signal handlers, also before it began; they only append, post and tell.
-- How it ends is decided once, by whoever appends to `_ends` first: the thread that opened the card, the driver with an error,
+- How it ends is decided once, by whoever appends to `_outcomes` first: the thread that opened the card, the driver with an error,
   `cancel`, or the caller that leaves. Who opened a card and was not the first closes it again.
 - The request, never a return value, owns the card until its face has taken it over.
 - With nobody waiting it looks and connects at once, in the thread that will be the card's, and tells the driver nothing. A
@@ -23,21 +23,20 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from contextlib import closing, suppress
 from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from .._enums import Disposition, Protocol, ShareMode, StateFlag
+from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend, Context
-from .._pcsc.events import Event, Reading, Snapshot, same_card
+from .._pcsc.events import Reading, Snapshot, same_card
 from .._pcsc.other_programs import other_programs
 from .._pcsc.ownership import refuse_copy
 from .._pcsc.reader_states import reader_states, usable_readers
 from .._session.card_request import ANY_PROTOCOL, CardRequest
-from .._session.serials import has_serial, serial_numbers
+from .._session.serials import has_serial
 from .._session.session import Session
 from .._threads import Loop, Signal, WaitingThread, Worker, log_safely, retry_if_interrupted, spawn
 from ..errors import (
@@ -51,57 +50,54 @@ from ..errors import (
     WaitCancelledError,
     fresh_copy,
 )
-from .dispatcher import ONE_LOOK, Dispatcher
+from .dispatcher import SINGLE_QUERY_TIMEOUT, Dispatcher
 from .driver import Driver, driver_of, until_idle, until_idle_blocking
 from .messages import (
-    Awake,
     Connected,
     Connecting,
+    Disconnected,
     End,
-    Entry,
     Failed,
-    Freed,
+    FirstQueryDone,
     Joined,
     Left,
-    Looked,
-    Means,
     Names,
     Offer,
     Opened,
-    Reshared,
-    Subscribed,
-    Through,
-    Unsubscribed,
-    Untaken,
+    ReadersChanged,
+    Responsive,
+    ShareModeChanged,
+    SnapshotTaken,
+    Waiter,
+    Withdrawn,
 )
+from .serial_search import SerialSearch
 
 T = TypeVar("T")
 
 logger = logging.getLogger("scardface")
 
 _numbers = itertools.count(1)
-_LOOK_AGAIN = 0.5
-"""Seconds after which a reader's serial number is asked for again, where PC/SC failed."""
 _CANCELLED = "cancel() ended the wait for a card"
 _LEFT = WaitCancelledError("the wait for a card was given up", CANCELLED)
 """How a request ends whose caller has left: nobody is told of it."""
 
 
-class Acquisition(Entry):
+class Acquisition(Waiter):
     """See the head of this file. Once it has ended well: `session`, and the `worker` whose thread opened it."""
 
     __slots__ = (
         "_connecting",
-        "_ends",
-        "_followed",
-        "_in_before",
+        "_has_followers",
         "_joined",
-        "_new_readers",
+        "_outcomes",
+        "_query_readings",
+        "_query_summary",
         "_readers",
+        "_search",
         "_serial",
-        "_told",
         "_wake",
-        "_words",
+        "_warned",
         "backend",
         "driver",
         "worker",
@@ -116,98 +112,97 @@ class Acquisition(Entry):
         self.service_may_be_absent = backend.absent_service_means_no_reader
         self.driver: Driver | None = None
         self.worker: Worker | None = None
-        self.home: Any = None
-        self._wake: Callable[[], object] = _nothing
-        self._ends: list[Session | BaseException] = []
+        self.owner: Any = None
+        self._wake: Callable[[], object] = _no_op
+        self._outcomes: list[Session | BaseException] = []
         self._readers: Names | Literal["not known"] = "not known"  # those meant, by its own first look
-        self._in_before: Mapping[str, Reading] | None = None  # what was in then, if only new cards are wanted
-        self._words: tuple[str, BaseException | None] | None = None  # what was seen then
+        self._query_readings: Mapping[str, Reading] | None = None  # what was in then, if only new cards are wanted
+        self._query_summary: tuple[str, BaseException | None] | None = None  # what was seen then
         self._connecting: Offer | None = None  # in its own first look
-        self._followed = False  # others were told to stand behind it
+        self._has_followers = False  # others were told to stand behind it
         self._joined = False
-        self._new_readers: _NewReaders | None = None  # where a reader with the serial number may come later
+        self._search: SerialSearch | None = None
         self._serial = request.readers.serial
-        self._told: dict[str, Reading] | None = None  # the cards that were warned of, by reader
+        self._warned: dict[str, Reading] | None = None  # the cards that were warned of, by reader
 
     # From any thread, any loop, finalizers and signal handlers.
 
     @property
     def ended(self) -> bool:
         """Whether there is a card, an error, or nobody who wants either."""
-        return bool(self._ends)
+        return bool(self._outcomes)
 
     @property
     def session(self) -> Session:
         """The open session."""
-        end = self._ends[0] if self._ends else None
+        end = self._outcomes[0] if self._outcomes else None
         assert isinstance(end, Session), "not acquired"
         return end
 
     def cancel(self) -> None:
         """End the wait with WaitCancelledError; nothing once its face has the card."""
-        self.decide(WaitCancelledError(_CANCELLED, CANCELLED))
-        end, worker = self._ends[0], self.worker
+        self.end_with(WaitCancelledError(_CANCELLED, CANCELLED))
+        end, worker = self._outcomes[0], self.worker
         if isinstance(end, Session) and worker is not None and self._take_over():
             worker.submit(end.close)
             worker.finish()
 
     def leave(self) -> None:
         """Whatever becomes of this acquisition, nobody wants it: end the wait, or have the card closed."""
-        self._decide(_LEFT)
-        end, worker = self._ends[0], self.worker
+        self._end_with(_LEFT)
+        end, worker = self._outcomes[0], self.worker
         if isinstance(end, Session) and worker is not None:
             worker.submit(end.close)
             worker.finish()
-        self._forget_home()
+        self._forget_owner()
 
-    def decide(self, error: BaseException) -> None:
+    def end_with(self, error: BaseException) -> None:
         """End the wait with an error, if it has not ended."""
-        self._decide(error)
+        self._end_with(error)
         self._wake_up()
 
     def fail(self, error: BaseException) -> None:
-        """As `decide`, with an error that several are told of."""
-        self.decide(fresh_copy(error) if isinstance(error, SCardError) else error)
+        """As `end_with`, with an error that several are told of."""
+        self.end_with(fresh_copy(error) if isinstance(error, SCardError) else error)
 
     def _take_over(self) -> bool:
         """Whether the open card is the asker's to use or to close: true once, for its face or for whoever gives it up."""
         driver = self.driver
         return driver is not None and driver.undelivered.pop(self, self) is None
 
-    def _forget_home(self) -> None:
+    def _forget_owner(self) -> None:
         """What is kept of this request keeps no task and no loop."""
         if self.driver is not None:
             self.driver.undelivered.pop(self, None)
-        self._wake = _nothing
-        if self.home is not None:
-            self.home = NOWHERE
+        self._wake = _no_op
+        if self.owner is not None:
+            self.owner = NO_OWNER
 
     def _wake_up(self) -> bool:
         """Wake the caller; also if it was somebody else who decided: that one may have been interrupted in between.
 
         A loop that is just being closed takes a post and loses it, so it is asked behind the post.
         """
-        home = self.home
-        return home is not None and home.post(self._wake) and home.is_alive()
+        owner = self.owner
+        return owner is not None and owner.post(self._wake) and owner.is_alive()
 
-    def _decide(self, end: Session | BaseException) -> bool:
+    def _end_with(self, end: Session | BaseException) -> bool:
         """Whether this end is the one that counts."""
-        self._ends.append(end)  # one step: whoever is interrupted behind it may begin again
+        self._outcomes.append(end)  # one step: whoever is interrupted behind it may begin again
         driver = self.driver
         if driver is not None:
             driver.unserved.pop(self, None)
-            driver.first_looks.pop(self, None)
+            driver.first_queries.pop(self, None)
             if not isinstance(end, Session):
                 driver.tell(Left(self))
-            listener = self._new_readers
-            if listener is not None:
-                driver.tell(Unsubscribed(listener))
-                listener.wake()
-        return self._ends[0] is end
+            search = self._search
+            if search is not None:
+                search.stop()
+        return self._outcomes[0] is end
 
     # The caller's.
 
-    def begin(self, home: Any, wake: Callable[[], object]) -> None:
+    def begin(self, owner: Any, wake: Callable[[], object]) -> None:
         """Ask for a card.
 
         Args:
@@ -218,24 +213,26 @@ class Acquisition(Entry):
             SCardError: no thread can be started.
         """
         driver = driver_of(self.backend)
-        self.driver, self.home, self._wake, self.number = driver, home, wake, next(_numbers)
+        self.driver, self.owner, self._wake, self.number = driver, owner, wake, next(_numbers)
         timeout = self.request.timeout
         if timeout == 0:
-            timeout = ONE_LOOK + self.request.settle
+            timeout = SINGLE_QUERY_TIMEOUT + self.request.settle
         self.deadline = math.inf if timeout is None else time.monotonic() + timeout
         driver.take_back_undelivered()
-        if self._ends:
+        if self._outcomes:
             return
         at_once = not driver.unserved
         driver.unserved[self] = None
         if self._serial is not None:
-            spawn("scardface-serial", self._find_reader, self._serial)
+            search = SerialSearch(self._serial, self.backend, driver, self.request.wait_for_reader, lambda: self.ended)
+            self._search = search
+            spawn("scardface-serial", self._search_by_serial, search)
         elif at_once:
-            driver.first_looks[self] = None
-            Worker("scardface-card", self._look_at_once)
+            driver.first_queries[self] = None
+            Worker("scardface-card", self._query_and_open)
         else:
             self._join()
-        if self._ends and not isinstance(self._ends[0], Session):  # cancelled meanwhile
+        if self._outcomes and not isinstance(self._outcomes[0], Session):  # cancelled meanwhile
             self.leave()
 
     @property
@@ -245,26 +242,26 @@ class Acquisition(Entry):
 
     def expire(self) -> None:
         """The deadline has come: end, unless the dispatcher sees to it."""
-        if self._joined or self._ends:
+        if self._joined or self._outcomes:
             return
         offer = self._connecting
         if offer is not None and offer.claim(self):  # PC/SC holds the connect: from here on the dispatcher has to know of it
             try:
                 self._join(offer)
             except BaseException as error:
-                self.decide(error)
+                self.end_with(error)
         elif offer is None:
             what = "a reader's serial number" if self._serial is not None else "the PC/SC service"
             timeout = self.request.timeout or 0
-            self.decide(CardTimeoutError(f"no matching card within {timeout:g} s; seen: {what} did not answer", TIMEOUT))
+            self.end_with(CardTimeoutError(f"no matching card within {timeout:g} s; seen: {what} did not answer", TIMEOUT))
 
     def result(self) -> Session:
         """The open session, which is the face's from now on, or the error."""
-        end = self._ends[0]
+        end = self._outcomes[0]
         if isinstance(end, Session):
             if not self._take_over():
                 raise WaitCancelledError(_CANCELLED, CANCELLED)
-            self._forget_home()
+            self._forget_owner()
             return end
         try:
             raise end
@@ -276,15 +273,15 @@ class Acquisition(Entry):
         driver = self.driver
         assert driver is not None
         if not offer.claim(self):  # too late; also where it has ended meanwhile, the others who live here are served again
-            driver.tell(Awake(offer.home))
-        elif self._ends:
-            driver.tell(Untaken(offer))
+            driver.tell(Responsive(offer.owner))
+        elif self._outcomes:
+            driver.tell(Withdrawn(offer))
         else:
             try:
-                Worker("scardface-card", functools.partial(self._try, offer))
+                Worker("scardface-card", functools.partial(self._open_offered, offer))
             except BaseException as error:
-                self.decide(error)
-                driver.tell(Untaken(offer))
+                self.end_with(error)
+                driver.tell(Withdrawn(offer))
 
     def reconnect(self, share: ShareMode, protocols: Protocol | None) -> None:
         """Reconnect the open card, blocking, and have others know how it is shared: at no time more freely than it is."""
@@ -299,46 +296,46 @@ class Acquisition(Entry):
         driver = self.driver
         if driver is not None and self in driver.open_cards:
             driver.open_cards[self] = (self.session.reader, share)
-            driver.tell(Reshared(self, share))
+            driver.tell(ShareModeChanged(self, share))
 
     def _join(self, trying: Offer | None = None) -> None:
         """Wait with the others."""
         driver = self.driver
         assert driver is not None
-        ahead = []
-        for other in list(driver.first_looks):
+        older = []
+        for other in list(driver.first_queries):
             if isinstance(other, Acquisition) and other.number < self.number:
-                other._followed = True
-                if other in driver.first_looks:
-                    ahead.append(other)
+                other._has_followers = True
+                if other in driver.first_queries:
+                    older.append(other)
         self._joined = True
-        driver.submit(Joined(self, tuple(ahead), self._readers, trying, self._in_before, self._words), self.backend)
-        if self._ends:
+        driver.submit(Joined(self, tuple(older), self._readers, trying, self._query_readings, self._query_summary), self.backend)
+        if self._outcomes:
             driver.tell(Left(self))
 
     # In a thread of its own, which becomes the card's.
 
-    def _look_at_once(self, worker: Worker) -> None:
+    def _query_and_open(self, worker: Worker) -> None:
         """Look, and open what suits; else wait with the others."""
         driver = self.driver
         assert driver is not None
         opened = False
         try:
-            opened = self._first_look(driver, worker)
+            opened = self._first_query(driver, worker)
         except BaseException as error:
-            self.decide(error)
-        driver.first_looks.pop(self, None)
-        if self._followed:
-            driver.tell(Through(self))
+            self.end_with(error)
+        driver.first_queries.pop(self, None)
+        if self._has_followers:
+            driver.tell(FirstQueryDone(self))
         if not opened:
             worker.finish()
 
-    def _first_look(self, driver: Driver, worker: Worker) -> bool:
+    def _first_query(self, driver: Driver, worker: Worker) -> bool:
         """Whether a card has been opened."""
         mine = Dispatcher()  # by the same rules, for this one look
         now = time.monotonic()
-        for entry, (reader, share) in list(driver.open_cards.items()):
-            mine.handle(Opened(entry, reader, share), now)
+        for waiter, (reader, share) in list(driver.open_cards.items()):
+            mine.handle(Opened(waiter, reader, share), now)
         for offer in list(driver.connects):
             mine.handle(Connecting(offer), now)
         mine.handle(Joined(self), now)
@@ -351,38 +348,38 @@ class Acquisition(Entry):
                 readings = reader_states(context, usable, self.backend.max_entries)
                 groups = {names: frozenset(context.list_readers(names)) for names in mine.groups}
             except SCardError as error:
-                if not self._waits_out(error):
+                if not self._keeps_waiting(error):
                     raise
                 self._join()
                 return False
-            effects = mine.handle(Looked(Snapshot(mine.asked, 1, None, readings, groups, left_out)), now)
+            effects = mine.handle(SnapshotTaken(Snapshot(mine.query_wanted, 1, None, readings, groups, left_out)), now)
             self._readers = mine.readers_of(self)
             if self.request.new_only:
-                self._in_before = readings
-            while effects and not self._ends:
+                self._query_readings = readings
+            while effects and not self._outcomes:
                 effect = effects.pop(0)
                 if isinstance(effect, End):
                     effect.error.__cause__ = effect.cause
                     raise effect.error
                 if isinstance(effect, Offer):
                     used, context = context, None
-                    failed = self._open_first(effect, worker, used)
+                    failed = self._open_in_first_query(effect, worker, used)
                     if failed is None:
-                        return self.worker is worker and isinstance(self._ends[0], Session)
+                        return self.worker is worker and isinstance(self._outcomes[0], Session)
                     failures.append(failed)
                     self._warn(failed.offer, failed.error)
                     effects += mine.handle(failed, time.monotonic())
         finally:
             if context is not None:
                 _release(context)
-        if not self._ends and not self._joined:
-            self._words = mine.seen(self)
+        if not self._outcomes and not self._joined:
+            self._query_summary = mine.summary_of(self)
             self._join()
         for failed in failures:
             self._warn_of_holder(failed.offer, failed.error)
         return False
 
-    def _waits_out(self, error: SCardError) -> bool:
+    def _keeps_waiting(self, error: SCardError) -> bool:
         """Whether the wait goes on though the first look failed."""
         request = self.request
         if isinstance(error, ServiceUnavailableError):
@@ -390,7 +387,7 @@ class Acquisition(Entry):
             return absent and (request.wait_for_reader or (request.pnp and self.service_may_be_absent))
         return request.timeout != 0
 
-    def _open_first(self, offer: Offer, worker: Worker, context: Context | None) -> Failed | None:
+    def _open_in_first_query(self, offer: Offer, worker: Worker, context: Context | None) -> Failed | None:
         """Open a card of the first look; what its own dispatcher has to hear, or None if it is over."""
         driver = self.driver
         assert driver is not None
@@ -412,7 +409,7 @@ class Acquisition(Entry):
             raise error
         return Failed(offer, error)
 
-    def _try(self, offer: Offer, worker: Worker) -> None:
+    def _open_offered(self, offer: Offer, worker: Worker) -> None:
         """Open an offered card; the driver hears what came of it."""
         driver = self.driver
         assert driver is not None
@@ -421,7 +418,7 @@ class Acquisition(Entry):
         if not opened:
             worker.finish()
             if error is not None and not isinstance(error, SCardError):  # a backend's own, which its caller is told
-                self.decide(error)
+                self.end_with(error)
             self._warn(offer, error)
             driver.tell(Failed(offer, error))
         driver.connects.pop(offer, None)
@@ -434,8 +431,8 @@ class Acquisition(Entry):
         assert driver is not None
         session: Session | None = None
         try:
-            session = Session.open(self.backend, offer.reader, self.request, self._freed, context)
-            if not self._is_offered(session, offer):
+            session = Session.open(self.backend, offer.reader, self.request, self._disconnected, context)
+            if not self._is_what_was_offered(session, offer):
                 session.close(Disposition.LEAVE)
                 return None, False
         except BaseException as error:  # a backend's own exceptions, too, and those of a pattern
@@ -446,7 +443,7 @@ class Acquisition(Entry):
         driver.open_cards[self] = (session.reader, session.share)
         driver.tell(Opened(self, session.reader, session.share, offer if self._joined else None))
         driver.undelivered[self] = None
-        wanted = self._decide(session)
+        wanted = self._end_with(session)
         if wanted and self._wake_up():
             return None, True
         # Nobody wants it, or the loop is gone; a loop may also have taken the card over, and have been closed since.
@@ -455,12 +452,12 @@ class Acquisition(Entry):
             worker.finish()
         return None, True
 
-    def _freed(self) -> None:
+    def _disconnected(self) -> None:
         driver = self.driver
         if driver is not None and driver.open_cards.pop(self, None) is not None:
-            driver.tell(Freed(self))
+            driver.tell(Disconnected(self))
 
-    def _is_offered(self, session: Session, offer: Offer) -> bool:
+    def _is_what_was_offered(self, session: Session, offer: Offer) -> bool:
         """Whether what was opened is what was offered and wanted."""
         request = self.request
         if request.share is ShareMode.DIRECT:
@@ -475,23 +472,23 @@ class Acquisition(Entry):
 
     def _warn(self, offer: Offer, error: BaseException | None) -> None:
         """Tell once of a card that cannot be had, though others may be: before any of them is looked for."""
-        if isinstance(error, SCardError) and error.code != SHARING_VIOLATION and self._is_news(offer):
+        if isinstance(error, SCardError) and error.code != SHARING_VIOLATION and self._is_first_warning(offer):
             log_safely(logger.warning, "the card in %r could not be opened, and is waited for: %s", offer.reader, error)
 
     def _warn_of_holder(self, offer: Offer, error: BaseException | None) -> None:
         """Tell once of a card that another program holds; who that is takes a while to find out."""
-        if not isinstance(error, SCardError) or error.code != SHARING_VIOLATION or not self._is_news(offer):
+        if not isinstance(error, SCardError) or error.code != SHARING_VIOLATION or not self._is_first_warning(offer):
             return
         programs = ", ".join(other_programs()) or "not known (perhaps another user's program)"
         advice = "; share=ShareMode.SHARED joins programs that share it" if self.request.share is ShareMode.EXCLUSIVE else ""
         words = "the card in %r is held by another program; programs with PC/SC open: %s%s"
         log_safely(logger.warning, words, offer.reader, programs, advice)
 
-    def _is_news(self, offer: Offer) -> bool:
+    def _is_first_warning(self, offer: Offer) -> bool:
         """Whether this card has not been warned of yet, and somebody still waits."""
-        if self._ends:
+        if self._outcomes:
             return False
-        told = self._told = self._told or {}
+        told = self._warned = self._warned or {}
         before = told.get(offer.reader)
         if before is not None and same_card(before, offer.reading):
             return False
@@ -500,135 +497,31 @@ class Acquisition(Entry):
 
     # A reader by its serial number.
 
-    def _find_reader(self, serial: str) -> None:
-        """In a thread of its own: find out which reader is meant, and wait with the others; follow it to other names meanwhile."""
+    def _search_by_serial(self, search: SerialSearch) -> None:
+        """In a thread of its own: find out which readers are meant, wait with the others, and follow changes meanwhile."""
         driver = self.driver
         assert driver is not None
-        listener = None
         try:
-            if self.request.wait_for_reader:
-                listener = self._new_readers = _NewReaders(driver.serials)
-            known = self._serials()
-            self._means(serial, known)
-            self._join()
-            if listener is None:
-                return
-            listener.names = tuple(known)
-            listener.refused = _held(known)
-            driver.submit(Subscribed(listener, None), self.backend)
-            while listener.others_came(self):
-                known = self._serials()
-                if self._means(serial, known):
-                    driver.tell(Means(self))
-                listener.refused = _held(known)
-                if listener.refused:
-                    driver.submit(Subscribed(listener, None), self.backend)  # for a look that is newer than the refusal
+            with closing(search.results()) as results:
+                self._set_readers(next(results))
+                self._join()
+                for names in results:
+                    if self._set_readers(names):
+                        driver.tell(ReadersChanged(self))
         except BaseException as error:
-            self.decide(error)
-        finally:
-            if listener is not None:
-                driver.tell(Unsubscribed(listener))
+            self.end_with(error)
 
-    def _means(self, serial: str, known: Mapping[str, str | None]) -> bool:
-        """Mean the readers with this number; whether they are others than before."""
+    def _set_readers(self, names: frozenset[str]) -> bool:
+        """Wait for the readers of these names; whether they are others than before."""
         before = self.request.readers
-        readers = before.found(frozenset(name for name, number in known.items() if number == serial))
+        readers = before.found(names)
         if readers == before:
             return False
         self.request = dataclasses.replace(self.request, readers=readers)
         return True
 
-    def _serials(self) -> dict[str, str | None]:
-        try:
-            return serial_numbers(self.backend, driver_of(self.backend).serials)
-        except SCardError as error:
-            if not self.request.wait_for_reader:
-                raise
-            log_safely(logger.debug, "serial numbers: %s", error)
-            if not isinstance(error, ServiceUnavailableError) and self._new_readers is not None:
-                self._new_readers.look_again()
-            return {}
 
-
-def _held(known: Mapping[str, str | None]) -> frozenset[str]:
-    """The readers that could not be asked for their number."""
-    return frozenset(name for name, number in known.items() if number is None)
-
-
-class _NewReaders:
-    """Hears when the list of readers changes, and when one can be asked that could not; its home is the thread that waits for that.
-
-    Args:
-        told: what readers have said of themselves, by name.
-
-    Attributes:
-        names: the readers that were asked.
-        refused: those of them that were held.
-    """
-
-    def __init__(self, told: Mapping[str, str]) -> None:
-        self.home = self
-        self._told = told
-        self._held: frozenset[str] = frozenset()
-        self.names: tuple[str, ...] = ()
-        self.refused: frozenset[str] = frozenset()
-        self._changes: SimpleQueue[object] = SimpleQueue()
-        self._again = False
-
-    def post(self, callback: Callable[..., object], *args: object) -> bool:
-        return True
-
-    def is_alive(self) -> bool:
-        return True
-
-    def hear(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
-        names = tuple(snapshot.readers) if snapshot.error is None else ()
-        held = frozenset(name for name in names if snapshot.readers[name].flags & StateFlag.EXCLUSIVE)
-        freed = [name for name in self._held - held if name not in self._told]
-        if freed or names != self.names:
-            self.names = names
-            self.wake()
-        elif first and self.refused - held:  # let go since it was asked; or held in a way that does not show, which is no hurry
-            self._changes.put(_AGAIN)
-        self._held = held
-
-    def fail(self, error: BaseException) -> None:
-        self._changes.put(error)
-
-    def wake(self) -> None:
-        self._changes.put(None)
-
-    def look_again(self) -> None:
-        """What was asked has failed, and no change of the list need follow."""
-        self._again = True
-
-    def others_came(self, request: Acquisition) -> bool:
-        """Wait until the list has changed, or it is time to look again; False: nobody wants to know any more."""
-        while not request.ended:
-            change = _get(self._changes, _LOOK_AGAIN)
-            if isinstance(change, BaseException):
-                raise change
-            if change is _AGAIN:
-                self._again = True
-                continue
-            again, self._again = self._again, False
-            if (change is None or again) and not request.ended:
-                return True
-        return False
-
-
-_NOTHING = object()
-_AGAIN = object()
-
-
-def _get(queue: SimpleQueue[Any], timeout: float) -> Any:
-    try:
-        return queue.get(timeout=timeout)
-    except Empty:
-        return _NOTHING
-
-
-class _Nowhere:
+class _NoOwner:
     """The home of a request that is over."""
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
@@ -638,10 +531,10 @@ class _Nowhere:
         return True
 
 
-NOWHERE = _Nowhere()
+NO_OWNER = _NoOwner()
 
 
-def _nothing() -> None:
+def _no_op() -> None:
     """Nobody has to be woken yet."""
 
 
@@ -712,7 +605,7 @@ def acquire_blocking(request: Acquisition, opened: Callable[[Session], T]) -> T:
     """As `acquire`, in the calling thread; Ctrl-C ends the wait."""
     caller = WaitingThread()
     try:
-        request.begin(caller, _nothing)
+        request.begin(caller, _no_op)
         caller.run(lambda: request.ended, request.own_deadline, request.expire)
         return opened(request.result())
     except BaseException:

@@ -1,36 +1,35 @@
 """Decides who gets which card. A plain object: no thread, lock, I/O or clock of its own; messages in, effects out.
 
-Who owns what: one `Dispatcher` for each PC/SC, called by its driver's thread alone. The fields of an `Entry` belong to the
-dispatcher, but for those that its maker sets and nobody changes.
+Who owns what: there is one `Dispatcher` for each PC/SC, called by its driver's thread alone; an acquisition has one of its own for
+its first query (see `acquisition`). Its state is in `slots`; the text of a time-out is made in `timeout_text`.
 
-What it keeps to, whatever the order of the messages:
+Rules, in whatever order the messages come:
 
-- Oldest first. An entry takes its place when its acquisition starts, whatever loop or thread it lives in, and keeps it while it
-  tries, fails and waits on. Who asked before and still has its first look is not overtaken at a card that it may want, for `AHEAD`
-  seconds.
-- A reader is offered to one entry at a time, and to the next when that one has failed, passed it on or left. A connect that PC/SC
-  holds up keeps that reader, and nothing else.
-- An offer that its loop or thread does not take within `TAKE` seconds goes to the next of another loop or thread. The late one
-  keeps its place, and is offered cards again as soon as it has said that it is awake.
-- SHARED holders coexist. An EXCLUSIVE entry makes later SHARED ones queue, unless another program turned it away: then it keeps its
-  place and lets them pass until it can try again.
-- What is wrong with one card ends nothing: a connect that failed is tried again at the reader's next change, and every `RETRY`
-  seconds where another program holds the card (nothing reports reliably that it is free), every `RETRY_BAD` otherwise.
-- Several cards suit: the order of the reader list.
-- A service that goes ends no entry; one that is not there at the start does, unless the entry waits for that, too.
-- The cost of a reader's change is linear in the kinds of wishes that concern that reader, however many wait with each.
+- Oldest first. A waiter takes its place when its acquisition begins, in whatever loop or thread that is, and keeps it while it
+  tries, fails and waits on. One that is in its own first query is not overtaken at a card that it may want, for
+  `FIRST_QUERY_PRIORITY` seconds.
+- A reader is offered to one waiter at a time, and to the next when that one has failed, declined or ended. A connect that PC/SC
+  does not answer blocks that reader and nothing else.
+- An offer that is not taken at its owner within `TAKE_TIMEOUT` seconds goes to the next waiter of another owner. The late one keeps
+  its place, and is offered cards again as soon as its owner has reported that it runs.
+- SHARED holders coexist. An EXCLUSIVE waiter makes younger SHARED ones wait, unless another program refused it the card: then it
+  keeps its place and lets them pass until it can try again.
+- A card that cannot be opened ends no wait: it is tried again when its reader changes, and every `RETRY_HELD` seconds if another
+  program holds it (nothing reports reliably that it is free), every `RETRY_FAILED` seconds otherwise.
+- If several cards match, the order of the reader list decides.
+- A service that stops ends no wait. One that does not run at the start does, unless the waiter accepts that.
+- A reader's change costs time linear in the number of different criteria that include the reader, however many waiters share them.
 """
 
 from __future__ import annotations
 
-import bisect
 import heapq
 from collections import Counter
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
-from .._enums import Protocol, ShareMode, StateFlag
+from .._enums import ShareMode, StateFlag
 from .._pcsc.events import Reading, Snapshot, diff, same_card
 from .._session.card_request import CardRequest
 from ..errors import (
@@ -47,306 +46,213 @@ from ..errors import (
     fresh_copy,
 )
 from .messages import (
-    Awake,
     Connected,
     Connecting,
+    Disconnected,
     Effect,
     End,
-    Entry,
     Failed,
-    Freed,
-    HomeGone,
+    FirstQueryDone,
     Joined,
     Left,
-    Looked,
-    MayBeGone,
-    Means,
+    Listener,
     Message,
     Names,
+    Notify,
     Offer,
     Opened,
-    Reshared,
+    Owner,
+    OwnerGone,
+    ReadersChanged,
+    RemovalAwaited,
+    RemovalSuspected,
+    Responsive,
+    ShareModeChanged,
+    SnapshotTaken,
     Subscribed,
-    TakeBack,
-    Tell,
-    Through,
-    Untaken,
+    Summary,
+    Waiter,
     WaitsForRemoval,
+    Withdraw,
+    Withdrawn,
 )
+from .slots import Queue, Refusal, Slot
+from .timeout_text import describe, left_out
 
-TAKE = 2.0
-"""Seconds after which an offer that was not taken goes to the next."""
-AHEAD = 0.25
-"""Seconds that one who still has its first look keeps those behind it from a card that it may want."""
-RETRY = 0.25
-"""Seconds between two tries at a card that another program holds (facts 11 and 13: nothing reports its release)."""
-RETRY_BAD = 1.0
-"""Seconds between two tries at a card that could not be opened for another reason."""
-ONE_LOOK = 1.5
-"""Seconds after which a request with a timeout of 0 asks whether the service still answers; it ends within half a second more."""
-_ANSWER = 0.4
-_POWER_UP = 30.0
-"""Seconds that a card's own power-up may take such a request; drivers give up earlier."""
+TAKE_TIMEOUT = 2.0
+"""Seconds after which an offer that was not taken goes to the next waiter."""
+FIRST_QUERY_PRIORITY = 0.25
+"""Seconds for which one that is in its own first query keeps younger ones from a card that it may want."""
+RETRY_HELD = 0.25
+"""Seconds between two attempts at a card that another program holds (facts 11 and 13: nothing reports its release)."""
+RETRY_FAILED = 1.0
+"""Seconds between two attempts at a card that could not be opened for another reason."""
+SINGLE_QUERY_TIMEOUT = 1.5
+"""Seconds after which a waiter with a timeout of 0 checks whether the service still answers; it ends within 0.5 s more."""
+_ANSWER_TIMEOUT = 0.4
+"""Seconds that the service has for that answer."""
+_POWER_UP_TIMEOUT = 30.0
+"""Seconds that such a waiter gives a card to power up; reader drivers give up earlier."""
 
 _EXCLUSIVE = int(StateFlag.EXCLUSIVE)
 _SHARING = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
-_MOST_VERDICTS = 256
-_MOST_TOLD = 5
-
-
-class _Refusal(NamedTuple):
-    """Who need not try a card again before `until`: those who ask for it in one of these ways."""
-
-    until: float
-    shares: frozenset[ShareMode]
-    protocols: Protocol | None  # None: whatever protocols they ask for
-    error: BaseException | None
-
-    def covers(self, line: _Line) -> bool:
-        return line.share in self.shares and (self.protocols is None or self.protocols == line.protocols)
-
-    @property
-    def foreign(self) -> bool:
-        """Whether another program holds the card."""
-        return isinstance(self.error, SCardError) and self.error.code == SHARING_VIOLATION
 
 
 class _Timer(NamedTuple):
-    """Something that is due at a time, unless what it is about is over by then."""
+    """A call `due(about, now)` at a time, unless it has no purpose any more by then."""
 
     when: float
-    number: int  # so that no two are equal
+    number: int  # makes timers of the same time comparable
     due: Callable[[Any, float], None]
     about: Any
-    live: Container[Any] | None
+    live: Container[Any] | None  # it has a purpose while `about` is in it; None: while the offer is open, or the slot has queues
 
     def is_live(self) -> bool:
         if self.live is not None:
             return self.about in self.live
         if isinstance(self.about, Offer):
-            return self.about.entry._offer is self.about
-        return bool(self.about.lines)
-
-
-class _Slot:
-    """One reader: what is in it, who of this process has it."""
-
-    __slots__ = (
-        *("_atr", "card", "connects", "failure", "gone", "holders", "lines", "name", "offer"),
-        *("place", "reading", "refusals", "refused", "removals", "since"),
-    )
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.place = 0  # in the reader list
-        self.reading: Reading | None = None  # None: the reader, or the service, is not there
-        self.card = 0  # the number of the card in it, of all cards that came; 0: none
-        self._atr = b""
-        self.since = 0.0  # when that card came
-        self.holders: dict[Entry, tuple[ShareMode, int]] = {}  # how, and the number of the first look that must show it
-        self.offer: Offer | None = None  # untaken, or a connect is in flight
-        self.connects: dict[Offer, None] = {}  # in flight, of those who did not ask here
-        self.refusals: list[_Refusal] = []
-        self.failure: tuple[int, _Refusal] | None = None  # the number of the card that could not be opened last, and why
-        self.refused = 0  # that of the card that another program held at the last try
-        self.lines: list[_Line] = []  # whose wishes concern this reader
-        self.removals: dict[Any, Reading] = {}
-        self.gone: tuple[float, bytes] | None = None  # the card before: when it went, its ATR
-
-    @property
-    def used(self) -> bool:
-        """Whether anything of this process hangs on it, also while it is not plugged in."""
-        return bool(self.holders or self.offer is not None or self.connects or self.removals)
-
-    def refuses(self, line: _Line) -> bool:
-        return any(refusal.covers(line) for refusal in self.refusals)
-
-
-class _Line:
-    """Those who want the same, oldest first."""
-
-    __slots__ = ("_entries", "_numbers", "_verdicts", "dynamic", "groups", "key", "names", "pattern", "protocols", "share")
-
-    def __init__(self, key: Hashable, request: CardRequest, names: Names, dynamic: bool) -> None:
-        self.key = key
-        self.names = names
-        self.dynamic = request.readers if dynamic else None  # readers that come later count, too
-        self.groups = request.readers.groups if dynamic else None
-        self.pattern = request.atr
-        self.share = request.share
-        self.protocols = request.protocols
-        self._numbers: list[int] = []
-        self._entries: dict[int, Entry] = {}
-        self._verdicts: dict[bytes, bool] = {}
-
-    def concerns(self, name: str) -> bool:
-        """Whether its readers include this one, its groups apart."""
-        if self.dynamic is not None:
-            return self.dynamic.accepts(name)
-        return self.names is None or name in self.names
-
-    def matches(self, atr: bytes) -> bool:
-        """Whether its pattern is found in the ATR. A pattern is the program's own code: it is asked once per ATR."""
-        if self.pattern is None:
-            return True
-        verdict = self._verdicts.get(atr)
-        if verdict is None:
-            if len(self._verdicts) >= _MOST_VERDICTS:
-                self._verdicts.clear()
-            verdict = self._verdicts[atr] = self.pattern.search(atr) is not None
-        return verdict
-
-    def add(self, entry: Entry) -> None:
-        bisect.insort(self._numbers, entry.number)
-        self._entries[entry.number] = entry
-
-    def discard(self, entry: Entry) -> None:
-        if self._entries.pop(entry.number, None) is not None:
-            del self._numbers[bisect.bisect_left(self._numbers, entry.number)]
-
-    def leads(self, entry: Entry) -> bool:
-        """Whether nobody of the line came before."""
-        return bool(self._numbers) and self._numbers[0] == entry.number
-
-    def __iter__(self) -> Iterator[Entry]:
-        return map(self._entries.__getitem__, self._numbers)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
+            return self.about.waiter._offer is self.about
+        return bool(self.about.queues)
 
 
 _NOTHING_YET = Snapshot(0, 0, None, {})
 
 
 class Dispatcher:
-    """See the head of this file. `needed`, `asked` and `groups` are for the watcher, `wake_at` is when it wants a `tick`."""
+    """See the head of this module. `needed`, `query_wanted` and `groups` are for the watcher; `wake_at` is when to call `tick`."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        """The number of the look that is wanted: the watcher's next one has at least it."""
-        self._entries: dict[Entry, None] = {}
-        self._joining: dict[Entry, None] = {}  # those of them that wait for their first look
-        self._lines: dict[Hashable, _Line] = {}
-        self._slots: dict[str, _Slot] = {}  # in the order of the reader list
-        self._held: dict[Entry, _Slot] = {}
-        self._cards = 0
+        self.query_wanted = 0
+        """The number of the query that is wanted: the next snapshot must have at least this number."""
+        self._waiters: dict[Waiter, None] = {}
+        self._awaiting_query: dict[Waiter, None] = {}  # those of them that wait for the first query that counts for them
+        self._queues: dict[Hashable, Queue] = {}
+        self._slots: dict[str, Slot] = {}  # in the order of the reader list
+        self._held: dict[Waiter, Slot] = {}
+        self._card_count = 0
         self._last = _NOTHING_YET
-        self._asleep: set[Hashable] = set()
-        self._followed: dict[Entry, float] = {}  # those ahead of others, and until when
-        self._listeners: dict[Any, tuple[int, tuple[str, ...] | None]] = {}  # the look from which on each hears; 0: it does
-        self._removals: dict[Any, _Slot] = {}
-        self._fresh_removals: dict[Any, int] = {}  # those of them that wait for their first look, and its number
-        self._groups: Counter[tuple[str, ...]] = Counter()  # how many ask for each
-        self._names: tuple[Snapshot, dict[Hashable, Names]] = (_NOTHING_YET, {})  # what filters mean, by one look
+        self._unresponsive: set[Owner] = set()
+        self._first_queries: dict[Waiter, float] = {}  # those in their own first query that others wait behind, and until when
+        self._listeners: dict[
+            Listener, tuple[int, tuple[str, ...] | None]
+        ] = {}  # the query that gives each its initial state; 0: it has that
+        self._removals: dict[WaitsForRemoval, Slot] = {}
+        self._unchecked_removals: dict[WaitsForRemoval, int] = {}  # those of them that wait for their first query, and its number
+        self._groups: Counter[tuple[str, ...]] = Counter()  # how many waiters and listeners use each
+        self._names_by_filter: tuple[Snapshot, dict[Hashable, Names]] = (
+            _NOTHING_YET,
+            {},
+        )  # by one snapshot
         self._timers: list[_Timer] = []
         self._timer_number = 0
         self._effects: list[Effect] = []
-        self._zero: dict[Entry, None] = {}  # those with a timeout of 0 that have had their look
+        self._zero_timeout: dict[Waiter, None] = {}  # those with a timeout of 0 whose query has been answered
 
-    # What the driver sees.
+    # For the driver.
 
     @property
     def needed(self) -> bool:
         """Whether anybody waits for anything."""
-        return bool(self._entries or self._listeners or self._removals)
+        return bool(self._waiters or self._listeners or self._removals)
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The groups whose readers the looks have to tell apart: those that somebody who is still there asks for."""
+        """The reader groups that queries have to ask for: those that a waiter or listener uses."""
         return tuple(self._groups)
 
     @property
     def wake_at(self) -> float | None:
-        """When (monotonic) to call `tick`; None: there is no need to."""
+        """When (monotonic) to call `tick`; None: not at all."""
         return self._timers[0].when if self._timers else None
 
-    def homes(self) -> set[Hashable]:
+    def owners(self) -> set[Owner]:
         """All loops and threads in which somebody waits."""
-        homes = {entry.home for entry in self._entries}
-        homes.update(listener.home for listener in (*self._listeners, *self._removals))
-        return homes
+        owners = {waiter.owner for waiter in self._waiters}
+        owners.update(listener.owner for listener in self._listeners)
+        owners.update(removal.owner for removal in self._removals)
+        return owners
 
-    def removals(self) -> list[Any]:
-        """All who wait for a card to go."""
+    def removals(self) -> list[WaitsForRemoval]:
+        """All who wait for a card's removal."""
         return list(self._removals)
 
-    def everybody(self) -> tuple[list[Entry], list[Any]]:
+    def all_waiting(self) -> tuple[list[Waiter], list[Listener | WaitsForRemoval]]:
         """All acquisitions, and all others that wait for something."""
-        return list(self._entries), [*self._listeners, *self._removals]
+        return list(self._waiters), [*self._listeners, *self._removals]
 
     def handle(self, message: Message, now: float) -> list[Effect]:
-        """Take a message; what has to be done now."""
-        if isinstance(message, Looked):
-            self._looked(message.snapshot, now)
+        """Take a message; return what has to be done now."""
+        if isinstance(message, SnapshotTaken):
+            self._snapshot_taken(message.snapshot, now)
         elif isinstance(message, Joined):
             self._joined(message, now)
-        elif isinstance(message, Means):
-            self._means(message.entry, now)
-        elif isinstance(message, Through):
-            self._through(message.entry, now)
+        elif isinstance(message, ReadersChanged):
+            self._change_readers(message.waiter, now)
+        elif isinstance(message, FirstQueryDone):
+            self._first_query_done(message.waiter, now)
         elif isinstance(message, Connecting):
             self._slot(message.offer.reader).connects[message.offer] = None
         elif isinstance(message, Connected):
             self._connected(message.offer, now)
         elif isinstance(message, Left):
-            self._left(message.entry, now)
-        elif isinstance(message, HomeGone):
-            self._home_gone(message.home, now)
+            self._left(message.waiter, now)
+        elif isinstance(message, OwnerGone):
+            self._owner_gone(message.owner, now)
         elif isinstance(message, Opened):
             self._opened(message, now)
-        elif isinstance(message, Reshared):
-            slot = self._held.get(message.entry)
+        elif isinstance(message, ShareModeChanged):
+            slot = self._held.get(message.waiter)
             if slot is not None:
-                slot.holders[message.entry] = message.share, self.asked + 1
-                self._offer_at([slot], now)
-        elif isinstance(message, Freed):
-            self._freed(message.entry, now)
+                slot.holders[message.waiter] = message.share, self.query_wanted + 1
+                self._make_offers([slot], now)
+        elif isinstance(message, Disconnected):
+            self._disconnected(message.waiter, now)
         elif isinstance(message, Failed):
             self._failed(message.offer, message.error, now)
-        elif isinstance(message, Untaken):
-            self._untaken(message.offer, now)
-        elif isinstance(message, Awake):
-            self._asleep.discard(message.home)
-            self._offer_at(self._slots.values(), now)
+        elif isinstance(message, Withdrawn):
+            self._withdrawn(message.offer, now)
+        elif isinstance(message, Responsive):
+            self._unresponsive.discard(message.owner)
+            self._make_offers(self._slots.values(), now)
         elif isinstance(message, Subscribed):
-            self._listeners[message.listener] = (self._ask(), message.groups)
+            self._listeners[message.listener] = (self._want_query(), message.groups)
             self._count_groups(message.groups, 1)
-        elif isinstance(message, WaitsForRemoval):
+        elif isinstance(message, RemovalAwaited):
             slot = self._slot(message.reader)
             slot.removals[message.removal] = message.seen
             self._removals[message.removal] = slot
-            self._fresh_removals[message.removal] = self._ask()
+            self._unchecked_removals[message.removal] = self._want_query()
         else:
-            self._ignores(message.listener)
-        return self._done(now)
+            self._unsubscribed(message.listener)
+        return self._collect_effects(now)
 
     def tick(self, now: float) -> list[Effect]:
-        """Do what is due."""
+        """Do what is due; return what has to be done now."""
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)
             if timer.is_live():
                 timer.due(timer.about, now)
-        return self._done(now)
+        return self._collect_effects(now)
 
-    def _take_back(self, offer: Offer, now: float) -> None:
-        self._effects.append(TakeBack(offer))
+    def _withdraw(self, offer: Offer, now: float) -> None:
+        self._effects.append(Withdraw(offer))
 
-    def _offer_again(self, slot: _Slot, now: float) -> None:
-        self._offer_at([slot], now)
+    def _offer_again(self, slot: Slot, now: float) -> None:
+        self._make_offers([slot], now)
 
-    def _done(self, now: float) -> list[Effect]:
-        for entry in [entry for entry in self._zero if entry._offer is None and not self._waits_behind(entry, now)]:
-            self._time_out(entry, now)
+    def _collect_effects(self, now: float) -> list[Effect]:
+        for waiter in [waiter for waiter in self._zero_timeout if waiter._offer is None and not self._waits_behind(waiter, now)]:
+            self._time_out(waiter, now)
         effects, self._effects = self._effects, []
         return effects
 
-    def _at(
-        self, when: float, due: Callable[[Any, float], None], about: Offer | _Slot | Entry, live: Container[Any] | None
+    def _call_at(
+        self, when: float, due: Callable[[Any, float], None], about: Offer | Slot | Waiter, live: Container[Any] | None
     ) -> None:
-        """Have `due(about, now)` called then, if `about` is still in `live` (None: an offer, while it is out)."""
+        """Have `due(about, now)` called then; see `_Timer` for `live`."""
         self._timer_number += 1
         heapq.heappush(self._timers, _Timer(when, self._timer_number, due, about, live))
-        if len(self._timers) > 64 + 4 * (len(self._entries) + len(self._slots)):  # most are of those who left long ago
+        if len(self._timers) > 64 + 4 * (len(self._waiters) + len(self._slots)):  # most belong to waiters that ended long ago
             self._timers = [timer for timer in self._timers if timer.is_live()]
             heapq.heapify(self._timers)
 
@@ -356,520 +262,470 @@ class Dispatcher:
             if not self._groups[groups]:
                 del self._groups[groups]
 
-    def _ask(self) -> int:
-        self.asked += 1
-        return self.asked
+    def _want_query(self) -> int:
+        self.query_wanted += 1
+        return self.query_wanted
 
-    def _slot(self, name: str) -> _Slot:
+    def _slot(self, name: str) -> Slot:
         slot = self._slots.get(name)
         if slot is None:
-            slot = self._slots[name] = _Slot(name)
+            slot = self._slots[name] = Slot(name)
             slot.place = len(self._slots)
-            slot.lines = [line for line in self._lines.values() if line.concerns(name)]
+            slot.queues = [queue for queue in self._queues.values() if queue.includes(name)]
         return slot
 
-    # What the watcher saw.
+    # What the watcher reports.
 
-    def _looked(self, snapshot: Snapshot, now: float) -> None:
+    def _snapshot_taken(self, snapshot: Snapshot, now: float) -> None:
         before, self._last = self._last, snapshot
         changed = self._readers_seen(snapshot, now) if snapshot.error is None else self._service_gone(snapshot.error, now)
-        self._tell_listeners(before, snapshot)
-        for removal in [removal for removal, number in self._fresh_removals.items() if snapshot.number >= number]:
-            del self._fresh_removals[removal]
-            self._judge(removal, self._removals[removal])  # whatever changed before counts, too
-        for entry in [entry for entry in self._joining if snapshot.number >= entry._look]:
-            if self._start(entry, snapshot, now):
+        self._notify_listeners(before, snapshot)
+        for removal in [removal for removal, number in self._unchecked_removals.items() if snapshot.number >= number]:
+            del self._unchecked_removals[removal]
+            self._check_removal(removal, self._removals[removal])  # what changed before the query counts as well
+        for waiter in [waiter for waiter in self._awaiting_query if snapshot.number >= waiter._query_number]:
+            if self._after_first_query(waiter, snapshot, now):
                 changed = list(self._slots.values())
-        self._offer_at(changed, now)
+        self._make_offers(changed, now)
 
-    def _service_gone(self, error: SCardError, now: float) -> list[_Slot]:
+    def _service_gone(self, error: SCardError, now: float) -> list[Slot]:
         for slot in self._slots.values():
-            self._see(slot, None, now)
-            for entry in slot.holders:  # their sessions died with the service
-                self._held.pop(entry, None)
+            self._set_reading(slot, None, now)
+            for waiter in slot.holders:  # their sessions ended with the service
+                self._held.pop(waiter, None)
             slot.holders.clear()
-        self._effects += [MayBeGone(removal, gone=False) for removal in self._removals if removal not in self._fresh_removals]
+        self._effects += [
+            RemovalSuspected(removal, gone=False) for removal in self._removals if removal not in self._unchecked_removals
+        ]
         return []
 
-    def _readers_seen(self, snapshot: Snapshot, now: float) -> list[_Slot]:
+    def _readers_seen(self, snapshot: Snapshot, now: float) -> list[Slot]:
         changed = []
         for name in [name for name in self._slots if name not in snapshot.readers]:
             slot = self._slots[name]
             if slot.reading is not None or slot.card:
-                self._see(slot, None, now)
+                self._set_reading(slot, None, now)
                 slot.card = 0
-            for entry in slot.holders:  # their handles died with the reader (fact 35)
-                self._held.pop(entry, None)
+            for waiter in slot.holders:  # their handles became invalid with the reader (fact 35)
+                self._held.pop(waiter, None)
             slot.holders.clear()
-            if not slot.used:
+            if not slot.in_use:
                 del self._slots[name]
         for place, (name, reading) in enumerate(snapshot.readers.items()):
             slot = self._slots.get(name) or self._slot(name)
             slot.place = place
-            stale = slot.holders and self._forget_the_dead(slot, reading, snapshot.number)
+            stale = slot.holders and self._forget_dead_holders(slot, reading, snapshot.number)
             if slot.reading is not reading and slot.reading != reading:
-                self._see(slot, reading, now)
+                self._set_reading(slot, reading, now)
                 changed.append(slot)
             elif stale:
                 changed.append(slot)
         return changed
 
-    def _forget_the_dead(self, slot: _Slot, reading: Reading, number: int) -> bool:
-        """Whether there were holders whose sessions are dead, though nobody has said so: the reader shows that it is not held."""
+    def _forget_dead_holders(self, slot: Slot, reading: Reading, number: int) -> bool:
+        """Forget holders that the reader does not show, whose sessions have therefore ended unnoticed; whether there were any."""
         dead = [
-            entry
-            for entry, (share, since) in slot.holders.items()
+            waiter
+            for waiter, (share, since) in slot.holders.items()
             if number >= since and not reading.flags & (_EXCLUSIVE if share is ShareMode.EXCLUSIVE else _SHARING)
         ]
-        for entry in dead:
-            del slot.holders[entry]
-            self._held.pop(entry, None)
-        if dead:  # perhaps with the reader, and one of the same name came, which counts from the start: it may show the same
-            self._effects += [MayBeGone(removal, gone=False) for removal in slot.removals]
+        for waiter in dead:
+            del slot.holders[waiter]
+            self._held.pop(waiter, None)
+        if dead:  # perhaps the reader was replaced by one of the same name, whose counter begins anew and may show the same
+            self._effects += [RemovalSuspected(removal, gone=False) for removal in slot.removals]
         return bool(dead)
 
-    def _see(self, slot: _Slot, reading: Reading | None, now: float) -> None:
-        """Another card, or a sharing flag that fell: whoever was refused may try again."""
+    def _set_reading(self, slot: Slot, reading: Reading | None, now: float) -> None:
+        """Another card, or a sharing flag that is no longer set: waiters that were refused may try again."""
         old, slot.reading = slot.reading, reading
         if reading is not None:
             self._number(slot, old, reading, now)
         if old is None or reading is None or old[1:] != reading[1:] or old.present != reading.present:
             if old is not None and old.present:
-                slot.gone = now, old.atr
+                slot.last_removed = now, old.atr
             slot.refusals.clear()
         elif old.flags & _SHARING & ~reading.flags:
-            slot.refusals = [refusal for refusal in slot.refusals if not refusal.foreign]
+            slot.refusals = [refusal for refusal in slot.refusals if not refusal.is_sharing_violation]
         for removal in slot.removals:
-            if removal not in self._fresh_removals and self._last.error is None:
-                self._judge(removal, slot)
+            if removal not in self._unchecked_removals and self._last.error is None:
+                self._check_removal(removal, slot)
 
-    def _number(self, slot: _Slot, old: Reading | None, reading: Reading, now: float) -> None:
-        """Number the card in `slot` if it is another one. With the same ATR after the service was away it is not."""
+    def _number(self, slot: Slot, old: Reading | None, reading: Reading, now: float) -> None:
+        """Give the card in `slot` a number if it is another one."""
         if not reading.present:
             slot.card = 0
-        elif not slot.card or slot._atr != reading.atr or (old is not None and old.counter != reading.counter):
-            self._cards += 1
-            slot.card, slot._atr, slot.since = self._cards, reading.atr, now
+        elif slot.is_other_card(old, reading):
+            self._card_count += 1
+            slot.set_card(self._card_count, reading, now)
 
-    def _judge(self, removal: Any, slot: _Slot) -> None:
+    def _check_removal(self, removal: WaitsForRemoval, slot: Slot) -> None:
         seen = slot.removals[removal]
         if self._last.error is not None:
-            self._effects.append(MayBeGone(removal, gone=False))
+            self._effects.append(RemovalSuspected(removal, gone=False))
         elif slot.reading is None or (seen.present and not same_card(seen, slot.reading)):
-            self._effects.append(MayBeGone(removal, gone=True))
+            self._effects.append(RemovalSuspected(removal, gone=True))
 
-    def _tell_listeners(self, before: Snapshot, snapshot: Snapshot) -> None:
+    def _notify_listeners(self, before: Snapshot, snapshot: Snapshot) -> None:
         events = diff(before, snapshot) if self._listeners else []
         for listener, (number, groups) in self._listeners.items():
             if not number:
-                self._effects.append(Tell(listener, snapshot, events, first=False))
+                self._effects.append(Notify(listener, snapshot, events, first=False))
             elif snapshot.number >= number:
                 self._listeners[listener] = (0, groups)
-                self._effects.append(Tell(listener, snapshot, [], first=True))
+                self._effects.append(Notify(listener, snapshot, [], first=True))
 
-    def _ignores(self, listener: Any) -> None:
+    def _unsubscribed(self, listener: Any) -> None:
         _, groups = self._listeners.pop(listener, (0, None))
         self._count_groups(groups, -1)
         slot = self._removals.pop(listener, None)
         if slot is not None:
             slot.removals.pop(listener, None)
-            self._fresh_removals.pop(listener, None)
+            self._unchecked_removals.pop(listener, None)
 
-    # What acquisitions say.
+    # What acquisitions report.
 
     def _joined(self, message: Joined, now: float) -> None:
-        entry, ahead = message.entry, frozenset(message.ahead)
-        if entry in self._entries:
+        waiter, older = message.waiter, frozenset(message.older)
+        if waiter in self._waiters:
             return
-        self._entries[entry] = None
-        self._count_groups(entry.request.readers.groups, 1)
-        entry._started, entry._ahead, entry._seen, entry._saw = now, ahead, message.seen, message.saw
-        entry._before, entry._line, entry._offer, entry._tried = {}, None, None, None
-        for other in ahead - self._followed.keys() - self._entries.keys():
-            self._followed[other] = now + AHEAD
-            self._at(now + AHEAD, self._through, other, self._followed)
-        if entry.request.timeout == 0:
-            entry._tried = set()
-        if entry.deadline != float("inf"):
-            self._at(entry.deadline, self._at_deadline, entry, self._entries)
+        self._waiters[waiter] = None
+        self._count_groups(waiter.request.readers.groups, 1)
+        waiter._started, waiter._older, waiter._readings_before, waiter._summary = now, older, message.readings, message.summary
+        waiter._known_cards, waiter._queue, waiter._offer, waiter._tried = {}, None, None, None
+        for other in older - self._first_queries.keys() - self._waiters.keys():
+            self._first_queries[other] = now + FIRST_QUERY_PRIORITY
+            self._call_at(now + FIRST_QUERY_PRIORITY, self._first_query_done, other, self._first_queries)
+        if waiter.request.timeout == 0:
+            waiter._tried = set()
+        if waiter.deadline != float("inf"):
+            self._call_at(waiter.deadline, self._at_deadline, waiter, self._waiters)
         offer = message.trying
         if offer is not None and (slot := self._slot(offer.reader)).offer is None:
-            slot.offer = entry._offer = offer
-        entry._look = self._ask()
+            slot.offer = waiter._offer = offer
+        waiter._query_number = self._want_query()
         if message.readers == "not known":
-            self._joining[entry] = None
+            self._awaiting_query[waiter] = None
         else:
-            self._stand_in_line(entry, message.readers)
-            self._offer_at(self._slots.values(), now)
-        self._through(entry, now)
+            self._enqueue(waiter, message.readers)
+            self._make_offers(self._slots.values(), now)
+        self._first_query_done(waiter, now)
 
-    def _start(self, entry: Entry, snapshot: Snapshot, now: float) -> bool:
-        """The entry's first look is there: which readers are meant? Whether it stands in line now."""
-        request = entry.request
+    def _after_first_query(self, waiter: Waiter, snapshot: Snapshot, now: float) -> bool:
+        """The query that `waiter` waited for is answered: find out which readers it waits for. Whether it is in a queue now."""
+        request = waiter.request
         dynamic = request.wait_for_reader
         try:
             if dynamic and snapshot.error is not None and snapshot.error.code == SECURITY_VIOLATION:
-                raise fresh_copy(snapshot.error)  # it is there, and refuses this program
-            names = None if dynamic else self._readers_to_watch(entry, snapshot)
+                raise fresh_copy(snapshot.error)  # it runs, and refuses this program
+            names = None if dynamic else self._readers_to_watch(waiter, snapshot)
         except SCardError as error:
             if snapshot.error is not None and request.timeout != 0 and not isinstance(error, ServiceUnavailableError):
-                entry._look = self._ask()  # this look alone failed, for want of memory for instance
+                waiter._query_number = self._want_query()  # this query alone failed, for lack of memory for instance
                 return False
-            self._effects.append(End(entry, error))
-            self._drop(entry, now)
+            self._effects.append(End(waiter, error))
+            self._remove(waiter, now)
             return False
-        del self._joining[entry]
-        self._stand_in_line(entry, names)
+        del self._awaiting_query[waiter]
+        self._enqueue(waiter, names)
         return True
 
-    def _stand_in_line(self, entry: Entry, names: Names) -> None:
-        request = entry.request
+    def _enqueue(self, waiter: Waiter, names: Names) -> None:
+        request = waiter.request
         dynamic = request.wait_for_reader
-        if request.new_only and entry._seen is None:
-            entry._before = {slot.name: slot.card for slot in self._slots.values() if slot.card}
+        if request.new_only and waiter._readings_before is None:
+            waiter._known_cards = {slot.name: slot.card for slot in self._slots.values() if slot.card}
         key = (request.readers if dynamic else names, request.atr, request.share, request.protocols)
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = _Line(key, request, names, dynamic)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = Queue(key, request, names, dynamic)
             for slot in self._slots.values():
-                if line.concerns(slot.name):
-                    slot.lines.append(line)
-        line.add(entry)
-        entry._line = line
-        if entry._tried is not None:
-            self._zero[entry] = None
+                if queue.includes(slot.name):
+                    slot.queues.append(queue)
+        queue.add(waiter)
+        waiter._queue = queue
+        if waiter._tried is not None:
+            self._zero_timeout[waiter] = None
 
-    def _means(self, entry: Entry, now: float) -> None:
-        """It keeps its place; a connect in flight goes on, for what is opened is checked."""
-        if entry._line is not None:
-            self._leave_line(entry, entry._line, now)
-            self._stand_in_line(entry, None)
-            self._offer_at(self._slots.values(), now)
+    def _change_readers(self, waiter: Waiter, now: float) -> None:
+        """The waiter keeps its place; a connect under way goes on, since what it opens is checked."""
+        if waiter._queue is not None:
+            self._dequeue(waiter, waiter._queue, now)
+            self._enqueue(waiter, None)
+            self._make_offers(self._slots.values(), now)
 
-    def readers_of(self, entry: Entry) -> Names | Literal["not known"]:
-        """The readers that an entry means; None: all, whatever comes."""
-        return "not known" if entry._line is None else entry._line.names
+    def readers_of(self, waiter: Waiter) -> Names | Literal["not known"]:
+        """The readers that `waiter` waits for."""
+        return "not known" if waiter._queue is None else waiter._queue.names
 
-    def _readers_to_watch(self, entry: Entry, snapshot: Snapshot) -> Names:
-        """As `readers_to_watch`; equal wishes of one look share the names."""
-        if self._names[0] is not snapshot:
-            self._names = snapshot, {}
-        known = self._names[1]
-        key = entry.request.pnp, entry.request.readers
+    def _readers_to_watch(self, waiter: Waiter, snapshot: Snapshot) -> Names:
+        """As `readers_to_watch`; waiters with equal filters share the names."""
+        if self._names_by_filter[0] is not snapshot:
+            self._names_by_filter = snapshot, {}
+        known = self._names_by_filter[1]
+        key = waiter.request.pnp, waiter.request.readers
         if key not in known:
-            known[key] = readers_to_watch(entry.request, snapshot, entry.service_may_be_absent)
+            known[key] = readers_to_watch(waiter.request, snapshot, waiter.service_may_be_absent)
         return known[key]
 
-    def _through(self, entry: Entry, now: float) -> None:
-        if self._followed.pop(entry, None) is not None:
-            self._offer_at(self._slots.values(), now)
+    def _first_query_done(self, waiter: Waiter, now: float) -> None:
+        if self._first_queries.pop(waiter, None) is not None:
+            self._make_offers(self._slots.values(), now)
 
-    def _waits_behind(self, entry: Entry, now: float) -> bool:
-        """Whether a card may yet come to one with a timeout of 0: somebody ahead is not through, or a card has to settle."""
-        if not self._followed.keys().isdisjoint(entry._ahead):
+    def _waits_behind(self, waiter: Waiter, now: float) -> bool:
+        """Whether one with a timeout of 0 may get a card yet: an older one is in its first query, or a card has to settle."""
+        if not self._first_queries.keys().isdisjoint(waiter._older):
             return True
-        line = entry._line
-        if not entry.request.settle or line is None:
+        queue = waiter._queue
+        if not waiter.request.settle or queue is None:
             return False
         return any(
             slot.offer is None
-            and self._suits(slot, line)
-            and slot.name not in (entry._tried or ())
-            and self._settles_at(slot, entry) > now
+            and self._suits(slot, queue)
+            and slot.name not in (waiter._tried or ())
+            and self._settles_at(slot, waiter) > now
             for slot in self._slots.values()
-            if line in slot.lines
+            if queue in slot.queues
         )
 
-    def _left(self, entry: Entry, now: float) -> None:
-        self._through(entry, now)
-        if entry in self._entries:
-            self._drop(entry, now)
+    def _left(self, waiter: Waiter, now: float) -> None:
+        self._first_query_done(waiter, now)
+        if waiter in self._waiters:
+            self._remove(waiter, now)
 
-    def _home_gone(self, home: Hashable, now: float) -> None:
-        for entry in [entry for entry in self._entries if entry.home == home]:
-            self._effects.append(End(entry, WaitCancelledError("the event loop was closed under the wait for a card", CANCELLED)))
-            self._left(entry, now)
-        for listener in [listener for listener in (*self._listeners, *self._removals) if listener.home == home]:
-            self._ignores(listener)
-        self._asleep.discard(home)
+    def _owner_gone(self, owner: Owner, now: float) -> None:
+        for waiter in [waiter for waiter in self._waiters if waiter.owner == owner]:
+            self._effects.append(End(waiter, WaitCancelledError("the event loop was closed under the wait for a card", CANCELLED)))
+            self._left(waiter, now)
+        waiting: list[Listener | WaitsForRemoval] = [*self._listeners, *self._removals]
+        for listener in [listener for listener in waiting if listener.owner == owner]:
+            self._unsubscribed(listener)
+        self._unresponsive.discard(owner)
 
-    def _drop(self, entry: Entry, now: float) -> None:
-        """Take an entry out; its connect in flight, if any, keeps the reader until it is over."""
-        del self._entries[entry]
-        self._count_groups(entry.request.readers.groups, -1)
-        self._joining.pop(entry, None)
-        self._zero.pop(entry, None)
-        if entry._offer is not None:
-            self._effects.append(TakeBack(entry._offer))
-        line, entry._line = entry._line, None
-        if line is None:  # those behind it need not wait for its first look any more
-            self._offer_at(self._slots.values(), now)
+    def _remove(self, waiter: Waiter, now: float) -> None:
+        """Remove a waiter; a connect of its own that is under way keeps the reader until it returns."""
+        del self._waiters[waiter]
+        self._count_groups(waiter.request.readers.groups, -1)
+        self._awaiting_query.pop(waiter, None)
+        self._zero_timeout.pop(waiter, None)
+        if waiter._offer is not None:
+            self._effects.append(Withdraw(waiter._offer))
+        queue, waiter._queue = waiter._queue, None
+        if queue is None:  # younger ones need not wait for its first query any more
+            self._make_offers(self._slots.values(), now)
             return
-        self._leave_line(entry, line, now)
+        self._dequeue(waiter, queue, now)
 
-    def _leave_line(self, entry: Entry, line: _Line, now: float) -> None:
-        led = line.leads(entry)
-        line.discard(entry)
-        if not line:
-            del self._lines[line.key]
-        if led:  # it may have been all that kept others from a card
-            self._offer_at((slot for slot in self._slots.values() if line in slot.lines), now)
-        if not line:
+    def _dequeue(self, waiter: Waiter, queue: Queue, now: float) -> None:
+        led = queue.is_oldest(waiter)
+        queue.discard(waiter)
+        if not queue:
+            del self._queues[queue.key]
+        if led:  # it may have been the only one that kept others from a card
+            self._make_offers((slot for slot in self._slots.values() if queue in slot.queues), now)
+        if not queue:
             for slot in self._slots.values():
-                if line in slot.lines:
-                    slot.lines.remove(line)
+                if queue in slot.queues:
+                    slot.queues.remove(queue)
 
     def _opened(self, message: Opened, now: float) -> None:
-        entry, offer = message.entry, message.offer
-        if self._last.error is None:  # else its session died with the service
+        waiter, offer = message.waiter, message.offer
+        if self._last.error is None:  # else its session ended with the service
             slot = self._slot(message.reader)
-            across = offer is not None and offer.life not in (None, self._last.life)  # of the service's restart: a look tells
-            slot.holders[entry] = message.share, self._ask() if across else self.asked + 1
-            self._held[entry] = slot
+            across = offer is not None and offer.life not in (
+                None,
+                self._last.life,
+            )  # a restart of the service: a query tells
+            slot.holders[waiter] = message.share, self._want_query() if across else self.query_wanted + 1
+            self._held[waiter] = slot
         if offer is not None:
-            self._take_off(offer)
-        if entry in self._entries:
-            self._drop(entry, now)
-        self._through(entry, now)
+            self._end_offer(offer)
+        if waiter in self._waiters:
+            self._remove(waiter, now)
+        self._first_query_done(waiter, now)
 
     def _connected(self, offer: Offer, now: float) -> None:
         slot = self._slots.get(offer.reader)
         if slot is not None and offer in slot.connects:
             del slot.connects[offer]
-            self._offer_at([slot], now)
+            self._make_offers([slot], now)
 
-    def _take_off(self, offer: Offer) -> _Slot | None:
-        """The offer is over; the reader that it was of."""
-        entry, slot = offer.entry, self._slots.get(offer.reader)
-        if entry._offer is offer:
-            entry._offer = None
+    def _end_offer(self, offer: Offer) -> Slot | None:
+        """The offer has ended; return its slot if the offer was open there."""
+        waiter, slot = offer.waiter, self._slots.get(offer.reader)
+        if waiter._offer is offer:
+            waiter._offer = None
         if slot is not None and slot.offer is offer:
             slot.offer = None
             return slot
         return None
 
-    def _freed(self, entry: Entry, now: float) -> None:
-        slot = self._held.pop(entry, None)
+    def _disconnected(self, waiter: Waiter, now: float) -> None:
+        slot = self._held.pop(waiter, None)
         if slot is not None:
-            slot.holders.pop(entry, None)
+            slot.holders.pop(waiter, None)
             if not slot.holders:
                 slot.refusals.clear()
-            self._offer_at([slot], now)
+            self._make_offers([slot], now)
 
     def _failed(self, offer: Offer, error: BaseException | None, now: float) -> None:
-        entry = offer.entry
-        slot = self._take_off(offer)
+        waiter = offer.waiter
+        slot = self._end_offer(offer)
         if slot is None:
             return
-        if entry._tried is not None:
-            entry._tried.add(slot.name)
-        if error is not None and not isinstance(error, SCardError):  # a backend's own failure, which its caller is told
-            self._offer_at([slot], now)
+        if waiter._tried is not None:
+            waiter._tried.add(slot.name)
+        if error is not None and not isinstance(error, SCardError):  # an error of the backend itself, which its caller is given
+            self._make_offers([slot], now)
             return
         held = error is not None and error.code == SHARING_VIOLATION
-        shares = frozenset({ShareMode.EXCLUSIVE}) if held and entry.request.share is ShareMode.EXCLUSIVE else frozenset(ShareMode)
-        until = now + (RETRY if held else RETRY_BAD)
-        refusal = _Refusal(until, shares, None if held else entry.request.protocols, error)
+        shares = frozenset({ShareMode.EXCLUSIVE}) if held and waiter.request.share is ShareMode.EXCLUSIVE else frozenset(ShareMode)
+        until = now + (RETRY_HELD if held else RETRY_FAILED)
+        refusal = Refusal(until, shares, None if held else waiter.request.protocols, error)
         slot.refusals.append(refusal)
-        slot.refused = slot.card if held else 0
+        slot.refused_card = slot.card if held else 0
         if error is not None and not held:
             slot.failure = slot.card, refusal
-        self._at(until, self._offer_again, slot, None)
+        self._call_at(until, self._offer_again, slot, None)
         if error is None:
-            self._ask()  # what is in the reader is not what was seen
-        self._offer_at(self._slots.values() if entry in self._entries else [slot], now)
+            self._want_query()  # the card in the reader is not the one of the last snapshot
+        self._make_offers(self._slots.values() if waiter in self._waiters else [slot], now)
 
-    def _untaken(self, offer: Offer, now: float) -> None:
-        slot = self._take_off(offer)
-        if offer.entry in self._entries:
-            self._asleep &= self.homes()
-            self._asleep.add(offer.home)
-            self._offer_at(self._slots.values(), now)  # also what waited for the first look of others who live there
+    def _withdrawn(self, offer: Offer, now: float) -> None:
+        slot = self._end_offer(offer)
+        if offer.waiter in self._waiters:
+            self._unresponsive &= self.owners()
+            self._unresponsive.add(offer.owner)
+            self._make_offers(self._slots.values(), now)  # including cards kept for the first queries of others of that owner
         elif slot is not None:
-            self._offer_at([slot], now)
+            self._make_offers([slot], now)
 
-    # The end of an acquisition's time.
+    def summary_of(self, waiter: Waiter) -> Summary:
+        """What `waiter` has found so far."""
+        return describe(waiter, self._slots, self._last)
 
-    def _at_deadline(self, entry: Entry, now: float) -> None:
-        offer = entry._offer
+    # Deadlines.
+
+    def _at_deadline(self, waiter: Waiter, now: float) -> None:
+        offer = waiter._offer
         slot = self._slots.get(offer.reader) if offer is not None else None
-        if entry.request.timeout != 0 or slot is None or now > entry._started + _POWER_UP:
-            self._time_out(entry, now)
-        elif entry._look < 0:  # asked before: did the service answer, and does nobody else use the card?
+        if waiter.request.timeout != 0 or slot is None or now > waiter._started + _POWER_UP_TIMEOUT:
+            self._time_out(waiter, now)
+        elif waiter._query_number < 0:  # asked before: has the service answered, and does nobody else use the card?
             reading = slot.reading
-            if self._last.number >= -entry._look and self._last.error is None and reading and not reading.flags & _SHARING:
-                self._ask_again(entry, now)  # the card's own power-up
+            if self._last.number >= -waiter._query_number and self._last.error is None and reading and not reading.flags & _SHARING:
+                self._ask_service(waiter, now)  # the card is powering up
             else:
-                self._time_out(entry, now)
+                self._time_out(waiter, now)
         else:
-            self._ask_again(entry, now)
+            self._ask_service(waiter, now)
 
-    def _ask_again(self, entry: Entry, now: float) -> None:
-        entry._look = -self._ask()
-        self._at(now + _ANSWER, self._at_deadline, entry, self._entries)
+    def _ask_service(self, waiter: Waiter, now: float) -> None:
+        waiter._query_number = -self._want_query()
+        self._call_at(now + _ANSWER_TIMEOUT, self._at_deadline, waiter, self._waiters)
 
-    def _time_out(self, entry: Entry, now: float) -> None:
-        text, cause = self.seen(entry)
-        timeout = entry.request.timeout
-        self._effects.append(End(entry, CardTimeoutError(f"no matching card within {timeout:g} s; seen: {text}", TIMEOUT), cause))
-        self._drop(entry, now)
+    def _time_out(self, waiter: Waiter, now: float) -> None:
+        text, cause = self.summary_of(waiter)
+        timeout = waiter.request.timeout
+        self._effects.append(End(waiter, CardTimeoutError(f"no matching card within {timeout:g} s; seen: {text}", TIMEOUT), cause))
+        self._remove(waiter, now)
 
-    # Who is next.
+    # Who is offered what.
 
-    def _offer_at(self, slots: Iterable[_Slot], now: float) -> None:
-        """Offer what is free, in the order of the reader list."""
-        free = [slot for slot in slots if slot.offer is None and not slot.connects and slot.reading is not None and slot.lines]
+    def _make_offers(self, slots: Iterable[Slot], now: float) -> None:
+        """Offer the cards that are free, in the order of the reader list."""
+        free = [slot for slot in slots if slot.offer is None and not slot.connects and slot.reading is not None and slot.queues]
         for slot in sorted(free, key=_place) if len(free) > 1 else free:
-            entry = self._next(slot, now)
-            if entry is None:
+            waiter = self._next_waiter(slot, now)
+            if waiter is None:
                 continue
             assert slot.reading is not None
-            offer = Offer(entry, slot.name, slot.reading, self._last.life)
-            slot.offer = entry._offer = offer
-            self._at(now + TAKE, self._take_back, offer, None)
+            offer = Offer(waiter, slot.name, slot.reading, self._last.life)
+            slot.offer = waiter._offer = offer
+            self._call_at(now + TAKE_TIMEOUT, self._withdraw, offer, None)
             self._effects.append(offer)
 
-    def _next(self, slot: _Slot, now: float) -> Entry | None:
+    def _next_waiter(self, slot: Slot, now: float) -> Waiter | None:
         if any(share is ShareMode.EXCLUSIVE for share, _ in slot.holders.values()):
             return None
         self._forget_refusals(slot, now)
         heads = []
-        for line in slot.lines:
-            if self._suits(slot, line) and not slot.refuses(line):
-                head = next((entry for entry in line if self._may_try(entry, slot)), None)
+        for queue in slot.queues:
+            if self._suits(slot, queue) and not slot.refuses(queue):
+                head = next((waiter for waiter in queue if self._may_try(waiter, slot)), None)
                 if head is not None:
                     heads.append(head)
         heads.sort(key=_number)
-        for entry in heads:
-            if entry.request.share is ShareMode.EXCLUSIVE and slot.holders:
+        for waiter in heads:
+            if waiter.request.share is ShareMode.EXCLUSIVE and slot.holders:
                 return None
-            if self._is_overtaking(entry, slot):
+            if self._is_overtaking(waiter, slot):
                 return None
-            if entry.request.settle and (settled := self._settles_at(slot, entry)) > now:
-                self._at(settled, self._offer_again, slot, None)
+            if waiter.request.settle and (settled := self._settles_at(slot, waiter)) > now:
+                self._call_at(settled, self._offer_again, slot, None)
                 return None
-            return entry
+            return waiter
         return None
 
-    def _forget_refusals(self, slot: _Slot, now: float) -> None:
-        """Those whose time is over. While this process shares the card an EXCLUSIVE try must fail, and keeps nobody back."""
+    def _forget_refusals(self, slot: Slot, now: float) -> None:
+        """Forget those that are over. An EXCLUSIVE attempt must fail while this process shares the card: that refusal stays."""
         kept = []
         for refusal in slot.refusals:
             if refusal.until > now:
                 kept.append(refusal)
-            elif refusal.foreign and slot.holders and ShareMode.SHARED not in refusal.shares:
-                kept.append(refusal._replace(until=now + RETRY))
-                self._at(now + RETRY, self._offer_again, slot, None)
+            elif refusal.is_sharing_violation and slot.holders and ShareMode.SHARED not in refusal.shares:
+                kept.append(refusal._replace(until=now + RETRY_HELD))
+                self._call_at(now + RETRY_HELD, self._offer_again, slot, None)
         slot.refusals = kept
 
-    def _settles_at(self, slot: _Slot, entry: Entry) -> float:
-        return slot.since + entry.request.settle
+    def _settles_at(self, slot: Slot, waiter: Waiter) -> float:
+        return slot.since + waiter.request.settle
 
-    def _suits(self, slot: _Slot, line: _Line) -> bool:
-        """Whether what is in `slot` is what those of `line` want."""
+    def _suits(self, slot: Slot, queue: Queue) -> bool:
+        """Whether the card in `slot` matches the criteria of `queue`."""
         reading = slot.reading
-        if reading is None or (line.groups is not None and slot.name not in self._last.groups.get(line.groups, ())):
+        if reading is None or (queue.groups is not None and slot.name not in self._last.groups.get(queue.groups, ())):
             return False
-        if line.share is ShareMode.DIRECT:
+        if queue.share is ShareMode.DIRECT:
             return True
-        return reading.present and not reading.mute and line.matches(reading.atr)
+        return reading.present and not reading.mute and queue.matches(reading.atr)
 
-    def _may_try(self, entry: Entry, slot: _Slot) -> bool:
-        """Whether an entry is free and awake, has a try at this reader left, and did not know its card before."""
-        if entry._offer is not None or entry.home in self._asleep:
+    def _may_try(self, waiter: Waiter, slot: Slot) -> bool:
+        """Whether `waiter` can be offered the card: no other offer, a responsive owner, an attempt left, and no known card."""
+        if waiter._offer is not None or waiter.owner in self._unresponsive:
             return False
-        if entry.request.new_only and self._was_in(entry, slot):
+        if waiter.request.new_only and self._is_known_card(waiter, slot):
             return False
-        return entry._tried is None or slot.name not in entry._tried
+        return waiter._tried is None or slot.name not in waiter._tried
 
-    def _was_in(self, entry: Entry, slot: _Slot) -> bool:
-        """Whether what is in `slot` was in when the wait of `entry` started."""
-        seen = None if entry._seen is None else entry._seen.get(slot.name)
-        if seen is not None and slot.reading is not None and slot.card and same_card(seen, slot.reading):
-            entry._before[slot.name] = slot.card  # by its number it is known after the service was away, too
-        return slot.card != 0 and entry._before.get(slot.name) == slot.card
+    def _is_known_card(self, waiter: Waiter, slot: Slot) -> bool:
+        """Whether the card in `slot` was in when the wait began."""
+        before = None if waiter._readings_before is None else waiter._readings_before.get(slot.name)
+        if before is not None and slot.reading is not None and slot.card and same_card(before, slot.reading):
+            waiter._known_cards[slot.name] = slot.card  # by its number it is known after a restart of the service as well
+        return slot.card != 0 and waiter._known_cards.get(slot.name) == slot.card
 
-    def _is_overtaking(self, entry: Entry, slot: _Slot) -> bool:
-        """Whether one that came before and still waits for its first look may want this card."""
-        for other in (*self._joining, *self._followed) if self._joining or self._followed else ():
-            if other.number < entry.number and other.home not in self._asleep and self._may_want(other, slot):
+    def _is_overtaking(self, waiter: Waiter, slot: Slot) -> bool:
+        """Whether an older one whose first query is not answered may want this card."""
+        for other in (*self._awaiting_query, *self._first_queries) if self._awaiting_query or self._first_queries else ():
+            if other.number < waiter.number and other.owner not in self._unresponsive and self._may_want(other, slot):
                 return True
         return False
 
-    def _may_want(self, entry: Entry, slot: _Slot) -> bool:
-        request, reading = entry.request, slot.reading
+    def _may_want(self, waiter: Waiter, slot: Slot) -> bool:
+        request, reading = waiter.request, slot.reading
         if reading is None or not (request.pnp or request.readers.accepts(slot.name)):
             return False
         if request.share is ShareMode.DIRECT:
             return True
         return reading.present and not reading.mute and (request.atr is None or request.atr.search(reading.atr) is not None)
 
-    # What was seen, in words.
-
-    def seen(self, entry: Entry) -> tuple[str, BaseException | None]:
-        """What stood between `entry` and a card, for the text of its time-out; and the error of the last card that it was."""
-        if self._last.error is not None:
-            return "the PC/SC service is not available", self._last.error
-        offer = entry._offer
-        if entry._saw is not None and self._last.number < entry._look and offer is None:
-            return entry._saw
-        if offer is not None and self._slots[offer.reader].reading is None:  # a connect from before there was a watcher
-            return _connecting(offer.reader, offer.reading), None
-        if entry._line is None:
-            return "the PC/SC service did not answer", None
-        slots = [slot for slot in self._slots.values() if entry._line in slot.lines and slot.reading is not None]
-        told, cause = [], None
-        for slot in sorted(slots, key=_place):
-            words, error = self._seen_in(slot, entry, entry._line)
-            if words:
-                told.append(words)
-            cause = cause or error
-        more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
-        words = "; ".join(told[:_MOST_TOLD] + more) or ("no card" if slots else "no reader")
-        return words + _left_out(filter(entry.request.readers.accepts, self._last.left_out)), cause
-
-    def _seen_in(self, slot: _Slot, entry: Entry, line: _Line) -> tuple[str, BaseException | None]:
-        reading, where = slot.reading, f"in reader {slot.name!r}"
-        if reading is None or not reading.present:
-            if slot.gone is not None and slot.gone[0] >= entry._started and not line.matches(slot.gone[1]):
-                return f"a card whose ATR did not match ({slot.gone[1].hex(' ')}), {where}, taken out again", None
-            return "", None
-        if reading.mute:
-            return f"a card that does not answer, {where}", None
-        if not line.matches(reading.atr):
-            return f"a card whose ATR did not match ({reading.atr.hex(' ')}), {where}", None
-        failed, refusal = slot.failure or (0, None)
-        if refusal is not None and failed == slot.card and refusal.covers(line):
-            return f"a card that could not be opened ({refusal.error}), {where}", refusal.error
-        if slot.offer is not None and slot.offer.entry is entry and slot.refused != slot.card:
-            return _connecting(slot.name, reading), None
-        if slot.connects or (slot.offer is not None and slot.offer.entry is not entry):
-            return f"a card that another SCard of this program is opening, {where}", None
-        if slot.holders:
-            return f"a card held by another SCard of this program, {where}", None
-        if slot.refused == slot.card or any(refusal.foreign for refusal in slot.refusals):
-            return f"a card held by another program, {where}", None
-        if entry._before and entry._before.get(slot.name) == slot.card:
-            return f"a card that was in before, {where}", None
-        return f"a card that could not be opened, {where}", None
-
-
-def _left_out(names: Iterable[str]) -> str:
-    """The readers that the binding cannot be asked about, for an error text."""
-    listed = ", ".join(map(repr, names))
-    return f"; left out, since PC/SC bindings take ASCII names only: {listed}" if listed else ""
-
-
-def _connecting(reader: str, reading: Reading) -> str:
-    words = "blocked by another program's transaction" if reading.flags & _SHARING else "not answered by PC/SC"
-    return f"a connect still {words}, in reader {reader!r}"
-
 
 _place, _number = attrgetter("place"), attrgetter("number")
 
 
 def readers_to_watch(request: CardRequest, snapshot: Snapshot, service_may_be_absent: bool) -> Names:
-    """Which readers an acquisition that does not wait for readers means, by its first look; None: all, whatever comes.
+    """The readers that an acquisition without wait_for_reader waits for, by its first query.
 
     Raises:
         SCardError: no service, or no such reader.
@@ -888,7 +744,7 @@ def readers_to_watch(request: CardRequest, snapshot: Snapshot, service_may_be_ab
         there = ", ".join(repr(name) for name in snapshot.readers) or "none"
         which = "none of the readers asked for" if request.readers.named else "no reader"
         raise NoReaderError(
-            f"{which} is plugged in (there: {there}{_left_out(snapshot.left_out)}); plug one in, or wait for it with "
+            f"{which} is plugged in (there: {there}{left_out(snapshot.left_out)}); plug one in, or wait for it with "
             "wait_for_reader=True",
             NO_READERS_AVAILABLE,
         )

@@ -18,7 +18,7 @@ Who owns what, who may call it from where, what ends it:
 
 Five plain dictionaries are everybody's, an entry each by the request that it stands for, added and taken out in single steps:
 `open_cards`, `connects` (those that are in flight), `undelivered` (those whose card is open and not yet taken over), `unserved`
-(those who have neither a card nor an error yet) and `first_looks` (those who look by themselves, since nobody was waiting when
+(those who have neither a card nor an error yet) and `first_queries` (those who look by themselves, since nobody was waiting when
 they came).
 """
 
@@ -47,26 +47,26 @@ from .messages import (
     Connecting,
     Effect,
     End,
-    Entry,
-    HomeGone,
     Joined,
-    Looked,
-    MayBeGone,
     Message,
+    Notify,
     Offer,
     Opened,
-    TakeBack,
-    Tell,
-    Untaken,
+    OwnerGone,
+    RemovalSuspected,
+    SnapshotTaken,
+    Waiter,
+    Withdraw,
+    Withdrawn,
 )
 
 logger = logging.getLogger("scardface.watch")
 
-SWEEP = 5.0
+SWEEP_INTERVAL = 5.0
 """Seconds between two questions to all loops whether they still live; one that was closed says nothing by itself."""
-SWEEP_FOR_OTHERS = 0.5
+SWEEP_INTERVAL_ON_JOIN = 0.5
 """The same, when somebody comes who may want what a loop had that was closed."""
-AGAIN = 0.1
+CANCEL_RETRY_INTERVAL = 0.1
 """Seconds until the watcher is asked again, where no thread could be started to interrupt it."""
 
 
@@ -79,7 +79,7 @@ class WhenIdle:
         self.answer = answer
 
 
-class _Watched:
+class _WatcherMessage:
     """A message of a watcher's thread: what it saw; None: it ends."""
 
     __slots__ = ("snapshot", "watcher")
@@ -107,9 +107,9 @@ class Driver:
     """See the head of this file."""
 
     def __init__(self) -> None:
-        self.open_cards: dict[Entry, tuple[str, ShareMode]] = {}
-        self.unserved: dict[Entry, None] = {}
-        self.first_looks: dict[Entry, None] = {}
+        self.open_cards: dict[Waiter, tuple[str, ShareMode]] = {}
+        self.unserved: dict[Waiter, None] = {}
+        self.first_queries: dict[Waiter, None] = {}
         self.connects: dict[Offer, None] = {}
         self.undelivered: dict[Any, None] = {}
         self.serials: dict[str, str] = {}  # what readers said of themselves, by name
@@ -117,9 +117,9 @@ class Driver:
         self._runs: dict[int, _Run] = {}  # the one that is under way
         self._threads: tuple[threading.Thread, ...] = ()
         self._watcher: watching.Watcher | None = None
-        self._watching: threading.Thread | None = None  # the watcher's
+        self._watcher_thread: threading.Thread | None = None  # the watcher's
         self._life = 0
-        self._goes_on = False  # the next watcher goes on with that life
+        self._same_life = False  # the next watcher goes on with that life
         self._message: Any = None  # the one that is being handled
         self._idle_questions: list[WhenIdle] = []
         self._dispatcher = Dispatcher()
@@ -157,7 +157,7 @@ class Driver:
                 self.submit(message, backend)
             return
         for message in messages:
-            _fail_one(_who(message), error)
+            _fail_one(_sender_of(message), error)
 
     def tell(self, message: Message | WhenIdle) -> bool:
         """Take any other message; False, and it means nothing to anybody, if nobody waits for anything."""
@@ -169,7 +169,7 @@ class Driver:
     def take_back_undelivered(self) -> None:
         """Have the cards closed that were opened for tasks whose loops were closed before they could take them over."""
         for request in list(self.undelivered):
-            if not request.home.is_alive():
+            if not request.owner.is_alive():
                 request.leave()
 
     @property
@@ -203,33 +203,33 @@ class Driver:
 
     def _drive(self, backend: Backend) -> None:
         dispatcher = self._dispatcher
-        for entry, (reader, share) in list(self.open_cards.items()):
-            dispatcher.handle(Opened(entry, reader, share), time.monotonic())
+        for waiter, (reader, share) in list(self.open_cards.items()):
+            dispatcher.handle(Opened(waiter, reader, share), time.monotonic())
         for offer in list(self.connects):
             dispatcher.handle(Connecting(offer), time.monotonic())
         swept = time.monotonic()
-        sweep_at = swept + SWEEP
+        sweep_at = swept + SWEEP_INTERVAL
         while True:
             message = self._message = self._next_message(sweep_at)
             now = time.monotonic()
             if isinstance(message, Joined):
-                sweep_at = min(sweep_at, swept + SWEEP_FOR_OTHERS)
+                sweep_at = min(sweep_at, swept + SWEEP_INTERVAL_ON_JOIN)
             if isinstance(message, WhenIdle):
                 self._idle_questions.append(message)
-            elif isinstance(message, _Watched):
-                self._watched(message, now)
+            elif isinstance(message, _WatcherMessage):
+                self._handle_snapshot(message, now)
             elif message is not None:
                 self._carry_out(dispatcher.handle(message, now))
             wake_at = dispatcher.wake_at
             if wake_at is not None and wake_at <= now:
                 self._carry_out(dispatcher.tick(now))
             if now >= sweep_at:
-                swept, sweep_at = now, now + SWEEP
+                swept, sweep_at = now, now + SWEEP_INTERVAL
                 self._sweep()
             self._abandon_if_overdue(now)
             if dispatcher.needed:
                 self._answer_idle_questions()
-                self._have_watched(backend)
+                self._run_watcher(backend)
             elif self._watcher is None:
                 self._dispatcher, self._message = Dispatcher(), None
                 return
@@ -241,52 +241,52 @@ class Driver:
             return self._queue.get()
         until = sweep_at if self._dispatcher.wake_at is None else min(sweep_at, self._dispatcher.wake_at)
         watcher = self._watcher
-        if watcher is not None and watcher.behind:
-            until = min(until, time.monotonic() + AGAIN)
-        due = None if watcher is None else watcher.due
-        if due is not None:
-            until = min(until, due)
+        if watcher is not None and watcher.cancel_failed:
+            until = min(until, time.monotonic() + CANCEL_RETRY_INTERVAL)
+        overdue_at = None if watcher is None else watcher.overdue_at
+        if overdue_at is not None:
+            until = min(until, overdue_at)
         try:
             return self._queue.get(timeout=max(0.0, until - time.monotonic()))
         except Empty:
             return None
 
-    def _have_watched(self, backend: Backend) -> None:
+    def _run_watcher(self, backend: Backend) -> None:
         """Have the watcher run, and look as often as is wanted."""
         dispatcher, watcher = self._dispatcher, self._watcher
         if watcher is None or not watcher.resume():
-            watcher = watching.Watcher(backend, self._life - self._goes_on)
-            self._goes_on = False
-            watcher.want(dispatcher.asked, dispatcher.groups)
-            thread = watcher.start(functools.partial(self._arrived, watcher))
+            watcher = watching.Watcher(backend, self._life - self._same_life)
+            self._same_life = False
+            watcher.request_query(dispatcher.query_wanted, dispatcher.groups)
+            thread = watcher.start(functools.partial(self._post_snapshot, watcher))
             self._threads = (*self.threads(), thread)
-            self._watcher, self._watching = watcher, thread
-        watcher.want(dispatcher.asked, dispatcher.groups)
+            self._watcher, self._watcher_thread = watcher, thread
+        watcher.request_query(dispatcher.query_wanted, dispatcher.groups)
 
     def _abandon_if_overdue(self, now: float) -> None:
         """A status call that PC/SC does not give back is left to it, with its thread and its context; another watcher goes on."""
         watcher = self._watcher
-        due = None if watcher is None else watcher.due
-        if watcher is None or due is None or now < due:
+        overdue_at = None if watcher is None else watcher.overdue_at
+        if watcher is None or overdue_at is None or now < overdue_at:
             return
         watcher.abandon()
         self._watcher = None
-        self._threads = tuple(thread for thread in self._threads if thread is not self._watching)
-        self._goes_on = self._life > 0
+        self._threads = tuple(thread for thread in self._threads if thread is not self._watcher_thread)
+        self._same_life = self._life > 0
         log_safely(logger.warning, "PC/SC holds a call of SCardGetStatusChange: it is left alone, and another context watches on")
 
-    def _arrived(self, watcher: watching.Watcher, snapshot: Snapshot | None) -> None:
+    def _post_snapshot(self, watcher: watching.Watcher, snapshot: Snapshot | None) -> None:
         """The watcher's way in, in its thread."""
-        self._queue.put(_Watched(watcher, snapshot))
+        self._queue.put(_WatcherMessage(watcher, snapshot))
 
-    def _watched(self, message: _Watched, now: float) -> None:
+    def _handle_snapshot(self, message: _WatcherMessage, now: float) -> None:
         if message.watcher is not self._watcher:
             return  # one that was given up
         if message.snapshot is None:
             self._watcher = None
             return
         self._life = message.snapshot.life
-        self._carry_out(self._dispatcher.handle(Looked(message.snapshot), now))
+        self._carry_out(self._dispatcher.handle(SnapshotTaken(message.snapshot), now))
 
     def _answer_idle_questions(self) -> None:
         questions, self._idle_questions = self._idle_questions, []
@@ -297,62 +297,62 @@ class Driver:
         dispatcher = self._dispatcher
         for effect in effects:
             if isinstance(effect, Offer):
-                self._post(effect.entry.home, effect.entry.take, effect)  # type: ignore[attr-defined]
+                self._post(effect.waiter.owner, effect.waiter.take, effect)
             elif isinstance(effect, End):
                 error = effect.error
                 error.__cause__ = effect.cause
-                effect.entry.decide(error)  # type: ignore[attr-defined]
-            elif isinstance(effect, TakeBack):
+                effect.waiter.end_with(error)
+            elif isinstance(effect, Withdraw):
                 if effect.offer.claim(effect):
-                    self._carry_out(dispatcher.handle(Untaken(effect.offer), time.monotonic()))
-            elif isinstance(effect, Tell):
-                effect.listener.hear(effect.snapshot, effect.events, effect.first)
-            elif isinstance(effect, MayBeGone):
-                self._post(effect.removal.home, effect.removal.suspect, effect.gone)
+                    self._carry_out(dispatcher.handle(Withdrawn(effect.offer), time.monotonic()))
+            elif isinstance(effect, Notify):
+                effect.listener.receive(effect.snapshot, effect.events, effect.first)
+            elif isinstance(effect, RemovalSuspected):
+                self._post(effect.removal.owner, effect.removal.suspect, effect.gone)
 
-    def _post(self, home: Any, callback: Callable[..., object], argument: object) -> None:
-        if not home.post(callback, argument):
-            self._home_gone(home)
+    def _post(self, owner: Any, callback: Callable[..., object], argument: object) -> None:
+        if not owner.post(callback, argument):
+            self._owner_gone(owner)
 
-    def _home_gone(self, home: Any) -> None:
+    def _owner_gone(self, owner: Any) -> None:
         for removal in self._dispatcher.removals():
-            if removal.home == home:
-                removal.orphan()
-        self._carry_out(self._dispatcher.handle(HomeGone(home), time.monotonic()))
+            if removal.owner == owner:
+                removal.close_session()
+        self._carry_out(self._dispatcher.handle(OwnerGone(owner), time.monotonic()))
 
     def _sweep(self) -> None:
         """The net under all that nobody reports."""
         self.take_back_undelivered()
-        for home in self._dispatcher.homes():
-            if isinstance(home, Loop):  # asyncio's own hears a signal that came just before it slept when it turns next
-                home.post(_nothing)
-            if not home.is_alive():  # type: ignore[attr-defined]
-                self._home_gone(home)
+        for owner in self._dispatcher.owners():
+            if isinstance(owner, Loop):  # asyncio's own hears a signal that came just before it slept when it turns next
+                owner.post(_no_op)
+            if not owner.is_alive():
+                self._owner_gone(owner)
         for removal in self._dispatcher.removals():  # another reader may have the same name and show the same
-            self._post(removal.home, removal.suspect, False)
+            self._post(removal.owner, removal.suspect, False)
 
     def _fail(self, error: BaseException) -> None:
         """Tell all who wait, and be as new."""
         if not isinstance(error, SCardError):
             log_safely(logger.error, "the wait for PC/SC failed, and starts anew with the next who waits", exc_info=error)
-        entries, listeners = self._dispatcher.everybody()
-        if _who(self._message) not in (*entries, *listeners):
-            listeners.append(_who(self._message))
+        waiters, listeners = self._dispatcher.all_waiting()
+        if _sender_of(self._message) not in (*waiters, *listeners):
+            listeners.append(_sender_of(self._message))
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None  # it ends by itself; what it says from now on, nobody asked for
         self._dispatcher, self._message = Dispatcher(), None
-        for waiting in (*entries, *listeners):
+        for waiting in (*waiters, *listeners):
             _fail_one(waiting, error)
 
 
-def _nothing() -> None:
+def _no_op() -> None:
     """To have a loop turn."""
 
 
-def _who(message: Any) -> Any:
+def _sender_of(message: Any) -> Any:
     """Who waits, by the message with which it began to."""
-    return next((getattr(message, name) for name in ("entry", "listener", "removal") if hasattr(message, name)), None)
+    return next((getattr(message, name) for name in ("waiter", "listener", "removal") if hasattr(message, name)), None)
 
 
 def _fail_one(waiting: Any, error: BaseException) -> None:

@@ -2,9 +2,10 @@
 
 Rules:
 
-- `hear` and `fail` come from the driver's thread, `pop` and `state` from the consumer: one lock, held for dictionary work only,
+- `receive` and `fail` come from the driver's thread, `pop` and `state` from the consumer: one lock, held for dictionary work only,
   which no finalizer and no signal handler takes.
-- Each monitor has its own queue; one that falls `MOST` events behind drops them, says how many, and starts from the state afresh.
+- Each monitor has its own queue; one that falls `MAX_EVENTS` events behind drops them, says how many, and starts from the state
+  afresh.
 - An event carries the reader's state as it was then; `state` is the sum of those popped. Who uses a card (in_use, exclusive)
   changes without an event: at once if the consumer has heard all, else with the reader's next event.
 """
@@ -34,7 +35,7 @@ from .._session.card_request import ReaderFilter
 from ..errors import SCardError, fresh_copy
 from ..iso7816._atr import ATR
 
-MOST = 10_000
+MAX_EVENTS = 10_000
 """Events that a consumer may fall behind."""
 
 
@@ -47,19 +48,21 @@ class EventQueue:
         wake: called at home when there is something to pop.
     """
 
-    def __init__(self, wanted: ReaderFilter, home: Any, wake: Callable[[], object]) -> None:
+    def __init__(self, wanted: ReaderFilter, owner: Any, wake: Callable[[], object]) -> None:
         self._wanted = wanted
-        self.home = home
+        self.owner = owner
         self._wake = wake
         self._error: BaseException | None = None
         self._begun = False
         self._lock = RLock()
         self._queue: deque[tuple[Event, Mapping[str, ReaderState | None]]] = deque()
         self._state: dict[str, ReaderState] = {}
-        self._told: dict[str, ReaderState] = {}  # the state at the queue's end
+        self._announced: dict[str, ReaderState] = {}  # the state at the queue's end
         self._latest: Snapshot | None = None
-        self._blind: SCardError | None = None  # why it began without having been told of any reader
-        self._caught: Mapping[str, Reading] = {}  # what `_catch_up` has taken in: a look keeps the readings that have not changed
+        self._began_without_service: SCardError | None = None  # why it began without having been told of any reader
+        self._caught_up: Mapping[
+            str, Reading
+        ] = {}  # what `_catch_up` has taken in: a look keeps the readings that have not changed
 
     @property
     def begun(self) -> bool:
@@ -94,32 +97,35 @@ class EventQueue:
                     self._state[name] = state
             return event
 
-    def hear(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
+    def receive(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
         """Queue what happened before `snapshot`; `first`: queue the state as initial events."""
         with self._lock:
             was_empty = not self._queue  # else it has been woken, or pops before it waits
             if first:
-                self._blind = snapshot.error
+                self._began_without_service = snapshot.error
                 self._queue_initial(snapshot)
                 self._begun = True
                 mine = True
             else:
                 mine = self._queue_events(snapshot, events)
         if mine and was_empty:
-            self.home.post(self._wake)
+            self.owner.post(self._wake)
 
     def fail(self, error: BaseException) -> None:
         """Nothing more will come."""
         self._error = fresh_copy(error) if isinstance(error, SCardError) else error
-        self.home.post(self._wake)
+        self.owner.post(self._wake)
 
     def _queue_events(self, snapshot: Snapshot, events: list[Event]) -> bool:
         """Whether there was one for this consumer."""
-        if self._blind is not None and snapshot.error is None:
+        if self._began_without_service is not None and snapshot.error is None:
             # Others have known readers from before the service went; for this one they are new.
-            events, self._blind = diff(snapshot._replace(error=self._blind, readers={}), snapshot), None
+            events, self._began_without_service = (
+                diff(snapshot._replace(error=self._began_without_service, readers={}), snapshot),
+                None,
+            )
         mine = [event for event in events if self._accepts(event, snapshot)]
-        if len(self._queue) + len(mine) > MOST:
+        if len(self._queue) + len(mine) > MAX_EVENTS:
             self._start_afresh(snapshot, len(mine))
         else:
             self._latest = snapshot
@@ -136,30 +142,30 @@ class EventQueue:
     def _start_afresh(self, snapshot: Snapshot, lost: int) -> None:
         lost += sum(event.count if isinstance(event, EventsLost) else 1 for event, _ in self._queue)
         self._queue.clear()
-        self._told = {
+        self._announced = {
             name: reading.state() for name, reading in snapshot.readers.items() if self._accepts(ReaderAdded(name), snapshot)
         }
-        self._queue.append((EventsLost(lost), dict(self._told)))
+        self._queue.append((EventsLost(lost), dict(self._announced)))
         self._queue_initial(snapshot)
 
     def _catch_up(self) -> None:
         """Once the consumer has heard all, the flags that change without an event are those of the latest look."""
-        latest, before = self._latest, self._caught
+        latest, before = self._latest, self._caught_up
         if self._queue or latest is None or latest.error is not None or latest.readers is before:
             return
         for name, reading in latest.readers.items():
             if before.get(name) is not reading and name in self._state:
-                self._state[name] = self._told[name] = reading.state()
-        self._caught = latest.readers
+                self._state[name] = self._announced[name] = reading.state()
+        self._caught_up = latest.readers
 
     def _append(self, event: Event, snapshot: Snapshot) -> None:
         changes: dict[str, ReaderState | None] = {}
         if isinstance(event, ReaderRemoved):
             changes[event.reader] = None
-            self._told.pop(event.reader, None)
+            self._announced.pop(event.reader, None)
         elif isinstance(event, (ReaderAdded, CardInserted, CardRemoved)):
             state = _after(event, snapshot)
-            changes[event.reader] = self._told[event.reader] = state
+            changes[event.reader] = self._announced[event.reader] = state
         self._queue.append((event, changes))
 
     def _accepts(self, event: Event, snapshot: Snapshot) -> bool:
@@ -167,7 +173,7 @@ class EventQueue:
         if not isinstance(event, (ReaderAdded, ReaderRemoved, CardInserted, CardRemoved)):
             return True
         name, groups = event.reader, self._wanted.groups
-        if name in self._told:
+        if name in self._announced:
             return True
         return self._wanted.accepts(name) and (groups is None or name in snapshot.groups.get(groups, ()))
 

@@ -1,13 +1,18 @@
-"""What goes to the dispatcher, and what comes back: its messages, its effects, and the two objects that they are about.
+"""What goes to the dispatcher, and what comes back: messages, effects, and the objects that they are about.
 
-Who owns what: an `Entry` and an `Offer` are made by requests and by the dispatcher; their private fields are the dispatcher's
-alone. All else here is immutable and crosses threads freely.
+Who owns what:
+
+- `Owner`, `WaitsForCard`, `Listener` and `WaitsForRemoval` say what those who wait must offer; the driver calls it, the dispatcher
+  only tells them apart.
+- A `Waiter` is made by an acquisition, an `Offer` by the dispatcher. Their private fields are the dispatcher's alone, except for
+  an offer's claims, which are everybody's.
+- Everything else here is immutable and may be passed between threads freely.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from .._enums import ShareMode
 from .._pcsc.events import Event, Reading, Snapshot
@@ -15,54 +20,112 @@ from .._session.card_request import CardRequest
 from ..errors import SCardError
 
 Names: TypeAlias = "frozenset[str] | None"
+"""Names of readers; None: of all readers, also of those that are plugged in later."""
+Summary: TypeAlias = "tuple[str, BaseException | None]"
+"""What an acquisition has found, in words; the error of the last card that could not be opened."""
 
 
-class Entry:
+# Those who wait.
+
+
+class Owner(Protocol):
+    """The event loop or the thread in which somebody waits."""
+
+    def post(self, callback: Callable[..., object], *args: object) -> bool:
+        """Have `callback(*args)` called there. From any thread, without waiting. False: the loop was closed."""
+
+    def is_alive(self) -> bool:
+        """Whether it can still run callbacks."""
+
+
+class WaitsForCard(Protocol):
+    """What the driver asks of an acquisition."""
+
+    __slots__ = ()
+
+    def take(self, offer: Offer) -> None:
+        """Called at the owner: open the offered card."""
+
+    def end_with(self, error: BaseException) -> None:
+        """Called in the driver's thread: the wait ends with this error."""
+
+    def fail(self, error: BaseException) -> None:
+        """Called in the driver's thread: as `end_with`, with an error that others are given as well."""
+
+
+class Listener(Protocol):
+    """What the driver asks of a monitor, or of another that wants to see every snapshot."""
+
+    owner: Owner
+
+    def receive(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
+        """Called in the driver's thread: a snapshot, and the events since the one before. `first`: it is the initial state."""
+
+    def fail(self, error: BaseException) -> None:
+        """Called in the driver's thread: there will be no more snapshots."""
+
+
+class WaitsForRemoval(Protocol):
+    """What the driver asks of one who waits for an open card to be removed."""
+
+    owner: Owner
+
+    def suspect(self, gone: bool) -> None:
+        """Called at the owner: the card may be gone. `gone`: the reader shows it."""
+
+    def close_session(self) -> None:
+        """Called in the driver's thread: the owner was closed, so nobody can use the card any more."""
+
+    def fail(self, error: BaseException) -> None:
+        """Called in the driver's thread: the wait ends with an error that others are given as well."""
+
+
+class Waiter(WaitsForCard):
     """One acquisition's place in the queue.
 
-    Set by its maker, and never changed: `request` (but for its readers, see `Means`), `home` (the loop or thread in which its
-    offers are taken), `number` (who came first), `deadline` (monotonic; infinity for ever), `service_may_be_absent` (that counts as
-    a reader that is not there).
+    Set by the acquisition and never changed: `request` (except for its readers, see `ReadersChanged`), `owner` (where its offers
+    are taken), `number` (lower is older), `deadline` (monotonic; infinity: none), `service_may_be_absent` (a service that does not
+    run counts as a reader that is not plugged in).
     """
 
     __slots__ = (
-        *("deadline", "home", "number", "service_may_be_absent", "request"),
-        *("_ahead", "_before", "_line", "_look", "_offer", "_saw", "_seen", "_started", "_tried"),
+        *("deadline", "number", "owner", "request", "service_may_be_absent"),
+        *("_known_cards", "_offer", "_older", "_query_number", "_queue", "_readings_before", "_started", "_summary", "_tried"),
     )
 
     request: CardRequest
-    home: Hashable
+    owner: Owner
     number: int
     deadline: float
     service_may_be_absent: bool
 
     def __init__(self) -> None:
-        self._ahead: frozenset[Entry] = frozenset()  # who still has its first look
-        self._before: dict[str, int] = {}  # the cards that were in at the start, if only new ones are wanted
-        self._line: Any = None  # None: has not had its first look
-        self._look = 0  # the number of the look that is its first
+        self._known_cards: dict[str, int] = {}  # with new_only: the cards that were in when the wait began, by reader
         self._offer: Offer | None = None
-        self._saw: tuple[str, BaseException | None] | None = None  # in its own first look, in words, and the error of a card
-        self._seen: Mapping[str, Reading] | None = None  # what was in by its own first look, if only new ones are wanted
+        self._older: frozenset[Waiter] = frozenset()  # older ones that were in their own first query then
+        self._query_number = 0  # of the first query that counts for it; negative: of the one that tells whether the service answers
+        self._queue: Any = None  # None: its first query has not been answered
+        self._readings_before: Mapping[str, Reading] | None = None  # with new_only: what its own first query saw
         self._started = 0.0
+        self._summary: Summary | None = None  # of its own first query
         self._tried: set[str] | None = None  # with a timeout of 0: the readers tried
 
 
 class Offer:
-    """A reader offered to one entry. `claim` says who disposes of it: whoever takes it, or the driver, which takes it back."""
+    """A reader offered to one waiter. `claim` decides who disposes of it: the waiter takes it, or the driver withdraws it."""
 
-    __slots__ = ("_claims", "entry", "home", "life", "reader", "reading")
+    __slots__ = ("_claims", "life", "owner", "reader", "reading", "waiter")
 
-    def __init__(self, entry: Entry, reader: str, reading: Reading, life: int | None = None) -> None:
-        self.entry = entry
-        self.home: Hashable = getattr(entry, "home", None)  # where it is taken, whatever becomes of the entry meanwhile
+    def __init__(self, waiter: Waiter, reader: str, reading: Reading, life: int | None = None) -> None:
+        self.waiter = waiter
+        self.owner = waiter.owner  # where it is taken, even if the waiter has ended meanwhile
         self.reader = reader
         self.reading = reading
-        self.life = life  # the service's, in which it was made; None: not known
+        self.life = life  # the life of the service in which it was made; None: not known
         self._claims: list[object] = []
 
     def claim(self, by: object) -> bool:
-        """Whether `by` is the first who asks; from any thread, and again with the same answer."""
+        """Whether `by` was the first to claim it. From any thread; asked again, the answer is the same."""
         self._claims.append(by)  # one step, so that an interrupted caller may ask again
         return self._claims[0] is by
 
@@ -70,177 +133,177 @@ class Offer:
 # Messages.
 
 
-class Looked(NamedTuple):
-    """The watcher has looked; `number` is at least that of the questions it answers."""
+class SnapshotTaken(NamedTuple):
+    """The watcher has queried the readers; the snapshot's number is at least that of each query it answers."""
 
     snapshot: Snapshot
 
 
 class Joined(NamedTuple):
-    """An entry takes its place, behind those of `ahead`, who still have their first look.
+    """A waiter takes its place, behind those of `older`, whose own first queries are under way.
 
-    `readers`: those that it means, if it has had its first look; `trying`: the one of them that it is connecting to; `seen`: all
-    that was in then; `saw`: the same in words, and the error of the last card that it could not open.
+    The rest is what its own first query found, if it made one: `readers`, those that it waits for; `trying`, the one of them that
+    it is connecting to; `readings`, all that it saw, if only new cards are wanted; `summary`, the same in words.
     """
 
-    entry: Entry
-    ahead: tuple[Entry, ...] = ()
+    waiter: Waiter
+    older: tuple[Waiter, ...] = ()
     readers: Names | Literal["not known"] = "not known"
     trying: Offer | None = None
-    seen: Mapping[str, Reading] | None = None
-    saw: tuple[str, BaseException | None] | None = None
+    readings: Mapping[str, Reading] | None = None
+    summary: Summary | None = None
 
 
 class Connecting(NamedTuple):
-    """A connect that this dispatcher knows nothing of is in flight: its reader is not offered until `Connected`."""
+    """A connect that this dispatcher did not offer is under way: its reader is not offered until `Connected`."""
 
     offer: Offer
 
 
 class Connected(NamedTuple):
-    """That connect is over, whatever came of it."""
+    """That connect has returned, with or without success."""
 
     offer: Offer
 
 
-class Means(NamedTuple):
-    """The readers of an entry's `request` are others than before: a serial number is found under another name."""
+class ReadersChanged(NamedTuple):
+    """The readers of a waiter's `request` have changed: the serial number was found under another name."""
 
-    entry: Entry
+    waiter: Waiter
 
 
-class Through(NamedTuple):
-    """One that others were told to stand behind has had its first look."""
+class FirstQueryDone(NamedTuple):
+    """An acquisition that younger ones wait behind has finished its own first query."""
 
-    entry: Entry
+    waiter: Waiter
 
 
 class Left(NamedTuple):
-    """An entry wants nothing any more."""
+    """A waiter has ended."""
 
-    entry: Entry
+    waiter: Waiter
 
 
-class HomeGone(NamedTuple):
-    """A loop was closed: all that lives there wants nothing any more."""
+class OwnerGone(NamedTuple):
+    """A loop was closed: everything that waits there has ended."""
 
-    home: Hashable
+    owner: Owner
 
 
 class Opened(NamedTuple):
-    """An entry has opened the card in `reader`, which this dispatcher has offered or not, and holds it until `Freed`."""
+    """A waiter has opened the card in `reader`, by an offer of this dispatcher or without, and holds it until `Disconnected`."""
 
-    entry: Entry
+    waiter: Waiter
     reader: str
     share: ShareMode
     offer: Offer | None = None
 
 
-class Reshared(NamedTuple):
-    """The card that an entry holds is held with `share` from now on."""
+class ShareModeChanged(NamedTuple):
+    """A waiter holds its card with another share mode from now on."""
 
-    entry: Entry
+    waiter: Waiter
     share: ShareMode
 
 
-class Freed(NamedTuple):
-    """The card that an entry held has been disconnected."""
+class Disconnected(NamedTuple):
+    """A waiter has disconnected its card."""
 
-    entry: Entry
+    waiter: Waiter
 
 
 class Failed(NamedTuple):
-    """An offer came to nothing: `error`, or (None) the card was not the one that was offered."""
+    """An offered card could not be opened. `error` None: it was not the card that was offered."""
 
     offer: Offer
     error: BaseException | None
 
 
-class Untaken(NamedTuple):
-    """An offer that nobody took was claimed back."""
+class Withdrawn(NamedTuple):
+    """An offer that was not taken in time has been claimed back."""
 
     offer: Offer
 
 
-class Awake(NamedTuple):
-    """A loop or thread that took an offer too late turns again."""
+class Responsive(NamedTuple):
+    """A loop or thread that took an offer too late runs callbacks again."""
 
-    home: Hashable
+    owner: Owner
 
 
 class Subscribed(NamedTuple):
-    """A monitor wants each look, from a fresh one on."""
+    """A listener wants every snapshot, beginning with one taken after this message."""
 
-    listener: Any
+    listener: Listener
     groups: tuple[str, ...] | None
 
 
-class WaitsForRemoval(NamedTuple):
-    """Somebody wants to hear when the card `seen` in `reader` may be gone."""
+class RemovalAwaited(NamedTuple):
+    """Somebody waits until the card `seen` in `reader` is removed."""
 
-    removal: Any
+    removal: WaitsForRemoval
     reader: str
     seen: Reading
 
 
 class Unsubscribed(NamedTuple):
-    """A listener, or one who waited for a removal, wants nothing any more."""
+    """A listener, or one who waited for a removal, has ended. None: there was none."""
 
-    listener: Any
+    listener: Listener | WaitsForRemoval | None
 
 
 Message: TypeAlias = (
-    Looked
+    SnapshotTaken
     | Joined
     | Connecting
     | Connected
-    | Means
-    | Through
+    | ReadersChanged
+    | FirstQueryDone
     | Left
-    | HomeGone
+    | OwnerGone
     | Opened
-    | Reshared
-    | Freed
+    | ShareModeChanged
+    | Disconnected
     | Failed
-    | Untaken
-    | Awake
+    | Withdrawn
+    | Responsive
     | Subscribed
-    | WaitsForRemoval
+    | RemovalAwaited
     | Unsubscribed
 )
 
 
-# Effects; `Offer` is one, too: have it taken.
+# Effects. `Offer` is one as well: have it taken at its owner.
 
 
 class End(NamedTuple):
-    """An acquisition ends with an error; `cause` is what was wrong with a card."""
+    """End an acquisition with an error; `cause` is what was wrong with a card."""
 
-    entry: Entry
+    waiter: Waiter
     error: SCardError
     cause: BaseException | None = None
 
 
-class TakeBack(NamedTuple):
-    """Claim the offer; if that succeeds, tell `Untaken`."""
+class Withdraw(NamedTuple):
+    """Claim the offer back; if that succeeds, send `Withdrawn`."""
 
     offer: Offer
 
 
-class Tell(NamedTuple):
-    """Give a listener a look and what happened since the one before; `first`: its initial state."""
+class Notify(NamedTuple):
+    """Give a listener a snapshot and the events since the one before; `first`: it is the initial state."""
 
-    listener: Any
+    listener: Listener
     snapshot: Snapshot
     events: list[Event]
     first: bool
 
 
-class MayBeGone(NamedTuple):
-    """A card is gone, or (`gone` False) the service; its session knows."""
+class RemovalSuspected(NamedTuple):
+    """Have somebody's session asked whether its card is gone. `gone`: the reader shows it; else only the session can know."""
 
-    removal: Any
+    removal: WaitsForRemoval
     gone: bool
 
 
-Effect: TypeAlias = Offer | End | TakeBack | Tell | MayBeGone
+Effect: TypeAlias = Offer | End | Withdraw | Notify | RemovalSuspected

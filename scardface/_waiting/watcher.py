@@ -4,7 +4,7 @@ Who owns what, who may call it from where, what ends it:
 
 - The thread that `start` makes owns the context. Nobody else touches it but to cancel it (fact 5), and that happens under the lock
   that also guards its release, in a short-lived thread that repeats the cancel until it is noticed (fact 1).
-- `want`, `stop` and `resume` are the driver's; they never wait.
+- `request_query`, `stop` and `resume` are the driver's; they never wait.
 - Ends when it was stopped. One whose status call does not come back is abandoned: from then on nobody touches its context, and if
   the call does come back, the thread releases it and ends.
 
@@ -38,9 +38,9 @@ logger = logging.getLogger("scardface.watch")
 
 SLICE = 6000
 """Milliseconds of one blocked status call: the net under cancels that prove nothing (fact 3). Each costs an idle program 0.5 ms."""
-OVERDUE = 3.0
+OVERDUE_AFTER = 3.0
 """Seconds behind its timeout after which a status call is lost: pcscd 2.5.3 was seen to hold some for ever, cancelled or not."""
-POLL = 1000
+LIST_INTERVAL = 1000
 """Milliseconds between two lists where no plug-and-play entry reports readers (fact 19)."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 """Seconds between two tries to reach a service that is not there; nothing reports that its socket is back."""
@@ -61,18 +61,18 @@ class Watcher:
     def __init__(self, backend: Backend, life: int = 0) -> None:
         self._backend = backend
         self._lock = RLock()  # guards the next eight, held for assignments only
-        self._asked = 0
+        self._query_wanted = 0
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._stopping = False
         self._ended = False
-        self._noticed: threading.Event | None = None  # set once the present wait is over
+        self._wait_over: threading.Event | None = None  # set once the present wait is over
         self._waiting_in: Context | None = None  # the context of that wait; None: it waits for the event itself
-        self._due: float | None = None  # when that wait is overdue (monotonic)
+        self._overdue_at: float | None = None  # when that wait is overdue (monotonic)
         self._cancelling: threading.Event | None = None  # the wait that is being cancelled
         self.canceller: threading.Thread | None = None
         """The thread that cancelled a wait last."""
-        self.behind = False
-        """Whether a wait could not be cancelled for want of a thread: `want` or `stop` has to be called again."""
+        self.cancel_failed = False
+        """Whether a wait could not be cancelled for want of a thread: `request_query` or `stop` has to be called again."""
         self._context_lock = RLock()  # held across a cancel or the release of the context
         self._context: Context | None = None
         self._last = Snapshot(0, life, None, MappingProxyType({}))
@@ -95,13 +95,13 @@ class Watcher:
         self._post = post
         return spawn("scardface-watch", self._run)
 
-    def want(self, asked: int, groups: tuple[tuple[str, ...], ...]) -> None:
-        """Have a fresh look unless the last one has at least the number `asked`; have the looks tell the readers of `groups`."""
+    def request_query(self, query_wanted: int, groups: tuple[tuple[str, ...], ...]) -> None:
+        """Query the readers anew, unless the last snapshot has at least this number; ask for the readers of `groups` as well."""
         with self._lock:
-            news = asked > self._asked
-            self._asked = max(asked, self._asked)
+            news = query_wanted > self._query_wanted
+            self._query_wanted = max(query_wanted, self._query_wanted)
             self._groups = groups
-        if news or self.behind:
+        if news or self.cancel_failed:
             self._interrupt()
 
     def stop(self) -> None:
@@ -109,7 +109,7 @@ class Watcher:
         with self._lock:
             news = not self._stopping
             self._stopping = True
-        if news or self.behind:
+        if news or self.cancel_failed:
             self._interrupt()
 
     def resume(self) -> bool:
@@ -120,44 +120,44 @@ class Watcher:
             return not self._ended
 
     @property
-    def due(self) -> float | None:
+    def overdue_at(self) -> float | None:
         """When (monotonic) the present status call is overdue; None: there is none."""
-        return self._due
+        return self._overdue_at
 
     def abandon(self) -> None:
         """Leave the thread and its context to PC/SC, which holds them."""
         with self._lock:
             self._stopping = self._ended = True
-            noticed, self._due = self._noticed, None
-        if noticed is not None:
-            noticed.set()  # nobody cancels it any more
+            wait_over, self._overdue_at = self._wait_over, None
+        if wait_over is not None:
+            wait_over.set()  # nobody cancels it any more
 
     def _interrupt(self) -> None:
         with self._lock:
-            noticed, context = self._noticed, self._waiting_in
-            self.behind = False
-            if noticed is None or noticed is self._cancelling:
+            wait_over, context = self._wait_over, self._waiting_in
+            self.cancel_failed = False
+            if wait_over is None or wait_over is self._cancelling:
                 return
             if context is None:
-                noticed.set()
+                wait_over.set()
                 return
             try:
-                self.canceller = spawn("scardface-cancel", self._cancel, context, noticed)
-                self._cancelling = noticed
+                self.canceller = spawn("scardface-cancel", self._cancel, context, wait_over)
+                self._cancelling = wait_over
             except SCardError as error:  # no thread: the driver asks again, and each wait ends by itself after a slice
                 log_safely(logger.warning, "the wait for PC/SC goes on for now: %s", error)
-                self.behind = True
+                self.cancel_failed = True
 
-    def _cancel(self, context: Context, noticed: threading.Event) -> None:
+    def _cancel(self, context: Context, wait_over: threading.Event) -> None:
         pause = CANCEL_PAUSE
-        while not noticed.is_set():
+        while not wait_over.is_set():
             with self._context_lock:
                 if self._context is context:
                     try:
                         context.cancel()
                     except Exception as error:  # it proves nothing either way; what counts is that the wait ends
                         log_safely(logger.debug, "SCardCancel: %r", error)
-            noticed.wait(pause)
+            wait_over.wait(pause)
             pause = min(2 * pause, LONGEST_CANCEL_PAUSE)
 
     # In the watcher's own thread.
@@ -172,28 +172,28 @@ class Watcher:
 
     def _watch_until_stopped(self) -> None:
         pause = FIRST_PAUSE
-        while not self._finished():
+        while not self._has_to_stop():
             try:
                 self._establish()
                 pause = FIRST_PAUSE
                 self._watch()
             except SCardError as error:
-                self._tell_of(error)
+                self._post_error(error)
             except Exception as error:  # not PC/SC's: a binding that broke; nobody waits for ever because of it
                 log_safely(logger.exception, "the watcher failed and starts anew")
-                self._tell_of(SCardError(f"PC/SC could not be watched: {error!r}"))
+                self._post_error(SCardError(f"PC/SC could not be watched: {error!r}"))
             finally:
                 self._release()
             if not self._stopping:
                 self._pause(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _tell_of(self, error: SCardError) -> None:
+    def _post_error(self, error: SCardError) -> None:
         if not self._stopping:
             last = self._last
-            self._tell(Snapshot(self._wanted()[0], last.life, error, last.readers, last.groups, self._left_out))
+            self._post_if_new(Snapshot(self._current_request()[0], last.life, error, last.readers, last.groups, self._left_out))
 
-    def _finished(self) -> bool:
+    def _has_to_stop(self) -> bool:
         with self._lock:
             self._ended = self._ended or self._stopping
             return self._ended
@@ -221,13 +221,13 @@ class Watcher:
         readings: dict[str, Reading] | None = None
         answered: object = None
         while not self._stopping:
-            wanted = asked, wanted_groups = self._wanted()
+            wanted = query_wanted, wanted_groups = self._current_request()
             if readings is None or wanted != answered or self._names(context) != list(readings):
-                readings, answered = self._look(context), wanted
+                readings, answered = self._query(context), wanted
                 groups = {names: frozenset(_list_group(context, names)) for names in wanted_groups}
-                self._tell(Snapshot(asked, life, None, MappingProxyType(readings), groups, self._left_out))
+                self._post_if_new(Snapshot(query_wanted, life, None, MappingProxyType(readings), groups, self._left_out))
             timeout, entries = self._entries(readings, pnp)
-            change = self._block(context, asked, timeout, entries)
+            change = self._wait_for_change(context, query_wanted, timeout, entries)
             if change is None:
                 readings = None
                 continue
@@ -241,7 +241,7 @@ class Watcher:
             if change.timed_out:  # counters are true, sharing flags may be stale: the next look tells
                 readings = None
             else:
-                self._tell(Snapshot(asked, life, None, MappingProxyType(readings), groups, self._left_out))
+                self._post_if_new(Snapshot(query_wanted, life, None, MappingProxyType(readings), groups, self._left_out))
 
     def _entries(self, readings: Mapping[str, Reading], pnp: int | None) -> tuple[int, list[tuple[str, int]]]:
         """What to wait for, and for how long: all readers and the list of them, or what of it one call takes."""
@@ -250,9 +250,9 @@ class Watcher:
         if len(names) > limit:  # a window at a time; the looks between see all
             self._window = (self._window + limit) % len(names)
             names = (names + names)[self._window : self._window + limit]
-            timeout = max(100, POLL * limit // len(readings))
+            timeout = max(100, LIST_INTERVAL * limit // len(readings))
         elif pnp is None or len(names) == limit:
-            timeout = POLL
+            timeout = LIST_INTERVAL
         else:
             timeout = SLICE
         entries = [(name, readings[name].counter << 16 | readings[name].flags) for name in names]
@@ -270,10 +270,10 @@ class Watcher:
             raise
         return None if state & _UNKNOWN else state
 
-    def _wanted(self) -> tuple[int, tuple[tuple[str, ...], ...]]:
+    def _current_request(self) -> tuple[int, tuple[tuple[str, ...], ...]]:
         """The number of the look that is asked for, and the groups."""
         with self._lock:
-            return self._asked, self._groups
+            return self._query_wanted, self._groups
 
     def _names(self, context: Context) -> list[str]:
         """All readers that can be asked about."""
@@ -285,13 +285,13 @@ class Watcher:
         self._left_out = left_out
         return usable
 
-    def _look(self, context: Context) -> dict[str, Reading]:
+    def _query(self, context: Context) -> dict[str, Reading]:
         """What all readers are just now; the old readings where nothing changed, so that `diff` is quick."""
         old = self._last.readers
         readings = reader_states(context, self._names(context), self._backend.max_entries)
         return {name: old[name] if old.get(name) == reading else reading for name, reading in readings.items()}
 
-    def _tell(self, snapshot: Snapshot) -> None:
+    def _post_if_new(self, snapshot: Snapshot) -> None:
         """Post `snapshot` if it says anything new or answers a question."""
         last, self._last = self._last, snapshot
         if (
@@ -304,13 +304,15 @@ class Watcher:
         ):
             self._post(snapshot)
 
-    def _block(self, context: Context, asked: int, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange | None:
+    def _wait_for_change(
+        self, context: Context, query_wanted: int, timeout: int, entries: Sequence[tuple[str, int]]
+    ) -> StatusChange | None:
         """One wait; None if it was interrupted, or if the list of readers changed."""
         if not entries:  # an empty status call returns at once (fact 15)
             self._pause(timeout / 1000)
             return None
-        noticed = threading.Event()
-        if not self._begin_wait(noticed, context, asked, time.monotonic() + timeout / 1000 + OVERDUE):
+        wait_over = threading.Event()
+        if not self._begin_wait(wait_over, context, query_wanted, time.monotonic() + timeout / 1000 + OVERDUE_AFTER):
             return None
         try:
             return context.get_status_change(timeout, entries)
@@ -319,27 +321,29 @@ class Watcher:
                 return None
             raise
         finally:
-            self._end_wait(noticed)
+            self._end_wait(wait_over)
 
     def _pause(self, seconds: float) -> None:
         """Wait without PC/SC; whoever asks or stops ends it."""
-        noticed = threading.Event()
-        if self._begin_wait(noticed, None, self._last.number):
-            noticed.wait(seconds)
-            self._end_wait(noticed)
+        wait_over = threading.Event()
+        if self._begin_wait(wait_over, None, self._last.number):
+            wait_over.wait(seconds)
+            self._end_wait(wait_over)
 
-    def _begin_wait(self, noticed: threading.Event, context: Context | None, asked: int, due: float | None = None) -> bool:
+    def _begin_wait(
+        self, wait_over: threading.Event, context: Context | None, query_wanted: int, overdue_at: float | None = None
+    ) -> bool:
         """Let the wait be interrupted from now on; False if somebody wants something already."""
         with self._lock:
-            if self._stopping or self._asked != asked:
+            if self._stopping or self._query_wanted != query_wanted:
                 return False
-            self._noticed, self._waiting_in, self._due = noticed, context, due
+            self._wait_over, self._waiting_in, self._overdue_at = wait_over, context, overdue_at
             return True
 
-    def _end_wait(self, noticed: threading.Event) -> None:
+    def _end_wait(self, wait_over: threading.Event) -> None:
         with self._lock:
-            self._noticed = self._due = None
-        noticed.set()
+            self._wait_over = self._overdue_at = None
+        wait_over.set()
 
 
 def _list_group(context: Context, groups: tuple[str, ...]) -> Sequence[str]:

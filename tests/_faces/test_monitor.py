@@ -193,7 +193,7 @@ async def test_leaving_the_block_ends_a_consumer_that_waits(pcscd: PrivatePcscd)
 
 
 async def test_a_monitor_that_falls_behind_gets_the_state_afresh(pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._waiting.event_queue.MOST", 7)
+    monkeypatch.setattr("scardface._waiting.event_queue.MAX_EVENTS", 7)
     names = pcscd.readers
     async with ReaderMonitor() as slow, ReaderMonitor() as quick:
         await hear(quick, 4)

@@ -19,7 +19,6 @@ import pytest
 
 from scardface import (
     CardTimeoutError,
-    Disposition,
     NoReaderError,
     Protocol,
     ReaderMonitor,
@@ -36,14 +35,13 @@ from scardface._enums import StateFlag
 from scardface._pcsc.events import Reading
 from scardface._session.session import Session
 from scardface._threads import WaitingThread
-from scardface._waiting import acquisition, dispatcher
+from scardface._waiting import dispatcher
 from scardface._waiting.acquisition import Acquisition
 from scardface._waiting.driver import driver_of
-from scardface._waiting.messages import Entry, Offer
+from scardface._waiting.messages import Offer, Waiter
 from scardface._waiting.watcher import Watcher
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import T1, LogCard
-from tests.support.faces import both_faces
 from tests.support.waits import PATIENCE, threads_named, until, wait_until, waiters
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -148,7 +146,7 @@ def test_ended_at_any_state(pcsc: SimulatedPCSC, state: Callable[..., WaitingThr
     wait_until(lambda: not pcsc.open_contexts and not threads_named("scardface-card", *OWN))
     assert not driver_of(pcsc).open_cards
     assert not driver_of(pcsc).unserved
-    assert not driver_of(pcsc).first_looks
+    assert not driver_of(pcsc).first_queries
     if not pcsc.cards:
         pcsc.insert("A", LogCard())
     with sync.SCard(timeout=5):
@@ -332,7 +330,7 @@ def test_each_card_that_cannot_be_had_is_warned_of_once(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Though several are tried in turns; another one in the same reader is another card."""
-    monkeypatch.setattr(dispatcher, "RETRY_BAD", 0.01)
+    monkeypatch.setattr(dispatcher, "RETRY_FAILED", 0.01)
     pcsc.add_reader("B")
     pcsc.add_reader("C")
     for reader in ("A", "B"):
@@ -413,13 +411,13 @@ def test_what_its_own_look_saw_is_told_where_the_watcher_has_not_looked_yet(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pcsc.insert("A", LogCard())
-    looked, look = threading.Event(), Watcher._look
+    looked, look = threading.Event(), Watcher._query
 
     def slow(*arguments: Any) -> Any:
         looked.wait(PATIENCE)
         return look(*arguments)
 
-    monkeypatch.setattr(Watcher, "_look", slow)
+    monkeypatch.setattr(Watcher, "_query", slow)
     with pytest.raises(CardTimeoutError, match="a card whose ATR did not match"):
         sync.SCard(timeout=1, atr=b"never")
     pcsc.inject("SCardConnect", errors.COMM_DATA_LOST)
@@ -484,110 +482,6 @@ async def test_a_reader_that_comes_later(readers: Any) -> None:
 
 
 @pytest.mark.anyio
-@both_faces
-async def test_a_serial_number_is_followed_to_another_name(pcsc: SimulatedPCSC, face: Any) -> None:
-    """Plugged in elsewhere a reader has another name, and another reader may have the one that it had."""
-    pcsc.add_reader("B", attributes={NUMBER: b"7"})
-    found: list[str] = []
-
-    async def wait() -> None:
-        async with face.open(serial("7"), timeout=20, wait_for_reader=True) as card:
-            found.append(card.reader)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(wait)
-        await until(lambda: waiters(pcsc))
-        pcsc.remove_reader("B")
-        pcsc.add_reader("B", attributes={NUMBER: b"8"})
-        pcsc.insert("B", LogCard())
-        pcsc.stop_service()
-        pcsc.start_service()
-        pcsc.add_reader("C", attributes={NUMBER: b"7"})
-        await until(lambda: [entry.request.readers.names for entry in waiters(pcsc)] == [{"C"}])
-        pcsc.insert("C", LogCard())
-    assert found == ["C"]
-    await until(lambda: not driver_of(pcsc).threads() and not threads_named("scardface-serial"))
-
-
-@pytest.mark.anyio
-async def test_serial_numbers_that_cannot_be_asked_for_now_are_asked_for_again(pcsc: SimulatedPCSC) -> None:
-    pcsc.add_reader("B", attributes={NUMBER: b"7"})
-    pcsc.insert("B", LogCard())
-    pcsc.inject("SCardListReaders", 0x80100006)  # NO_MEMORY
-    async with SCard(serial("7"), timeout=20, wait_for_reader=True) as card:
-        assert card.reader == "B"
-    await until(lambda: not driver_of(pcsc).threads())
-
-
-@pytest.mark.anyio
-async def test_a_reader_that_somebody_has_for_himself_is_asked_once_it_is_free(pcsc: SimulatedPCSC) -> None:
-    pcsc.add_reader("B", attributes={NUMBER: b"7"})
-    pcsc.insert("B", LogCard())
-    other = pcsc.establish()
-    handle = other.connect("B", ShareMode.EXCLUSIVE, Protocol.T1)
-    found: list[bytes] = []
-
-    async def wait() -> None:
-        async with SCard(serial("7"), timeout=20, wait_for_reader=True) as card:
-            found.append((await card.send(b"\x00\x10\x00\x00\x01x")).data)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(wait)
-        await until(lambda: waiters(pcsc) and driver_of(pcsc)._dispatcher._last.readers["B"].flags)
-        handle.disconnect(Disposition.LEAVE)
-    other.release()
-    assert found == [b"x"]
-    await until(lambda: not driver_of(pcsc).threads())
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("comes", ["before", "later"])
-async def test_a_reader_that_is_let_go_just_after_it_was_asked_is_asked_again(
-    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, comes: str
-) -> None:
-    """Whatever looks have seen of its being held: it is let go after the refusal, and before another look."""
-    real, refused = acquisition.serial_numbers, 0
-
-    def ask(*args: Any) -> dict[str, str | None]:
-        nonlocal refused
-        if refused or "B" not in pcsc.readers:
-            return real(*args)
-        wait_until(lambda: "B" in pcsc.cards)
-        other = pcsc.establish()
-        other.connect("B", ShareMode.EXCLUSIVE, Protocol.T1)
-        known = real(*args)
-        refused += known["B"] is None
-        other.release()
-        return known
-
-    def plug_in() -> None:
-        pcsc.add_reader("B", attributes={NUMBER: b"7"})
-        pcsc.insert("B", LogCard())
-
-    monkeypatch.setattr(acquisition, "serial_numbers", ask)
-    if comes == "before":
-        plug_in()
-
-    async def wait() -> None:
-        async with SCard(serial("7"), timeout=20, wait_for_reader=True) as card:
-            assert (await card.send(b"\x00\x10\x00\x00\x01x")).data == b"x"
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(wait)
-        if comes == "later":
-            await until(lambda: waiters(pcsc))
-            plug_in()
-    assert refused
-    await until(lambda: not driver_of(pcsc).threads())
-
-
-def test_a_search_by_serial_number_that_is_given_up_leaves_nothing(pcsc: SimulatedPCSC) -> None:
-    with pytest.raises(CardTimeoutError, match="no reader"):
-        sync.SCard(serial("7"), timeout=1, wait_for_reader=True)
-    wait_until(lambda: not driver_of(pcsc).threads() and not threads_named("scardface-serial"))
-
-
-@pytest.mark.anyio
 @pytest.mark.parametrize("readers", ["A", serial("7")], ids=str)
 async def test_a_service_that_comes_later(readers: Any) -> None:
     with SimulatedPCSC() as pcsc:
@@ -643,9 +537,9 @@ def test_a_late_one_that_has_ended_meanwhile_does_not_keep_its_home_asleep(pcsc:
     wait_until(lambda: late in waiters(pcsc))
     pcsc.insert("A", LogCard())
     dispatcher = driver_of(pcsc)._dispatcher
-    wait_until(lambda: caller in dispatcher._asleep)
+    wait_until(lambda: caller in dispatcher._unresponsive)
     getattr(late, how)()
-    wait_until(lambda: late not in dispatcher._entries)
+    wait_until(lambda: late not in dispatcher._waiters)
     other = request_for(pcsc, "A")
     other.begin(caller, lambda: None)
     try:
@@ -753,7 +647,9 @@ class FakeSession:
     ids=["another card", "another ATR", "another protocol", "another serial number"],
 )
 def test_each_wish_is_checked_against_what_was_opened(pcsc: SimulatedPCSC, session: Any, arguments: dict[str, Any]) -> None:
-    offer = Offer(Entry(), "A", Reading(int(StateFlag.PRESENT), 1, T1))
+    waiter: Any = Waiter()
+    waiter.owner = None
+    offer = Offer(waiter, "A", Reading(int(StateFlag.PRESENT), 1, T1))
     request = request_for(pcsc, **arguments)
-    assert not request._is_offered(session, offer)
-    assert request._is_offered(FakeSession(), offer)  # type: ignore[arg-type]
+    assert not request._is_what_was_offered(session, offer)
+    assert request._is_what_was_offered(FakeSession(), offer)  # type: ignore[arg-type]

@@ -36,13 +36,13 @@ class Listener:
     """One who waits for events, in a home of its own."""
 
     def __init__(self) -> None:
-        self.home: Any = WaitingThread()
+        self.owner: Any = WaitingThread()
         self.looks = 0
         self.events: list[Event] = []
         self.failures: list[BaseException] = []
         self.told = threading.Event()
 
-    def hear(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
+    def receive(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
         self.looks += 1
         self.events += events
         self.told.set()
@@ -233,13 +233,13 @@ def test_a_watcher_that_cannot_be_interrupted_for_want_of_a_thread_is_later(
 
 def test_a_loop_that_was_closed_is_forgotten(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says nothing by itself, and nothing happens that would be posted to it: the sweep finds out."""
-    monkeypatch.setattr(driving, "SWEEP", 0.05)
+    monkeypatch.setattr(driving, "SWEEP_INTERVAL", 0.05)
     driver, listener, loop = driver_of(pcsc), Listener(), asyncio.new_event_loop()
 
-    async def home() -> Loop:
+    async def owner() -> Loop:
         return Loop()
 
-    listener.home = loop.run_until_complete(home())
+    listener.owner = loop.run_until_complete(owner())
     listener.begin(pcsc)
     assert listener.told.wait(SOON)
     loop.close()
@@ -379,7 +379,7 @@ class Others:
 def test_a_status_call_that_never_comes_back_is_left_to_pcsc(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its timeout nor a cancel ends it; another watcher goes on, and its context is not touched again."""
     monkeypatch.setattr(watching, "SLICE", 200)
-    monkeypatch.setattr(watching, "OVERDUE", 0.3)
+    monkeypatch.setattr(watching, "OVERDUE_AFTER", 0.3)
     held, free, cancels = threading.Event(), threading.Event(), list[int]()
 
     def hang_once(context: Any) -> None:
@@ -387,11 +387,11 @@ def test_a_status_call_that_never_comes_back_is_left_to_pcsc(pcsc: SimulatedPCSC
             return
         real = context.get_status_change
 
-        def get_status_change(timeout: int, entries: Any) -> Any:
+        def get_status_change(timeout: int, waiters: Any) -> Any:
             if timeout and not held.is_set():
                 held.set()
                 free.wait()
-            return real(timeout, entries)
+            return real(timeout, waiters)
 
         context.get_status_change = get_status_change
         context.cancel = lambda: cancels.append(len(threads_named("scardface-watch")))

@@ -59,9 +59,9 @@ class Listener:
     def tell(self, snapshot: Snapshot) -> Listener:
         """What the dispatcher does with a look: the first is the beginning."""
         if self.last is None:
-            self.queue.hear(snapshot, [], True)
+            self.queue.receive(snapshot, [], True)
         else:
-            self.queue.hear(snapshot, diff(self.last, snapshot), False)
+            self.queue.receive(snapshot, diff(self.last, snapshot), False)
         self.last = snapshot
         return self
 
@@ -87,7 +87,7 @@ def grouped(groups: dict[tuple[str, ...], set[str]], **readers: Reading) -> Snap
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """How far a consumer may fall behind, made small."""
-    monkeypatch.setattr(event_queue, "MOST", 10)
+    monkeypatch.setattr(event_queue, "MAX_EVENTS", 10)
     return 10
 
 
@@ -324,7 +324,7 @@ def turns(listener: Listener, count: int, reader: str = "A", start: int = 1) -> 
 
 
 def test_how_far_is_far() -> None:
-    assert event_queue.MOST == 10_000
+    assert event_queue.MAX_EVENTS == 10_000
 
 
 def test_a_full_queue_loses_nothing(few: int) -> None:
@@ -482,7 +482,7 @@ def test_the_final_state_is_right(steps: list[tuple[dict[str, Reading], str, int
     books: dict[str, bytes | None] = {}
     life = 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(event_queue, "MOST", 7)
+        patch.setattr(event_queue, "MAX_EVENTS", 7)
         for world, what, pops in [*steps, ({"A": card(7)}, "look", 0)]:
             last = listener.last
             assert last is not None

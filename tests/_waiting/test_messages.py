@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from scardface._pcsc.events import Reading
-from scardface._waiting.messages import Entry, Offer
+from scardface._waiting.messages import Offer, Waiter
 
 
 def offer() -> Offer:
-    return Offer(Entry(), "A", Reading(0, 0, b""))
+    waiter: Any = Waiter()
+    waiter.owner = None
+    return Offer(waiter, "A", Reading(0, 0, b""))
 
 
 def test_the_first_who_claims_it_has_it_and_hears_the_same_again() -> None:

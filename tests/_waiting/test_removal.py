@@ -58,7 +58,7 @@ async def waits(card: SCard, ended: list[object]) -> None:
 def watched(pcsc: SimulatedPCSC) -> bool:
     """Whether the watcher is blocked in PC/SC, with all questions answered, and some removal waited for."""
     dispatcher = driver_of(pcsc)._dispatcher
-    return bool(pcsc._service._waits and dispatcher._removals and not dispatcher._fresh_removals)
+    return bool(pcsc._service._waits and dispatcher._removals and not dispatcher._unchecked_removals)
 
 
 @pytest.mark.parametrize("how", ["removed", "swapped", "unplugged"])
@@ -243,14 +243,14 @@ def test_a_close_just_before_the_wait_begins_ends_it(pcsc: SimulatedPCSC, monkey
 async def test_a_reader_that_was_swapped_between_two_looks(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
     """Another one of the same name counts from the start, so that it may show the same, down to who uses it: the session knows."""
     if then != "free":
-        monkeypatch.setattr(driving, "SWEEP", 0.05)
-    swapped, block = threading.Event(), Watcher._block
+        monkeypatch.setattr(driving, "SWEEP_INTERVAL", 0.05)
+    swapped, block = threading.Event(), Watcher._wait_for_change
 
     def slow(*arguments: Any) -> None:
         block(*arguments)
         swapped.wait(20)
 
-    monkeypatch.setattr(Watcher, "_block", slow)
+    monkeypatch.setattr(Watcher, "_wait_for_change", slow)
     with anyio.fail_after(20):
         async with SCard(timeout=5) as card, anyio.create_task_group() as tasks:
             tasks.start_soon(card.wait)
@@ -271,7 +271,7 @@ from scardface import SCard
 from scardface._waiting import driver
 from scardface.testing import FileCard, SimulatedPCSC
 
-driver.SWEEP = 0.05
+driver.SWEEP_INTERVAL = 0.05
 
 def interrupt():
     time.sleep(0.3)  # the loop sleeps by now; if it does not, there is less to prove

@@ -45,7 +45,7 @@ class Watching:
     def ask(self) -> int:
         """Want a fresh look; its number."""
         self.asked += 1
-        self.watcher.want(self.asked, self.groups)
+        self.watcher.request_query(self.asked, self.groups)
         return self.asked
 
     def next(self) -> Snapshot:
@@ -217,7 +217,7 @@ def test_names_that_bindings_do_not_take_are_left_out_and_told_once(
 
 @pytest.mark.parametrize("dialect", ["pcsclite", "pcsclite-1.9", "macos", "windows"])
 def test_readers_come_and_go_in_every_dialect(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._waiting.watcher.POLL", 50)
+    monkeypatch.setattr("scardface._waiting.watcher.LIST_INTERVAL", 50)
     monkeypatch.setattr("scardface._waiting.watcher.SLICE", 200)
     with SimulatedPCSC(dialect) as pcsc:  # type: ignore[arg-type]
         watching = Watching(pcsc)
@@ -235,7 +235,7 @@ def test_readers_come_and_go_in_every_dialect(dialect: str, monkeypatch: pytest.
 
 
 def test_more_readers_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._waiting.watcher.POLL", 300)
+    monkeypatch.setattr("scardface._waiting.watcher.LIST_INTERVAL", 300)
     with SimulatedPCSC(max_readers=40) as pcsc:
         for number in range(40):
             pcsc.add_reader(f"R{number:02}")
@@ -321,10 +321,10 @@ def test_a_wait_that_could_not_be_interrupted_is_interrupted_later(
     with monkeypatch.context() as patch:
         patch.setattr(watching_module, "spawn", no_thread)
         asked = watching.ask()
-        assert watching.watcher.behind
+        assert watching.watcher.cancel_failed
         assert "no thread could be started" in caplog.text
-    watching.watcher.want(asked, ())
-    assert not watching.watcher.behind
+    watching.watcher.request_query(asked, ())
+    assert not watching.watcher.cancel_failed
     assert watching.until(lambda snapshot: snapshot.number >= asked)
 
 

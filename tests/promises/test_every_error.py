@@ -124,8 +124,8 @@ async def wait_begun(pcsc: SimulatedPCSC, asked: Callable[[], object]) -> None:
 
     def blocked() -> bool:
         watcher, dispatcher = driver._watcher, driver._dispatcher
-        waits = watcher is not None and watcher._noticed is not None and watcher._waiting_in is not None
-        return waits and dispatcher._last.number >= dispatcher.asked and bool(pcsc._service._waits)
+        waits = watcher is not None and watcher._wait_over is not None and watcher._waiting_in is not None
+        return waits and dispatcher._last.number >= dispatcher.query_wanted and bool(pcsc._service._waits)
 
     await until(lambda: asked() and blocked())
 
@@ -420,7 +420,7 @@ def test_the_table_has_every_call_and_code() -> None:
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries; and nobody is about to notice a removal."""
     monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 50)
-    for name in ("dispatcher.RETRY", "dispatcher.RETRY_BAD", "watcher.FIRST_PAUSE"):
+    for name in ("dispatcher.RETRY_HELD", "dispatcher.RETRY_FAILED", "watcher.FIRST_PAUSE"):
         monkeypatch.setattr(f"scardface._waiting.{name}", 0.005)
 
 

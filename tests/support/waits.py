@@ -16,16 +16,16 @@ import anyio
 from scardface._pcsc.backend import Backend
 from scardface._pcsc.default import default_backend
 from scardface._waiting.driver import driver_of
-from scardface._waiting.messages import Entry
+from scardface._waiting.messages import Waiter
 
 PATIENCE = 30.0
 """Seconds after which something that must happen has not happened."""
 
 
-def waiters(backend: Backend | None = None) -> list[Entry]:
+def waiters(backend: Backend | None = None) -> list[Waiter]:
     """Those with the driver of `backend`, the default one unless given, that have had their first look and wait for a card."""
     dispatcher = driver_of(default_backend() if backend is None else backend)._dispatcher
-    return [entry for line in list(dispatcher._lines.values()) for entry in list(line._entries.values())]
+    return [waiter for queue in list(dispatcher._queues.values()) for waiter in list(queue._waiters.values())]
 
 
 def threads_named(*names: str) -> list[threading.Thread]:
