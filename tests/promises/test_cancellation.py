@@ -36,7 +36,7 @@ from tests.support.cancelling import by_scope, by_task
 from tests.support.cards import ECHO, LogCard
 from tests.support.faces import BACKENDS, off_loop
 from tests.support.figures import spread, tell, times
-from tests.support.waits import threads_named, until, wait_until, waiters
+from tests.support.waits import until, wait_until, waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 
@@ -200,6 +200,7 @@ class Storm:
         self._readers = readers
         self._longest = longest
         self.late: list[float] = []
+        self._cancellers: list[threading.Thread] = []
         self.ends: Counter[str] = Counter()
 
     def _moment(self) -> float:
@@ -280,7 +281,7 @@ class Storm:
                 if random.random() < 0.5:
                     cancel(card)
                 else:
-                    spawn("canceller", cancel, card)
+                    self._cancellers.append(spawn("canceller", cancel, card))
                 with anyio.move_on_after(0.002):
                     await ended.wait()
         return told
@@ -311,7 +312,8 @@ class Storm:
         async with anyio.create_task_group() as tasks:
             for _ in range(at_once):
                 tasks.start_soon(live)
-        await until(lambda: not threads_named("canceller"))  # a late `cancel_all` ends whatever comes next, too
+        # A late `cancel_all` ends whatever comes next, too; before its first step a thread has no name in threading's list.
+        await until(lambda: not any(thread.is_alive() for thread in self._cancellers))
 
 
 @pytest.mark.parametrize("at_once", [1, 20])
