@@ -1,6 +1,6 @@
-"""The small vocabularies of PC/SC: protocols, share modes, dispositions, reader-state flags; and how to send long data.
+"""PC/SC's enumerations: protocols, share modes, dispositions, reader-state flags; and how to send long data.
 
-The numbers are PC/SC's own (PC/SC part 5, pcsclite.h) and go to it unchanged.
+The numbers are those of PC/SC (part 5, pcsclite.h) and are passed to it unchanged.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import enum
 
 
 class Protocol(enum.IntFlag):
-    """Transmission protocols of ISO 7816-3; `Protocol.T0 | Protocol.T1` is a choice that the reader makes by the ATR."""
+    """Transmission protocols of ISO 7816-3; `Protocol.T0 | Protocol.T1` lets the reader choose by the ATR."""
 
     UNDEFINED = 0
     """No protocol: a reader opened with `ShareMode.DIRECT`."""
     T0 = 1
-    """T=0, bytes at a time."""
+    """T=0, byte by byte."""
     T1 = 2
-    """T=1, blocks; contactless cards show up as T=1, too."""
+    """T=1, in blocks; contactless cards are reported as T=1, too."""
     RAW = 4
-    """The reader's own; in a choice of several it always wins, so never mix it."""
+    """The reader's own protocol. It always wins in a choice of several, so do not combine it."""
 
 
 class ShareMode(enum.IntEnum):
@@ -33,16 +33,16 @@ class ShareMode(enum.IntEnum):
 
 
 class Disposition(enum.IntEnum):
-    """What becomes of the card when its user leaves it (SCardDisconnect's dwDisposition)."""
+    """What happens to the card when it is disconnected (SCardDisconnect's dwDisposition)."""
 
     LEAVE = 0
-    """Nothing: the next user finds it as it is, verified PINs included."""
+    """Nothing: the next program finds it as it is, with its verified PINs."""
     RESET = 1
     """A warm reset: selections and verified PINs are gone."""
     UNPOWER = 2
-    """Powered down. On pcsc-lite others' new connections fail until somebody resets it."""
+    """Powered down. On pcsc-lite other programs' new connections fail until the card is reset."""
     EJECT = 3
-    """Thrown out, where the reader has a motor."""
+    """Ejected, if the reader has a motor."""
 
 
 class Lengths(enum.Enum):

@@ -1,4 +1,4 @@
-"""Contactless storage cards: which one is in, and the commands that a reader takes for it (PC/SC part 3, 2.01.09, 3.2.2.1).
+"""Contactless storage cards: their kind, and the commands that a reader takes for them (PC/SC part 3, 2.01.09, 3.2.2.1).
 
 ::
 
@@ -12,13 +12,13 @@
 
 Rules:
 
-- Nothing here talks to a card: there are commands to be sent, and words for what comes back. So it is the same for both faces,
-  for several commands at once, and for whatever else has a `send`.
+- Nothing here does I/O: there are commands to send, and meanings of their responses. So it is the same for both faces, for several
+  commands at once, and for anything else that has a `send`.
 - Keys appear in no repr and no log: what LOAD KEYS and UPDATE BINARY carry counts as secret (`repr(command)`, the traces).
-- Which card is in is told by the historical bytes that a reader makes up for a card without an ATR: 80 4F, a length, the RID
+- The kind of card is in the historical bytes of the ATR that a reader makes up for a card without one: 80 4F, a length, the RID
   A000000306 of PC/SC, a byte for the standard, two for the card (part 3, 3.1.3.2.3.1; supplement 2.01.08, tables 2 and 3).
-  Whatever is not exactly that, and every card with an ATR of its own, is no storage card: None. Numbers without a name are kept.
-- A status word of these commands is the reader's and means something of its own (3.2.2.1.4 to 3.2.2.1.9): `meaning`.
+  Anything else, and every card with an ATR of its own, is not a storage card: None. Numbers without a name are kept.
+- The status words of these commands are the reader's and have their own meanings (3.2.2.1.4 to 3.2.2.1.9): `meaning`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Tag:
 
 
 def tag(atr: bytes) -> Tag | None:
-    """Which storage card an ATR tells of; None if it is no storage card's.
+    """The storage card that an ATR describes; None if it is not a storage card's.
 
     Args:
         atr: the ATR that PC/SC reports; any bytes.
@@ -90,7 +90,7 @@ def load_key(
     """LOAD KEYS: give a key to the reader (3.2.2.1.4).
 
     Args:
-        key: 1 to 255 bytes; MIFARE has 6. Most readers keep it until they lose their power, and never tell it.
+        key: 1 to 255 bytes; MIFARE has 6. Most readers keep it until they lose power; it cannot be read back.
         number: where the reader keeps it, 0 to 255; which numbers there are is up to the reader, mostly 0 and 1.
         reader_key: whether it is a key between reader and program, which others are encrypted with, rather than a card's.
         volatile: whether the reader forgets it without power. Some have but one kind of memory.
@@ -168,7 +168,7 @@ def update_binary(block: int, data: bytes) -> C_APDU:
     """
     _check("block", block, 0xFFFF)
     if not data:
-        raise ValueError("there are no data to write")
+        raise ValueError("there is no data to write")
     return C_APDU(0xFF, 0xD6, block >> 8, block & 0xFF, data)
 
 

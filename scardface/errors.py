@@ -1,13 +1,13 @@
-"""What can go wrong, one class for each different thing that a caller would do about it.
+"""What can go wrong: one class for each reaction that a caller may have.
 
 Rules:
 
-- Every failure of PC/SC is an `SCardError`; `error_for` turns a code into the class and the words.
+- Every failure of PC/SC is an `SCardError`; `error_for` makes it from a code.
 - A text says what happened, on which reader, in which call, and what to do next.
-- Codes are the unsigned 32-bit numbers of PC/SC (winscard.h), on every platform; bindings fold signed ones. What they mean differs
-  by platform: Windows numbers two of them otherwise, and hands on numbers of its own (winerror.h) where a card was pulled.
-- Advice is for the platform that the code came from, chosen when the error is made.
-- Errors survive `pickle`, so they cross process pools whole.
+- Codes are the unsigned 32-bit numbers of PC/SC (winscard.h) on every platform; bindings convert signed ones. Their meanings differ
+  by platform: Windows has other numbers for two of them, and also reports numbers of its own (winerror.h) if a card was removed.
+- The advice in a text is for the platform that the code came from, and is chosen when the error is made.
+- Errors can be pickled without loss, for process pools.
 - A card that answers with a status word other than 9000 is no failure of PC/SC: see `StatusError`.
 """
 
@@ -41,8 +41,8 @@ class SCardError(OSError):
     Attributes:
         code: PC/SC's code, unsigned (0x80100069 is SCARD_W_REMOVED_CARD); on Windows also one of the system's (31 is
             ERROR_GEN_FAILURE).
-        call: PC/SC's name of the call that answered it ("SCardTransmit"); empty where this library itself decided.
-        reader: the reader's name; empty where none is concerned.
+        call: the function of PC/SC that returned it ("SCardTransmit"); empty if this library itself raised the error.
+        reader: the reader's name; empty if no reader is concerned.
     """
 
     code: int
@@ -63,7 +63,7 @@ class SCardError(OSError):
 
 
 class ServiceUnavailableError(SCardError):
-    """The PC/SC service does not run, does not answer or does not let us in: start it, or wait for it."""
+    """The PC/SC service does not run, does not answer or refuses this program: start it, or wait for it."""
 
 
 class NoReaderError(SCardError):
@@ -95,13 +95,13 @@ class CardRemovedError(SCardError):
         return type(self), (str(self.args[0]), self.code, self.call, self.reader), {"answered": self.answered}
 
     def __str__(self) -> str:
-        if not self.answered:  # of one command there is nothing to tell
+        if not self.answered:  # a single command
             return super().__str__()
         return f"{self.args[0]}; before that {self.answered} of the commands sent together had been answered"
 
 
 class CardResetError(SCardError):
-    """Somebody reset the card: what was selected and verified on it is gone."""
+    """Another program reset the card: its selections and verified PINs are lost."""
 
 
 class SharingViolationError(SCardError):
@@ -109,11 +109,11 @@ class SharingViolationError(SCardError):
 
 
 class ProtocolMismatchError(SCardError):
-    """The card does not speak the protocols asked for, or another program fixed another one."""
+    """The card does not support the protocols asked for, or another program has set another one."""
 
 
 class CardCommunicationError(SCardError):
-    """The card or the reader answered badly or not at all: reset it, clean its contacts, try again."""
+    """The card or the reader gave a malformed answer or none: reset the card, clean its contacts, try again."""
 
 
 class LayerClosedError(SCardError):
@@ -158,12 +158,12 @@ _START = {
     "darwin": "plug a reader in, since macOS runs the service while there is one",
 }
 _START_ELSEWHERE = "install pcscd, or start it ('systemctl start pcscd.socket')"
-"""What is most likely to mend it where no service answers: the first sentence of each text."""
-_REFUSES = {
+"""What is most likely to help if no service answers."""
+_ACCESS_DENIED = {
     "win32": "Windows refuses this program the smart card service: run it in a user's session, with the rights that it asks for",
     "darwin": "macOS refuses this program the smart card service: it needs the entitlement com.apple.security.smartcard",
 }
-_REFUSES_ELSEWHERE = (
+_ACCESS_DENIED_ELSEWHERE = (
     "the PC/SC service refuses this program: have polkit's rules (org.debian.pcsc-lite) let this user in. Or pcscd is at its limit "
     "of 200 contexts, all programs together, or is ending"
 )
@@ -200,14 +200,14 @@ def meanings(platform: str) -> Mapping[int, _Meaning]:
         "SCARD_E_SERVICE_STOPPED",
         ended + release,
     )  # so pcscd 2 says of other releases
-    refuses = _REFUSES.get(platform, _REFUSES_ELSEWHERE)
+    refuses = _ACCESS_DENIED.get(platform, _ACCESS_DENIED_ELSEWHERE)
     table[SECURITY_VIOLATION] = ServiceUnavailableError, "SCARD_W_SECURITY_VIOLATION", refuses
     if platform == "win32":
         table[0x8010001F] = CardCommunicationError, "SCARD_E_UNEXPECTED", "something unexpected happened to the card; try again"
         table.update({code: (ServiceUnavailableError, name, absent) for code, name in _RPC.items()})
         table[5] = ServiceUnavailableError, "ERROR_ACCESS_DENIED", refuses
-        table.update({code: (CardRemovedError, name, _PULLED_WORDS) for code, name in PULLED_ON_WINDOWS.items()})
-        table.update({code: (SCardError, name, "Windows refused the call") for code, name in _REFUSED.items()})
+        table.update({code: (CardRemovedError, name, _REMOVED_TEXT) for code, name in REMOVED_ON_WINDOWS.items()})
+        table.update({code: (SCardError, name, "Windows refused the call") for code, name in _REFUSED_ON_WINDOWS.items()})
     return MappingProxyType(table)
 
 
@@ -217,7 +217,7 @@ _COMMON: dict[int, _Meaning] = {
     INVALID_PARAMETER: (SCardError, "SCARD_E_INVALID_PARAMETER", "a parameter was not accepted"),
     0x80100005: (SCardError, "SCARD_E_INVALID_TARGET", "the service's own settings are missing or damaged"),
     NO_MEMORY: (SCardError, "SCARD_E_NO_MEMORY", "the PC/SC service is out of memory or handles; close cards that are not used"),
-    0x80100007: (SCardError, "SCARD_F_WAITED_TOO_LONG", "a time of the PC/SC service's own ran out; try again"),
+    0x80100007: (SCardError, "SCARD_F_WAITED_TOO_LONG", "a time-out inside the PC/SC service expired; try again"),
     0x80100008: (SCardError, "SCARD_E_INSUFFICIENT_BUFFER", "the answer is longer than PC/SC's buffer"),
     UNKNOWN_READER: (NoReaderError, "SCARD_E_UNKNOWN_READER", "there is no reader of that name; readers() lists those there are"),
     TIMEOUT: (CardTimeoutError, "SCARD_E_TIMEOUT", "the time ran out"),
@@ -228,7 +228,7 @@ _COMMON: dict[int, _Meaning] = {
     ),
     NO_SMARTCARD: (NoCardError, "SCARD_E_NO_SMARTCARD", "there is no card in the reader; insert one"),
     0x8010000D: (SCardError, "SCARD_E_UNKNOWN_CARD", "PC/SC has no card of that name on its list"),
-    0x8010000E: (SCardError, "SCARD_E_CANT_DISPOSE", "the card cannot be left in that way"),
+    0x8010000E: (SCardError, "SCARD_E_CANT_DISPOSE", "the card cannot be disconnected with that disposition"),
     PROTO_MISMATCH: (
         ProtocolMismatchError,
         "SCARD_E_PROTO_MISMATCH",
@@ -237,8 +237,8 @@ _COMMON: dict[int, _Meaning] = {
     NOT_READY: (CardCommunicationError, "SCARD_E_NOT_READY", "the reader or card is not ready; try again"),
     INVALID_VALUE: (SCardError, "SCARD_E_INVALID_VALUE", "a value was not accepted"),
     UNKNOWN_ERROR: (SCardError, "SCARD_F_UNKNOWN_ERROR", "PC/SC failed without saying why"),
-    0x80100001: (SCardError, "SCARD_F_INTERNAL_ERROR", "the PC/SC service failed inside; see its log"),
-    0x80100015: (SCardError, "SCARD_E_INVALID_ATR", "the ATR is none that PC/SC takes"),
+    0x80100001: (SCardError, "SCARD_F_INTERNAL_ERROR", "the PC/SC service had an internal error; see its log"),
+    0x80100015: (SCardError, "SCARD_E_INVALID_ATR", "PC/SC does not accept the ATR"),
     NOT_TRANSACTED: (
         CardCommunicationError,
         "SCARD_E_NOT_TRANSACTED",
@@ -257,28 +257,28 @@ _COMMON: dict[int, _Meaning] = {
     0x80100024: (SCardError, "SCARD_E_FILE_NOT_FOUND", "the card has no such file"),
     0x80100025: (SCardError, "SCARD_E_NO_DIR", "that is no directory of the card"),
     0x80100026: (SCardError, "SCARD_E_NO_FILE", "that is no file of the card"),
-    0x80100027: (SCardError, "SCARD_E_NO_ACCESS", "this program or user may not have that; ask for the right to it"),
-    0x80100028: (SCardError, "SCARD_E_WRITE_TOO_MANY", "the card has no room for so much"),
-    0x80100029: (SCardError, "SCARD_E_BAD_SEEK", "there is no such place in the card's file"),
-    0x8010002A: (SCardError, "SCARD_E_INVALID_CHV", "the PIN is none that the card takes"),
-    0x8010002B: (SCardError, "SCARD_E_UNKNOWN_RES_MNG", "a layer of PC/SC answered what nobody knows"),
+    0x80100027: (SCardError, "SCARD_E_NO_ACCESS", "access is denied to this program or user"),
+    0x80100028: (SCardError, "SCARD_E_WRITE_TOO_MANY", "the card has not enough memory for the data"),
+    0x80100029: (SCardError, "SCARD_E_BAD_SEEK", "there is no such position in the card's file"),
+    0x8010002A: (SCardError, "SCARD_E_INVALID_CHV", "the card does not accept this PIN"),
+    0x8010002B: (SCardError, "SCARD_E_UNKNOWN_RES_MNG", "a layer of PC/SC gave an unknown answer"),
     0x8010002C: (SCardError, "SCARD_E_NO_SUCH_CERTIFICATE", "the card has no such certificate"),
-    0x8010002D: (SCardError, "SCARD_E_CERTIFICATE_UNAVAILABLE", "the certificate could not be had from the card"),
+    0x8010002D: (SCardError, "SCARD_E_CERTIFICATE_UNAVAILABLE", "the certificate could not be read from the card"),
     NO_READERS_AVAILABLE: (NoReaderError, "SCARD_E_NO_READERS_AVAILABLE", "there is no reader; plug one in"),
     COMM_DATA_LOST: (CardCommunicationError, "SCARD_E_COMM_DATA_LOST", "the reader lost data; try again"),
     0x80100030: (SCardError, "SCARD_E_NO_KEY_CONTAINER", "the card has no such key container"),
     SERVER_TOO_BUSY: (ServiceUnavailableError, "SCARD_E_SERVER_TOO_BUSY", "the PC/SC service is too busy; try again"),
-    0x80100032: (SCardError, "SCARD_E_PIN_CACHE_EXPIRED", "the PIN that was kept is too old; give it again"),
+    0x80100032: (SCardError, "SCARD_E_PIN_CACHE_EXPIRED", "the PIN in PC/SC's cache has expired; enter it again"),
     0x80100033: (SCardError, "SCARD_E_NO_PIN_CACHE", "the PIN cannot be kept"),
     0x80100034: (SCardError, "SCARD_E_READ_ONLY_CARD", "the card cannot be written to"),
-    UNSUPPORTED_CARD: (CardCommunicationError, "SCARD_W_UNSUPPORTED_CARD", "the reader cannot speak to this card"),
+    UNSUPPORTED_CARD: (CardCommunicationError, "SCARD_W_UNSUPPORTED_CARD", "the reader does not support this card"),
     UNRESPONSIVE_CARD: (
         CardCommunicationError,
         "SCARD_W_UNRESPONSIVE_CARD",
         "the card does not answer the reset; is it the right way round, are its contacts clean?",
     ),
     UNPOWERED_CARD: (NoCardError, "SCARD_W_UNPOWERED_CARD", "the card is not powered; take it out and insert it again"),
-    RESET_CARD: (CardResetError, "SCARD_W_RESET_CARD", "somebody reset the card; its selections and verified PINs are lost"),
+    RESET_CARD: (CardResetError, "SCARD_W_RESET_CARD", "another program reset the card; its selections and verified PINs are lost"),
     REMOVED_CARD: (CardRemovedError, "SCARD_W_REMOVED_CARD", "the card was removed; a new SCard waits for the next one"),
     0x8010006B: (SCardError, "SCARD_W_WRONG_CHV", "the PIN is wrong"),
     0x8010006C: (SCardError, "SCARD_W_CHV_BLOCKED", "the PIN is blocked: no try is left"),
@@ -289,10 +289,10 @@ _COMMON: dict[int, _Meaning] = {
     0x80100071: (SCardError, "SCARD_W_CACHE_ITEM_STALE", "what PC/SC's cache has is older than what was asked for"),
     0x80100072: (SCardError, "SCARD_W_CACHE_ITEM_TOO_BIG", "that is too big for PC/SC's cache"),
 }
-"""Everywhere; what differs by platform is added by `meanings`."""
+"""On every platform; `meanings` adds what differs."""
 
-# Windows hands on what its drivers and its RPC say (winerror.h).
-PULLED_ON_WINDOWS = {
+# Windows also returns codes of its drivers and of its RPC (winerror.h).
+REMOVED_ON_WINDOWS = {
     6: "ERROR_INVALID_HANDLE",
     22: "ERROR_BAD_COMMAND",
     31: "ERROR_GEN_FAILURE",
@@ -303,46 +303,57 @@ PULLED_ON_WINDOWS = {
     1117: "ERROR_IO_DEVICE",
     1167: "ERROR_DEVICE_NOT_CONNECTED",
 }
-_PULLED_WORDS = (
+_REMOVED_TEXT = (
     "the card was removed, or its reader; a new SCard waits for the next one (is it still there, the reader failed: it may not "
     "take commands of this length)"
 )
-_REFUSED = {1: "ERROR_INVALID_FUNCTION", 50: "ERROR_NOT_SUPPORTED", 87: "ERROR_INVALID_PARAMETER", 1168: "ERROR_NOT_FOUND"}
+_REFUSED_ON_WINDOWS = {
+    1: "ERROR_INVALID_FUNCTION",
+    50: "ERROR_NOT_SUPPORTED",
+    87: "ERROR_INVALID_PARAMETER",
+    1168: "ERROR_NOT_FOUND",
+}
 _RPC = {1702: "RPC_S_INVALID_BINDING", 1722: "RPC_S_SERVER_UNAVAILABLE", 1726: "RPC_S_CALL_FAILED"}
-_TO_THE_READER = {"SCardControl": _DRIVER_REFUSES, "SCardGetAttrib": _NO_ATTRIBUTE, "SCardSetAttrib": _NO_ATTRIBUTE}
-"""Calls that are no exchange with the card, and what a failure of them means."""
-_OF_THE_DRIVER = frozenset(
-    {"SCARD_E_NOT_TRANSACTED", "SCARD_E_UNSUPPORTED_FEATURE", "ERROR_BAD_COMMAND", "ERROR_GEN_FAILURE", *_REFUSED.values()}
+_READER_CALLS = {"SCardControl": _DRIVER_REFUSES, "SCardGetAttrib": _NO_ATTRIBUTE, "SCardSetAttrib": _NO_ATTRIBUTE}
+"""Calls to the reader's driver, which involve no card, and what their failure means."""
+_DRIVER_FAILURES = frozenset(
+    {
+        "SCARD_E_NOT_TRANSACTED",
+        "SCARD_E_UNSUPPORTED_FEATURE",
+        "ERROR_BAD_COMMAND",
+        "ERROR_GEN_FAILURE",
+        *_REFUSED_ON_WINDOWS.values(),
+    }
 )
-"""What they answer where the driver does not do it."""
-_OF_A_CONTEXT = frozenset(
+"""What they return if the driver does not support the call."""
+_CONTEXT_CALLS = frozenset(
     {"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardGetStatusChange", "SCardReleaseContext"}
 )
-"""Calls that concern no card."""
+"""Calls of a context, which involve no card."""
 
 
 def error_for(code: int, call: str, reader: str = "", platform: str | None = None) -> SCardError:
-    """The error that `call` of PC/SC means by `code` (unsigned), ready to raise.
+    """The error for a code (unsigned) that a function of PC/SC returned, ready to raise.
 
     Args:
-        platform: whose code it is, as `sys.platform` names it; None: this one's.
+        platform: the platform that the code came from, as in `sys.platform`; None: this one.
     """
     table = meanings(platform or sys.platform)
     kind, name, words = table.get(code, (SCardError, "", "PC/SC failed"))
-    if call in _TO_THE_READER and name in _OF_THE_DRIVER:
-        kind, words = SCardError if kind is CardRemovedError else kind, _TO_THE_READER[call]
-    elif call in _OF_A_CONTEXT and kind is CardRemovedError and code in PULLED_ON_WINDOWS:
-        # Of a context: it went with the service that it was a connection to, and a new one is to be made.
+    if call in _READER_CALLS and name in _DRIVER_FAILURES:
+        kind, words = SCardError if kind is CardRemovedError else kind, _READER_CALLS[call]
+    elif call in _CONTEXT_CALLS and kind is CardRemovedError and code in REMOVED_ON_WINDOWS:
+        # The context was lost with the service that it was connected to; a new one is needed.
         kind, words = (ServiceUnavailableError, table[SERVICE_STOPPED][2]) if code == 6 else (SCardError, "Windows failed")
     where = f" on reader {reader!r}" if reader else ""
     return kind(f"{call}{where}: {words} ({name + ' ' if name else ''}0x{code:08X})", code, call, reader)
 
 
-def as_error(kind: type[SCardError], error: SCardError, words: str) -> SCardError:
-    """`error` told again as another kind, where the situation says more than the code does."""
+def converted(kind: type[SCardError], error: SCardError, words: str) -> SCardError:
+    """`error` as another class, for where the situation says more than the code; `words` come before its text."""
     return kind(f"{words} [{error}]", error.code, error.call, error.reader)
 
 
 def fresh_copy(error: SCardError) -> SCardError:
-    """`error` as a new object, to raise in another task than the one that saw it first."""
+    """`error` as a new object, to raise it in another task or thread without its traceback."""
     return type(error)(str(error.args[0]), error.code, error.call, error.reader)

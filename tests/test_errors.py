@@ -25,7 +25,7 @@ from scardface.errors import (
     ServiceUnavailableError,
     SharingViolationError,
     WaitCancelledError,
-    as_error,
+    converted,
     error_for,
     fresh_copy,
 )
@@ -75,7 +75,7 @@ MEANT: list[tuple[str, type[SCardError], str]] = [
     ("SCARD_E_NO_READERS_AVAILABLE", NoReaderError, "plug one in"),
     ("SCARD_E_COMM_DATA_LOST", CardCommunicationError, "try again"),
     ("SCARD_E_SERVER_TOO_BUSY", ServiceUnavailableError, "try again"),
-    ("SCARD_W_UNSUPPORTED_CARD", CardCommunicationError, "cannot speak"),
+    ("SCARD_W_UNSUPPORTED_CARD", CardCommunicationError, "does not support this card"),
     ("SCARD_W_UNRESPONSIVE_CARD", CardCommunicationError, "right way round"),
     ("SCARD_W_UNPOWERED_CARD", NoCardError, "insert it again"),
     ("SCARD_W_RESET_CARD", CardResetError, "PINs are lost"),
@@ -297,7 +297,7 @@ def test_what_is_not_said_is_empty() -> None:
 
 def test_an_error_told_as_another_kind_keeps_the_first_text() -> None:
     first = error_for(errors.NOT_TRANSACTED, "SCardTransmit", "Reader C")
-    second = as_error(CardRemovedError, first, "the card was taken out")
+    second = converted(CardRemovedError, first, "the card was taken out")
     assert type(second) is CardRemovedError
     assert str(second) == f"the card was taken out [{first}]"
     assert (second.code, second.call, second.reader) == (first.code, first.call, first.reader)

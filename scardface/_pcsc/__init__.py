@@ -1,6 +1,6 @@
-"""What PC/SC offers, by whichever binding.
+"""PC/SC, through any binding.
 
-- `backend` is the protocol that a binding implements, `pyscard` the one there is, `default` which one is meant.
-- `reader_states` asks for the state of readers, and `events` says what happened between two answers.
-- `other_programs` finds who else uses PC/SC; `fork_gate` and `ownership` keep contexts and handles from being shared.
+- `backend` is the protocol (in the sense of typing) that a binding implements, `pyscard` implements it, `default` chooses one.
+- `reader_states` queries the state of readers, and `events` derives events from two states.
+- `other_programs` lists the programs that use PC/SC; `fork_gate` and `ownership` keep contexts and handles from being shared.
 """

@@ -1,10 +1,11 @@
-"""What a PC/SC offers: the seam between the library and a PC/SC, real (`pyscard`) or simulated (`testing`).
+"""The interface between the library and a PC/SC, real (`pyscard`) or simulated (`testing`).
 
 Rules:
 
-- Calls block, and are named as PC/SC names them without the prefix; failures are `SCardError`s with PC/SC's code and call.
-- One context belongs to one thread at a time. Another thread may do nothing to it but `cancel` it (fact 5).
-- Reader states are unsigned 32-bit numbers, opaque but for their flags and counter; they are fed back as they came.
+- Methods block, and have the names of PC/SC's functions without the prefix. They raise `SCardError` with PC/SC's code and function.
+- One thread at a time may use a context. Other threads may only call `cancel` on it (fact 5).
+- Reader states are unsigned 32-bit numbers, flags in the lower half and the event counter in the upper half; they are passed back
+  to PC/SC unchanged.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class StatusEntry(NamedTuple):
 
 
 class StatusChange(NamedTuple):
-    """The answer of a status call. After a time-out the sharing flags may be stale, counters are true (facts 10, 11)."""
+    """The answer of a status call. After a time-out the sharing flags may be stale; counters are correct (facts 10, 11)."""
 
     timed_out: bool
     entries: Sequence[StatusEntry]
@@ -48,20 +49,20 @@ class CardStatus(NamedTuple):
 
 
 class CardHandle(Protocol):
-    """One connection to a card. Every call belongs to the thread that has its context just now."""
+    """One connection to a card, for the thread that uses its context."""
 
     @property
     def protocol(self) -> CardProtocol:
-        """The protocol that connect or the last reconnect settled on."""
+        """The protocol in use since the connect or the last reconnect."""
 
     def status(self) -> CardStatus:
         """SCardStatus. Waits while another handle holds a transaction (fact 4)."""
 
     def transmit(self, data: bytes) -> bytes:
-        """SCardTransmit: one exchange, as it is; the answer may be empty (fact 38). Waits like `status`."""
+        """SCardTransmit: one exchange, bytes as they are; the answer may be empty (fact 38). Waits like `status`."""
 
     def begin_transaction(self) -> None:
-        """SCardBeginTransaction. Waits for another's transaction; nothing cancels that (fact 4)."""
+        """SCardBeginTransaction. Waits for another handle's transaction; nothing cancels that (fact 4)."""
 
     def end_transaction(self, disposition: Disposition) -> None:
         """SCardEndTransaction."""
@@ -92,16 +93,16 @@ class Context(Protocol):
         """SCardListReaderGroups."""
 
     def get_status_change(self, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
-        """SCardGetStatusChange: waits at most `timeout` ms until a state differs from the one given (0: unaware)."""
+        """SCardGetStatusChange: waits at most `timeout` ms until a state differs from the given one (0: unaware)."""
 
     def cancel(self) -> None:
-        """SCardCancel, from any thread. It proves nothing, and is lost unless a status call waits (facts 1, 3)."""
+        """SCardCancel, from any thread. Its success proves nothing: without a waiting status call it is lost (facts 1, 3)."""
 
     def connect(self, reader: str, share: ShareMode, protocols: CardProtocol) -> CardHandle:
         """SCardConnect. Waits while another handle holds a transaction (fact 4)."""
 
     def release(self) -> None:
-        """SCardReleaseContext. Never while another thread is inside this context (fact 5)."""
+        """SCardReleaseContext. Never while another thread is in a call of this context (fact 5)."""
 
 
 class Backend(Protocol):
@@ -119,7 +120,7 @@ class Backend(Protocol):
 
     @property
     def absent_service_means_no_reader(self) -> bool:
-        """Whether the service lives only while a reader is plugged in."""
+        """Whether the service runs only while a reader is plugged in."""
 
     @property
     def release_disconnects(self) -> bool:

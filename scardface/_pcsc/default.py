@@ -1,7 +1,7 @@
-"""Which PC/SC is meant: the one installed last, else pyscard's.
+"""The default backend: the one installed last, else pyscard's.
 
-Asked once, when an acquisition or a monitor starts; what has started keeps its own. The binding is loaded when it is first meant,
-so that importing the library is as light as importing anyio.
+It is chosen when an acquisition or a monitor starts, and kept by that one. The binding is loaded when it is first needed, so that
+importing the library is as light as importing anyio.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _installed: list[Backend] = []
 
 
 def default_backend() -> Backend:
-    """The backend installed last, else pyscard's, which is loaded now at the earliest.
+    """The backend installed last, else pyscard's, which is loaded now if it is not yet.
 
     Raises:
         RuntimeError: threads are gevent's or eventlet's.
@@ -23,12 +23,12 @@ def default_backend() -> Backend:
 
 
 def backend_or_default(given: Backend | None) -> Backend:
-    """`given`, whatever its truth value is, or the default."""
+    """`given` if it is not None, else the default."""
     return default_backend() if given is None else given
 
 
 def system_pcsc() -> Backend:
-    """pyscard's backend, whatever is installed; its binding is loaded now at the latest."""
+    """pyscard's backend, whatever is installed; its binding is loaded now if it is not yet."""
     refuse_green_threads()
     from .pyscard import PYSCARD
 
@@ -36,7 +36,7 @@ def system_pcsc() -> Backend:
 
 
 def install(backend: Backend) -> None:
-    """Make `backend` the process's default until `uninstall`; the last one installed counts."""
+    """Make `backend` the default of this process until `uninstall`; the last one installed counts."""
     _installed.append(backend)
 
 

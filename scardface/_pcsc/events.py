@@ -1,15 +1,15 @@
-"""What a reader monitor tells: the events, a reader's state, and `diff`, which turns two looks at PC/SC into events.
+"""A reader monitor's events, a reader's state, and `diff`, which derives events from two snapshots of PC/SC.
 
 Rules:
 
-- A `Snapshot` is one look at everything, immutable; it crosses threads freely.
-- `diff` is pure. Readers that went come first (their card before them), then the others in the order of the reader list.
-- A card is another card when the event counter, the ATR or the service's life changed: one `CardRemoved`, one `CardInserted`.
-  Empty before and empty after is nothing, whatever the counter says (fact 10: it counts insertions and removals).
-- A service that went removes nothing: its readers are compared by name once it is back. It is told once, and again only if it is
-  back and this process cannot use it.
-- Who else uses the card (in_use, exclusive) changes silently.
-- Every event has `initial`: whether it tells of what was so when the monitor began. Of what cannot be so it is never true.
+- A `Snapshot` is the state of everything at one moment, immutable; any thread may use it.
+- `diff` is a pure function. Removed readers come first (their cards before them), then the others in the order of the reader list.
+- A card counts as another card if the event counter, the ATR or the run of the service has changed: one `CardRemoved`, one
+  `CardInserted`. A reader that was and is empty gives no event, whatever its counter (fact 10: it counts insertions and removals).
+- When the service goes down, no reader or card is reported as removed: readers are compared by name once it is back. It is
+  reported once, and again only if it is back and this process cannot use it.
+- A change of who uses the card (in_use, exclusive) is no event.
+- Every event has `initial`: whether it describes the state when the monitor began. For events that cannot, it is always False.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ..iso7816._atr import ATR
 
 @dataclass(frozen=True, slots=True)
 class ReaderState:
-    """What is known of one reader.
+    """The state of one reader.
 
     Attributes:
         present: a card is in it.
         atr: the card's answer to reset; empty without a card, or with a mute one.
         mute: the card does not answer.
-        in_use: some program has the card open, this one included.
-        exclusive: some program has it open for itself alone.
+        in_use: some program has the card open, perhaps this one.
+        exclusive: some program has it open exclusively.
     """
 
     present: bool
@@ -70,7 +70,7 @@ class CardInserted:
 
 @dataclass(frozen=True, slots=True)
 class CardRemoved:
-    """The card was taken out of `reader`, or its session was lost when the service restarted; never `initial`."""
+    """The card was taken out of `reader`, or the service was restarted; never `initial`."""
 
     reader: str
     initial: ClassVar[bool] = False
@@ -96,7 +96,7 @@ class ServiceUp:
 
 @dataclass(frozen=True, slots=True)
 class EventsLost:
-    """This monitor fell too far behind: `count` events were dropped, the state follows afresh as `initial` events, this is none."""
+    """This monitor fell too far behind: `count` events were dropped. The current state follows as `initial` events."""
 
     count: int
     initial: ClassVar[bool] = False
@@ -106,13 +106,16 @@ Event: TypeAlias = ReaderAdded | ReaderRemoved | CardInserted | CardRemoved | Se
 
 
 CHANGED = int(StateFlag.CHANGED)
-"""As an int: of a flag, `~` would keep the other known flags only, and lose the event counter."""
+"""As an int: `~` of a flag keeps only the other known flags, and would clear the event counter."""
 _INUSE, _EXCLUSIVE = int(StateFlag.INUSE), int(StateFlag.EXCLUSIVE)
-_PRESENT, _MUTE = int(StateFlag.PRESENT), int(StateFlag.MUTE)  # flags are slow, and this is asked of each reader at each look
+_PRESENT, _MUTE = (
+    int(StateFlag.PRESENT),
+    int(StateFlag.MUTE),
+)  # ints, since IntFlag is slow and these are used for each reader in each snapshot
 
 
 class Reading(NamedTuple):
-    """A reader as one status call saw it: flags (lower half of the state), event counter (upper half), ATR."""
+    """A reader's state from one status call: flags (lower half of the number), event counter (upper half), ATR."""
 
     flags: int
     counter: int
@@ -120,7 +123,7 @@ class Reading(NamedTuple):
 
     @classmethod
     def of(cls, state: int, atr: bytes) -> Reading:
-        """The reading that a 32-bit state of SCardGetStatusChange and its ATR mean; CHANGED is no part of it."""
+        """The reading for a 32-bit state of SCardGetStatusChange and its ATR, without the flag CHANGED."""
         return cls(state & 0xFFFF & ~CHANGED, state >> 16, atr)
 
     @property
@@ -134,11 +137,11 @@ class Reading(NamedTuple):
         return bool(self.flags & _MUTE)
 
     def shown_atr(self) -> ATR:
-        """The card's ATR for users: none without a card that answers."""
+        """The card's ATR as users see it: empty unless there is a card that answers."""
         return ATR(self.atr if self.flags & (_PRESENT | _MUTE) == _PRESENT else b"")
 
     def state(self) -> ReaderState:
-        """The same for users."""
+        """The reader's state as users see it."""
         return ReaderState(
             self.present,
             self.shown_atr(),
@@ -149,11 +152,11 @@ class Reading(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """One look at PC/SC.
+    """The state of PC/SC at one moment.
 
     Attributes:
-        number: the look's number; it answers all who asked up to that number.
-        life: counts the times that the service was found; event counters compare within one life only.
+        number: the query's number; it answers all that was asked for up to that number.
+        life: how often the service was found; event counters can be compared within one such run only.
         error: why there is no service; None while there is one.
         readers: reading by name, in the order of the reader list; the last known ones while there is no service.
         groups: the names that each group list that was asked for holds.
@@ -169,7 +172,7 @@ class Snapshot(NamedTuple):
 
 
 def initial_events(snapshot: Snapshot) -> list[Event]:
-    """The state of `snapshot` told as events."""
+    """The state of `snapshot` as events."""
     if snapshot.error is not None:
         return [ServiceDown(initial=True, error=snapshot.error)]
     events: list[Event] = []
@@ -180,19 +183,21 @@ def initial_events(snapshot: Snapshot) -> list[Event]:
     return events
 
 
-_LASTING = frozenset({0x8010001F})
-"""What only another process mends: UNSUPPORTED_FEATURE, of pcsc-lite's table of readers that cannot shrink (`pyscard`)."""
+_UNTIL_RESTART = frozenset({0x8010001F})
+"""Codes that last until this process is restarted: UNSUPPORTED_FEATURE, of pcsc-lite's reader table that cannot shrink
+(`pyscard`)."""
 
 
 def is_service_event(before: SCardError | None, now: SCardError | None) -> bool:
-    """Whether a monitor is told: the service went or came, or it is back and this process cannot use it, which no waiting mends."""
+    """Whether it is an event: the service went down or came up, or it is back and this process cannot use it, which waiting cannot
+    mend."""
     if before is None or now is None:
         return before is not now
-    return now.code in _LASTING and before.code not in _LASTING
+    return now.code in _UNTIL_RESTART and before.code not in _UNTIL_RESTART
 
 
 def diff(old: Snapshot, new: Snapshot) -> list[Event]:
-    """What happened between two looks, in the order of the rules above."""
+    """The events between two snapshots, in the order of the rules above."""
     if new.error is not None:
         return [ServiceDown(error=new.error)] if is_service_event(old.error, new.error) else []
     events: list[Event] = [] if old.error is None else [ServiceUp()]
@@ -216,9 +221,9 @@ def diff(old: Snapshot, new: Snapshot) -> list[Event]:
 
 
 def same_card(before: Reading, now: Reading) -> bool:
-    """Whether both readings, of one life of the service, are of one card that stayed in."""
+    """Whether both readings, from one run of the service, are of the same card, which stayed in."""
     if not (before.present and now.present and before.counter == now.counter):
         return False
-    # Where counters lie (macOS) the ATR tells; an ATR that is merely not known (unpowered) says nothing.
+    # Where counters are unreliable (macOS) the ATR decides, unless it is not known (card unpowered).
     known = (before.atr or before.mute) and (now.atr or now.mute)
     return not known or before.atr == now.atr

@@ -1,11 +1,11 @@
-"""Who else has PC/SC open: names for whoever wonders who holds a card.
+"""Which other programs have PC/SC open, one of which may hold the card.
 
-PC/SC does not tell who holds a card. On Linux a program that uses it has libpcsclite mapped, and /proc shows that of the programs
-that this user may see; elsewhere, and of other users' programs, nothing is known. Some programs let nobody read what they have
-mapped, not even their user (fact 66): of those, the ones that are known to use cards are named for what they are. Reads /proc:
+PC/SC does not say which program holds a card. On Linux a program that uses PC/SC has libpcsclite mapped, and /proc shows that for
+the programs that this user may inspect; on other systems, and for other users' programs, nothing is known. Some programs make their
+maps unreadable even to their user (fact 66): of those, the ones known to use cards are recognised by name. It reads /proc, so it is
 never called on an event loop.
 
-What a program is called is its own to say, so it is data: cut short, and nothing in it is obeyed.
+A program chooses its own name, so the name is untrusted: it is cut to a bounded length and only displayed.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import os
 from pathlib import Path
 
 _LIBRARY = "libpcsclite.so"
-_MOST_NAMED = 8
-_LONGEST_NAME = 60
-_SECRETIVE = frozenset(("scdaemon", "ssh-pkcs11-helper"[:15]))
-"""Programs for cards that keep their keys from being read: what they have mapped is not shown. Of a name Linux keeps 15 bytes."""
+_MAX_NAMED = 8
+_MAX_NAME_LENGTH = 60
+_UNREADABLE = frozenset(("scdaemon", "ssh-pkcs11-helper"[:15]))
+"""Programs for cards whose maps cannot be read, since they protect keys in memory. Linux keeps 15 bytes of a name."""
 _TAKES_VALUE = frozenset(("--check-hash-based-pycs",))
-"""Options of python that take the next word for their value; of the short ones, -W and -X do."""
+"""Long options of python whose value is the next word; of the short ones, -W and -X have one."""
 
 
 def other_programs() -> tuple[str, ...]:
-    """The other programs that have PC/SC open: one of them has the card, if a card is in use.
+    """The other programs that have PC/SC open: if a card is in use, one of them has it.
 
     A plain function on both faces; it reads /proc for some milliseconds.
 
     Returns:
-        "name (pid 4711)" of each, the newest first, eight at most. It is known on Linux only, of programs that this user may see.
+        "name (pid 4711)" of each, the newest first, eight at most; on Linux only, and only programs that this user may inspect.
     """
     processes = [path for path in Path("/proc").glob("[0-9]*") if path.name.isdecimal() and path.name != str(os.getpid())]
     found = sorted(filter(_uses_pcsc, processes), key=_start, reverse=True)
-    return tuple(f"{_name(process)} (pid {process.name})" for process in found[:_MOST_NAMED])
+    return tuple(f"{_name(process)} (pid {process.name})" for process in found[:_MAX_NAMED])
 
 
 def _start(process: Path) -> tuple[int, int]:
-    """When it was started; by its number where that cannot be told, though numbers begin anew after a while."""
+    """When it was started, and its pid; (0, pid) if that cannot be read. Pids alone are no order, since they wrap around."""
     try:  # proc(5): field 22, behind the name in parentheses, which may hold anything
         return int((process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]), int(process.name)
     except (OSError, ValueError, IndexError):
@@ -46,14 +46,14 @@ def _start(process: Path) -> tuple[int, int]:
 def _uses_pcsc(process: Path) -> bool:
     try:
         return _LIBRARY in (process / "maps").read_text("utf-8", "replace")
-    except PermissionError:  # another user's, or one that lets nobody look
-        return _comm(process) in _SECRETIVE and _is_own(process)
+    except PermissionError:  # another user's, or one with unreadable maps
+        return _comm(process) in _UNREADABLE and _is_own(process)
     except OSError:  # ended meanwhile
         return False
 
 
 def _is_own(process: Path) -> bool:
-    """Whether a process is this user's; its files in /proc are root's where it lets nobody look."""
+    """Whether a process is this user's; its files in /proc belong to root if its maps are unreadable."""
     try:
         status = (process / "status").read_text("utf-8", "replace")
     except OSError:
@@ -69,11 +69,11 @@ def _comm(process: Path) -> str:
 
 
 def _name(process: Path) -> str:
-    """A program's name; of one that python runs, also which: its script or module, and nothing of its arguments."""
+    """A program's name; for Python also the script or module, but none of its arguments."""
     name = _comm(process)
     script = _script(process) if name.startswith(("python", "pypy")) else ""
-    told = f"{name} {script}".strip() or "a program"
-    return told if len(told) <= _LONGEST_NAME else told[:_LONGEST_NAME] + "..."
+    label = f"{name} {script}".strip() or "a program"
+    return label if len(label) <= _MAX_NAME_LENGTH else label[:_MAX_NAME_LENGTH] + "..."
 
 
 def _script(process: Path) -> str:

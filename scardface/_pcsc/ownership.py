@@ -1,9 +1,8 @@
-"""What owns a handle, a process or a file to write is not copied: two owners would each close it, at a time of their own.
+"""Objects that own a handle, a process or a file to write cannot be copied: each of two owners would close it.
 
 Rules:
 
-- A class that owns such a thing has `refuse_copy` as its `__reduce_ex__`, or calls it there: that is what copy, deepcopy and pickle
-  all ask for first.
+- Such a class has `refuse_copy` as its `__reduce_ex__`, or calls it there: copy, deepcopy and pickle all use that.
 """
 
 from __future__ import annotations
@@ -17,4 +16,4 @@ def refuse_copy(self: object, protocol: object) -> NoReturn:
     Raises:
         TypeError: always.
     """
-    raise TypeError(f"a {type(self).__name__} owns what cannot be shared by a copy: it can be neither copied nor pickled")
+    raise TypeError(f"a {type(self).__name__} owns a resource that a copy cannot share: it can be neither copied nor pickled")

@@ -1,22 +1,22 @@
-"""pyscard's binding as a backend: the only room that calls `smartcard.scard`.
+"""pyscard's binding as a backend: the only module that calls `smartcard.scard`.
 
 Rules:
 
-- A code other than success becomes the error that `errors` names for it; nothing else of a failed call is looked at, since its
-  outputs may be uninitialised memory (fact 41).
-- Bytes go in and come out as `bytes`; the lists of ints are made here, once (fact 40).
-- Codes and states are unsigned on this side, on every platform (fact 45).
-- A reader name that is not plain ASCII, or holds a NUL, never reaches the binding: it would abort the process (fact 42).
-- One name that is no UTF-8 has pyscard fail to list any. Then libpcsclite, which is loaded already, is asked by ctypes, and what
-  cannot be decoded comes as U+FFFD. Such a name is not ASCII, so that reader alone is out of reach. The same call tells the truth
-  where pyscard 2.0.5 read memory that nobody wrote, as the service died.
-- SCardDisconnect walks libpcsclite's list of contexts without its lock (1.9.9; 2.3.3 has the same code): of 4 processes that called
-  it beside SCardReleaseContext for 8 s one crashed. So these two, and SCardEstablishContext, come one after another. Whoever
-  disconnects with a reset has seen to it that no transaction makes it wait.
-- libpcsclite 2.5 keeps a table of readers for the process, which grows and never shrinks. Once pcscd has fewer readers than the
-  table has places, whatever needs the table answers UNSUPPORTED_FEATURE, in every context, until there are as many again: the
-  lists of whatever groups, SCardGetStatusChange, SCardStatus (2.5.3, by experiment and in its machine code; fact 67). Only another
-  process helps, so that is what the list says; elsewhere the code may also be a passing one (fact 17).
+- A code other than success becomes the error that `errors` has for it; nothing else of a failed call is used, since its outputs may
+  be uninitialised memory (fact 41).
+- Data are `bytes` in this interface; pyscard's lists of ints are made and read only here (fact 40).
+- Codes and states are unsigned in this interface, on every platform (fact 45).
+- A reader name that is not ASCII, or contains a NUL, is never given to the binding: it would abort the process (fact 42).
+- If one reader's name is not UTF-8, pyscard cannot list any. Then libpcsclite, which is loaded already, is called by ctypes, and
+  what cannot be decoded becomes U+FFFD. Such a name is not ASCII, so only that reader cannot be used. The same call is made where
+  pyscard 2.0.5 returned uninitialised memory because the service had ended.
+- SCardDisconnect reads libpcsclite's list of contexts without its lock (1.9.9; 2.3.3 has the same code): of 4 processes that called
+  it beside SCardReleaseContext for 8 s one crashed. So these two, and SCardEstablishContext, are serialised. A caller that
+  disconnects with a reset first makes sure that no transaction blocks it.
+- libpcsclite 2.5 keeps a reader table for the process, which grows and never shrinks. Once pcscd has fewer readers than the table
+  has entries, every call that needs the table fails with UNSUPPORTED_FEATURE, in every context, until there are as many readers
+  again: SCardListReaders, SCardGetStatusChange, SCardStatus (2.5.3, by experiment and in its machine code; fact 67). Only a new
+  process helps, so the error of SCardListReaders says that; from other calls the code may also be temporary (fact 17).
 - Timeouts are whole milliseconds, finite (fact 44); status entries are pairs, never triples, which leak (fact 43).
 """
 
@@ -47,19 +47,19 @@ from .ownership import refuse_copy
 
 _PCI = {Protocol.T0: scard.SCARD_PCI_T0, Protocol.T1: scard.SCARD_PCI_T1, Protocol.RAW: scard.SCARD_PCI_RAW}
 _BRIEF = frozenset({"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardReleaseContext"})
-"""What a fork waits for, see `fork_gate`."""
+"""Calls that a fork waits for, see `fork_gate`."""
 _LISTS = ("SCardListReaders", "SCardListReaderGroups")
-"""Calls whose outputs pyscard 2.0.5 converts even when they failed, from memory that nobody wrote: seen as the service died."""
+"""Calls whose outputs pyscard 2.0.5 converts even if they failed, from uninitialised memory: seen when the service ended."""
 _PCSC_LITE = sys.platform not in ("win32", "darwin")
 _UNSUPPORTED_FEATURE = 0x8010001F
 _FEWER_READERS = (
     "SCardListReaders: pcscd was started again with fewer readers than this process has seen, which libpcsclite 2.5 cannot read: "
     "restart this program (SCARD_E_UNSUPPORTED_FEATURE 0x8010001F)"
 )
-_MOST_NAMES = 0x10000
+_MAX_NAMES_SIZE = 0x10000
 """Bytes; pcsc-lite has at most 16 readers, of 128 bytes each."""
 _LONG_BITS = 8 * struct.calcsize("l") - 1
-"""What a state may have for the binding: a C long without its sign, 31 bits on Windows, i386 and armhf (facts 45, 68)."""
+"""Bits of a C long without its sign: 31 on Windows, i386 and armhf (facts 45, 68)."""
 
 
 def _unsigned(number: int) -> int:
@@ -67,19 +67,19 @@ def _unsigned(number: int) -> int:
 
 
 def _protocol(number: int) -> Protocol:
-    """A protocol that the binding reports; RAW has a number of its own on Windows."""
+    """A protocol from its number in the binding; RAW has another number on Windows."""
     number = _unsigned(number)
     return Protocol.RAW if number == scard.SCARD_PROTOCOL_RAW else Protocol(number)
 
 
 def _mask(protocols: Protocol) -> int:
-    """Protocols as the binding takes them."""
+    """Protocols as a number for the binding."""
     raw = scard.SCARD_PROTOCOL_RAW if Protocol.RAW in protocols else 0
     return int(protocols & ~Protocol.RAW) | int(raw)
 
 
 def _raw_state(state: int) -> int:
-    """`state` as the binding takes it: where longs have 32 bits, the upper half of the range is negative (fact 45)."""
+    """`state` as a number for the binding: where a C long has 32 bits, the upper half of the range is negative (fact 45)."""
     return state - 0x1_0000_0000 if state >> _LONG_BITS else state
 
 
@@ -90,7 +90,7 @@ def _checked_name(reader: str) -> str:
 
 
 def _call(name: str, reader: str, *args: Any) -> Any:
-    """Call `name` of PC/SC; its outputs, or its error. The binding's own failures (SystemError) are told as PC/SC's."""
+    """Call a function of PC/SC; its outputs. Failures of the binding itself (SystemError) are raised as errors of PC/SC, too."""
     try:
         enter(brief=name in _BRIEF)
         answer = getattr(scard, name)(*args)
@@ -117,7 +117,7 @@ def _names_by_libpcsclite(context: int) -> tuple[str, ...] | None:
     """
     if not _PCSC_LITE:
         return None
-    import ctypes  # of use here alone
+    import ctypes  # needed only here
 
     try:
         call = ctypes.CDLL("libpcsclite.so.1").SCardListReaders
@@ -125,12 +125,12 @@ def _names_by_libpcsclite(context: int) -> tuple[str, ...] | None:
         return None
     call.argtypes = (ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
     call.restype = ctypes.c_long
-    size = ctypes.c_ulong(_MOST_NAMES)  # room for all, so that readers that come between two calls do not matter
-    names = ctypes.create_string_buffer(_MOST_NAMES)
+    size = ctypes.c_ulong(_MAX_NAMES_SIZE)  # enough for all, so that readers plugged in between two calls do not matter
+    names = ctypes.create_string_buffer(_MAX_NAMES_SIZE)
     code = _unsigned(call(context, None, names, ctypes.byref(size)))
     if code != SUCCESS:
         raise error_for(code, "SCardListReaders")
-    octets = names.raw[: min(size.value, _MOST_NAMES)]
+    octets = names.raw[: min(size.value, _MAX_NAMES_SIZE)]
     return tuple(name.decode("utf-8", "replace") for name in octets.split(b"\0") if name)
 
 
@@ -143,9 +143,9 @@ class _Handle:
     def __init__(self, handle: int, reader: str, protocol: int) -> None:
         self._handle = handle
         self.reader = reader
-        self._settle(protocol)
+        self._set_protocol(protocol)
 
-    def _settle(self, protocol: int) -> None:
+    def _set_protocol(self, protocol: int) -> None:
         self.protocol = _protocol(protocol)
         self._pci = _PCI.get(self.protocol, scard.SCARD_PCI_RAW)
 
@@ -167,11 +167,11 @@ class _Handle:
 
     def reconnect(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> Protocol:
         _, protocol = _call("SCardReconnect", self.reader, self._handle, int(share), _mask(protocols), int(disposition))
-        self._settle(protocol)
+        self._set_protocol(protocol)
         return self.protocol
 
     def disconnect(self, disposition: Disposition) -> None:
-        with _list_of_contexts.current:
+        with _contexts_lock.current:
             _call("SCardDisconnect", self.reader, self._handle, int(disposition))
 
     def control(self, code: int, data: bytes) -> bytes:
@@ -239,7 +239,7 @@ class _Context:
         return _Handle(handle, reader, protocol)
 
     def release(self) -> None:
-        with _list_of_contexts.current:
+        with _contexts_lock.current:
             _call("SCardReleaseContext", "", self._context)
 
 
@@ -252,10 +252,10 @@ class _PyscardBackend:
     takes_reader_name = staticmethod(is_plain_ascii)
 
     def establish(self) -> _Context:
-        with _list_of_contexts.current:
+        with _contexts_lock.current:
             return _Context(_call("SCardEstablishContext", "", scard.SCARD_SCOPE_USER)[1])
 
 
-_list_of_contexts = ForkLock()
+_contexts_lock = ForkLock()
 
 PYSCARD = _PyscardBackend()

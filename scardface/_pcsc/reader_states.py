@@ -1,13 +1,14 @@
-"""What PC/SC says of readers: the one way to SCardGetStatusChange for whoever asks about readers by name. Blocking.
+"""The state of readers by name: all calls of SCardGetStatusChange go through here. Blocking.
 
 Rules:
 
-- A status call that names several readers fails whole when one of them is gone (fact 16). pcsc-lite 2.5 says the same of readers
-  that are there, while cards move in other ones (fact 17): libpcsclite takes the news of an event for a part of the readers' table.
-  Then it answers a code, or success with the flag UNKNOWN: 466 and 912 of 19,874 calls with 8 readers that all change at once.
-- So only the list of readers says that one is gone: in the same time none of 29,811 lists was wrong. While it names all that was
-  asked for, the call is made again, at most `TRIES` times.
-- The caller owns the context and is the only one in it.
+- A status call for several readers fails as a whole if one of them is gone (fact 16). pcsc-lite 2.5 fails in the same way for
+  readers that are present, while cards move in others (fact 17): libpcsclite takes an event message for a part of the reader
+  table. Then it returns an error code, or success with the flag UNKNOWN: 466 and 912 of 19,874 calls with 8 readers that all
+  change at once.
+- So only the list of readers decides that a reader is gone: none of 29,811 lists was wrong in the same time. As long as it has all
+  the readers asked for, the call is repeated, at most `TRIES` times.
+- The caller owns the context, and no other thread uses it.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from .backend import PNP_READER, Backend, Context, StatusChange, takes_reader_na
 from .events import Reading
 
 TRIES = 50
-"""Calls in a row that may be answered wrongly, before the answer counts. A call and a list are 0.3 ms."""
+"""How many wrong answers in a row are not believed. A call and a list take 0.3 ms."""
 
 PERHAPS_GONE = frozenset({UNKNOWN_READER, READER_UNAVAILABLE, NO_READERS_AVAILABLE, 0x8010001F, 0x80100022})
-"""Codes by which a status call says that a reader is gone, or that it read nonsense (facts 16, 17, 21)."""
+"""Codes of a status call if a reader is gone, or if libpcsclite misread an answer (facts 16, 17, 21)."""
 
 _CALL = "SCardGetStatusChange"
 _UNKNOWN = int(StateFlag.UNKNOWN)
 
 
 def status_change(context: Context, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
-    """SCardGetStatusChange, for at most `timeout` ms, and never wrongly without a reader.
+    """SCardGetStatusChange, for at most `timeout` ms, repeated while it wrongly reports that a reader is gone.
 
     Args:
         entries: reader names and the states to compare with, as the backend's call takes them.
 
     Raises:
-        NoReaderError: a reader of `entries` is not there; `reader` of the error names it.
-        SCardError: whatever else PC/SC says, also one of `PERHAPS_GONE` if it goes on saying so.
+        NoReaderError: a reader of `entries` is gone; the error's `reader` is its name.
+        SCardError: any other error of PC/SC, also one of `PERHAPS_GONE` if it persists.
     """
     end = time.monotonic() + timeout / 1000
     names = [name for name, _ in entries if name != PNP_READER]
@@ -59,7 +60,7 @@ def status_change(context: Context, timeout: int, entries: Sequence[tuple[str, i
 
 
 def reader_states(context: Context, names: Iterable[str], max_entries: int) -> dict[str, Reading]:
-    """What the readers `names` show now, `max_entries` of them a call; without those that are gone."""
+    """The state of the readers `names` now, queried `max_entries` at a time; without those that are gone."""
     asked = list(names)
     readings: dict[str, Reading] = {}
     while asked:
@@ -92,10 +93,10 @@ def all_readers(backend: Backend, context: Context) -> dict[str, Reading]:
 
 
 def reader_state(context: Context, name: str) -> Reading:
-    """What the reader `name` shows now.
+    """The state of the reader `name` now.
 
     Raises:
-        NoReaderError: it is not there.
+        NoReaderError: it is gone.
     """
     entry = status_change(context, 0, [(name, StateFlag.UNAWARE)]).entries[0]
     return Reading.of(entry.state, entry.atr)

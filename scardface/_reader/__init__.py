@@ -1,5 +1,5 @@
-"""What a reader can do besides carry commands (PC/SC part 10); no I/O.
+"""What a reader offers besides exchanging commands with a card (PC/SC part 10), without I/O.
 
-- `attributes` are its attributes, `features` what its driver offers, `control_exchange` how several control commands make one step.
-- `pin_entry` and `pin_pad` are PIN entry on its keypad; `contactless` is what it knows of a contactless card.
+- `attributes` and `features` are those of the reader's driver; `control_exchange` runs several control commands as one exchange.
+- `pin_entry` and `pin_pad` are PIN entry on its keypad; `contactless` reads the UID and ATS of a contactless card.
 """

@@ -1,4 +1,4 @@
-"""Attributes of a reader: their numbers, and how what the driver answers becomes text or a number.
+"""Attributes of a reader: their numbers, and how the driver's answers become text or numbers.
 
 Rules:
 
@@ -26,12 +26,12 @@ __all__ = ["Attribute", "NumberAttribute", "TextAttribute", "decode_attribute", 
 
 
 class Attribute(enum.IntEnum):
-    """What a reader can be asked about itself and its card (PC/SC part 3, 3.1; winscard.h). Any other number can be asked, too."""
+    """Attributes of a reader and its card (PC/SC part 3, 3.1; winscard.h). Any other number can be used, too."""
 
     VENDOR_NAME = 0x00010100
-    """Who made the reader; text."""
+    """The reader's manufacturer; text."""
     VENDOR_IFD_TYPE = 0x00010101
-    """The model of the reader, as its maker calls it; text."""
+    """The model of the reader, as the manufacturer names it; text."""
     VENDOR_IFD_VERSION = 0x00010102
     """The version of the reader: 0xMMmmbbbb, major, minor, build."""
     VENDOR_IFD_SERIAL_NO = 0x00010103
@@ -39,7 +39,7 @@ class Attribute(enum.IntEnum):
     CHANNEL_ID = 0x00020110
     """How the reader is connected: 0xDDDDCCCC, kind (0x0001 serial, 0x0020 USB, ...) and number of the channel."""
     ASYNC_PROTOCOL_TYPES = 0x00030120
-    """The asynchronous protocols that the reader speaks: bit 0 is T=0, bit 1 is T=1."""
+    """The asynchronous protocols that the reader supports: bit 0 is T=0, bit 1 is T=1."""
     DEFAULT_CLK = 0x00030121
     """Clock frequency at the start, in kHz."""
     MAX_CLK = 0x00030122
@@ -51,7 +51,7 @@ class Attribute(enum.IntEnum):
     MAX_IFSD = 0x00030125
     """The longest information field of a T=1 block that the reader takes, in bytes."""
     SYNC_PROTOCOL_TYPES = 0x00030126
-    """The synchronous protocols (memory cards) that the reader speaks, as bits."""
+    """The synchronous protocols (memory cards) that the reader supports, as bits."""
     POWER_MGMT_SUPPORT = 0x00040131
     """Whether the reader can switch itself down while a card is in: 0 if it cannot."""
     USER_TO_CARD_AUTH_DEVICE = 0x00050140
@@ -95,11 +95,11 @@ class Attribute(enum.IntEnum):
     ICC_TYPE_PER_ATR = 0x00090304
     """The kind of card: 0 unknown, 1 asynchronous, 2 synchronous (ISO/IEC 7816)."""
     ESC_RESET = 0x0007A000
-    """Of the maker's own; bytes."""
+    """Specific to the manufacturer; bytes."""
     ESC_CANCEL = 0x0007A003
-    """Of the maker's own; bytes."""
+    """Specific to the manufacturer; bytes."""
     ESC_AUTHREQUEST = 0x0007A005
-    """Of the maker's own; bytes."""
+    """Specific to the manufacturer; bytes."""
     MAXINPUT = 0x0007A007
     """The longest command that the driver takes, in bytes (pcsc-lite's drivers)."""
     DEVICE_UNIT = 0x7FFF0001
@@ -187,14 +187,14 @@ _LONGEST_NUMBER = 8
 
 
 def decode_attribute(attribute: int, value: bytes) -> str | int | bytes:
-    """What a driver answered for an attribute, as text, number or bytes (see the head of this file).
+    """A driver's answer for an attribute, as text, number or bytes (see the module's docstring).
 
     Args:
         attribute: an `Attribute`, or any number.
         value: the driver's answer.
 
     Raises:
-        CardCommunicationError: the attribute is a number, and no number has so many bytes.
+        CardCommunicationError: the attribute is a number, and the answer has no length of one.
     """
     if attribute in _TEXT:
         # UTF-16 is Windows' alone, and there low bytes come first.
@@ -203,7 +203,7 @@ def decode_attribute(attribute: int, value: bytes) -> str | int | bytes:
     if attribute in _NUMBERS:
         if not 1 <= len(value) <= _LONGEST_NUMBER:
             raise CardCommunicationError(
-                f"attribute {_name(attribute)}: the driver answered {len(value)} bytes, where a number was due"
+                f"attribute {_name(attribute)}: the driver answered {len(value)} bytes, where a number was expected"
             )
         return int.from_bytes(value, sys.byteorder)
     return bytes(value)

@@ -1,12 +1,12 @@
-"""What a contactless reader itself knows of a card: its UID and its ATS (PC/SC part 3, 2.01.09, 3.2.2.1.3 GET DATA). Pure.
+"""A contactless card's UID and ATS, which the reader knows (PC/SC part 3, 2.01.09, 3.2.2.1.3 GET DATA), without I/O.
 
 Rules:
 
-- These are commands to the reader, in class FF, sent like any other; a card with contacts, or a reader that knows nothing of them,
-  answers some error, 6A81, 6D00 or 6E00 mostly, and `meaning` says what that means here.
-- 6282 says that there is less than was asked for; what there is, is all.
-- A UID has at least one byte (4, 7, 10 or 8, by the kind of card); an answer without any is none. An ATS may have no historical
-  bytes.
+- These are commands to the reader, in class FF, sent like any other. A card with contacts, or a reader that does not support them,
+  answers an error, usually 6A81, 6D00 or 6E00, and `meaning` says what that means here.
+- 6282 says that there are fewer bytes than asked for; the data is complete.
+- A UID has at least one byte (4, 7, 10 or 8, by the kind of card); an answer without data is an error. An ATS may have no
+  historical bytes.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ GET_ATS = C_APDU(0xFF, 0xCA, 0x01, 0x00, le=256)
 """GET DATA: the historical bytes of the ATS; many readers answer the whole ATS."""
 
 _END_OF_DATA = 0x6282
-_NOT_CONTACTLESS = "the reader does not tell this; is it a contactless reader, and a contactless card?"
-_WORDS = {
-    0x6300: "the reader has no such information of this card",
-    0x6A81: "the reader does not know this of such a card",
+_NOT_CONTACTLESS = "the reader does not report this; is it a contactless reader, and a contactless card?"
+_MEANINGS = {
+    0x6300: "the reader has no such information about this card",
+    0x6A81: "the reader does not know this for such a card",
     0x6D00: _NOT_CONTACTLESS,
     0x6E00: _NOT_CONTACTLESS,
 }
 
 
-class _ReadersAnswer(R_APDU):
-    """The answer to GET DATA of a reader, which means something else than a card's."""
+class _ReaderResponse(R_APDU):
+    """A reader's response to GET DATA, whose status words mean something else than a card's."""
 
     __slots__ = ()
 
     @property
     def meaning(self) -> str:
         """The status word in words."""
-        return _WORDS.get(self.sw) or super().meaning
+        return _MEANINGS.get(self.sw) or super().meaning
 
 
 def uid(response: R_APDU) -> bytes:
@@ -62,5 +62,5 @@ def ats(response: R_APDU) -> bytes:
         StatusError: the reader has none.
     """
     if response.sw != _END_OF_DATA:
-        _ReadersAnswer(response.data, response.sw1, response.sw2).check()
+        _ReaderResponse(response.data, response.sw1, response.sw2).check()
     return response.data

@@ -1,19 +1,20 @@
-"""What a reader can do beyond PC/SC's calls: its features and its properties (PC/SC part 10, 2.02.09, 2.2 to 2.6). Pure.
+"""A reader's features and properties (PC/SC part 10, 2.02.09, 2.2 to 2.6), without I/O.
 
 Rules:
 
-- Nothing here does I/O: what talks to a reader is a dialogue (see `control_exchange`). Who runs it owns the card meanwhile.
+- Nothing here does I/O: each function makes an exchange of control commands (see `control_exchange`), which the session carries
+  out.
 - A reader's features are asked for with CM_IOCTL_GET_FEATURE_REQUEST: tag, length (always 4) and control code, most significant
   byte first, for each. The control codes are the driver's own; none is known beforehand.
-- A driver that knows nothing of part 10 has no features. pcsc-lite makes SCARD_E_UNSUPPORTED_FEATURE of that (seen with vpcd on
-  pcscd 1.9.9), and SCARD_E_NOT_TRANSACTED of every failure of another kind. Windows passes on the driver's own
+- A driver that does not implement part 10 has no features. pcsc-lite then returns SCARD_E_UNSUPPORTED_FEATURE (seen with vpcd on
+  pcscd 1.9.9), and for any other failure SCARD_E_NOT_TRANSACTED. Windows returns the driver's
   ERROR_NOT_SUPPORTED or ERROR_INVALID_FUNCTION (as reported for vsmartcard and OpenSC; not run). Any other code is an error.
 - Properties are tag, length and value, numbers with their least significant byte first. Tags that this list lacks, and values
   that are no number of theirs, are kept as bytes.
-- A driver's answer is untrusted. What is cut off, or has a length that the part does not know, is a CardCommunicationError that
-  says what is wrong. Of a tag that comes twice the first counts.
-- pyscard's `smartcard.pcsc.PCSCPart10` does not serve: its parsers look at no length (a cut answer is an IndexError, or a wrong
-  number), they drop unknown features and all unknown properties but the last, and importing it costs the binding.
+- A driver's answer is untrusted. If it is truncated, or has a length that the part does not define, that is a
+  CardCommunicationError that says what is wrong. Of a tag that occurs twice the first counts.
+- pyscard's `smartcard.pcsc.PCSCPart10` is not used: its parsers check no lengths (a truncated answer is an IndexError, or a wrong
+  number), they drop unknown features and all unknown properties but the last, and importing it loads the binding.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Feature(enum.IntEnum):
     MODIFY_PIN_FINISH = 0x04
     """End that, and get the card's answer."""
     GET_KEY_PRESSED = 0x05
-    """What key was pressed meanwhile: that one was, not which."""
+    """Whether a key was pressed meanwhile; not which."""
     VERIFY_PIN_DIRECT = 0x06
     """Ask for a PIN on the reader's keypad and have the card compare it, in one call."""
     MODIFY_PIN_DIRECT = 0x07
@@ -113,7 +114,7 @@ class EntryEnd(enum.IntFlag):
 
 @dataclass(frozen=True)
 class ReaderProperties:
-    """What a reader says about itself (PC/SC part 10, 2.6, FEATURE_GET_TLV_PROPERTIES). None: it does not say.
+    """A reader's properties (PC/SC part 10, 2.6, FEATURE_GET_TLV_PROPERTIES). None: the reader does not report it.
 
     Attributes:
         display_columns: characters in a line of its display, 0 without display (wLcdLayout, low byte).
@@ -188,7 +189,7 @@ def properties() -> ControlExchange[ReaderProperties]:
 
 
 def malformed(words: str) -> CardCommunicationError:
-    """What a driver answered makes no sense."""
+    """The error for a malformed answer of a driver."""
     return CardCommunicationError(f"SCardControl: {words}", COMM_DATA_LOST, "SCardControl")
 
 

@@ -1,10 +1,10 @@
-"""How a reader with a keypad is told to ask for a PIN: the structures of PC/SC part 10 (2.02.09, 2.5.2 and 2.5.3). Pure.
+"""The structures that make a reader with a keypad ask for a PIN (PC/SC part 10, 2.02.09, 2.5.2 and 2.5.3), without I/O.
 
 Rules:
 
-- A structure says how long the PIN is, how it is put into the command, what ends its entry and what the display shows; then
-  comes the command, a template that the reader writes the PIN into. Numbers have their least significant byte first, and nothing
-  is padded. The PIN itself never comes this way.
+- A structure says how long the PIN is, how it is inserted into the command, what ends its entry and what the display shows; then
+  follows the command, a template that the reader writes the PIN into. Numbers have their least significant byte first, and nothing
+  is padded. The PIN itself is not in it.
 - The PIN block stands in the command's data. Its first `position` bytes are the template's own; then come `block_size` bytes for
   the digits, justified left or right; what the digits do not cover stays as the template has it. A size of 0 is as long as the
   PIN: the reader inserts the digits and corrects Lc, and a template without data has an Lc of 00.
@@ -12,7 +12,7 @@ Rules:
   `length_position` bits behind the start of the block.
 - A block of ISO 9564-1:2017, 9.3.3, format 2, is one of these: a byte of the control field 2 and the length, seven bytes of BCD
   filled with F. The fields for it (89 47 04) are those of the USB CCID specification 1.1 and of readers' manuals.
-- Everything is checked when it is made, with ValueError; nothing is sent then.
+- Everything is checked when a structure is made, with ValueError; nothing has been sent then.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def _check_command(command: C_APDU) -> None:
     if not isinstance(command, C_APDU):
         raise TypeError(f"the command is a C_APDU, not {type(command).__name__}")
     if command.le:
-        raise ValueError("a command with a PIN has no Le: nothing but a status word comes back")
+        raise ValueError("a command with a PIN has no Le: it is answered with a status word only")
 
 
 def _template(command: C_APDU, data: bytes) -> bytes:

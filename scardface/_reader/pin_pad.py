@@ -1,16 +1,16 @@
-"""PIN entry on a reader's keypad: the talk with the reader, and what came of it (PC/SC part 10, 2.02.09, 2.5). Pure.
+"""PIN entry on a reader's keypad: the control commands for it and its result (PC/SC part 10, 2.02.09, 2.5), without I/O.
 
 Rules:
 
-- The PIN goes from the keypad to the card and is never seen here. What comes back is the card's status word, or the reader's own
-  if no command went to the card: 6400 no entry in time, 6401 cancelled, 6402 the new PINs differ, 6403 too short or too long,
-  6B80 the structure is not accepted; 6404 of readers that let no PIN pass but from their keypad, to a plain `send` mostly. A card
+- The PIN goes from the keypad to the card and never reaches this program. The result is the card's status word, or the reader's
+  own if no command went to the card: 6400 no entry in time, 6401 cancelled, 6402 the new PINs differ, 6403 too short or too long,
+  6B80 the structure is not accepted; 6404 from readers that only pass PINs from their keypad, usually to a plain `send`. A card
   could answer these, too; none is known that does so to a VERIFY.
-- VERIFY_PIN_DIRECT does it in one call. A reader that has but START and FINISH gets the structure by START; FINISH waits and
-  brings the answer. MODIFY likewise. FEATURE_ABORT is of no use to one thread that waits in the reader.
+- VERIFY_PIN_DIRECT does it in one call. A reader that has only START and FINISH gets the structure by START; FINISH waits and
+  returns the answer. MODIFY likewise. FEATURE_ABORT is not used, since the only thread that could send it waits in the reader.
 - SCardControl blocks until the entry has ended: libccid waits 90 s at least, whatever the time-out in the structure.
-- A reader without any of it has no pad: an SCardError with SCARD_E_UNSUPPORTED_FEATURE, which says what to do instead.
-- An answer of less than two bytes is none: CardCommunicationError.
+- A reader without these features: an SCardError with SCARD_E_UNSUPPORTED_FEATURE, which says what to do instead.
+- An answer of less than two bytes: CardCommunicationError.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["PadResult", "modify", "verify"]
 _VERIFY = 0x20
 _BLOCKED = 0x6983
 
-_NO_TIME, _CANCELLED, _DIFFERENT, _WRONG_LENGTH, _FIREWALL, _REFUSED = 0x6400, 0x6401, 0x6402, 0x6403, 0x6404, 0x6B80
-_READERS_WORDS = {
-    _NO_TIME: "no PIN was entered in time",
+_TIMED_OUT, _CANCELLED, _DIFFERENT, _WRONG_LENGTH, _FIREWALL, _REFUSED = 0x6400, 0x6401, 0x6402, 0x6403, 0x6404, 0x6B80
+_READER_MEANINGS = {
+    _TIMED_OUT: "no PIN was entered in time",
     _CANCELLED: "the entry was cancelled on the reader's keypad",
     _DIFFERENT: "the new PIN and its repetition differ",
     _WRONG_LENGTH: "the PIN is too short or too long",
@@ -39,7 +39,7 @@ _READERS_WORDS = {
 
 
 class PadResult(R_APDU):
-    """What came of a PIN entry on a reader's keypad: the status word, which is the card's or the reader's own.
+    """The result of a PIN entry on a reader's keypad: the status word, which is the card's or the reader's own.
 
     It is an `R_APDU`: `is_successful()` if the card took the PIN, `check()` raises `StatusError` otherwise, `meaning` says it in
     words.
@@ -50,7 +50,7 @@ class PadResult(R_APDU):
     @property
     def entered(self) -> bool:
         """Whether a PIN was entered and went to the card, which then answered."""
-        return self.sw not in _READERS_WORDS
+        return self.sw not in _READER_MEANINGS
 
     @property
     def cancelled(self) -> bool:
@@ -60,7 +60,7 @@ class PadResult(R_APDU):
     @property
     def timed_out(self) -> bool:
         """Whether no PIN was entered in time."""
-        return self.sw == _NO_TIME
+        return self.sw == _TIMED_OUT
 
     @property
     def different(self) -> bool:
@@ -87,7 +87,7 @@ class PadResult(R_APDU):
     @property
     def meaning(self) -> str:
         """The status word in words."""
-        if (words := _READERS_WORDS.get(self.sw)) is not None:
+        if (words := _READER_MEANINGS.get(self.sw)) is not None:
             return words
         if self.sw & 0xFFF0 == 0x63C0:
             left = self.sw2 & 0x0F
@@ -100,7 +100,7 @@ class PadResult(R_APDU):
 def verify(command: C_APDU, entry: PinEntry) -> ControlExchange[PadResult]:
     """Have the user enter a PIN on the reader, and the card compare it; see `SCard.verify_pin_on_pad`."""
     structure = verify_structure(command, entry)  # checked now, so that a wrong argument sends nothing
-    return _ask(structure, Feature.VERIFY_PIN_DIRECT, Feature.VERIFY_PIN_START, Feature.VERIFY_PIN_FINISH)
+    return _enter_pin(structure, Feature.VERIFY_PIN_DIRECT, Feature.VERIFY_PIN_START, Feature.VERIFY_PIN_FINISH)
 
 
 def modify(
@@ -110,10 +110,10 @@ def modify(
     structure = modify_structure(
         command, entry, ask_current=ask_current, confirm=confirm, current_offset=current_offset, new_offset=new_offset
     )
-    return _ask(structure, Feature.MODIFY_PIN_DIRECT, Feature.MODIFY_PIN_START, Feature.MODIFY_PIN_FINISH)
+    return _enter_pin(structure, Feature.MODIFY_PIN_DIRECT, Feature.MODIFY_PIN_START, Feature.MODIFY_PIN_FINISH)
 
 
-def _ask(structure: bytes, direct: Feature, start: Feature, finish: Feature) -> ControlExchange[PadResult]:
+def _enter_pin(structure: bytes, direct: Feature, start: Feature, finish: Feature) -> ControlExchange[PadResult]:
     found = yield from features()
     if direct in found:
         answer = yield found[direct], structure

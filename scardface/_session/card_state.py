@@ -26,9 +26,9 @@ from ..errors import (
     NO_SMARTCARD,
     NOT_TRANSACTED,
     PROTO_MISMATCH,
-    PULLED_ON_WINDOWS,
     READER_UNAVAILABLE,
     REMOVED_CARD,
+    REMOVED_ON_WINDOWS,
     RESET_CARD,
     UNKNOWN_READER,
     CardRemovedError,
@@ -37,7 +37,7 @@ from ..errors import (
     NoReaderError,
     SCardError,
     ServiceUnavailableError,
-    as_error,
+    converted,
 )
 
 logger = logging.getLogger("scardface.session")
@@ -51,7 +51,7 @@ happened in 8 of 14 runs, and in none with polling."""
 
 _GONE = frozenset({REMOVED_CARD, READER_UNAVAILABLE, UNKNOWN_READER, NO_SMARTCARD})
 _NO_READER = frozenset({READER_UNAVAILABLE, UNKNOWN_READER})
-_PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE, *PULLED_ON_WINDOWS})
+_PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE, *REMOVED_ON_WINDOWS})
 
 
 def translate(error: SCardError, handle: CardHandle, context: Context, reader: str, seen: Reading) -> SCardError:
@@ -66,13 +66,13 @@ def translate(error: SCardError, handle: CardHandle, context: Context, reader: s
     if not seen.present and error.code not in _NO_READER and (error.call == "SCardTransmit" or error.code == RESET_CARD):
         return _without_card(error, context, reader)
     if error.code == PROTO_MISMATCH and error.call == "SCardTransmit" and handle.protocol:
-        words = f"somebody reset the card in reader {reader!r}; what was selected and verified is gone"
-        return as_error(CardResetError, error, words)
+        words = f"another program reset the card in reader {reader!r}; its selections and verified PINs are lost"
+        return converted(CardResetError, error, words)
     if error.code == NO_SMARTCARD and not seen.present:
         return error
     perhaps = error.code in _PERHAPS_GONE
     if error.code in _GONE or (perhaps and (_is_gone(context, reader, seen) or _is_unplugged(handle, error))):
-        return as_error(CardRemovedError, error, f"the card was taken out of reader {reader!r}, or the reader unplugged")
+        return converted(CardRemovedError, error, f"the card was taken out of reader {reader!r}, or the reader unplugged")
     return error
 
 

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 
 from .. import errors
 from .._enums import Lengths, Protocol
-from ..errors import CardCommunicationError, SCardError, as_error
+from ..errors import CardCommunicationError, SCardError, converted
 from ._apdu import C_APDU, R_APDU, is_secret
 from ._tpdu import has_extended_fields, resolve_lengths, response_class, t0, tpdus, with_le
 
@@ -236,7 +236,7 @@ class _StepSender:
                 words = f"{self.where(what)}: failed"
             else:
                 raise
-            raise as_error(CardCommunicationError, error, words) from error
+            raise converted(CardCommunicationError, error, words) from error
         if len(answer) < 2:
             raise self.error(what, f"the answer has {len(answer)} bytes, a status word alone has 2")
         if answer[-2] != 0x67 and has_extended_fields(tpdu):

@@ -105,7 +105,7 @@ async def test_uid_and_ats(face: AsyncFace | SyncFace, pcsc: SimulatedPCSC) -> N
     pcsc.insert("Pad", Tag())
     async with face.open(timeout=30) as card:
         assert await card.uid() == b"\x04\x01\x02\x03"
-        with pytest.raises(StatusError, match="6A81: the reader does not know this of such a card"):
+        with pytest.raises(StatusError, match="6A81: the reader does not know this for such a card"):
             await card.ats()
 
 

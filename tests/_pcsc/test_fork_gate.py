@@ -59,7 +59,7 @@ def forking() -> threading.Thread:
 
 
 def test_a_brief_call_ends_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fork_gate, "PATIENCE", 30)
+    monkeypatch.setattr(fork_gate, "MAX_DELAY", 30)
     caller = Caller(brief=True)
     assert caller.inside.wait(10)
     fork = forking()
@@ -71,7 +71,7 @@ def test_a_brief_call_ends_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_call_that_blocks_is_let_past_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fork_gate, "PATIENCE", 30)
+    monkeypatch.setattr(fork_gate, "MAX_DELAY", 30)
     caller = Caller(brief=False)
     assert caller.inside.wait(10)
     forking().join(10)
@@ -88,7 +88,7 @@ def test_a_call_waits_while_a_thread_forks() -> None:
 
 
 def test_a_frozen_service_holds_up_no_fork_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fork_gate, "PATIENCE", 0.05)
+    monkeypatch.setattr(fork_gate, "MAX_DELAY", 0.05)
     caller = Caller(brief=True)
     assert caller.inside.wait(10)
     forking().join(10)
@@ -97,7 +97,7 @@ def test_a_frozen_service_holds_up_no_fork_for_ever(monkeypatch: pytest.MonkeyPa
 
 def test_who_forks_in_the_middle_of_its_own_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal handler does, and may call PC/SC there, too."""
-    monkeypatch.setattr(fork_gate, "PATIENCE", 1000)
+    monkeypatch.setattr(fork_gate, "MAX_DELAY", 1000)
     enter(brief=True)
     fork_gate._before()
     enter(brief=True)

@@ -152,7 +152,7 @@ def test_no_proc_at_all(proc: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 def test_a_real_program_is_found(pcscd: PrivatePcscd, foreign: Foreign, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_holders, "_MOST_NAMED", 1_000_000)  # others may run beside this test
+    monkeypatch.setattr(_holders, "_MAX_NAMED", 1_000_000)  # others may run beside this test
     foreign.establish()
     named = [program for program in other_programs() if program.endswith(f"(pid {foreign.pid})")]
     assert len(named) == 1

@@ -26,10 +26,10 @@ class TestUid:
     @pytest.mark.parametrize(
         ("status", "words"),
         [
-            (0x6A81, "6A81: the reader does not know this of such a card"),
+            (0x6A81, "6A81: the reader does not know this for such a card"),
             (0x6300, "6300: the reader has no such information"),
-            (0x6D00, "6D00: the reader does not tell this; is it a contactless reader"),
-            (0x6E00, "6E00: the reader does not tell this"),
+            (0x6D00, "6D00: the reader does not report this; is it a contactless reader"),
+            (0x6E00, "6E00: the reader does not report this"),
             (0x6700, "6700: wrong length"),
         ],
     )
