@@ -1,15 +1,15 @@
-"""Threads and event loops: how blocking work leaves a loop, how its result comes back, what a fork forgets.
+"""Threads and event loops: how blocking work leaves a loop, how its result comes back, what a forked child forgets.
 
 Rules:
 
-- Every thread is a daemon and is owned by one object, which says what ends it. Nobody joins one without a bound.
-- A result is posted into a loop without waiting. `post` answering False means that the loop is gone: whoever posted cleans up.
-- What is posted only sets, appends and compares, and lets nothing escape: on trio an escaped exception ends the run.
-- A job handed to a worker never raises; its outcome, good or bad, travels in a `Reply`.
-- Threads that are none, gevent's and eventlet's, are refused before anything is started (fact 69): all of them run in one thread of
-  the machine, and a call that blocks there, as SCardGetStatusChange does, stops the whole process for good. Left alone, threads and
-  queues serve such programs well: a call of the sync face in a thread of gevent's or eventlet's own pool lets all greenlets run on.
-- After a fork the child has none of the parent's threads, and may not touch its PC/SC contexts (fact 9): what was made before is
+- Every thread is a daemon and belongs to one object, which says what ends it. Nobody joins one without a time limit.
+- A result is posted into a loop without waiting. If `post` returns False, the loop is closed, and the caller of `post` cleans up.
+- Callbacks that are posted only set, append and compare, and raise nothing: on trio an exception there ends the run.
+- A job given to a worker never raises; its outcome, good or bad, travels in a `Reply`.
+- Green threads (gevent, eventlet) are refused before anything is started (fact 69): they share one thread of the system, and a call
+  that blocks it, as SCardGetStatusChange does, stops the whole process for ever. Unpatched threads and queues work well in such
+  programs: a call of the sync face in a real thread of gevent's or eventlet's own pool lets all greenlets run on.
+- A forked child has none of the parent's threads, and may not use its PC/SC contexts (fact 9). Objects made before the fork are
   told apart by `generation()`, tables are emptied by `forget_at_fork`, and a lock of the process is a `ForkLock`.
 """
 
@@ -43,25 +43,25 @@ logger = logging.getLogger("scardface.session")
 _Jobs = SimpleQueue["tuple[Callable[..., object], tuple[object, ...]] | None"]
 
 _GRACE = 0.2
-"""Seconds that a cancelled block still waits for its threads; what PC/SC holds longer cleans up by itself."""
+"""Seconds that a cancelled block still waits for its threads. A thread in a longer call of PC/SC cleans up by itself."""
 SLICE = 0.1 if sys.platform == "win32" else 1.0
-"""Seconds of one slice of a thread's wait. On Windows Ctrl-C cannot break one; elsewhere one that comes just before it waits."""
+"""Seconds of one slice of a thread's wait. On Windows Ctrl-C does not end a slice; elsewhere not if it comes just before it."""
 POLL_INTERVAL = 0.0005
-"""Seconds between two looks at a thread that has said its last word: no event tells that a thread is gone."""
+"""Seconds between two checks of a thread that is about to end, which no event reports."""
 
 
 class Signal(Protocol):
-    """Wakes one task, once; both methods belong to its loop."""
+    """Wakes one task, once. Both methods are called in its loop."""
 
     def set(self) -> object:
         """Wake the task."""
 
     def wait(self) -> Awaitable[object]:
-        """Return once it is set; awaited once. (No coroutine: each would cost a waiting task 200 bytes.)"""
+        """Return once it is set; awaited once. (Not a coroutine, which would cost each waiting task 200 bytes.)"""
 
 
 class _Future:
-    """asyncio's own way to wake a task: with it a hop into a thread and back takes three quarters of the time of anyio's event."""
+    """A signal for asyncio. A call in a thread and back takes three quarters of the time with it that anyio's event takes."""
 
     __slots__ = ("_future",)
 
@@ -75,10 +75,10 @@ class _Future:
 
     def wait(self) -> Awaitable[None]:
         future = self._usable()
-        return checkpoint() if future.done() else future  # as everywhere, a task that is cancelled hears of that first
+        return checkpoint() if future.done() else future  # as everywhere, a cancellation comes first
 
     def _usable(self) -> asyncio.Future[None]:
-        """The future, or a new one: a wait that was cancelled, by a time limit for instance, has cancelled its future."""
+        """The future, or a new one: a wait that was cancelled, by a time limit for instance, cancelled its future."""
         if self._future.cancelled():
             self._future = self._future.get_loop().create_future()
         return self._future
@@ -111,12 +111,12 @@ class Loop:
         return id(self.token)
 
     def is_alive(self) -> bool:
-        """Whether the loop can still be posted to; asked now and then, so it does not wake a loop that can say so itself."""
+        """Whether the loop still takes posts. A loop that can say so itself is not woken for it."""
         token: Any = self.token
-        return not token.is_closed() if hasattr(token, "is_closed") else self.post(_nothing)
+        return not token.is_closed() if hasattr(token, "is_closed") else self.post(_no_op)
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
-        """Run `callback` in the loop, soon; from any thread, never waiting. False: the loop is gone."""
+        """Run `callback` in the loop, soon. From any thread, without waiting. False: the loop is closed."""
         try:
             self._post(callback, *args)
         except RuntimeError:
@@ -124,8 +124,8 @@ class Loop:
         return True
 
 
-def _nothing() -> None:
-    """To see whether anybody is there."""
+def _no_op() -> None:
+    """Posted to find out whether the loop still takes posts, or to wake a thread."""
 
 
 class Wakeup:
@@ -138,7 +138,7 @@ class Wakeup:
         self._event = loop.signal()
 
     def set(self) -> bool:
-        """Wake the task, from any thread. False: its loop is gone."""
+        """Wake the task, from any thread. False: its loop is closed."""
         return self._loop.post(self.set_here)
 
     def set_here(self) -> None:
@@ -146,7 +146,7 @@ class Wakeup:
         self._event.set()
 
     async def wait(self) -> None:
-        """Return once it was set since the last return."""
+        """Return once it has been set since the last return."""
         await self._event.wait()
         self._event = self._loop.signal()
 
@@ -163,7 +163,7 @@ class CancelScope:
         """End the block's wait, and each that begins there later. From any thread, and from signal handlers."""
         self.cancelled = True
         for caller in list(self._callers):
-            caller.post(_nothing)
+            caller.post(_no_op)
 
     def _check(self) -> None:
         if self.cancelled:
@@ -195,7 +195,7 @@ def cancellable() -> Iterator[CancelScope]:
 
 
 class WaitingThread:
-    """A thread that waits, as other threads reach it; what a `Loop` is to its tasks."""
+    """A thread that waits, as other threads reach it; what a `Loop` is for its tasks."""
 
     __slots__ = ("_posts",)
 
@@ -208,15 +208,15 @@ class WaitingThread:
         return True
 
     def is_alive(self) -> bool:
-        """A thread that waits is there."""
+        """A waiting thread always is."""
         return True
 
     def run(self, until: Callable[[], bool], deadline: float | None = None, late: Callable[[], object] | None = None) -> None:
-        """Run what is posted until `until` says so; waiting in slices, so that a signal's handler runs soon on every platform.
+        """Run what is posted until `until()` is true. It waits in slices, so that a signal's handler runs soon on every platform.
 
         Args:
             deadline: monotonic; None: there is none.
-            late: called once at the deadline; None: return then.
+            late: called once, at the deadline; None: return then.
 
         Raises:
             WaitCancelledError: a `cancellable` block of the thread was cancelled.
@@ -255,7 +255,7 @@ class WaitingThread:
 
 
 class Reply(Generic[T]):
-    """One outcome on its way from a thread into the loop of the task that awaits it."""
+    """The outcome of a job in a thread, for the task that awaits it."""
 
     __slots__ = ("_error", "_event", "_loop", "_value", "abandoned")
 
@@ -265,14 +265,14 @@ class Reply(Generic[T]):
         self._value: T
         self._error: BaseException | None = None
         self.abandoned = False
-        """Set when the awaiting task left: the job should do no more than it must."""
+        """Set when the awaiting task has left, so the job should do no more than necessary."""
 
     def is_abandoned(self) -> bool:
-        """Whether the awaiting task left."""
+        """Whether the awaiting task has left."""
         return self.abandoned
 
     def run(self, job: Callable[..., T], *args: object) -> None:
-        """Run `job` here and now, in this thread, and post what came of it."""
+        """Run `job` in this thread, and post its outcome."""
         try:
             self._value = job(*args)
         except BaseException as error:
@@ -280,12 +280,12 @@ class Reply(Generic[T]):
         self._loop.post(self._event.set)
 
     def run_if_awaited(self, job: Callable[[], T]) -> None:
-        """As `run`; nothing if the awaiting task left."""
+        """As `run`, unless the awaiting task has left."""
         if not self.abandoned:
             self.run(job)
 
     async def get(self) -> T:
-        """The job's result, or its exception. Cancelled, it leaves at once and marks itself abandoned."""
+        """The job's result, or its exception. A task that is cancelled leaves at once and marks the reply as abandoned."""
         try:
             await self._event.wait()
         except BaseException:
@@ -295,15 +295,16 @@ class Reply(Generic[T]):
             try:
                 raise self._error
             finally:
-                del self._error  # the frame that is in its traceback must not hold it
+                del self._error  # else the frame in its traceback would refer to it
         return self._value
 
 
 class Worker:
-    """A kept daemon thread that runs jobs in their order. Ends after `finish`, once the jobs before it are done.
+    """A daemon thread that runs jobs in their order. It ends after `finish`, when the jobs before it are done.
 
     Args:
-        first: the first job; takes the worker. It is queued before the thread starts, so whatever interrupts the caller, it runs.
+        first: the first job, called with the worker. It is queued before the thread starts, so it runs even if the caller is
+            interrupted.
     """
 
     __slots__ = ("_jobs", "thread")
@@ -330,26 +331,26 @@ def _work(jobs: _Jobs) -> None:
         job, args = entry
         try:
             job(*args)
-        except BaseException:  # a job sees to its own outcome; the next ones have nothing to do with it
+        except BaseException:  # a job handles its own errors; the next ones must run
             log_safely(logger.exception, "a background job failed")
-        del entry, job, args  # an idle thread holds on to nothing
+        del entry, job, args  # an idle thread keeps nothing alive
 
 
 class _Thread(threading.Thread):
-    """A daemon thread whose start is not waited for, and which is alive from `launch` on."""
+    """A daemon thread whose start nobody waits for; it counts as alive from `launch` on."""
 
     def __init__(self, name: str, target: Callable[..., object], *args: object) -> None:
         super().__init__(target=target, args=args, name=name, daemon=True)
         self._begun = threading.Event()  # from then on the base class knows whether it is alive
 
     def launch(self) -> None:
-        """Have another thread call `start`, which waits for the first step: with busy cores for 60 ms and more (fact 56)."""
+        """Have another thread call `start`, which waits for the new thread's first step: 60 ms and more on busy cores (fact 56)."""
         _thread.start_new_thread(self._start_here, ())
 
     def _start_here(self) -> None:
         try:
             self.start()
-        except (RuntimeError, MemoryError):  # no second thread can be had: this one, which has no name, does the work
+        except (RuntimeError, MemoryError):  # no second thread can be started: this one, without a name, does the work
             try:
                 super().run()
             finally:
@@ -379,44 +380,44 @@ def spawn(name: str, target: Callable[..., object], *args: object) -> threading.
     try:
         thread.launch()
     except (RuntimeError, MemoryError) as error:
-        words = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
-        raise SCardError(words, NO_MEMORY) from error
+        text = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
+        raise SCardError(text, NO_MEMORY) from error
     return thread
 
 
-_WORDS = (
+_GREEN_THREADS_TEXT = (
     "{name} has patched {what}, so a call of PC/SC would stop the whole process: patch without them ({patch}), and call the sync "
     "face of scardface in a real thread ({call}) or in a process of its own"
 )
 
 
 def refuse_green_threads() -> None:
-    """Called before a thread is started, and before PC/SC is used at all. It asks what is loaded, and loads nothing.
+    """Called before a thread is started and before PC/SC is used. It checks which modules are loaded, and loads none.
 
     Raises:
-        RuntimeError: threads, or the queues between them, are gevent's or eventlet's; the text says what to do.
+        RuntimeError: threads, or the queues between them, are replaced by gevent's or eventlet's; the text says what to do.
     """
     gevent: Any = sys.modules.get("gevent.monkey")
     if gevent is not None and (gevent.is_module_patched("threading") or gevent.is_object_patched("queue", "SimpleQueue")):
         patch, call = "gevent.monkey.patch_all(thread=False, queue=False)", "gevent.get_hub().threadpool.apply"
-        raise RuntimeError(_WORDS.format(name="gevent", what="threads or queues", patch=patch, call=call))
+        raise RuntimeError(_GREEN_THREADS_TEXT.format(name="gevent", what="threads or queues", patch=patch, call=call))
     eventlet: Any = sys.modules.get("eventlet.patcher")
     if eventlet is not None and eventlet.is_monkey_patched("thread"):
         patch, call = "eventlet.monkey_patch(thread=False)", "eventlet.tpool.execute"
-        raise RuntimeError(_WORDS.format(name="eventlet", what="threads", patch=patch, call=call))
+        raise RuntimeError(_GREEN_THREADS_TEXT.format(name="eventlet", what="threads", patch=patch, call=call))
 
 
 def log_safely(log: Callable[..., object], *words: object, **more: Any) -> None:
-    """Log from a thread of the library: what a program's own log handlers raise ends none."""
+    """Log from a thread of the library, which must not end when a log handler of the program raises."""
     with suppress(Exception):
         log(*words, **more)
 
 
 def uninterrupted(step: Callable[..., object], *args: object) -> None:
-    """A step that is done as a whole; a Ctrl-C meanwhile is heard once it is.
+    """Complete a step; if Ctrl-C comes meanwhile, KeyboardInterrupt is raised afterwards.
 
     Args:
-        step: may be begun again where it was interrupted.
+        step: can be called again after an interrupt.
     """
     try:
         step(*args)
@@ -426,7 +427,7 @@ def uninterrupted(step: Callable[..., object], *args: object) -> None:
 
 
 def get(queue: SimpleQueue[T]) -> T:
-    """The next item, waiting in slices, so that a signal's handler runs soon on every platform."""
+    """The next item. It waits in slices, so that a signal's handler runs soon on every platform."""
     while True:
         try:
             return queue.get(timeout=SLICE)
@@ -435,7 +436,7 @@ def get(queue: SimpleQueue[T]) -> T:
 
 
 async def in_thread(name: str, job: Callable[[], T]) -> T:
-    """Run a blocking `job` in a thread of its own; a cancelled caller leaves at once and the thread ends by itself."""
+    """Run a blocking `job` in a thread of its own. A task that is cancelled leaves at once, and the thread ends by itself."""
     reply: Reply[T] = Reply()
     context = contextvars.copy_context()
     thread = spawn(name, context.run, reply.run, job)
@@ -445,16 +446,16 @@ async def in_thread(name: str, job: Callable[[], T]) -> T:
 
 
 async def until_ended(threads: Iterable[threading.Thread]) -> None:
-    """Wait for threads that have said their last word and are about to end."""
+    """Wait for threads that are about to end."""
     for thread in threads:
         while thread.is_alive():
             await anyio.sleep(POLL_INTERVAL)
 
 
 async def within_grace(wait: Callable[[], Any], *, cancelled: bool = False) -> None:
-    """Await `wait()`; once the task is cancelled, for 0.2 s at most, before the cancellation goes on."""
+    """Await `wait()`. Once the task is cancelled, for at most 0.2 s, before the cancellation goes on."""
     if not cancelled:
-        cancellation = anyio.get_cancelled_exc_class()  # asked while the loop runs: a coroutine that is thrown away may have none
+        cancellation = anyio.get_cancelled_exc_class()  # while there is a loop: when a coroutine is closed, there may be none
         try:
             await wait()
         except cancellation:
@@ -462,21 +463,21 @@ async def within_grace(wait: Callable[[], Any], *, cancelled: bool = False) -> N
             raise
         finally:
             if cancelled:
-                await _shortly(wait)
+                await _wait_briefly(wait)
     else:
-        await _shortly(wait)
+        await _wait_briefly(wait)
 
 
-async def _shortly(wait: Callable[[], Any]) -> None:
+async def _wait_briefly(wait: Callable[[], Any]) -> None:
     with anyio.move_on_after(_GRACE, shield=True):
         await wait()
 
 
 def retry_if_interrupted(step: Callable[..., object], *args: object) -> None:
-    """A step that an interrupted caller must not leave undone: who presses Ctrl-C again meanwhile has been heard already.
+    """Complete a step that must not be left out after an interrupt; further ones are ignored meanwhile.
 
     Args:
-        step: may be begun again where it was interrupted.
+        step: can be called again after an interrupt.
     """
     while True:
         try:
@@ -491,19 +492,19 @@ _forgetters: list[Callable[[], None]] = []
 
 
 def generation() -> int:
-    """The number of forks that led to this process since the import; objects of an older one are not usable here."""
+    """The number of forks between the import and this process. Objects of an earlier generation cannot be used here."""
     return _generation
 
 
 def forget_at_fork(forget: Callable[[], None]) -> None:
-    """Have `forget` called in every forked child, before anything else runs there. It may only drop references."""
+    """Have `forget` called in every forked child, before anything else runs there. See `_waiting` for what it may do."""
     _forgetters.append(forget)
 
 
 class ForkLock:
-    """A re-entrant lock that a forked child finds free, whichever thread of its parent held it: `with lock.current:`.
+    """A re-entrant lock that is free in a forked child, even if a thread of the parent held it: `with lock.current:`.
 
-    It is no context manager itself: a Ctrl-C between two steps of one that is written in Python would leave the lock held.
+    It is not a context manager itself: Ctrl-C in the middle of an `__enter__` written in Python would leave the lock held.
     """
 
     __slots__ = ("current",)

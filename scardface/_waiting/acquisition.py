@@ -1,17 +1,17 @@
-"""One acquisition, from the wish for a card to its open session.
+"""One acquisition: from a card request to an open session.
 
 Who owns what, who may call it from where, what ends it:
 
-- `acquire` is one task's, `acquire_blocking` one thread's. `cancel` and `leave` come from any thread at any time, from finalizers
-  and signal handlers, also before it began; they only append, post and tell.
-- How it ends is decided once, by whoever appends to `_outcomes` first: the thread that opened the card, the driver with an error,
-  `cancel`, or the caller that leaves. Who opened a card and was not the first closes it again.
-- The request, never a return value, owns the card until its face has taken it over.
-- With nobody waiting it looks and connects at once, in the thread that will be the card's, and tells the driver nothing. A
-  dispatcher of its own decides there, by the same rules. What it cannot have at once it waits for with the others.
-- An offered card is taken in the request's own loop or thread, and opened in a thread of its own. What was opened is checked before
-  it counts: the same card as was offered (its event counter), its ATR, its protocol, its reader's serial number.
-- One deadline, on the monotonic clock, over all of it: the caller's until it waits with the others, the dispatcher's from then on.
+- `acquire` runs in one task, `acquire_blocking` in one thread. `cancel` and `leave` may be called from anywhere (see the package),
+  also before `begin`.
+- The outcome is the first item of `_outcomes`: the session of the thread that opened the card, an error of the driver's, of
+  `cancel` or of `leave`. A thread that opened a card and came second closes it again.
+- The acquisition owns the open session until its face has taken it over; a return value never does.
+- If nobody waits, it queries the readers and connects at once, in the thread that becomes the card's, without the driver. A
+  dispatcher of its own decides then, by the same rules. If it gets no card in this way, it waits with the others.
+- An offered card is taken at the owner, and opened in a thread of its own. Before the session counts, it is checked: the card that
+  was offered (by its event counter), the ATR, the protocol, the reader's serial number.
+- One deadline, on the monotonic clock, for everything: the caller's until it waits with the others, the dispatcher's from then on.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ logger = logging.getLogger("scardface")
 _numbers = itertools.count(1)
 _CANCELLED = "cancel() ended the wait for a card"
 _LEFT = WaitCancelledError("the wait for a card was given up", CANCELLED)
-"""How a request ends whose caller has left: nobody is told of it."""
+"""The outcome after `leave`; nobody is given it."""
 
 
 class Acquisition(Waiter):
-    """See the head of this file. Once it has ended well: `session`, and the `worker` whose thread opened it."""
+    """See the head of this module. Once it has succeeded: `session`, and the `worker` whose thread opened it."""
 
     __slots__ = (
         "_connecting",
@@ -115,21 +115,21 @@ class Acquisition(Waiter):
         self.owner: Any = None
         self._wake: Callable[[], object] = _no_op
         self._outcomes: list[Session | BaseException] = []
-        self._readers: Names | Literal["not known"] = "not known"  # those meant, by its own first look
-        self._query_readings: Mapping[str, Reading] | None = None  # what was in then, if only new cards are wanted
-        self._query_summary: tuple[str, BaseException | None] | None = None  # what was seen then
-        self._connecting: Offer | None = None  # in its own first look
-        self._has_followers = False  # others were told to stand behind it
+        self._readers: Names | Literal["not known"] = "not known"  # those it waits for, by its own first query
+        self._query_readings: Mapping[str, Reading] | None = None  # what that query saw, if only new cards are wanted
+        self._query_summary: tuple[str, BaseException | None] | None = None  # what it saw, in words
+        self._connecting: Offer | None = None  # under way in its own first query
+        self._has_followers = False  # younger ones wait for the end of its first query
         self._joined = False
         self._search: SerialSearch | None = None
         self._serial = request.readers.serial
-        self._warned: dict[str, Reading] | None = None  # the cards that were warned of, by reader
+        self._warned: dict[str, Reading] | None = None  # the cards that a warning was logged for, by reader
 
-    # From any thread, any loop, finalizers and signal handlers.
+    # From anywhere.
 
     @property
     def ended(self) -> bool:
-        """Whether there is a card, an error, or nobody who wants either."""
+        """Whether there is an outcome: a session or an error."""
         return bool(self._outcomes)
 
     @property
@@ -140,7 +140,7 @@ class Acquisition(Waiter):
         return end
 
     def cancel(self) -> None:
-        """End the wait with WaitCancelledError; nothing once its face has the card."""
+        """End the wait with WaitCancelledError; without effect once the face has taken over the card."""
         self.end_with(WaitCancelledError(_CANCELLED, CANCELLED))
         end, worker = self._outcomes[0], self.worker
         if isinstance(end, Session) and worker is not None and self._take_over():
@@ -148,7 +148,7 @@ class Acquisition(Waiter):
             worker.finish()
 
     def leave(self) -> None:
-        """Whatever becomes of this acquisition, nobody wants it: end the wait, or have the card closed."""
+        """Nobody wants the card any more: end the wait, or have the card closed."""
         self._end_with(_LEFT)
         end, worker = self._outcomes[0], self.worker
         if isinstance(end, Session) and worker is not None:
@@ -162,16 +162,16 @@ class Acquisition(Waiter):
         self._wake_up()
 
     def fail(self, error: BaseException) -> None:
-        """As `end_with`, with an error that several are told of."""
+        """As `end_with`, with an error that others are given as well."""
         self.end_with(fresh_copy(error) if isinstance(error, SCardError) else error)
 
     def _take_over(self) -> bool:
-        """Whether the open card is the asker's to use or to close: true once, for its face or for whoever gives it up."""
+        """Whether the caller may use or close the open card; True once, for the face or for one that gives the card up."""
         driver = self.driver
         return driver is not None and driver.undelivered.pop(self, self) is None
 
     def _forget_owner(self) -> None:
-        """What is kept of this request keeps no task and no loop."""
+        """Refer to no task and no loop any more."""
         if self.driver is not None:
             self.driver.undelivered.pop(self, None)
         self._wake = _no_op
@@ -179,16 +179,16 @@ class Acquisition(Waiter):
             self.owner = NO_OWNER
 
     def _wake_up(self) -> bool:
-        """Wake the caller; also if it was somebody else who decided: that one may have been interrupted in between.
+        """Wake the caller. Also after an outcome of somebody else's, who may have been interrupted before waking it.
 
-        A loop that is just being closed takes a post and loses it, so it is asked behind the post.
+        A loop that is being closed accepts a post and loses it, so it is asked after the post whether it is alive.
         """
         owner = self.owner
         return owner is not None and owner.post(self._wake) and owner.is_alive()
 
     def _end_with(self, end: Session | BaseException) -> bool:
-        """Whether this end is the one that counts."""
-        self._outcomes.append(end)  # one step: whoever is interrupted behind it may begin again
+        """Add an outcome; whether it is the one that counts."""
+        self._outcomes.append(end)  # one step, so that an interrupted caller may begin again
         driver = self.driver
         if driver is not None:
             driver.unserved.pop(self, None)
@@ -200,13 +200,13 @@ class Acquisition(Waiter):
                 search.stop()
         return self._outcomes[0] is end
 
-    # The caller's.
+    # For the caller.
 
     def begin(self, owner: Any, wake: Callable[[], object]) -> None:
         """Ask for a card.
 
         Args:
-            home: the loop or thread in which offers are taken.
+            owner: the loop or thread of the caller, in which offers are taken.
             wake: called there when the wait may be over.
 
         Raises:
@@ -237,15 +237,15 @@ class Acquisition(Waiter):
 
     @property
     def own_deadline(self) -> float | None:
-        """Until when the caller has to see to the deadline itself, with `expire`; None: it need not."""
+        """When the caller has to call `expire`; None: not at all."""
         return None if self._joined or self.deadline == math.inf else self.deadline
 
     def expire(self) -> None:
-        """The deadline has come: end, unless the dispatcher sees to it."""
+        """The deadline has passed: end, unless the dispatcher handles it."""
         if self._joined or self._outcomes:
             return
         offer = self._connecting
-        if offer is not None and offer.claim(self):  # PC/SC holds the connect: from here on the dispatcher has to know of it
+        if offer is not None and offer.claim(self):  # PC/SC does not return from the connect: the dispatcher goes on
             try:
                 self._join(offer)
             except BaseException as error:
@@ -256,7 +256,7 @@ class Acquisition(Waiter):
             self.end_with(CardTimeoutError(f"no matching card within {timeout:g} s; seen: {what} did not answer", TIMEOUT))
 
     def result(self) -> Session:
-        """The open session, which is the face's from now on, or the error."""
+        """Return the session, which belongs to the face from now on, or raise the error."""
         end = self._outcomes[0]
         if isinstance(end, Session):
             if not self._take_over():
@@ -266,13 +266,13 @@ class Acquisition(Waiter):
         try:
             raise end
         finally:
-            del end  # the frame in its traceback must not hold it
+            del end  # else the frame in its traceback would refer to it
 
     def take(self, offer: Offer) -> None:
-        """At home: take an offered card and have it opened."""
+        """At the owner: take an offered card and have it opened."""
         driver = self.driver
         assert driver is not None
-        if not offer.claim(self):  # too late; also where it has ended meanwhile, the others who live here are served again
+        if not offer.claim(self):  # too late; even if this one has ended, others of this owner can be offered cards
             driver.tell(Responsive(offer.owner))
         elif self._outcomes:
             driver.tell(Withdrawn(offer))
@@ -284,7 +284,7 @@ class Acquisition(Waiter):
                 driver.tell(Withdrawn(offer))
 
     def reconnect(self, share: ShareMode, protocols: Protocol | None) -> None:
-        """Reconnect the open card, blocking, and have others know how it is shared: at no time more freely than it is."""
+        """Reconnect the open card, blocking, and report its share mode: never a less exclusive one than it has."""
         if share is ShareMode.EXCLUSIVE:
             self._share(share)
         try:
@@ -316,7 +316,7 @@ class Acquisition(Waiter):
     # In a thread of its own, which becomes the card's.
 
     def _query_and_open(self, worker: Worker) -> None:
-        """Look, and open what suits; else wait with the others."""
+        """Query the readers and open a card that matches, or else wait with the others."""
         driver = self.driver
         assert driver is not None
         opened = False
@@ -331,8 +331,8 @@ class Acquisition(Waiter):
             worker.finish()
 
     def _first_query(self, driver: Driver, worker: Worker) -> bool:
-        """Whether a card has been opened."""
-        mine = Dispatcher()  # by the same rules, for this one look
+        """Query the readers and try the cards that match; whether one was opened."""
+        mine = Dispatcher()  # for this query
         now = time.monotonic()
         for waiter, (reader, share) in list(driver.open_cards.items()):
             mine.handle(Opened(waiter, reader, share), now)
@@ -380,15 +380,15 @@ class Acquisition(Waiter):
         return False
 
     def _keeps_waiting(self, error: SCardError) -> bool:
-        """Whether the wait goes on though the first look failed."""
+        """Whether to wait with the others although the first query failed."""
         request = self.request
         if isinstance(error, ServiceUnavailableError):
-            absent = error.code != SECURITY_VIOLATION  # else it is there, and refuses this program
+            absent = error.code != SECURITY_VIOLATION  # else it runs, and refuses this program
             return absent and (request.wait_for_reader or (request.pnp and self.service_may_be_absent))
         return request.timeout != 0
 
     def _open_in_first_query(self, offer: Offer, worker: Worker, context: Context | None) -> Failed | None:
-        """Open a card of the first look; what its own dispatcher has to hear, or None if it is over."""
+        """Open a card of the first query. Return a message for its own dispatcher, or None: there is nothing more to do."""
         driver = self.driver
         assert driver is not None
         self._connecting = offer
@@ -398,7 +398,7 @@ class Acquisition(Waiter):
             error, opened = self._open(offer, worker, context)
             if opened:
                 return None
-            if not offer.claim(worker):  # its time ran out meanwhile, and the driver was told of this connect
+            if not offer.claim(worker):  # `expire` has handed this connect over to the driver
                 driver.tell(Failed(offer, error))
                 return None
         finally:
@@ -410,14 +410,14 @@ class Acquisition(Waiter):
         return Failed(offer, error)
 
     def _open_offered(self, offer: Offer, worker: Worker) -> None:
-        """Open an offered card; the driver hears what came of it."""
+        """Open an offered card, and report the result to the driver."""
         driver = self.driver
         assert driver is not None
         driver.connects[offer] = None
         error, opened = self._open(offer, worker, None)
         if not opened:
             worker.finish()
-            if error is not None and not isinstance(error, SCardError):  # a backend's own, which its caller is told
+            if error is not None and not isinstance(error, SCardError):  # an error of the backend itself, which the caller is given
                 self.end_with(error)
             self._warn(offer, error)
             driver.tell(Failed(offer, error))
@@ -426,7 +426,7 @@ class Acquisition(Waiter):
         self._warn_of_holder(offer, error)
 
     def _open(self, offer: Offer, worker: Worker, context: Context | None) -> tuple[BaseException | None, bool]:
-        """Connect, check, hand over, or close again; raises nothing. The error, and whether the card was open, if for a moment."""
+        """Connect, check, and hand over or close again; raises nothing. Returns the error, and whether a checked card was open."""
         driver = self.driver
         assert driver is not None
         session: Session | None = None
@@ -435,7 +435,7 @@ class Acquisition(Waiter):
             if not self._is_what_was_offered(session, offer):
                 session.close(Disposition.LEAVE)
                 return None, False
-        except BaseException as error:  # a backend's own exceptions, too, and those of a pattern
+        except BaseException as error:  # including errors of the backend itself, and of a pattern
             if session is not None:
                 _close(session)
             return error, False
@@ -446,7 +446,7 @@ class Acquisition(Waiter):
         wanted = self._end_with(session)
         if wanted and self._wake_up():
             return None, True
-        # Nobody wants it, or the loop is gone; a loop may also have taken the card over, and have been closed since.
+        # Nobody wants it, or the loop was closed; but the loop may have taken the card over before it was closed.
         if self._take_over() or not wanted:
             _close(session)
             worker.finish()
@@ -458,7 +458,7 @@ class Acquisition(Waiter):
             driver.tell(Disconnected(self))
 
     def _is_what_was_offered(self, session: Session, offer: Offer) -> bool:
-        """Whether what was opened is what was offered and wanted."""
+        """Whether the session has the card that was offered, and meets the request."""
         request = self.request
         if request.share is ShareMode.DIRECT:
             return self._serial is None or has_serial(self._serial, session.reader, session.get_attribute)
@@ -471,28 +471,28 @@ class Acquisition(Waiter):
         return self._serial is None or has_serial(self._serial, session.reader, session.get_attribute)
 
     def _warn(self, offer: Offer, error: BaseException | None) -> None:
-        """Tell once of a card that cannot be had, though others may be: before any of them is looked for."""
+        """Log once that a card could not be opened; before other cards are tried."""
         if isinstance(error, SCardError) and error.code != SHARING_VIOLATION and self._is_first_warning(offer):
-            log_safely(logger.warning, "the card in %r could not be opened, and is waited for: %s", offer.reader, error)
+            log_safely(logger.warning, "the card in %r could not be opened, and will be tried again: %s", offer.reader, error)
 
     def _warn_of_holder(self, offer: Offer, error: BaseException | None) -> None:
-        """Tell once of a card that another program holds; who that is takes a while to find out."""
+        """Log once that another program holds a card. (It takes a while to find out which.)"""
         if not isinstance(error, SCardError) or error.code != SHARING_VIOLATION or not self._is_first_warning(offer):
             return
         programs = ", ".join(other_programs()) or "not known (perhaps another user's program)"
         advice = "; share=ShareMode.SHARED joins programs that share it" if self.request.share is ShareMode.EXCLUSIVE else ""
-        words = "the card in %r is held by another program; programs with PC/SC open: %s%s"
-        log_safely(logger.warning, words, offer.reader, programs, advice)
+        text = "the card in %r is held by another program; programs with PC/SC open: %s%s"
+        log_safely(logger.warning, text, offer.reader, programs, advice)
 
     def _is_first_warning(self, offer: Offer) -> bool:
-        """Whether this card has not been warned of yet, and somebody still waits."""
+        """Whether there was no warning for this card yet, and somebody still waits."""
         if self._outcomes:
             return False
-        told = self._warned = self._warned or {}
-        before = told.get(offer.reader)
+        warned = self._warned = self._warned or {}
+        before = warned.get(offer.reader)
         if before is not None and same_card(before, offer.reading):
             return False
-        told[offer.reader] = offer.reading
+        warned[offer.reader] = offer.reading
         return True
 
     # A reader by its serial number.
@@ -522,7 +522,7 @@ class Acquisition(Waiter):
 
 
 class _NoOwner:
-    """The home of a request that is over."""
+    """The owner of an acquisition that has ended."""
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
         return False
@@ -535,52 +535,54 @@ NO_OWNER = _NoOwner()
 
 
 def _no_op() -> None:
-    """Nobody has to be woken yet."""
+    """There is nobody to wake yet."""
 
 
 def _close(session: Session) -> None:
-    """Close a card that nobody has been given."""
+    """Close a card that was not handed over."""
     try:
         session.close()
-    except Exception:  # a backend's own, and nobody is there to be told
-        log_safely(logger.exception, "at the close of a card that nobody wanted")
+    except Exception:  # an error of the backend itself, and there is nobody to give it to
+        log_safely(logger.exception, "at the close of a card that nobody waits for any more")
 
 
 def _release(context: Context) -> None:
     try:
         context.release()
     except SCardError as error:
-        log_safely(logger.debug, "after a look: %s", error)
+        log_safely(logger.debug, "at the release of a context: %s", error)
 
 
-# How a task, or a thread, waits for it.
+# Waiting, in a task or in a thread.
 
 
-async def acquire(request: Acquisition, opened: Callable[[Session], T]) -> T:
-    """Wait for the card; return what `opened` says of its session.
+async def acquire(acquisition: Acquisition, opened: Callable[[Session], T]) -> T:
+    """Wait for the card; return `opened(session)`.
 
     Raises:
         CardTimeoutError: the deadline passed.
         WaitCancelledError: `cancel` was called.
-        NoReaderError, ServiceUnavailableError: at the start.
+        NoReaderError, ServiceUnavailableError: at the start, unless the request waits for that.
         SCardError: no thread can be started.
     """
     loop = Loop()
     signal = loop.signal()
     try:
         await anyio.lowlevel.checkpoint_if_cancelled()
-        request.begin(loop, signal.set)
-        deadline = request.own_deadline
-        if deadline is not None and not request.ended:
+        acquisition.begin(loop, signal.set)
+        deadline = acquisition.own_deadline
+        if deadline is not None and not acquisition.ended:
             await _until(signal, deadline)
-            request.expire()
-        while not request.ended:
+            acquisition.expire()
+        while not acquisition.ended:
             await signal.wait()
-        return opened(request.result())
+        return opened(acquisition.result())
     except BaseException as error:
-        request.leave()
-        if not isinstance(error, GeneratorExit) and request.driver is not None:  # else it is thrown away, perhaps with its loop
-            await until_idle(request.driver, cancelled=True)
+        acquisition.leave()
+        if (
+            not isinstance(error, GeneratorExit) and acquisition.driver is not None
+        ):  # else the coroutine is closed, perhaps with its loop
+            await until_idle(acquisition.driver, cancelled=True)
         raise
 
 
@@ -590,7 +592,7 @@ async def _until(signal: Signal, deadline: float) -> None:
     scope.__enter__()
     try:
         await signal.wait()
-    except GeneratorExit as error:  # thrown away, perhaps with its loop: a scope cannot be left without one
+    except GeneratorExit as error:  # the coroutine is closed, perhaps with its loop, without which a scope cannot be left
         with suppress(RuntimeError):
             scope.__exit__(GeneratorExit, error, error.__traceback__)
         raise
@@ -601,15 +603,15 @@ async def _until(signal: Signal, deadline: float) -> None:
         scope.__exit__(None, None, None)
 
 
-def acquire_blocking(request: Acquisition, opened: Callable[[Session], T]) -> T:
+def acquire_blocking(acquisition: Acquisition, opened: Callable[[Session], T]) -> T:
     """As `acquire`, in the calling thread; Ctrl-C ends the wait."""
     caller = WaitingThread()
     try:
-        request.begin(caller, _no_op)
-        caller.run(lambda: request.ended, request.own_deadline, request.expire)
-        return opened(request.result())
+        acquisition.begin(caller, _no_op)
+        caller.run(lambda: acquisition.ended, acquisition.own_deadline, acquisition.expire)
+        return opened(acquisition.result())
     except BaseException:
-        retry_if_interrupted(request.leave)
-        if request.driver is not None:
-            until_idle_blocking(request.driver)
+        retry_if_interrupted(acquisition.leave)
+        if acquisition.driver is not None:
+            until_idle_blocking(acquisition.driver)
         raise

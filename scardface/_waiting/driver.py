@@ -2,24 +2,23 @@
 
 Who owns what, who may call it from where, what ends it:
 
-- `driver_of` gives the one `Driver` of a PC/SC. Its thread owns the dispatcher and the watcher, and calls neither PC/SC nor
-  anything else that waits.
-- `submit` is for those who begin to wait: it starts the thread if none runs, and raises if none can be started. `tell` is for all
-  other messages and comes from anywhere, finalizers and signal handlers included: it only puts into a `SimpleQueue`, and only while
-  the thread runs (without it, nobody waits for anything).
-- Whether the thread runs is one entry of a dictionary, set and taken out in single steps: who sets it starts the thread; the thread
-  takes it out, looks into the queue once more, and goes on if it may set it again. So no message is lost between its last look and
-  its end.
-- It ends, with the watcher, after the last who waited has left; `WhenIdle` tells when. A watcher that PC/SC holds is taken up again
-  rather than doubled.
-- What it has for somebody is posted to that one's loop or thread. A loop that takes no posts any more is dropped with all that
-  waits there; now and then all are asked whether they still live, and open cards whose removal is waited for whether they do.
-- An exception of its own (a thread that cannot be started, a mistake) is told to all who wait, and the next one starts anew.
+- `driver_of` returns the one `Driver` of a PC/SC. Its thread owns the dispatcher and the watcher, and calls neither PC/SC nor
+  anything else that blocks.
+- `submit` is for those who begin to wait: it starts the thread if none runs, and raises if none can be started. `tell` takes all
+  other messages, and may be called from anywhere (see the package): it puts the message into a `SimpleQueue` while the thread runs,
+  and drops it otherwise, for then nobody waits.
+- Whether the thread runs is one dictionary entry, added and removed in single steps: who adds it starts the thread. The thread
+  removes it, looks into the queue once more, and goes on if it can add it again. So no message is lost as the thread ends.
+- The thread ends, and the watcher with it, when the last who waited has ended; `until_idle` waits for that. A watcher that PC/SC
+  does not let go is used again instead of a second one.
+- What it has for somebody is posted to that one's owner, a loop or a thread. A loop that takes no posts any more has been closed,
+  and all that waits there is dropped. Every `SWEEP_INTERVAL` seconds all owners are asked whether they are alive, and the sessions
+  of cards whose removal is waited for whether they are valid.
+- An exception in the thread (no thread for the watcher, a mistake) is given to all who wait, and the next one begins anew.
 
-Five plain dictionaries are everybody's, an entry each by the request that it stands for, added and taken out in single steps:
-`open_cards`, `connects` (those that are in flight), `undelivered` (those whose card is open and not yet taken over), `unserved`
-(those who have neither a card nor an error yet) and `first_queries` (those who look by themselves, since nobody was waiting when
-they came).
+Five dictionaries may be changed from anywhere. Each entry belongs to one acquisition, and is added and removed in single steps:
+`open_cards`; `connects`, those under way; `undelivered`, opened and not taken over by the face yet; `unserved`, with neither card
+nor error yet; `first_queries`, still querying for itself because nobody was waiting when it came.
 """
 
 from __future__ import annotations
@@ -63,11 +62,11 @@ from .messages import (
 logger = logging.getLogger("scardface.watch")
 
 SWEEP_INTERVAL = 5.0
-"""Seconds between two questions to all loops whether they still live; one that was closed says nothing by itself."""
+"""Seconds between two checks whether all owners are alive: a loop that is closed does not report it."""
 SWEEP_INTERVAL_ON_JOIN = 0.5
-"""The same, when somebody comes who may want what a loop had that was closed."""
+"""The same after somebody has joined, who may want a card that a closed loop had."""
 CANCEL_RETRY_INTERVAL = 0.1
-"""Seconds until the watcher is asked again, where no thread could be started to interrupt it."""
+"""Seconds until the watcher is called again after it could start no thread to cancel its wait."""
 
 
 class WhenIdle:
@@ -80,7 +79,7 @@ class WhenIdle:
 
 
 class _WatcherMessage:
-    """A message of a watcher's thread: what it saw; None: it ends."""
+    """A message of a watcher's thread: a snapshot; None: the thread ends."""
 
     __slots__ = ("snapshot", "watcher")
 
@@ -90,7 +89,7 @@ class _WatcherMessage:
 
 
 class _Run:
-    """One run of the driver's thread: `claim` says once whether the thread runs it, or its starter has given it up."""
+    """One run of the driver's thread. `claim` decides whether the thread carries it out, or its starter has given it up."""
 
     __slots__ = ("_claims",)
 
@@ -98,13 +97,13 @@ class _Run:
         self._claims: list[object] = []
 
     def claim(self, by: object) -> bool:
-        """Whether `by` is the first who asks."""
+        """Whether `by` was the first to claim it."""
         self._claims.append(by)
         return self._claims[0] is by
 
 
 class Driver:
-    """See the head of this file."""
+    """See the head of this module."""
 
     def __init__(self) -> None:
         self.open_cards: dict[Waiter, tuple[str, ShareMode]] = {}
@@ -112,25 +111,25 @@ class Driver:
         self.first_queries: dict[Waiter, None] = {}
         self.connects: dict[Offer, None] = {}
         self.undelivered: dict[Any, None] = {}
-        self.serials: dict[str, str] = {}  # what readers said of themselves, by name
+        self.serials: dict[str, str] = {}  # what readers answered, by name
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._runs: dict[int, _Run] = {}  # the one that is under way
+        self._runs: dict[int, _Run] = {}  # the present one, under key 0
         self._threads: tuple[threading.Thread, ...] = ()
         self._watcher: watching.Watcher | None = None
-        self._watcher_thread: threading.Thread | None = None  # the watcher's
+        self._watcher_thread: threading.Thread | None = None
         self._life = 0
-        self._same_life = False  # the next watcher goes on with that life
-        self._message: Any = None  # the one that is being handled
+        self._same_life = False  # the next watcher continues that life of the service
+        self._message: Any = None  # the one being handled
         self._idle_questions: list[WhenIdle] = []
         self._dispatcher = Dispatcher()
 
-    # From anywhere.
+    # For everybody.
 
     def submit(self, message: Message, backend: Backend) -> None:
-        """Take the message of somebody who begins to wait.
+        """Take the message of somebody who begins to wait; not from anywhere, since it may start a thread.
 
         Raises:
-            SCardError: no thread can be started; nobody waits then.
+            SCardError: no thread can be started. Those whose messages were in the queue are told, and nobody waits.
         """
         run = _Run()
         try:
@@ -145,14 +144,14 @@ class Driver:
             self._threads = (*self.threads(), spawn("scardface-driver", self._run, run, backend))
 
     def _give_up(self, run: _Run, backend: Backend, error: BaseException) -> None:
-        """The starter of a run was interrupted, or has no thread: nobody else may wait for it."""
+        """The starter of a run was interrupted, or no thread could be started: see to it that nobody waits for that run."""
         if self._runs.setdefault(0, run) is not run or not run.claim(self):
             return
         messages = []
         while not self._queue.empty():
             messages.append(self._queue.get())
         del self._runs[0]
-        if not isinstance(error, Exception):  # an interrupt is nobody else's: for them it is begun again
+        if not isinstance(error, Exception):  # an interrupt concerns the starter alone: start again for the others
             for message in messages:
                 self.submit(message, backend)
             return
@@ -160,25 +159,25 @@ class Driver:
             _fail_one(_sender_of(message), error)
 
     def tell(self, message: Message | WhenIdle) -> bool:
-        """Take any other message; False, and it means nothing to anybody, if nobody waits for anything."""
+        """Take any other message, from anywhere. False: the thread does not run, so nobody waits and the message was dropped."""
         if not self._runs:
             return False
         self._queue.put(message)
-        return bool(self._runs)  # else the run may have ended between the two, without having seen it
+        return bool(self._runs)  # the run may have ended between the two steps without having taken it
 
     def take_back_undelivered(self) -> None:
-        """Have the cards closed that were opened for tasks whose loops were closed before they could take them over."""
+        """Close the cards that were opened for loops that were closed before they could take them over."""
         for request in list(self.undelivered):
             if not request.owner.is_alive():
                 request.leave()
 
     @property
     def running(self) -> bool:
-        """Whether the thread runs, for whoever waits."""
+        """Whether the thread runs, so somebody waits."""
         return bool(self._runs)
 
     def threads(self) -> list[threading.Thread]:
-        """The threads that have not ended, of which `WhenIdle` says that they are about to."""
+        """The threads of driver and watcher that have not ended; after `WhenIdle` they are about to."""
         watcher = self._watcher
         canceller = None if watcher is None else watcher.canceller
         return [thread for thread in (*self._threads, canceller) if thread is not None and thread.is_alive()]
@@ -252,7 +251,7 @@ class Driver:
             return None
 
     def _run_watcher(self, backend: Backend) -> None:
-        """Have the watcher run, and look as often as is wanted."""
+        """See to it that a watcher runs, and that it knows which query is wanted."""
         dispatcher, watcher = self._dispatcher, self._watcher
         if watcher is None or not watcher.resume():
             watcher = watching.Watcher(backend, self._life - self._same_life)
@@ -264,7 +263,7 @@ class Driver:
         watcher.request_query(dispatcher.query_wanted, dispatcher.groups)
 
     def _abandon_if_overdue(self, now: float) -> None:
-        """A status call that PC/SC does not give back is left to it, with its thread and its context; another watcher goes on."""
+        """If PC/SC does not return from a status call, leave it the thread and the context, and go on with another watcher."""
         watcher = self._watcher
         overdue_at = None if watcher is None else watcher.overdue_at
         if watcher is None or overdue_at is None or now < overdue_at:
@@ -273,15 +272,17 @@ class Driver:
         self._watcher = None
         self._threads = tuple(thread for thread in self._threads if thread is not self._watcher_thread)
         self._same_life = self._life > 0
-        log_safely(logger.warning, "PC/SC holds a call of SCardGetStatusChange: it is left alone, and another context watches on")
+        log_safely(
+            logger.warning, "PC/SC does not return from SCardGetStatusChange: that call is abandoned, and another context is used"
+        )
 
     def _post_snapshot(self, watcher: watching.Watcher, snapshot: Snapshot | None) -> None:
-        """The watcher's way in, in its thread."""
+        """Called by a watcher, in its thread."""
         self._queue.put(_WatcherMessage(watcher, snapshot))
 
     def _handle_snapshot(self, message: _WatcherMessage, now: float) -> None:
         if message.watcher is not self._watcher:
-            return  # one that was given up
+            return  # an abandoned one
         if message.snapshot is None:
             self._watcher = None
             return
@@ -321,37 +322,39 @@ class Driver:
         self._carry_out(self._dispatcher.handle(OwnerGone(owner), time.monotonic()))
 
     def _sweep(self) -> None:
-        """The net under all that nobody reports."""
+        """Find what nobody reports."""
         self.take_back_undelivered()
         for owner in self._dispatcher.owners():
-            if isinstance(owner, Loop):  # asyncio's own hears a signal that came just before it slept when it turns next
+            if isinstance(
+                owner, Loop
+            ):  # asyncio runs a signal's handler only when it wakes, if the signal came just before it slept
                 owner.post(_no_op)
             if not owner.is_alive():
                 self._owner_gone(owner)
-        for removal in self._dispatcher.removals():  # another reader may have the same name and show the same
+        for removal in self._dispatcher.removals():  # a reader may have been replaced by one that shows the same
             self._post(removal.owner, removal.suspect, False)
 
     def _fail(self, error: BaseException) -> None:
-        """Tell all who wait, and be as new."""
+        """Give the error to all who wait, and begin anew."""
         if not isinstance(error, SCardError):
-            log_safely(logger.error, "the wait for PC/SC failed, and starts anew with the next who waits", exc_info=error)
+            log_safely(logger.error, "waiting for PC/SC failed, and begins anew with the next who waits", exc_info=error)
         waiters, listeners = self._dispatcher.all_waiting()
         if _sender_of(self._message) not in (*waiters, *listeners):
             listeners.append(_sender_of(self._message))
         if self._watcher is not None:
             self._watcher.stop()
-            self._watcher = None  # it ends by itself; what it says from now on, nobody asked for
+            self._watcher = None  # it ends by itself; its messages are ignored from now on
         self._dispatcher, self._message = Dispatcher(), None
         for waiting in (*waiters, *listeners):
             _fail_one(waiting, error)
 
 
 def _no_op() -> None:
-    """To have a loop turn."""
+    """Posted to wake a loop."""
 
 
 def _sender_of(message: Any) -> Any:
-    """Who waits, by the message with which it began to."""
+    """Who sent the message, if it is one with which waiting begins."""
     return next((getattr(message, name) for name in ("waiter", "listener", "removal") if hasattr(message, name)), None)
 
 
@@ -361,11 +364,11 @@ def _fail_one(waiting: Any, error: BaseException) -> None:
 
 
 _drivers: dict[int, tuple[object, Driver]] = {}
-_drivers_lock = ForkLock()  # for the dictionary alone; a signal handler may come while its thread is in here
+_drivers_lock = ForkLock()  # for the dictionary alone; re-entrant for signal handlers
 
 
 def driver_of(backend: Backend) -> Driver:
-    """The one driver of `backend`, whatever kind of object that is."""
+    """The one driver of `backend`, which need not be hashable."""
     key = id(backend)
     with _drivers_lock.current:
         found = _drivers.get(key)
@@ -374,7 +377,7 @@ def driver_of(backend: Backend) -> Driver:
         driver = Driver()
         try:
             held: object = weakref.ref(backend, lambda _: _drivers.pop(key, None))
-        except TypeError:  # no place for weak references: kept as long as the process
+        except TypeError:  # it takes no weak references: kept for the life of the process
             held = backend
         _drivers[key] = held, driver
         return driver
@@ -387,11 +390,11 @@ def _backend_of(held: object) -> object:
 forget_at_fork(_drivers.clear)
 
 
-# How nothing is left behind.
+# Waiting until nothing is left behind.
 
 
 async def until_idle(driver: Driver, *, cancelled: bool = False) -> None:
-    """Return when somebody else waits here, or when nobody does and no thread is left; cancelled, within 0.2 s."""
+    """Return when nobody waits and no thread is left, or as soon as others wait; once the task is cancelled, within 0.2 s."""
     loop = Loop()
     signal = loop.signal()
     answers: list[bool] = []
@@ -406,7 +409,7 @@ async def until_idle(driver: Driver, *, cancelled: bool = False) -> None:
             if not answers[0]:
                 return
         for thread in driver.threads():
-            while thread.is_alive() and not driver.running:  # a new run is somebody else's
+            while thread.is_alive() and not driver.running:  # a new run belongs to somebody else
                 await anyio.sleep(POLL_INTERVAL)
 
     if driver.threads():
@@ -414,7 +417,7 @@ async def until_idle(driver: Driver, *, cancelled: bool = False) -> None:
 
 
 def until_idle_blocking(driver: Driver, seconds: float = 0.2) -> None:
-    """As `until_idle`, in the calling thread, for so many seconds at most."""
+    """As `until_idle`, in the calling thread, for at most so many seconds."""
     until = time.monotonic() + seconds
     answers: SimpleQueue[bool] = SimpleQueue()
     if driver.tell(WhenIdle(answers.put)):
@@ -425,5 +428,5 @@ def until_idle_blocking(driver: Driver, seconds: float = 0.2) -> None:
         if not idle:
             return
     for thread in driver.threads():
-        if not driver.running:  # a new run is somebody else's
+        if not driver.running:  # a new run belongs to somebody else
             thread.join(max(0.0, until - time.monotonic()))

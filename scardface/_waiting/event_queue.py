@@ -1,13 +1,13 @@
-"""A monitor's own queue: what one consumer has not heard yet, and the state as it is after the event heard last.
+"""The events that one monitor has not read yet, and the state of the readers after the last event that it has read.
 
-Rules:
+Who owns what, who may call it from where, what ends it:
 
-- `receive` and `fail` come from the driver's thread, `pop` and `state` from the consumer: one lock, held for dictionary work only,
-  which no finalizer and no signal handler takes.
-- Each monitor has its own queue; one that falls `MAX_EVENTS` events behind drops them, says how many, and starts from the state
-  afresh.
-- An event carries the reader's state as it was then; `state` is the sum of those popped. Who uses a card (in_use, exclusive)
-  changes without an event: at once if the consumer has heard all, else with the reader's next event.
+- `receive` and `fail` are called in the driver's thread, `pop` and `state` by the consumer. One lock, held for dictionary work
+  only; no finalizer or signal handler takes it.
+- Each monitor has its own queue. One that falls `MAX_EVENTS` events behind drops them, reports how many, and begins anew with the
+  present state.
+- An event carries the reader's state at that time, and `state` is the sum of the events popped. Who uses a card (in_use, exclusive)
+  changes without an event: in `state` at once if the consumer has read all events, else with the reader's next event.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from ..errors import SCardError, fresh_copy
 from ..iso7816._atr import ATR
 
 MAX_EVENTS = 10_000
-"""Events that a consumer may fall behind."""
+"""Events that a consumer may fall behind before they are dropped."""
 
 
 class EventQueue:
-    """See the head of this file.
+    """See the head of this module.
 
     Args:
-        wanted: the readers to tell of.
-        home: the loop or thread that consumes.
-        wake: called at home when there is something to pop.
+        wanted: the readers whose events are wanted.
+        owner: the loop or thread that reads the events.
+        wake: called at the owner when there is something to pop.
     """
 
     def __init__(self, wanted: ReaderFilter, owner: Any, wake: Callable[[], object]) -> None:
@@ -57,30 +57,28 @@ class EventQueue:
         self._lock = RLock()
         self._queue: deque[tuple[Event, Mapping[str, ReaderState | None]]] = deque()
         self._state: dict[str, ReaderState] = {}
-        self._announced: dict[str, ReaderState] = {}  # the state at the queue's end
+        self._announced: dict[str, ReaderState] = {}  # the state after the last event in the queue
         self._latest: Snapshot | None = None
-        self._began_without_service: SCardError | None = None  # why it began without having been told of any reader
-        self._caught_up: Mapping[
-            str, Reading
-        ] = {}  # what `_catch_up` has taken in: a look keeps the readings that have not changed
+        self._began_without_service: SCardError | None = None  # why there were no readers at first
+        self._caught_up: Mapping[str, Reading] = {}  # the readings taken over by `_catch_up`
 
     @property
     def begun(self) -> bool:
-        """Whether the initial state is in, or will never be."""
+        """Whether the initial state is there, or will never come."""
         return self._begun or self._error is not None
 
     @property
     def state(self) -> Mapping[str, ReaderState]:
-        """State by reader, as it is after the event popped last; a copy."""
+        """State by reader after the event popped last; a copy."""
         with self._lock:
             self._catch_up()
             return MappingProxyType(dict(self._state))
 
     def pop(self) -> Event | None:
-        """The next event, and the state moves on; None: nothing to hear.
+        """The next event, with which the state moves on. None: there is none yet.
 
         Raises:
-            SCardError: nothing more will come, for want of a thread.
+            SCardError: there will be no more events, since no thread could be started.
         """
         with self._lock:
             if not self._queue:
@@ -98,9 +96,9 @@ class EventQueue:
             return event
 
     def receive(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
-        """Queue what happened before `snapshot`; `first`: queue the state as initial events."""
+        """Queue the events up to `snapshot`; `first`: queue initial events that describe it."""
         with self._lock:
-            was_empty = not self._queue  # else it has been woken, or pops before it waits
+            was_empty = not self._queue  # else the consumer has been woken, or pops before it waits
             if first:
                 self._began_without_service = snapshot.error
                 self._queue_initial(snapshot)
@@ -112,14 +110,14 @@ class EventQueue:
             self.owner.post(self._wake)
 
     def fail(self, error: BaseException) -> None:
-        """Nothing more will come."""
+        """There will be no more events."""
         self._error = fresh_copy(error) if isinstance(error, SCardError) else error
         self.owner.post(self._wake)
 
     def _queue_events(self, snapshot: Snapshot, events: list[Event]) -> bool:
-        """Whether there was one for this consumer."""
+        """Whether any of the events is for this consumer."""
         if self._began_without_service is not None and snapshot.error is None:
-            # Others have known readers from before the service went; for this one they are new.
+            # Other monitors knew these readers before the service stopped; for this one they are new.
             events, self._began_without_service = (
                 diff(snapshot._replace(error=self._began_without_service, readers={}), snapshot),
                 None,
@@ -149,7 +147,7 @@ class EventQueue:
         self._queue_initial(snapshot)
 
     def _catch_up(self) -> None:
-        """Once the consumer has heard all, the flags that change without an event are those of the latest look."""
+        """Once the consumer has read all events, take the flags that change without an event from the latest snapshot."""
         latest, before = self._latest, self._caught_up
         if self._queue or latest is None or latest.error is not None or latest.readers is before:
             return
@@ -169,7 +167,7 @@ class EventQueue:
         self._queue.append((event, changes))
 
     def _accepts(self, event: Event, snapshot: Snapshot) -> bool:
-        """Whether the event is for this consumer: its reader asked for, and in the groups, or told of before."""
+        """Whether the event is for this consumer: its reader is asked for and in the groups, or was announced before."""
         if not isinstance(event, (ReaderAdded, ReaderRemoved, CardInserted, CardRemoved)):
             return True
         name, groups = event.reader, self._wanted.groups

@@ -1,12 +1,12 @@
-"""One wait for an open card to go.
+"""One wait for an open card to be removed.
 
 Who owns what, who may call it from where, what ends it:
 
-- `wait` is one task's, `wait_blocking` one thread's. `cancel` comes from any thread at any time, from signal handlers, too.
-- The dispatcher only suspects: what the readers show says nothing about a session that was lost when the service restarted, and the
-  watcher's trouble with PC/SC is not the card's. So the session itself is asked, in the card's own thread, never waiting for
-  another program; at the start as well, since an older look may be from before.
-- How it ends is decided once, by whoever appends to `_outcomes` first.
+- `wait` runs in one task, `wait_blocking` in one thread. `cancel` and `leave` may be called from anywhere (see the package).
+- The dispatcher only suspects that the card is gone: readers do not show that a session was lost when the service restarted, and an
+  error of the watcher's need not be the card's. So the session is asked, in the card's own thread, without waiting for other
+  programs; also at the start, since the last snapshot may be older than the wait.
+- The outcome is the first item of `_outcomes`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .messages import RemovalAwaited, Unsubscribed
 
 
 class Removal:
-    """See the head of this file.
+    """See the head of this module.
 
     Args:
         submit: runs a job in the card's thread.
@@ -50,7 +50,7 @@ class Removal:
         self._end_with(WaitCancelledError("cancel() or a close ended the wait for the card's removal", CANCELLED))
 
     def fail(self, error: BaseException) -> None:
-        """End the wait with an error that several are told of."""
+        """End the wait with an error that others are given as well."""
         self._end_with(fresh_copy(error) if isinstance(error, SCardError) else error)
 
     def _end_with(self, end: BaseException | None) -> None:
@@ -60,7 +60,7 @@ class Removal:
             self.owner.post(self._wake)
 
     def begin(self, owner: Any, wake: Callable[[], object]) -> None:
-        """Wait from now on; `wake` is called at home when it is over."""
+        """Begin to wait; `wake` is called at the owner when the wait may be over."""
         self.owner, self._wake = owner, wake
         if not self._outcomes:
             self.driver.submit(RemovalAwaited(self, self._session.reader, self._session.reading), self._backend)
@@ -69,16 +69,16 @@ class Removal:
             self.leave()
 
     def leave(self) -> None:
-        """Nobody waits any more."""
+        """Give the wait up."""
         self._outcomes.append(None)
         self.driver.tell(Unsubscribed(self))
 
     def close_session(self) -> None:
-        """The loop was closed under the wait, and its card can never be used again: have it closed."""
+        """The loop was closed during the wait, so nobody can use the card any more: close it."""
         self._submit(lambda: best_effort(self._session.close))
 
     def suspect(self, gone: bool) -> None:
-        """At home: have the session asked; a card that is `gone`, by what its reader shows, is gone unless its service is."""
+        """Have the session asked. `gone`: the reader shows that the card is gone, so it is, unless the service stopped."""
         if not self._outcomes and (gone or not self._asking):
             self._asking = True
             self._submit(lambda: self._ask(gone))
@@ -96,7 +96,7 @@ class Removal:
             self._end_with(error)
         except SessionClosedError:
             self.cancel()
-        except Exception as error:  # a backend's own
+        except Exception as error:  # an error of the backend itself
             self._end_with(error)
         else:
             if gone:
@@ -109,18 +109,18 @@ class Removal:
             try:
                 raise end
             finally:
-                del end  # the frame in its traceback must not hold it
+                del end  # else the frame in its traceback would refer to it
 
 
 def _no_op() -> None:
-    """Nobody has to be woken."""
+    """There is nobody to wake."""
 
 
 async def wait(removal: Removal) -> None:
     """Return when the card is gone.
 
     Raises:
-        ServiceUnavailableError: the service went, and the session with it.
+        ServiceUnavailableError: the service stopped, and the session ended with it.
         WaitCancelledError: `cancel` was called.
     """
     loop = Loop()
@@ -129,7 +129,7 @@ async def wait(removal: Removal) -> None:
         removal.begin(loop, signal.set)
         while not removal.ended:
             await signal.wait()
-    except GeneratorExit:  # the coroutine is thrown away, perhaps with its loop: nothing can be awaited
+    except GeneratorExit:  # the coroutine is closed, perhaps with its loop: nothing can be awaited
         removal.leave()
         raise
     except BaseException:

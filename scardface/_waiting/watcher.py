@@ -1,21 +1,23 @@
-"""The watcher: one thread and one context that wait for everything PC/SC can report, and never give up.
+"""The watcher: one thread and one context that wait for everything that PC/SC reports, and go on after every error.
 
 Who owns what, who may call it from where, what ends it:
 
-- The thread that `start` makes owns the context. Nobody else touches it but to cancel it (fact 5), and that happens under the lock
-  that also guards its release, in a short-lived thread that repeats the cancel until it is noticed (fact 1).
-- `request_query`, `stop` and `resume` are the driver's; they never wait.
-- Ends when it was stopped. One whose status call does not come back is abandoned: from then on nobody touches its context, and if
-  the call does come back, the thread releases it and ends.
+- The thread that `start` makes owns the context. Nobody else uses it except to cancel it (fact 5). That happens under the lock that
+  also guards its release, in a short-lived thread that repeats the cancel until the wait is over (fact 1).
+- `start`, `request_query`, `stop`, `resume` and `abandon` are the driver's; they never block.
+- The thread ends after `stop`. If its status call does not return, the watcher is abandoned: nobody uses its context any more, and
+  if the call does return, the thread releases the context and ends.
 
 How it waits:
 
-- Look at all (list, then a status call that returns at once), post, block in one status call, post what that says, again.
-  The blocked call's own answer is posted before the next look, so that nothing PC/SC reports is lost between the two.
-- Counters are compared here, whatever the return code says (fact 10). After a slice the sharing flags may be stale (fact 11):
-  the next look is fresh.
-- A status call that names a vanished reader fails whole (facts 16, 17): list again; only the list says that a reader is gone.
-- No service, or a service that fails in a way that nobody knows: post that, release, establish anew with growing pauses.
+- Query all readers (list them, then a status call that returns at once), post the snapshot, block in one status call, post what
+  that reports, and so on. What the blocked call reports is posted before the next query, so that nothing is lost between the two.
+- Event counters are compared here, whatever the return code says (fact 10). After a time-out the sharing flags may be out of date
+  (fact 11), so the next step is a query.
+- A status call that names a reader which has vanished fails as a whole (facts 16, 17): list the readers again. Only the list tells
+  that a reader is gone.
+- If the service does not run, or fails in an unknown way, post that, release the context, and establish another after a pause that
+  grows.
 """
 
 from __future__ import annotations
@@ -37,57 +39,57 @@ from ..errors import CANCELLED, SCardError
 logger = logging.getLogger("scardface.watch")
 
 SLICE = 6000
-"""Milliseconds of one blocked status call: the net under cancels that prove nothing (fact 3). Each costs an idle program 0.5 ms."""
+"""Milliseconds of one blocked status call, in case a cancel is lost (fact 3). Each call costs an idle program 0.5 ms."""
 OVERDUE_AFTER = 3.0
-"""Seconds behind its timeout after which a status call is lost: pcscd 2.5.3 was seen to hold some for ever, cancelled or not."""
+"""Seconds past its timeout after which a status call is given up: with pcscd 2.5.3 some never returned, cancelled or not."""
 LIST_INTERVAL = 1000
-"""Milliseconds between two lists where no plug-and-play entry reports readers (fact 19)."""
+"""Milliseconds between two calls of SCardListReaders if no plug-and-play entry reports readers (fact 19)."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
-"""Seconds between two tries to reach a service that is not there; nothing reports that its socket is back."""
+"""Seconds between two attempts to reach a service that does not run; no event reports that its socket is back."""
 CANCEL_PAUSE, LONGEST_CANCEL_PAUSE = 0.0005, 0.05
-"""Seconds until a cancel is repeated: fact 1 has the figures."""
+"""Seconds until a cancel is repeated; for the figures see fact 1."""
 
-_UNKNOWN = int(StateFlag.UNKNOWN)  # flags are slow, and this is asked of each reader at each look
+_UNKNOWN = int(StateFlag.UNKNOWN)  # arithmetic with enumerations is slow, and this is done for each reader at each query
 
 
 class Watcher:
-    """See the head of this file.
+    """See the head of this module.
 
     Args:
         backend: the PC/SC to watch.
-        life: how often the service was found before this watcher's time.
+        life: how often earlier watchers of this PC/SC found the service.
     """
 
     def __init__(self, backend: Backend, life: int = 0) -> None:
         self._backend = backend
-        self._lock = RLock()  # guards the next eight, held for assignments only
+        self._lock = RLock()  # guards the next eight; held for assignments only
         self._query_wanted = 0
         self._groups: tuple[tuple[str, ...], ...] = ()
         self._stopping = False
         self._ended = False
-        self._wait_over: threading.Event | None = None  # set once the present wait is over
-        self._waiting_in: Context | None = None  # the context of that wait; None: it waits for the event itself
-        self._overdue_at: float | None = None  # when that wait is overdue (monotonic)
-        self._cancelling: threading.Event | None = None  # the wait that is being cancelled
+        self._wait_over: threading.Event | None = None  # set when the present wait has ended
+        self._waiting_in: Context | None = None  # the context of that wait; None: it waits for `_wait_over` itself
+        self._overdue_at: float | None = None  # when to give that wait up (monotonic)
+        self._cancelling: threading.Event | None = None  # the wait that a thread is cancelling
         self.canceller: threading.Thread | None = None
         """The thread that cancelled a wait last."""
         self.cancel_failed = False
-        """Whether a wait could not be cancelled for want of a thread: `request_query` or `stop` has to be called again."""
-        self._context_lock = RLock()  # held across a cancel or the release of the context
+        """Whether no thread could be started to cancel a wait: call `request_query` or `stop` again."""
+        self._context_lock = RLock()  # held during a cancel, and during the release of the context
         self._context: Context | None = None
         self._last = Snapshot(0, life, None, MappingProxyType({}))
         self._unusable: set[str] = set()
-        self._left_out: tuple[str, ...] = ()  # those of them that are there
+        self._left_out: tuple[str, ...] = ()  # those of them that are plugged in
         self._window = 0
         self._post: Callable[[Snapshot | None], object]
 
-    # The driver's.
+    # For the driver.
 
     def start(self, post: Callable[[Snapshot | None], object]) -> threading.Thread:
         """Watch in a thread of its own.
 
         Args:
-            post: takes each snapshot, in that thread; None: it ends.
+            post: called in that thread with each snapshot, and with None when the thread ends.
 
         Raises:
             SCardError: no thread can be started.
@@ -105,7 +107,7 @@ class Watcher:
             self._interrupt()
 
     def stop(self) -> None:
-        """Have the thread end."""
+        """Let the thread end."""
         with self._lock:
             news = not self._stopping
             self._stopping = True
@@ -113,7 +115,7 @@ class Watcher:
             self._interrupt()
 
     def resume(self) -> bool:
-        """Take a stop back; False if the thread has ended, or is past the point where it could stay."""
+        """Undo a stop. False: too late, the thread has ended or is about to."""
         with self._lock:
             if not self._ended:
                 self._stopping = False
@@ -121,16 +123,16 @@ class Watcher:
 
     @property
     def overdue_at(self) -> float | None:
-        """When (monotonic) the present status call is overdue; None: there is none."""
+        """When (monotonic) to give up the present status call; None: there is none."""
         return self._overdue_at
 
     def abandon(self) -> None:
-        """Leave the thread and its context to PC/SC, which holds them."""
+        """Leave the thread and its context to PC/SC, which does not return from a call."""
         with self._lock:
             self._stopping = self._ended = True
             wait_over, self._overdue_at = self._wait_over, None
         if wait_over is not None:
-            wait_over.set()  # nobody cancels it any more
+            wait_over.set()  # so that nobody cancels it any more
 
     def _interrupt(self) -> None:
         with self._lock:
@@ -144,8 +146,8 @@ class Watcher:
             try:
                 self.canceller = spawn("scardface-cancel", self._cancel, context, wait_over)
                 self._cancelling = wait_over
-            except SCardError as error:  # no thread: the driver asks again, and each wait ends by itself after a slice
-                log_safely(logger.warning, "the wait for PC/SC goes on for now: %s", error)
+            except SCardError as error:  # the driver calls again, and each wait ends by itself after `SLICE`
+                log_safely(logger.warning, "the wait for PC/SC could not be cancelled yet: %s", error)
                 self.cancel_failed = True
 
     def _cancel(self, context: Context, wait_over: threading.Event) -> None:
@@ -155,12 +157,12 @@ class Watcher:
                 if self._context is context:
                     try:
                         context.cancel()
-                    except Exception as error:  # it proves nothing either way; what counts is that the wait ends
+                    except Exception as error:  # its result proves nothing (fact 3); what counts is that the wait ends
                         log_safely(logger.debug, "SCardCancel: %r", error)
             wait_over.wait(pause)
             pause = min(2 * pause, LONGEST_CANCEL_PAUSE)
 
-    # In the watcher's own thread.
+    # In the watcher's thread.
 
     def _run(self) -> None:
         try:
@@ -179,8 +181,8 @@ class Watcher:
                 self._watch()
             except SCardError as error:
                 self._post_error(error)
-            except Exception as error:  # not PC/SC's: a binding that broke; nobody waits for ever because of it
-                log_safely(logger.exception, "the watcher failed and starts anew")
+            except Exception as error:  # a mistake of the binding, which must not stop the watcher
+                log_safely(logger.exception, "the watcher failed, and begins anew")
                 self._post_error(SCardError(f"PC/SC could not be watched: {error!r}"))
             finally:
                 self._release()
@@ -209,11 +211,11 @@ class Watcher:
             if context is not None:
                 try:
                     context.release()
-                except Exception as error:  # also a backend's own: the context is given up all the same
-                    log_safely(logger.debug, "the waiting context was gone before its release: %r", error)
+                except Exception as error:  # including errors of the backend itself: the context is given up in any case
+                    log_safely(logger.debug, "at the release of the waiting context: %r", error)
 
     def _watch(self) -> None:
-        """Look, block, look again, until stopped; raises what takes the context away."""
+        """Query, block, query again, until stopped; raises the error that ends the context."""
         context = self._context
         assert context is not None
         life = self._last.life + 1
@@ -238,16 +240,16 @@ class Watcher:
                 elif not state & _UNKNOWN:
                     reading = Reading.of(state, atr)
                     readings[name] = readings[name] if readings[name] == reading else reading
-            if change.timed_out:  # counters are true, sharing flags may be stale: the next look tells
+            if change.timed_out:  # the sharing flags may be out of date (fact 11)
                 readings = None
             else:
                 self._post_if_new(Snapshot(query_wanted, life, None, MappingProxyType(readings), groups, self._left_out))
 
     def _entries(self, readings: Mapping[str, Reading], pnp: int | None) -> tuple[int, list[tuple[str, int]]]:
-        """What to wait for, and for how long: all readers and the list of them, or what of it one call takes."""
+        """The entries and the timeout of a status call: all readers and the list of readers, or as many as one call takes."""
         limit = self._backend.max_entries
         names = list(readings)
-        if len(names) > limit:  # a window at a time; the looks between see all
+        if len(names) > limit:  # a window at a time; the queries in between cover all
             self._window = (self._window + limit) % len(names)
             names = (names + names)[self._window : self._window + limit]
             timeout = max(100, LIST_INTERVAL * limit // len(readings))
@@ -271,12 +273,12 @@ class Watcher:
         return None if state & _UNKNOWN else state
 
     def _current_request(self) -> tuple[int, tuple[tuple[str, ...], ...]]:
-        """The number of the look that is asked for, and the groups."""
+        """The number of the query that is wanted, and the groups."""
         with self._lock:
             return self._query_wanted, self._groups
 
     def _names(self, context: Context) -> list[str]:
-        """All readers that can be asked about."""
+        """The readers that the binding can be asked about."""
         usable, left_out = usable_readers(self._backend, context.list_readers())
         for name in left_out:
             if name not in self._unusable:
@@ -286,13 +288,13 @@ class Watcher:
         return usable
 
     def _query(self, context: Context) -> dict[str, Reading]:
-        """What all readers are just now; the old readings where nothing changed, so that `diff` is quick."""
+        """The readings of all readers; unchanged ones are the same objects as before, so that `diff` is quick."""
         old = self._last.readers
         readings = reader_states(context, self._names(context), self._backend.max_entries)
         return {name: old[name] if old.get(name) == reading else reading for name, reading in readings.items()}
 
     def _post_if_new(self, snapshot: Snapshot) -> None:
-        """Post `snapshot` if it says anything new or answers a question."""
+        """Post `snapshot` if it says anything new, or answers a query that was wanted."""
         last, self._last = self._last, snapshot
         if (
             last.number != snapshot.number
@@ -307,7 +309,7 @@ class Watcher:
     def _wait_for_change(
         self, context: Context, query_wanted: int, timeout: int, entries: Sequence[tuple[str, int]]
     ) -> StatusChange | None:
-        """One wait; None if it was interrupted, or if the list of readers changed."""
+        """Block in one status call. None: it was cancelled, or the list of readers changed."""
         if not entries:  # an empty status call returns at once (fact 15)
             self._pause(timeout / 1000)
             return None
@@ -324,7 +326,7 @@ class Watcher:
             self._end_wait(wait_over)
 
     def _pause(self, seconds: float) -> None:
-        """Wait without PC/SC; whoever asks or stops ends it."""
+        """Wait without PC/SC, until somebody wants something."""
         wait_over = threading.Event()
         if self._begin_wait(wait_over, None, self._last.number):
             wait_over.wait(seconds)
@@ -333,7 +335,7 @@ class Watcher:
     def _begin_wait(
         self, wait_over: threading.Event, context: Context | None, query_wanted: int, overdue_at: float | None = None
     ) -> bool:
-        """Let the wait be interrupted from now on; False if somebody wants something already."""
+        """Let the wait be cancelled from now on. False: somebody wants something already, so do not wait."""
         with self._lock:
             if self._stopping or self._query_wanted != query_wanted:
                 return False
@@ -347,7 +349,7 @@ class Watcher:
 
 
 def _list_group(context: Context, groups: tuple[str, ...]) -> Sequence[str]:
-    """The readers of `groups`; none where PC/SC does not know them."""
+    """The readers of `groups`; none if PC/SC does not know the groups."""
     try:
         return context.list_readers(groups)
     except SCardError as error:
