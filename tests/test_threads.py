@@ -765,7 +765,7 @@ def test_every_table_of_the_process_is_forgotten_at_a_fork() -> None:
     from scardface._pcsc import pyscard
     from scardface._waiting import driver
 
-    locks = [driver._drivers_lock, card._lock, pyscard._list_of_contexts]
+    locks = [driver._drivers_lock, card._lock, pyscard._contexts_lock]
     assert {driver._drivers.clear, *(lock._renew for lock in locks)} <= {*_threads._forgetters}
 
 
