@@ -191,7 +191,7 @@ def test_only_one_room_touches_the_binding() -> None:
 
 
 def test_what_is_taken_by_with_is_the_packages_own_lock(module: Path) -> None:
-    """Those of `threading` may stay taken for ever, see _rlock.py; what is asked for without waiting need not be re-entrant."""
+    """Those of `threading` may stay taken for ever, see RLock in _threads.py. One acquired without waiting may be of any kind."""
     tree = ast.parse(module.read_text(encoding="utf-8"))
     entered = {ast.unparse(item.context_expr) for node in ast.walk(tree) if isinstance(node, ast.With) for item in node.items}
     for node in ast.walk(tree):

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from scardface._rlock import RLock
+from scardface._threads import RLock
 from tests.support.waits import wait_until
 
 

@@ -25,11 +25,10 @@ from typing import TypeAlias, TypeVar
 from .._enums import Disposition, ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.ownership import refuse_copy
-from .._rlock import RLock
 from .._session.card_request import CardRequest, member
 from .._session.card_state import best_effort
 from .._session.session import Session
-from .._threads import get, retry_if_interrupted, spawn, uninterrupted
+from .._threads import RLock, get, retry_if_interrupted, spawn, uninterrupted
 from .._waiting.acquisition import acquire_blocking
 from .._waiting.driver import driver_of, until_idle_blocking
 from .._waiting.removal import wait_blocking

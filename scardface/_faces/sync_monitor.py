@@ -128,7 +128,7 @@ class ReaderMonitor:
 
         taken = False
         try:
-            [taken] = map(self._consumer.acquire, (False,))  # in one step for signal handlers, see _rlock.py
+            [taken] = map(self._consumer.acquire, (False,))  # in one step for signal handlers, see RLock in _threads.py
             if not taken:
                 raise RuntimeError("a monitor has one consumer; give each its own monitor")
             self._caller.run(something, deadline)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from .._enums import Disposition
-from .._rlock import RLock
+from .._threads import RLock
 from .card_state import SessionClosedError
 
 T = TypeVar("T")

@@ -30,8 +30,8 @@ from .._pcsc.events import (
     diff,
     initial_events,
 )
-from .._rlock import RLock
 from .._session.card_request import ReaderFilter
+from .._threads import RLock
 from ..errors import SCardError, fresh_copy
 from ..iso7816._atr import ATR
 

@@ -32,8 +32,7 @@ from .._enums import StateFlag
 from .._pcsc.backend import PNP_READER, Backend, Context, StatusChange
 from .._pcsc.events import Reading, Snapshot, is_service_event
 from .._pcsc.reader_states import PERHAPS_GONE, reader_states, status_change, usable_readers
-from .._rlock import RLock
-from .._threads import log_safely, spawn
+from .._threads import RLock, log_safely, spawn
 from ..errors import CANCELLED, SCardError
 
 logger = logging.getLogger("scardface.watch")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .._rlock import RLock
+from .._threads import RLock
 from ..iso7816._apdu import C_APDU, R_APDU, redacted
 
 _NEAREST = 3

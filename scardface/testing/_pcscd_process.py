@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from .._pcsc.default import system_pcsc
-from .._rlock import RLock
-from .._threads import forget_at_fork
+from .._threads import RLock, forget_at_fork
 from ..errors import NO_SERVICE, ServiceUnavailableError
 from ._pcscd_needs import PcscdUnavailable, daemon_options, explain_end, find_needs, search_path
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .._reader.features import CM_IOCTL_GET_FEATURE_REQUEST, Feature, control_code
-from .._rlock import RLock
+from .._threads import RLock
 
 __all__ = ["PinPad"]
 

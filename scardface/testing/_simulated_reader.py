@@ -23,8 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 from .._enums import Protocol, ShareMode
-from .._rlock import RLock
-from .._threads import spawn
+from .._threads import RLock, spawn
 from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD
 from ..iso7816._atr import ATR
 from ._dialects import Dialect

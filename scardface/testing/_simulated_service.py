@@ -17,8 +17,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from .._rlock import RLock
-from .._threads import generation
+from .._threads import RLock, generation
 from ..errors import SCardError, error_for
 from ._dialects import Dialect
 from ._main_thread import Callers

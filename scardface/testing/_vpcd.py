@@ -21,8 +21,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from .._rlock import RLock
-from .._threads import spawn
+from .._threads import RLock, spawn
 from ._virtual_card import VirtualCard, keep_error
 
 _POWER_OFF, _POWER_ON, _RESET, _ATR = b"\x00", b"\x01", b"\x02", b"\x04"
