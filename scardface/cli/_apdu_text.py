@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 
 from .. import C_APDU
-from ..iso7816._instructions import TYPED, usual_ne
+from ..iso7816._instructions import INSTRUCTION_BY_NAME, usual_ne
 
 Ask = Callable[[], bytes]
 
@@ -90,7 +90,7 @@ def _take_ne(fields: list[str]) -> int | None:
 def _take_name(fields: list[str]) -> tuple[int, int] | None:
     """Class and instruction, if a command is meant by its name; they leave the fields."""
     for place in (0, 1):
-        ins = TYPED.get(fields[place].lower()) if len(fields) > place else None
+        ins = INSTRUCTION_BY_NAME.get(fields[place].lower()) if len(fields) > place else None
         if ins is not None:
             cla = _octets(fields[:place]) or b"\0"
             if len(cla) != 1:
@@ -164,14 +164,14 @@ def pieces(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _is_whole(word: str) -> bool:
     """Whether a word may be a command of its own."""
-    return word.lower() in TYPED or (len(word.replace(":", "")) >= 8 and _HEX.fullmatch(word) is not None)
+    return word.lower() in INSTRUCTION_BY_NAME or (len(word.replace(":", "")) >= 8 and _HEX.fullmatch(word) is not None)
 
 
 def _is_one(words: tuple[str, ...]) -> bool:
     """Whether words are one command that was not put into quotes."""
     if all(_is_byte(word) or _PIN.fullmatch(word) for word in words):
         return True
-    begin = next((place + 1 for place in (0, 1) if words[place : place + 1] and words[place].lower() in TYPED), 0)
+    begin = next((place + 1 for place in (0, 1) if words[place : place + 1] and words[place].lower() in INSTRUCTION_BY_NAME), 0)
     rest = list(words[begin:])
     has_ne = bool(rest) and _NE.fullmatch(rest[-1]) is not None
     if has_ne:

@@ -19,7 +19,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-from ..iso7816._instructions import TYPED
+from ..iso7816._instructions import INSTRUCTION_BY_NAME
 from ..replay import may_carry_secret
 from ._apdu_text import ApduTextError, needs_pin, parse
 from ._names import home_folder
@@ -88,7 +88,7 @@ class NameCompleter(Completer):
     """Completes the names of commands, the shell's and the card's, where a name can stand."""
 
     def __init__(self, own: Iterable[str]) -> None:
-        self._names = sorted({*own, *TYPED})
+        self._names = sorted({*own, *INSTRUCTION_BY_NAME})
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
         """Names that begin as the word at the cursor; the second word may be one behind a class."""

@@ -1,18 +1,17 @@
-"""Commands to a card and its responses: encoding, decoding, and what of them may be shown.
+"""Commands to a card and its responses: encoding, decoding, and which parts of them may be shown.
 
 Rules (ISO/IEC 7816-4:2020, 5.1 and 5.2):
 
 - A command is CLA INS P1 P2, Nc bytes of data (0 to 65,535) and Ne, the number of bytes expected back (0 to 65,536, 0 for none).
 - Lc and Le are one byte each while Nc <= 255 and Ne <= 256 (short), otherwise 00 and two bytes, of which Le drops the 00 when Lc
-  is there (extended). Both fields have the same form. Nought in Le stands for the largest number, 256 or 65,536. So there are
+  is there (extended). Both fields have the same form. Zero in Le stands for the largest number, 256 or 65,536. So there are
   seven encodings: 1, 2S, 3S, 4S, 2E, 3E, 4E.
-- Decoding looks at lengths alone; exactly one encoding fits a well-formed string. Every CLA and every INS is accepted.
+- Decoding depends on lengths only; exactly one encoding fits a well-formed command. Every CLA and every INS is accepted.
 - A response is its data and SW1-SW2; the shortest one is two bytes.
-- What may be shown (repr, trace): a PIN or a key never. Which proprietary command carries one cannot be known, so data, the
-  command's and its response's, is shown only where a published standard says that the command names, finds or reads something
-  (`_secrets.PUBLIC`). All else (comparing, authenticating, computing, writing, ENVELOPE, GET RESPONSE, secured messages,
-  proprietary and unknown instructions) shows its header and the lengths. Who wants to see more asks for it: `data`,
-  `bytes(command)`, `ashex()`.
+- A repr or trace never shows a PIN or a key. Which proprietary commands carry one cannot be known, so the data of a command and of
+  its response is shown only if a published standard says that the command names, finds or reads something (`_secrets.PUBLIC`). Of
+  all others (comparing, authenticating, computing, writing, ENVELOPE, GET RESPONSE, secure messaging, proprietary and unknown
+  instructions) only header and lengths are shown. `data`, `bytes(command)` and `ashex()` give the rest.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from ._secrets import may_be_secret as is_secret
 __all__ = ["C_APDU", "R_APDU", "StatusError", "how_to_make_bytes", "is_secret", "redacted"]
 
 Buffer = bytes | bytearray | memoryview
-"""What can be read as bytes."""
+"""Types that are accepted as bytes."""
 
 _set = object.__setattr__
 
 
 class _Value:
-    """An object of fixed fields."""
+    """An immutable object."""
 
     __slots__ = ()
 
@@ -70,7 +69,7 @@ class C_APDU(_Value):
     p2: int
     data: bytes
     le: int
-    _short: bytes | None  # its short encoding, once made: the same command is often sent again
+    _short: bytes | None  # cached short encoding, since the same command is often sent again
 
     def __init__(self, cla: int = 0, ins: int = 0, p1: int = 0, p2: int = 0, data: Buffer = b"", le: int | None = None) -> None:
         _set(self, "cla", _number("cla", cla, 0xFF))
@@ -177,7 +176,7 @@ class R_APDU(_Value):
         data: the response data.
         sw1: first status byte.
         sw2: second status byte.
-        secret: whether repr hides the data, because it answers a command that `is_secret`; responses are equal without it.
+        secret: whether repr hides the data, because the command was one that `is_secret`; not part of the comparison.
 
     Raises:
         ValueError: a field is out of its range; the text names it.
@@ -214,7 +213,7 @@ class R_APDU(_Value):
         octets = encoded if type(encoded) is bytes else _octets("the response", encoded)
         if len(octets) < 2:
             raise ValueError(f"a response has at least 2 bytes, not {len(octets)}")
-        response = object.__new__(cls)  # nothing is left to be checked, and this is done for every command that is sent
+        response = object.__new__(cls)  # all fields are valid, and this runs for every command sent
         _set(response, "data", octets[:-2])
         _set(response, "sw1", octets[-2])
         _set(response, "sw2", octets[-1])
@@ -233,7 +232,7 @@ class R_APDU(_Value):
 
     @property
     def meaning(self) -> str:
-        """The status word in words."""
+        """The meaning of the status word."""
         return _status.meaning(self.sw1, self.sw2)
 
     def is_successful(self) -> bool:
@@ -271,7 +270,7 @@ class R_APDU(_Value):
 
 
 class StatusError(Exception):
-    """A card answered with another status than 9000. It is no failure of the way to the card, so no OSError.
+    """A card answered with another status than 9000. The communication itself did not fail, so it is no OSError.
 
     Attributes:
         response: what the card answered.
@@ -291,7 +290,7 @@ def redacted(apdu: C_APDU | R_APDU, hidden: bool = False) -> str:
     """One line for a trace: `00A40400 A000000308 Ne=256`, `6F10 9000`; what may be secret is `<4 bytes>`.
 
     Args:
-        hidden: that it may be is known from elsewhere.
+        hidden: hide the data in any case.
     """
     if isinstance(apdu, R_APDU):
         parts = [_digits(apdu.data, hidden or apdu.secret), f"{apdu.sw:04X}"]
@@ -320,7 +319,7 @@ def _number(name: str, value: int, largest: int) -> int:
 
 
 def _octets(name: str, value: Buffer, longest: int | None = None) -> bytes:
-    # Integers and strings would otherwise turn into something nobody meant: bytes(5) is five noughts.
+    # bytes() accepts more, with unintended results: bytes(5) is five zero bytes.
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError(f"{name} is bytes, not {type(value).__name__}{how_to_make_bytes(value)}")
     octets = bytes(value)
@@ -330,7 +329,7 @@ def _octets(name: str, value: Buffer, longest: int | None = None) -> bytes:
 
 
 def how_to_make_bytes(value: object) -> str:
-    """The end of an error's text about something that is no bytes: how they are made of it, which never shows what they are."""
+    """How to make bytes of a value that is not: the end of an error text, which does not contain the value."""
     if not isinstance(value, (int, str, list, tuple, array)):
         return ""
     return ": hexadecimal digits become a command by C_APDU.fromhex(...), numbers from 0 to 255 by bytes(...)"

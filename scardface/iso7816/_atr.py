@@ -1,19 +1,19 @@
-"""The Answer to Reset: bytes that know their parts.
+"""The Answer to Reset: bytes with properties for their parts.
 
 Rules:
 
 - The structure is ISO/IEC 7816-3:2006, 8.2: TS, T0, then TA, TB, TC and TD as far as T0 and each TD announce them (b5 to b8),
-  historical bytes (their number in b4-b1 of T0), and TCK unless T=0 is the only protocol named. It is read in one place, and every
-  question, the command line's too, is answered from there. A right TS is 3B or 3F; the rest is read whatever it is.
-- Whatever a card or reader calls its ATR is accepted and never raises, in the constructor or later. What is cut off among its
-  interface bytes, or before them (that of a mute card is empty), has no parts. What is missing and what is there besides is told
-  of, and is not well formed.
-- TCK is the byte behind the historical bytes where there has to be one. Where there must be none, T=0 alone being named, such a
-  byte is one too many. pyscard's `smartcard.ATR` takes the last byte for it in both cases, if there is just one more.
+  historical bytes (their number in b4-b1 of T0), and TCK unless T=0 is the only protocol named. It is parsed in one
+  place, which all properties and the command line use. A valid TS is 3B or 3F; the rest is parsed in any case.
+- Any bytes are accepted as an ATR and never raise, in the constructor or later. An ATR that is truncated among its interface bytes,
+  or before them (that of a mute card is empty), has no parts. Missing and superfluous bytes are reported, and the ATR is not well
+  formed then.
+- TCK is the byte after the historical bytes if there has to be one. If there must be none, because only T=0 is named, such a byte
+  is superfluous. pyscard's `smartcard.ATR` takes the last byte for TCK in both cases, if there is exactly one more.
 - Historical bytes are ISO/IEC 7816-4:2020, 12.1.1: category 80, COMPACT-TLV to the end; category 00, COMPACT-TLV and three
-  status bytes; others say nothing to us. A data object that reaches over the end ends the reading.
-- Card capabilities are the object with tag 7, and its third byte, the software function table that tells of chaining and extended
-  length, may be missing. A bit that is not there is False: nothing was declared.
+  status bytes; others are not interpreted. Parsing stops at a data object that extends past the end.
+- Card capabilities are the object with tag 7, and its third byte, the software function table with chaining and extended length,
+  may be missing. A missing bit counts as False: not declared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Capabilities:
     extended_length: bool = False
     """Lc and Le may be of extended length."""
     extended_length_information: bool = False
-    """How long they may be stands in a file of the card, EF.ATR/INFO."""
+    """Their maximum lengths are in a file of the card, EF.ATR/INFO."""
     logical_channels: int = 1
     """How many logical channels the card has, the basic one included; 8 stands for eight or more."""
 
@@ -65,7 +65,7 @@ class HistoricalParts(NamedTuple):
     Attributes:
         category: the first byte; empty if there is none.
         objects: the COMPACT-TLV data objects, tag and value.
-        rest: what is no such object: all of another category, or from an object on that reaches over the end.
+        rest: what is no such object: everything in another category, or from an object on that extends past the end.
         status: the last three bytes of category 00; empty elsewhere, and if they are not there.
     """
 
@@ -76,7 +76,7 @@ class HistoricalParts(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """An ATR, taken apart: what the head of this file says."""
+    """The parts of an ATR; see the module's docstring."""
 
     interface: tuple[InterfaceByte, ...] = ()
     historical: bytes | None = None  # None: the interface bytes are cut off
@@ -132,7 +132,7 @@ class ATR(bytes):
 
     @property
     def extra(self) -> bytes:
-        """What is there besides what is announced."""
+        """Bytes after those that are announced."""
         return self._parts.extra
 
     @property
@@ -173,7 +173,7 @@ class ATR(bytes):
 
     @property
     def historical_bytes(self) -> bytes:
-        """What the card says of itself, at most 15 bytes; those that are there, if the ATR is cut off."""
+        """The historical bytes, at most 15; those that are there, if the ATR is truncated."""
         return self._parts.historical or b""
 
     @property
@@ -183,7 +183,7 @@ class ATR(bytes):
 
     @property
     def tck(self) -> int | None:
-        """The check character; None where there is none, and where there has to be none."""
+        """The check character; None if there is none, or must be none."""
         return self._parts.tck
 
     @property
@@ -195,7 +195,7 @@ class ATR(bytes):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the card declares of chaining, extended length and channels; all False where it declares nothing."""
+        """What the card declares about chaining, extended length and channels; all False if it declares nothing."""
         declared = next((value for tag, value in self.historical_parts.objects if tag == 7), b"")
         if len(declared) < 3:
             return Capabilities()
@@ -211,7 +211,7 @@ def _parts(atr: bytes) -> _Parts:
         return _Parts(missing="T0" if atr else "TS")
     interface: list[InterfaceByte] = []
     place, index, announced, protocol = 2, 1, atr[1] >> 4, 0
-    while announced:  # by T0, or by a TD, which is a byte of an ATR that has an end
+    while announced:  # by T0, then by each TD; the loop ends since each TD is a byte of the ATR
         follow = 0
         for bit, letter in enumerate("ABCD"):
             if not announced >> bit & 1:

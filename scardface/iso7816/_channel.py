@@ -1,14 +1,14 @@
-"""Logical channels: how the class byte names one, and the commands that open and close it. Pure.
+"""Logical channels: their number in the class byte, and the commands that open and close them. No I/O.
 
 Rules (ISO/IEC 7816-4:2020, 5.4.1 and 11.1.2; GlobalPlatform Card Specification 2.3.1, 11.1.4):
 
-- Channels 0 to 3 stand in b2-b1 of a first interindustry class (000x xxxx), 4 to 19 as 0 to 15 in b4-b1 of a further one
+- Channels 0 to 3 are coded in b2-b1 of a first interindustry class (000x xxxx), 4 to 19 as 0 to 15 in b4-b1 of a further one
   (01xx xxxx). GlobalPlatform's classes are coded alike with b8 set: 1000 xxxx and 11x0 xxxx.
-- The chaining bit (b5) goes along. Secure messaging has four kinds in a first class (b4-b3), two in a further one (b6): none, and
-  the one of clause 10 with an unprotected header; the other two cannot move to channel 4 and up. GlobalPlatform has none and its
-  own (b3, or b6).
-- Any other class has no place for a channel.
-- MANAGE CHANNEL (INS 70) is sent in the basic channel, 0; the card chooses the number, and is not trusted with it.
+- The chaining bit (b5) is kept. Secure messaging has four values in a first class (b4-b3), two in a further one (b6): none, and
+  that of clause 10 with an unprotected header; the other two cannot be expressed in channel 4 and up. GlobalPlatform has none and
+  its own (b3, or b6).
+- No other class can name a channel.
+- MANAGE CHANNEL (INS 70) is sent in the basic channel, 0; the card chooses the number, which is checked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ._apdu import C_APDU, R_APDU
 LAST = 19
 
 OPEN = C_APDU(0x00, 0x70, 0x00, 0x00, le=1)
-"""MANAGE CHANNEL: open one, the card says which."""
+"""MANAGE CHANNEL: open a channel; the card answers its number."""
 
 
 def close_command(number: int) -> C_APDU:

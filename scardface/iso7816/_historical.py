@@ -1,10 +1,10 @@
-"""Historical bytes of an ATR in words (ISO/IEC 7816-4:2020, 12.1.1).
+"""Descriptions of the historical bytes of an ATR (ISO/IEC 7816-4:2020, 12.1.1).
 
 Rules:
 
 - The first byte is the category: 00, COMPACT-TLV data objects and three status bytes; 80, COMPACT-TLV data objects; 10, a reference
   to DIR data; 81 to 8F reserved; all else the manufacturer's own.
-- Which bytes are a COMPACT-TLV object is `ATR`'s to say; here are the words. What reaches over the end is told of.
+- `ATR` finds the COMPACT-TLV objects; here they are described. An object that extends past the end is reported.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _LIFE = {0x00: "no information", 0x01: "creation", 0x03: "initialisation"}
 _STORAGE = bytes.fromhex("4F0CA000000306")
 """What a reader makes up for a storage card, with a length where COMPACT-TLV has none (PC/SC part 3, 2.01.09, 3.1.3.2.3.1)."""
 Part = tuple[bytes, str]
-"""Some bytes, and what they mean."""
+"""Bytes and their description."""
 
 
 def explain(atr: ATR) -> Iterator[Part]:
-    """The historical bytes of an ATR, part by part, all that are there and in order."""
+    """The historical bytes of an ATR, part by part, in order and without gaps."""
     category, objects, rest, status = atr.historical_parts
     if not category:
         return

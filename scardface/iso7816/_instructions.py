@@ -1,11 +1,11 @@
-"""The instruction byte in words, and words as instruction bytes.
+"""Names of instruction bytes, and instruction bytes by name.
 
 Rules:
 
 - Interindustry commands are those of ISO/IEC 7816-4:2020, table 4, with parts 7, 8, 9 and 13; they mean the same in every class
   but FF, which is PC/SC's own (part 3, 3.2.2.1). Of GlobalPlatform's there are those that ISO leaves open.
-- A name that is typed is the command's name in small letters, with `-` for a blank: `read-binary`.
-- A command that is typed by name asks for an answer (Ne 256) where it usually brings one.
+- A name for the command line is the command's name in lower case, with `-` for a blank: `read-binary`.
+- A command entered by name asks for response data (Ne 256) if it usually has some.
 """
 
 from __future__ import annotations
@@ -85,26 +85,26 @@ _SELECT, _PERFORM_SECURITY_OPERATION, _MANAGE_CHANNEL = 0xA4, 0x2A, 0x70
 _ANSWERED = frozenset((0x84, 0xA4, 0xB0, 0xB2, 0xC0, 0xCA, 0xCC, 0xF2, 0x88, 0x2A, 0x86))
 
 
-def _typed() -> dict[str, int]:
-    typed: dict[str, int] = {}
+def _by_name() -> dict[str, int]:
+    by_name: dict[str, int] = {}
     for ins, name in _NAMES.items():
-        typed.setdefault(name.lower().replace(" ", "-"), ins)
-    return typed
+        by_name.setdefault(name.lower().replace(" ", "-"), ins)
+    return by_name
 
 
-TYPED = _typed()
-"""Name as it is typed to instruction byte; of two, the even one, whose data are no BER-TLV (ISO/IEC 7816-4:2020, 5.5)."""
+INSTRUCTION_BY_NAME = _by_name()
+"""Command line name to instruction byte; of two, the even one, whose data is not BER-TLV (ISO/IEC 7816-4:2020, 5.5)."""
 
 
 def name_of(command: C_APDU) -> str:
-    """What a command is called; empty where that is not known."""
+    """The name of a command; empty if it is not known."""
     return (_READER if command.cla == 0xFF else _NAMES).get(command.ins, "")
 
 
 def usual_ne(cla: int, ins: int, p1: int, p2: int) -> int:
-    """How many bytes a command that was typed by its name asks for: 256, 1 or none.
+    """How many bytes a command entered by name asks for: 256, 1 or none.
 
-    SELECT whose P2 has b4 and b3 set says that no response data are wanted (ISO/IEC 7816-4, coding of P2), and so does PERFORM
+    SELECT whose P2 has b4 and b3 set asks for no response data (ISO/IEC 7816-4, coding of P2), and so does PERFORM
     SECURITY OPERATION with P1 00 (ISO/IEC 7816-8); MANAGE CHANNEL that opens a channel is answered with its number (7816-4). A
     reader's GENERAL AUTHENTICATE has no response data (PC/SC part 3).
     """

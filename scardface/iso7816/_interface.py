@@ -1,10 +1,10 @@
-"""An ATR, byte by byte, in words (ISO/IEC 7816-3:2006, clause 8).
+"""Descriptions of the bytes of an ATR (ISO/IEC 7816-3:2006, clause 8).
 
 Rules:
 
-- Which byte is which is `ATR`'s to say; here are the words.
-- Bytes behind TD name global things for T=15, and those of the protocol that the TD before them names from TD2 on (8.2.3).
-- Whatever is called an ATR is explained as far as it goes, and never raises; bytes that are missing or too many are told of.
+- `ATR` says which byte is which; here they are described.
+- From TD2 on, the bytes after a TD are parameters of the protocol that it names, and global parameters after T=15 (8.2.3).
+- Any bytes are explained as far as possible, and never raise; missing and superfluous bytes are reported.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _CLASSES = ((0x01, "A (5 V)"), (0x02, "B (3 V)"), (0x04, "C (1.8 V)"))
 
 
 class Row(NamedTuple):
-    """Some bytes of an ATR.
+    """Some bytes of an ATR and their description.
 
     Attributes:
-        name: what ISO calls them; of a row that tells of bytes that are not there, what is wrong.
+        name: their name in ISO/IEC 7816-3; "missing" and "extra" for what is wrong.
         octets: the bytes.
-        words: what they mean.
+        words: their meaning.
     """
 
     name: str

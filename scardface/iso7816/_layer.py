@@ -1,13 +1,13 @@
-"""Layers: what stands between the caller's commands and the card, such as secure messaging. Pure.
+"""Layers: transformations of commands and responses between the caller and the card, such as secure messaging. No I/O.
 
 Rules:
 
-- A layer wraps each command at its turn, once, when all responses before it have been unwrapped: counters and chained MACs stay in
-  step. So its refusals come at that turn, too, not before the batch.
-- Once a command is wrapped, the layer hears what the card said to it, whatever goes wrong: a bare status of an exchange that fails,
-  too. Where the card said nothing to the end of it, nobody knows which step it is at: the way through the layer is closed.
-- What is wrapped is exchanged by the ordinary rules: chaining, 61xx and 6Cxx are below the layer.
-- A layer is the program's own code and runs in the thread that speaks to the card; its exceptions end the batch and come out.
+- A layer wraps each command once, immediately before it is sent, when all earlier responses have been unwrapped: counters and
+  chained MACs stay in step. So it may refuse a command in the middle of a batch, not before it.
+- Once a command is wrapped, the layer is given the card's last answer to it even if the exchange fails, be it only a status word.
+  If the card gave no answer, its counters are unknown, and the layer can no longer be used (LayerClosedError).
+- A wrapped command is exchanged by the ordinary rules: chaining, 61xx and 6Cxx are below the layer.
+- A layer is the program's own code and runs in the thread that sends to the card; its exceptions end the batch and are raised.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from ._exchange import CardTraits, ExchangeOptions, Steps, exchange
 
 
 class Layer(Protocol):
-    """What `card.layer` takes: two methods that do no I/O (ISO/IEC 7816-4:2020, clause 10; GlobalPlatform's secure channels)."""
+    """The argument of `card.layer`: two methods that do no I/O (ISO/IEC 7816-4:2020, clause 10; GlobalPlatform's secure
+    channels)."""
 
     def wrap(self, command: C_APDU, /) -> C_APDU:
         """The command that goes to the card for the caller's `command`. Called once for each, just before it goes out."""
@@ -33,38 +34,38 @@ class Layer(Protocol):
 
 
 class GuardedLayer:
-    """A layer as one way to one card, which is closed once a command was wrapped whose answer the layer has not heard."""
+    """A layer in use with one card. It refuses further commands once one was wrapped whose answer the layer was not given."""
 
     def __init__(self, layer: Layer, channel: int | None = None) -> None:
         self._layer = layer
-        self._channel = channel  # put into the class of what the layer made
-        self._waits = False
+        self._channel = channel  # set in the class of the wrapped command
+        self._awaits_answer = False
 
     def wrap(self, command: C_APDU) -> C_APDU:
-        """Wrap, then enter the channel.
+        """Wrap, then set the channel.
 
         Raises:
-            LayerClosedError: the layer waits for an answer still.
+            LayerClosedError: the layer was not given the answer to the last command.
         """
         name = type(self._layer).__name__
-        if self._waits:
+        if self._awaits_answer:
             raise LayerClosedError(
                 f"{name}: the card has not answered the last command that was wrapped, so its counters may be out of step with the "
-                "card's; set up a new secure channel, and go through it by card.layer()"
+                "card's; set up a new secure channel, and pass it to card.layer()"
             )
-        self._waits = True
+        self._awaits_answer = True
         try:
             wrapped = self._layer.wrap(command)
         except Exception:
-            self._waits = False  # it has refused the command
+            self._awaits_answer = False  # the layer refused the command
             raise
         if not isinstance(wrapped, C_APDU):
             raise TypeError(f"{name}.wrap returned no C_APDU but {type(wrapped).__name__}")
         return wrapped if self._channel is None else in_channel(wrapped, self._channel)
 
     def unwrap(self, response: R_APDU) -> R_APDU:
-        """Unwrap; a response names no channel."""
-        self._waits = False
+        """Unwrap a response."""
+        self._awaits_answer = False
         unwrapped = self._layer.unwrap(response)
         if not isinstance(unwrapped, R_APDU):
             raise TypeError(f"{type(self._layer).__name__}.unwrap returned no R_APDU but {type(unwrapped).__name__}")
@@ -79,28 +80,28 @@ def layered(
     options: ExchangeOptions,
     traits: CardTraits | None = None,
 ) -> Steps:
-    """The steps of one command through `layer`; as `exchange`, but what the layer made is checked at its turn.
+    """The steps of one command through `layer`; as `exchange`, but the wrapped command is checked only when its turn has come.
 
-    If the exchange fails and the card's last word is known, the layer hears it; the failure comes out all the same.
+    If the exchange fails, the card's last answer, if there is one, is given to the layer before the error is raised.
     """
     steps = exchange(layer.wrap(command), protocol, lengths, options, traits)
-    said = b""
+    answered = b""
     try:
         data = next(steps)
         while True:
             try:
-                said = b""
-                said = yield data
+                answered = b""
+                answered = yield data
             except SCardError as error:
                 data = steps.throw(error)
             else:
-                data = steps.send(said)
+                data = steps.send(answered)
     except StopIteration as end:
         answer: R_APDU = end.value
     except Exception as failure:
-        if len(said) >= 2:
+        if len(answered) >= 2:
             try:
-                layer.unwrap(R_APDU.from_bytes(said, secret=is_secret(command)))
+                layer.unwrap(R_APDU.from_bytes(answered, secret=is_secret(command)))
             except Exception as refusal:
                 raise failure from refusal
         raise

@@ -1,4 +1,4 @@
-"""Bytes as people read them: hexadecimal digits, and the text that may be in them."""
+"""Bytes for display: hexadecimal digits, and the text in them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ def digits(data: bytes) -> str:
 
 
 def legible(data: bytes) -> str:
-    """The text in bytes, `.` for what is none."""
+    """Bytes as ASCII text, `.` for those that are not printable."""
     return "".join(chr(octet) if 0x20 <= octet < 0x7F else "." for octet in data)
 
 
 def is_text(data: bytes) -> bool:
-    """Whether bytes are readable as they stand."""
+    """Whether all bytes are printable ASCII."""
     return bool(data) and all(0x20 <= octet < 0x7F for octet in data)

@@ -1,20 +1,20 @@
-"""Which command's data, or answer, is a secret: the one table, and the two rules that are made of it. Pure.
+"""Which commands and responses carry secrets: one table, and the two rules derived from it. No I/O.
 
 Rules:
 
-- A secret is a PIN, a password, a key, or what is made with a secret key and is as good as it (a session key, a plain text that the
-  card deciphered, a one-time password, a cryptogram that authenticates). Names, numbers, certificates, signatures, public keys,
-  challenges, and what files hold are none, though they may be personal.
-- `SECRET` is what standards say to be one, `PUBLIC` what they say to be none. Each row has its clause. Of the rest nobody knows:
-  proprietary commands, and what is written to files and objects.
-- Two rules. `carries_secret` (cassettes) is a row of `SECRET`, since what is hidden without need cannot be played again.
-  `may_be_secret` (repr, trace, texts, terminals) is whatever is not a row of `PUBLIC`, or is one of `SECRET`.
-- A row hides the command's data and its answer's. It goes by the header, in every class with its channel and chaining bits, and
-  where that does not tell, by how the data begin: then what cannot be told, as in a later part of a chain, counts as a secret.
-- A class that says secure messaging hides everything (ISO/IEC 7816-4:2020, 5.4.1; GlobalPlatform Card Specification 2.3.1, 11.1.4).
-- What a command leaves to be fetched, and a later part of a chain, is a secret as the first part was; and so is a file that holds
-  keys, from its selection on. These hang on what went before, which `SecretTracker` follows for cassettes and the trace; a repr
-  knows its own command alone.
+- A secret is a PIN, a password, a key, or a value derived from a secret key that is worth as much (a session key, a plain text that
+  the card deciphered, a one-time password, a cryptogram that authenticates). Names, numbers, certificates, signatures, public keys,
+  challenges and the contents of files are not, though they may be personal.
+- `SECRET` has the commands that by standard carry one, `PUBLIC` those that by standard do not. Each row has its clause. Of all
+  others it is not known: proprietary commands, and writing to files and objects.
+- There are two rules. `carries_secret` (for cassettes) is true of the rows of `SECRET`, since data hidden without need cannot be
+  replayed. `may_be_secret` (for repr, trace, texts, terminals) is true of everything but the rows of `PUBLIC`, and of `SECRET`.
+- A row hides the data of the command and of its response. It matches by the header, in every class with its channel and chaining
+  bits, and if that is not enough, by how the data begins; what cannot be decided, as in a later part of a chain, counts as secret.
+- A class byte with secure messaging hides everything (ISO/IEC 7816-4:2020, 5.4.1; GlobalPlatform Card Specification 2.3.1, 11.1.4).
+- Data fetched after a command, and later parts of a chain, are secret if the command was; and so is a file that holds keys, from
+  its selection on. This depends on earlier commands, which `SecretTracker` follows for cassettes and the trace; a repr only knows
+  its own command.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["PUBLIC", "Row", "SECRET", "SecretTracker", "carries_secret", "may_be
 
 
 class Command(Protocol):
-    """What is looked at of a command."""
+    """The fields of a command that the rules use."""
 
     @property
     def cla(self) -> int:
@@ -60,11 +60,11 @@ class Row(NamedTuple):
     """Some commands.
 
     Attributes:
-        what: their names, and what is or is not a secret in them.
+        what: their names, and what in them is a secret or is not.
         classes: the classes, as bytes.
         instructions: the instruction bytes.
-        clause: where it stands.
-        applies: what else must be so; None: nothing.
+        clause: of the standard.
+        applies: a further condition; None: none.
     """
 
     what: str
@@ -189,7 +189,7 @@ SECRET: tuple[Row, ...] = (
     Row("OATH CALCULATE, CALCULATE ALL: one-time passwords", INTERINDUSTRY, (0xA2, 0xA4), "Yubico, OATH", _is_calculation),
     Row("PIV IMPORT KEY, SET MANAGEMENT KEY", INTERINDUSTRY, (0xFE, 0xFF), "Yubico, PIV extensions", _has_data),
 )  # fmt: skip
-"""What is secret: by standard, or by its makers' published protocol."""
+"""Commands that carry a secret: by standard, or by the manufacturer's published protocol."""
 
 PUBLIC: tuple[Row, ...] = (
     Row("DEACTIVATE, ACTIVATE FILE, DELETE FILE, TERMINATE DF, TERMINATE EF: names", INTERINDUSTRY, (0x04, 0x44, 0xE4, 0xE6, 0xE8),
@@ -204,7 +204,7 @@ PUBLIC: tuple[Row, ...] = (
     Row("SELECT, READ BINARY, READ RECORD, STATUS", SIM, (0xA4, 0xB0, 0xB2, 0xF2), "TS 51.011, 9.2"),
     Row("READ BINARY, GET DATA (UID), GENERAL AUTHENTICATE by a key's number", READER, (0x86, 0xB0, 0xCA), "PC/SC part 3, 3.2.2.1"),
 )  # fmt: skip
-"""What names, finds or reads something, by standard, where no row of `SECRET` says otherwise. Of these alone are data shown."""
+"""Commands that by standard name, find or read something, unless a row of `SECRET` matches. Only their data is shown."""
 
 KEY_FILES: dict[tuple[int, int], int] = {
     (0x7F20, 0x6F20): 0,  # EF.Kc; TS 51.011, 10.3.3
@@ -254,12 +254,12 @@ _SECURED = frozenset(cla for cla in range(0x100) if _is_secured(cla))
 
 
 def carries_secret(command: Command) -> bool:
-    """Whether a standard says that a command, or its answer, carries a secret."""
+    """Whether by standard a command, or its response, carries a secret."""
     return command.cla in _SECURED or _is_in(_SECRET, command)
 
 
 def may_be_secret(command: Command) -> bool:
-    """Whether no standard says that neither a command nor its answer carries a secret."""
+    """Whether a command, or its response, may carry a secret: by standard it does, or nothing says that it does not."""
     return command.cla in _SECURED or not _is_in(_PUBLIC, command) or _is_in(_SECRET, command)
 
 
@@ -272,20 +272,20 @@ def _is_login(command: Command, answer: bytes) -> bool:
 
 
 class SecretTracker(Generic[CommandT]):
-    """The exchanges with one card, as far as what is secret in one hangs on those before it.
+    """Decides for each command to one card, in order, whether it carries a secret, where that depends on earlier commands.
 
     Args:
-        rule: whether a command, or its answer, is a secret by itself.
+        rule: whether a command, or its response, carries a secret by itself.
     """
 
     def __init__(self, rule: Callable[[CommandT], bool]) -> None:
         self._rule = rule
-        self._hidden = self._waits = False  # of the last command: it was hidden; it has left something to be fetched
-        self._chain: tuple[int, int, int, int] | None = None  # the header that would go on with its chain
-        self._places: dict[int, tuple[int, int]] = {}  # by channel, of which there are 20: directory and file
+        self._hidden = self._more_to_fetch = False  # of the last command: was it hidden? is there more to fetch?
+        self._chain: tuple[int, int, int, int] | None = None  # the header of the next part of its chain
+        self._selected: dict[int, tuple[int, int]] = {}  # selected directory and file by channel (at most 20)
 
     def hides(self, command: CommandT, sw: int, answer: bytes = b"") -> bool:
-        """Whether the next command, or its answer, is a secret. To be asked once for each that was answered, in order.
+        """Whether this command, or its response, carries a secret. To be called once for each answered command, in order.
 
         Args:
             sw: the status word of its answer.
@@ -293,18 +293,18 @@ class SecretTracker(Generic[CommandT]):
         """
         cla, ins = command.cla, command.ins
         header = (cla & ~0x10, ins, command.p1, command.p2)
-        fetches = ins == 0xC0 or (self._waits and (not command.data or ins == 0xAF))
+        fetches = ins == 0xC0 or (self._more_to_fetch and (not command.data or ins == 0xAF))
         follows = fetches or header == self._chain
         of_itself = self._rule(command) or self._is_of_keys(command) or _is_login(command, answer)
         self._hidden = of_itself or (follows and self._hidden)
-        self._waits = sw >> 8 in (0x61, 0x9F) or sw == 0x91AF
+        self._more_to_fetch = sw >> 8 in (0x61, 0x9F) or sw == 0x91AF
         self._chain = header if cla & 0x10 else None
         if ins == 0xA4 and (sw == 0x9000 or sw >> 8 in (0x61, 0x91, 0x9F)):
             self._select(command)
         return self._hidden
 
     def _select(self, command: Command) -> None:
-        directory, file = self._places.get(_channel(command.cla), (0, 0))
+        directory, file = self._selected.get(_channel(command.cla), (0, 0))
         if command.p1 & 0x04:
             directory, file = (0x7FFF if command.data.startswith(_USIM) else 0), 0
         else:
@@ -313,7 +313,7 @@ class SecretTracker(Generic[CommandT]):
             for place in range(0, len(command.data) - 1, 2):
                 name = command.data[place] << 8 | command.data[place + 1]
                 directory, file = (name, 0) if name >> 8 in (0x3F, 0x5F, 0x7F) else (directory, name)
-        self._places[_channel(command.cla)] = directory, file
+        self._selected[_channel(command.cla)] = directory, file
 
     def _is_of_keys(self, command: Command) -> bool:
         if command.ins in _OF_BINARIES:
@@ -322,10 +322,10 @@ class SecretTracker(Generic[CommandT]):
             short = command.p2 >> 3
         else:
             return False
-        directory, file = self._places.get(_channel(command.cla), (0, 0))
+        directory, file = self._selected.get(_channel(command.cla), (0, 0))
         if short:
             file = _BY_SHORT.get((directory, short), 0)
-            self._places[_channel(command.cla)] = directory, file
+            self._selected[_channel(command.cla)] = directory, file
         return (directory, file) in KEY_FILES
 
 

@@ -1,16 +1,16 @@
-"""Status words in words.
+"""The meanings of status words.
 
 Rules:
 
-- The table is ISO/IEC 7816-4:2020, 5.6 (tables of general and of specific meanings), complete; the words are our own.
+- The table is ISO/IEC 7816-4:2020, 5.6 (tables of general and of specific meanings), complete; the texts are our own.
 - GlobalPlatform Card Specification 2.3.1 (clause 11) and PC/SC part 3 (2.01.09) add only what ISO leaves open. Where they give
-  an ISO word a meaning of their own (GlobalPlatform's 6283, "card locked"), ISO's stands.
+  a status word of ISO a meaning of their own (GlobalPlatform's 6283, "card locked"), ISO's stands.
 - SIMs, UICCs and their applications (3GPP TS 51.011, 9.4; ETSI TS 102 221, 10.2.1; 3GPP TS 31.102, 7.3) and MIFARE DESFire's ISO
-  7816-4 framing have status words in 9xxx, which ISO leaves to applications. 91xx is a SIM's and a DESFire's: where DESFire has
-  defined it, both meanings are told.
-- SW1 alone gives the general meaning where SW2 is in no table: whoever reads an unknown 69xx still learns "command not allowed".
-- A counter, 63Cx, is a counter and no more, unless the instruction is known: after the commands that compare reference data
-  (VERIFY and its family) it counts the tries that are left.
+  7816-4 framing have status words in 9xxx, which ISO leaves to applications. 91xx is used by SIMs and by DESFire: where DESFire
+  has defined it, both meanings are given.
+- If SW2 is in no table, SW1 alone gives the general meaning: an unknown 69xx is still "command not allowed".
+- 63Cx is just a counter unless the instruction is known: after commands that compare reference data (VERIFY and its like) it counts
+  the tries that are left.
 - pyscard's `smartcard.sw` is not used: it follows the 1995 edition, lacks half of the words (68 83, 6A 85 to 6A 8A and more),
   calls 6400 an EEPROM error and is spread over checkers that raise instead of answering.
 """

@@ -1,10 +1,10 @@
-"""What BER-TLV tags are called.
+"""Names of BER-TLV tags.
 
 Rules:
 
 - Interindustry tags are those of ISO/IEC 7816-4:2020 (tables 10, 11 and annex E) and ISO/IEC 7816-6:2016; payment cards' are those
-  of EMV 4.3, book 3, annex A. Tags of the context class mean something within a template only, so they are looked for by what they
-  are in: file control information, an application's proprietary part, a payment card's records.
+  of EMV 4.3, book 3, annex A. Context-specific tags have a meaning within a template only, so they are looked up by the object that
+  contains them: file control information, an application's proprietary part, a payment card's records.
 - An unknown tag has no name.
 """
 
@@ -143,14 +143,14 @@ _WITHIN = {
 
 
 def name_of(tag: bytes, parent: bytes | None = None) -> str:
-    """What a tag is called.
+    """The name of a tag.
 
     Args:
         tag: its bytes.
-        parent: the tag of the data object that it is in; None: it is in none.
+        parent: the tag of the data object that contains it; None: none does.
 
     Returns:
-        A few words; nothing for an unknown one.
+        The name; empty if it is not known.
     """
     digits = tag.hex().upper()
     if parent is not None and (found := _WITHIN.get(parent.hex().upper(), {}).get(digits)):
@@ -161,5 +161,5 @@ def name_of(tag: bytes, parent: bytes | None = None) -> str:
 
 
 def is_likely(objects: tuple[DataObject, ...]) -> bool:
-    """Whether bytes that can be read as these data objects are meant so, since most bytes can be read as something."""
+    """Whether bytes that can be parsed as these data objects probably are, since most bytes can be parsed as something."""
     return bool(objects) and name_of(objects[0].tag) != ""

@@ -1,18 +1,18 @@
-"""BER-TLV data objects, read for display.
+"""A parser for BER-TLV data objects, for display.
 
 Rules (ISO/IEC 7816-4:2020, 6.3):
 
 - A tag has one to three bytes: b5-b1 of the first all set mean that more follow, b8 of those that one more does. b6 of the first
   says that the value is data objects again.
 - A length has one byte up to 127, else 81 to 84 and as many bytes as that says. A length of no end (80) is not of this standard.
-- Bytes 00 and FF before, between and behind data objects do not count: files of cards are padded with either (both are in the
-  edition of 1995, 5.2.2.1). FF may begin a tag as well. It is padding where another one stands beside it, where a tag that begins
-  with it cannot be read, and where the tag behind it is known and the one with it is not.
-- What a card sends is not trusted: every length is checked, objects are read into a depth of 16, and nothing but `TLVError` leaves.
-- A data object whose contents are none is kept, with its bytes, and says so: what is around it can be read all the same.
+- Bytes 00 and FF before, between and after data objects are ignored: cards pad files with either (both are in the edition of 1995,
+  5.2.2.1). FF may begin a tag as well. It is padding if another FF is next to it, if a tag that begins with it cannot be parsed, or
+  if the tag after it is known and the tag with it is not.
+- The card is not trusted: every length is checked, objects are parsed to a depth of 16, and the only exception is `TLVError`.
+- A constructed data object whose value cannot be parsed is kept, with its bytes, and marked: the objects around it are valid.
 
-It is a reader of our own, since nothing well kept was found on PyPI (2026): ber-tlv has not been released since 2022, pytlv wants
-the tags named before, and the big ASN.1 libraries want a schema and refuse what cards really send.
+There is no dependency for this, since no maintained one was found on PyPI (2026): the last release of ber-tlv is of 2022, pytlv
+needs a list of tags, and the big ASN.1 libraries need a schema and reject what cards really send.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_LENGTH = 4
 
 
 class TLVError(ValueError):
-    """These bytes are no BER-TLV data objects; the text says why, and not which bytes."""
+    """The bytes are not BER-TLV data objects; the text says why, without the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class DataObject:
     Attributes:
         tag: its bytes.
         value: the bytes of its value.
-        children: the data objects in it, if the tag says that there are, and they can be read.
-        damage: why they cannot be read; empty if they can.
+        children: the data objects in it, if it is constructed and they can be parsed.
+        damage: why they cannot be parsed; empty if they can.
     """
 
     tag: bytes
@@ -47,7 +47,7 @@ class DataObject:
 
     @property
     def is_constructed(self) -> bool:
-        """Whether the tag says that the value is data objects."""
+        """Whether the tag is constructed: its value consists of data objects."""
         return bool(self.tag[0] & 0x20)
 
 

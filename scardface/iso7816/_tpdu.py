@@ -1,21 +1,20 @@
-"""How a command goes out over the line, and in how many parts. Pure bytes.
+"""The encoding of a command for T=0 and T=1, in one or more parts. No I/O.
 
 Rules (ISO/IEC 7816-3:2006, 12.2 for T=0 and 12.3 for T=1; ISO/IEC 7816-4:2020, 5.2 and 5.3):
 
-- T=1 (and whatever else is not T=0): as it is encoded.
-- T=0: a header, P3 and the data. Case 1: P3 = 00. Case 2: P3 = Le, 00 for 256 and more. Case 3: P3 = Lc. Case 4: as case 3, without
-  Le; the answer is fetched.
+- T=1 (and everything else that is not T=0): the encoded command.
+- T=0: header, P3 and data. Case 1: P3 = 00. Case 2: P3 = Le, 00 for 256 and more. Case 3: P3 = Lc. Case 4: as case 3, without
+  Le; the response data is fetched.
 - More than 255 bytes of data, by `Lengths`. EXTENDED, T=1: extended length. CHAINING: parts of 255 bytes, bit 5 of CLA set in all
   but the last, Le in the last. ENVELOPE, T=0: the command as it is encoded for T=1, in ENVELOPE (C2) commands of 255 bytes; a full
-  last part is followed by an empty one. SHORT: refused. AUTO: extended length on T=1, ENVELOPE on T=0; a caller with the ATR at
-  hand lets `resolve_lengths` choose better.
-- Ne over 256: extended length where that is used, otherwise short Le = 00, and what is missing is fetched.
+  last part is followed by an empty one. SHORT: refused. AUTO: extended length on T=1, ENVELOPE on T=0; with the
+  ATR `resolve_lengths` makes a better choice.
+- Ne over 256: extended length where that is used, otherwise short Le = 00, and the rest is fetched.
 - ENVELOPE is an interindustry command, so its class is an interindustry one (ISO/IEC 7816-4:2020, 5.4.1): C2 in another class is
-  another command (80 C2 and A0 C2 tell a SIM of an event: ETSI TS 102 223, 6.8; FF C2 goes to the reader). AUTO puts only commands
-  of an interindustry class into it, and refuses others: a card that has proprietary commands and never heard of ENVELOPE is the
-  usual one there. `ExchangeOptions.response_class` is the caller's word for another class, which AUTO does not follow out of the
-  interindustry ones.
-- GET RESPONSE goes in the class of the command, reduced to its logical channel.
+  another command (80 C2 and A0 C2 tell a SIM of an event: ETSI TS 102 223, 6.8; FF C2 goes to the reader). AUTO uses it only for
+  commands of an interindustry class, and refuses others: cards with proprietary commands usually do not support ENVELOPE.
+  `ExchangeOptions.response_class` sets another class; AUTO refuses one that is not interindustry.
+- GET RESPONSE has the class of the command, reduced to its logical channel.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ def resolve_lengths(lengths: Lengths, atr: bytes, protocol: Protocol) -> Lengths
         protocol: the protocol in use.
 
     Returns:
-        CHAINING if that alone is declared, on T=1 EXTENDED if that is, else AUTO: extended length on T=1, ENVELOPE on T=0, on
-        nobody's word.
+        On T=1 EXTENDED if that is declared; else CHAINING if that is; else AUTO, which means extended length on T=1 and ENVELOPE on
+        T=0 though the card declares neither.
     """
     if lengths is not Lengths.AUTO:
         return lengths
@@ -67,13 +66,13 @@ def response_class(cla: int) -> int:
 
 
 def tpdus(command: C_APDU, protocol: Protocol, lengths: Lengths, envelope_class: int | None = None) -> list[bytes]:
-    """What goes over the line for one command, in order.
+    """The TPDUs of one command, in order.
 
     Args:
-        envelope_class: the class of ENVELOPE, where the caller has decided it.
+        envelope_class: the class of ENVELOPE, if the caller has set it.
 
     Raises:
-        ValueError: it cannot go that way; the text says which `lengths` it could go by.
+        ValueError: it cannot be sent that way; the text says which `lengths` would work.
     """
     nc, ne = len(command.data), command.le
     if nc <= 0xFF:
@@ -123,7 +122,7 @@ def _envelopes(command: C_APDU, lengths: Lengths, cla: int | None) -> list[bytes
         if not _is_interindustry(cla):  # the channel, in an interindustry class
             cla = 0x40 | cla & 0x0F if cla & 0xF0 == 0xC0 else cla & 0x03 if cla & 0xF0 == 0x80 else 0
     encoded = bytes(command)
-    # To the end and not short of it: a full last part gets an empty one after it.
+    # + 1: a full last part is followed by an empty one.
     return [t0(C_APDU(cla, 0xC2, 0, 0, encoded[at : at + _PART])) for at in range(0, len(encoded) + 1, _PART)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scardface import C_APDU
-from scardface.iso7816._instructions import TYPED, name_of, usual_ne
+from scardface.iso7816._instructions import INSTRUCTION_BY_NAME, name_of, usual_ne
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,9 @@ def test_a_command_has_a_name(command: str, name: str) -> None:
 
 
 def test_of_two_the_even_one_is_typed() -> None:
-    assert TYPED["read-binary"] == 0xB0
-    assert TYPED["verify"] == 0x20
-    assert all(name == name.lower() and " " not in name for name in TYPED)
+    assert INSTRUCTION_BY_NAME["read-binary"] == 0xB0
+    assert INSTRUCTION_BY_NAME["verify"] == 0x20
+    assert all(name == name.lower() and " " not in name for name in INSTRUCTION_BY_NAME)
 
 
 @pytest.mark.parametrize(
