@@ -356,7 +356,7 @@ class Acquisition(Waiter):
             self._readers = mine.readers_of(self)
             if self.request.new_only:
                 self._query_readings = readings
-            while effects and not self._outcomes:
+            while effects and not self._outcomes and time.monotonic() < self.deadline:
                 effect = effects.pop(0)
                 if isinstance(effect, End):
                     effect.error.__cause__ = effect.cause

@@ -546,8 +546,9 @@ class Dispatcher:
 
     def _connected(self, offer: Offer, now: float) -> None:
         slot = self._slots.get(offer.reader)
-        if slot is not None and offer in slot.connects:
-            del slot.connects[offer]
+        if slot is not None and (offer in slot.connects or slot.offer is offer):
+            slot.connects.pop(offer, None)
+            self._end_offer(offer)
             self._make_offers([slot], now)
 
     def _end_offer(self, offer: Offer) -> Slot | None:

@@ -213,6 +213,8 @@ class Driver:
             now = time.monotonic()
             if isinstance(message, Joined):
                 sweep_at = min(sweep_at, swept + SWEEP_INTERVAL_ON_JOIN)
+                if message.trying not in self.connects:  # that connect has ended since, and no message will say so
+                    message = message._replace(trying=None)
             if isinstance(message, WhenIdle):
                 self._idle_questions.append(message)
             elif isinstance(message, _WatcherMessage):

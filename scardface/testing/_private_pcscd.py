@@ -209,7 +209,7 @@ class PrivatePcscd:
             self._unlink_cards()
         raise_kept(*cards)
 
-    def wait_for_card(self, reader: int | str, timeout: float = 5.0) -> None:
+    def wait_for_card(self, reader: int | str, timeout: float = 30.0) -> None:
         """Block until PC/SC itself reports a card in the reader; at once if it does so already.
 
         To swap cards: `remove`, `wait_for_removal`, `insert`, `wait_for_card`.
@@ -224,7 +224,7 @@ class PrivatePcscd:
         """
         self._wait(reader, StateFlag.PRESENT, timeout)
 
-    def wait_for_removal(self, reader: int | str, timeout: float = 5.0) -> None:
+    def wait_for_removal(self, reader: int | str, timeout: float = 30.0) -> None:
         """Block until PC/SC itself reports the reader as empty. Otherwise like `wait_for_card`."""
         self._wait(reader, StateFlag.EMPTY, timeout)
 

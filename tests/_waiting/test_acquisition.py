@@ -428,6 +428,49 @@ def test_what_its_own_look_saw_is_told_where_the_watcher_has_not_looked_yet(
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
+@pytest.mark.parametrize("ending", ["open", "opened", "failed"])
+def test_a_deadline_in_the_moment_in_which_the_connect_ends(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """The connect is over before the driver hears that somebody waits for it: its reader is free for the next all the same."""
+    pcsc.insert("A", LogCard())
+    pcsc.latency = {"SCardConnect": 0.5}
+    if ending == "failed":
+        pcsc.inject("SCardConnect", errors.COMM_DATA_LOST)
+    waiting = request_for(pcsc, atr=b"never")  # keeps the driver, and what it knows
+    waits(waiting, pcsc)
+    driver, join, decide = driver_of(pcsc), Acquisition._join, Acquisition._end_with
+    driver.unserved.clear()  # the next one looks by itself, as where this one began to wait a moment later
+    joined = threading.Event()
+
+    def late(acquisition: Acquisition, trying: Offer | None = None) -> None:
+        if trying is not None:
+            wait_until(lambda: acquisition in driver.open_cards if ending == "open" else not driver.connects)
+            wait_until(lambda: bool(acquisition._outcomes) is (ending == "opened"))
+        join(acquisition, trying)
+        joined.set()
+
+    def later(acquisition: Acquisition, end: Session | BaseException) -> bool:
+        if ending == "open" and isinstance(end, Session):
+            joined.wait(PATIENCE)
+        return decide(acquisition, end)
+
+    monkeypatch.setattr(Acquisition, "_join", late)
+    monkeypatch.setattr(Acquisition, "_end_with", later)
+    try:
+        sync.SCard(timeout=0.2).close()
+    except CardTimeoutError:
+        assert ending != "opened"
+    assert joined.is_set()
+    pcsc.latency = 0.0
+    driver.unserved[waiting] = None  # and the next one waits with the others
+    with sync.SCard(timeout=PATIENCE) as card:
+        assert card.reader == "A"
+    wait_until(lambda: list(driver._dispatcher._waiters) == [waiting])
+    waiting.leave()
+    wait_until(lambda: not driver.threads())
+
+
 # Readers that nothing can be asked about.
 
 

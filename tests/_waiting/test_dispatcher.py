@@ -503,6 +503,17 @@ def test_a_connect_of_somebody_who_did_not_ask_here_keeps_its_reader() -> None:
     assert offers(dispatcher.handle(Connected(elsewhere), 1.0)) == [(2, "A")]
 
 
+def test_a_connect_that_is_over_is_no_offer_though_it_was_told_of_late() -> None:
+    """Its failure came first, then who joined with it; that it is over comes last."""
+    late = make_waiter(1, card_request())
+    trying = Offer(late, "A", card())
+    dispatcher, _ = waiting(make_waiter(2, card_request("A", atr=b"never")), A=card())
+    dispatcher.handle(Connecting(trying), 0.0)
+    dispatcher.handle(Failed(trying, HELD), 0.0)
+    assert offers(dispatcher.handle(Joined(late, (), None, trying), 0.0)) == []
+    assert offers(dispatcher.handle(Connected(trying), 0.0)) == [(1, "A")]
+
+
 def test_who_looks_by_itself_is_not_overtaken_for_a_quarter_of_a_second() -> None:
     older = make_waiter(1, card_request("A"))
     for through in (True, False):
