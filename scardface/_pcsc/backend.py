@@ -141,6 +141,13 @@ def is_plain_ascii(name: str) -> bool:
     return name.isascii() and "\0" not in name
 
 
+def why_left_out(name: str) -> str:
+    """The reason why a binding cannot be called with this reader name, in words."""
+    if "\ufffd" in name:  # what could not be decoded
+        return "it is not UTF-8"
+    return "this PC/SC binding takes ASCII names only"
+
+
 def reconnect_ends_transaction(backend: Backend) -> bool:
     """Whether SCardReconnect ends a transaction (fact 32): a backend's attribute of that name, else as on this platform."""
     return bool(getattr(backend, "reconnect_ends_transaction", sys.platform == "win32"))

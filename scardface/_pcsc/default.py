@@ -1,21 +1,51 @@
-"""The default backend: the one installed last, else pyscard's.
+"""Which PC/SC is meant: the one installed last, else the system's, by the binding that is chosen.
 
-It is chosen when an acquisition or a monitor starts, and kept by that one. The binding is loaded when it is first needed, so that
-importing the library is as light as importing anyio.
+Rules:
+
+- Asked once, when an acquisition or a monitor starts; what has started keeps its own.
+- The environment variable SCARDFACE_BINDING chooses the binding. Without it that is pyscard's where it can be imported, else the
+  one by ctypes. A binding that is chosen and not there is an error: nobody takes another one in its place.
+- A binding is loaded when it is first meant, so that importing the library is as light as importing anyio.
+- Each binding is one object for the whole process, since all waiting with it is done in one thread.
 """
 
 from __future__ import annotations
 
+import os
+from typing import NamedTuple
+
 from .._threads import refuse_green_threads
 from .backend import Backend
 
+VARIABLE = "SCARDFACE_BINDING"
+BINDINGS = ("pyscard", "ctypes")
+
 _installed: list[Backend] = []
+_without_pyscard: list[str] = []
+"""Why pyscard cannot be imported, once that has been tried."""
+
+
+class BindingError(ImportError):
+    """The binding that was chosen is not there, or there is none of that name; the text says what to do."""
+
+
+class Binding(NamedTuple):
+    """The binding to the system's PC/SC that is used.
+
+    Attributes:
+        name: "pyscard" or "ctypes".
+        why: why it is that one.
+    """
+
+    name: str
+    why: str
 
 
 def default_backend() -> Backend:
-    """The backend installed last, else pyscard's, which is loaded now if it is not yet.
+    """The backend installed last, else the system's, whose binding is loaded now at the earliest.
 
     Raises:
+        BindingError: SCARDFACE_BINDING names a binding that is not there.
         RuntimeError: threads are gevent's or eventlet's.
     """
     refuse_green_threads()
@@ -23,20 +53,62 @@ def default_backend() -> Backend:
 
 
 def backend_or_default(given: Backend | None) -> Backend:
-    """`given` if it is not None, else the default."""
+    """`given`, whatever its truth value is, or the default."""
     return default_backend() if given is None else given
 
 
 def system_pcsc() -> Backend:
-    """pyscard's backend, whatever is installed; its binding is loaded now if it is not yet."""
+    """The system's PC/SC, whatever is installed; its binding is loaded now at the latest. Raises as `default_backend`."""
     refuse_green_threads()
-    from .pyscard import PYSCARD
+    return pyscard() if binding().name == "pyscard" else ctypes()
 
+
+def binding() -> Binding:
+    """Which binding to the system's PC/SC is used, and why.
+
+    Raises:
+        BindingError: SCARDFACE_BINDING names a binding that is not there.
+    """
+    chosen = os.environ.get(VARIABLE, "")
+    if chosen and chosen not in BINDINGS:
+        raise BindingError(f"{VARIABLE} is {chosen!r}, which is no binding: set it to pyscard or to ctypes, or unset it")
+    if chosen:
+        if chosen == "pyscard":
+            pyscard()
+        return Binding(chosen, f"{VARIABLE} says so")
+    if not _without_pyscard:
+        try:
+            pyscard()
+        except BindingError as error:
+            _without_pyscard.append(str(error.__cause__))
+        else:
+            return Binding("pyscard", "it can be imported")
+    return Binding("ctypes", f"pyscard cannot be imported ({_without_pyscard[0]})")
+
+
+def pyscard() -> Backend:
+    """pyscard's binding.
+
+    Raises:
+        BindingError: pyscard cannot be imported.
+    """
+    try:
+        from .pyscard import PYSCARD
+    except ImportError as error:
+        cure = f"install it (pip install 'scardface[pyscard]'), or set {VARIABLE} to ctypes"
+        raise BindingError(f"pyscard was chosen as the binding to PC/SC and cannot be imported ({error}): {cure}") from error
     return PYSCARD
 
 
+def ctypes() -> Backend:
+    """The binding by ctypes. Its library is loaded with the first context."""
+    from .ctypes_binding import CTYPES
+
+    return CTYPES
+
+
 def install(backend: Backend) -> None:
-    """Make `backend` the default of this process until `uninstall`; the last one installed counts."""
+    """Make `backend` the process's default until `uninstall`; the last one installed counts."""
     _installed.append(backend)
 
 

@@ -10,65 +10,35 @@ Rules:
 - If one reader's name is not UTF-8, pyscard cannot list any. Then libpcsclite, which is loaded already, is called by ctypes, and
   what cannot be decoded becomes U+FFFD. Such a name is not ASCII, so only that reader cannot be used. The same call is made where
   pyscard 2.0.5 returned uninitialised memory because the service had ended.
-- SCardDisconnect reads libpcsclite's list of contexts without its lock (1.9.9; 2.3.3 has the same code): of 4 processes that called
-  it beside SCardReleaseContext for 8 s one crashed. So these two, and SCardEstablishContext, are serialised. A caller that
-  disconnects with a reset first makes sure that no transaction blocks it.
-- libpcsclite 2.5 keeps a reader table for the process, which grows and never shrinks. Once pcscd has fewer readers than the table
-  has entries, every call that needs the table fails with UNSUPPORTED_FEATURE, in every context, until there are as many readers
-  again: SCardListReaders, SCardGetStatusChange, SCardStatus (2.5.3, by experiment and in its machine code; fact 67). Only a new
-  process helps, so the error of SCardListReaders says that; from other calls the code may also be temporary (fact 17).
+- What the binding by ctypes has as well is in `binding`.
 - Timeouts are whole milliseconds, finite (fact 44); status entries are pairs, never triples, which leak (fact 43).
 """
 
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from smartcard import scard
 
 from .._enums import Disposition, Protocol, ShareMode
-from .._threads import ForkLock
-from ..errors import (
-    COMM_ERROR,
-    NO_READERS_AVAILABLE,
-    SUCCESS,
-    TIMEOUT,
-    UNKNOWN_ERROR,
-    SCardError,
-    ServiceUnavailableError,
-    error_for,
-)
+from ..errors import COMM_ERROR, SUCCESS, TIMEOUT, UNKNOWN_ERROR, SCardError, error_for
 from .backend import CardStatus, StatusChange, StatusEntry, is_plain_ascii
+from .binding import BRIEF, MAX_ENTRIES, ON_WINDOWS, PCSC_LITE, contexts_lock, is_no_reader, unsigned
 from .fork_gate import enter, leave
 from .ownership import refuse_copy
 
 _PCI = {Protocol.T0: scard.SCARD_PCI_T0, Protocol.T1: scard.SCARD_PCI_T1, Protocol.RAW: scard.SCARD_PCI_RAW}
-_BRIEF = frozenset({"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardReleaseContext"})
-"""Calls that a fork waits for, see `fork_gate`."""
 _LISTS = ("SCardListReaders", "SCardListReaderGroups")
 """Calls whose outputs pyscard 2.0.5 converts even if they failed, from uninitialised memory: seen when the service ended."""
-_PCSC_LITE = sys.platform not in ("win32", "darwin")
-_UNSUPPORTED_FEATURE = 0x8010001F
-_FEWER_READERS = (
-    "SCardListReaders: pcscd was started again with fewer readers than this process has seen, which libpcsclite 2.5 cannot read: "
-    "restart this program (SCARD_E_UNSUPPORTED_FEATURE 0x8010001F)"
-)
-_MAX_NAMES_SIZE = 0x10000
-"""Bytes; pcsc-lite has at most 16 readers, of 128 bytes each."""
 _LONG_BITS = 8 * struct.calcsize("l") - 1
 """Bits of a C long without its sign: 31 on Windows, i386 and armhf (facts 45, 68)."""
 
 
-def _unsigned(number: int) -> int:
-    return number & 0xFFFFFFFF
-
-
 def _protocol(number: int) -> Protocol:
     """A protocol from its number in the binding; RAW has another number on Windows."""
-    number = _unsigned(number)
+    number = unsigned(number)
     return Protocol.RAW if number == scard.SCARD_PROTOCOL_RAW else Protocol(number)
 
 
@@ -92,7 +62,7 @@ def _checked_name(reader: str) -> str:
 def _call(name: str, reader: str, *args: Any) -> Any:
     """Call a function of PC/SC; its outputs. Failures of the binding itself (SystemError) are raised as errors of PC/SC, too."""
     try:
-        enter(brief=name in _BRIEF)
+        enter(brief=name in BRIEF)
         answer = getattr(scard, name)(*args)
     except (SystemError, UnicodeError, OverflowError) as error:
         if name in _LISTS:
@@ -100,38 +70,10 @@ def _call(name: str, reader: str, *args: Any) -> Any:
         raise SCardError(f"{name}: pyscard failed: {error}", UNKNOWN_ERROR, name, reader) from error
     finally:
         leave()
-    code = _unsigned(answer[0] if isinstance(answer, (list, tuple)) else answer)
+    code = unsigned(answer[0] if isinstance(answer, (list, tuple)) else answer)
     if code != SUCCESS:
         raise error_for(code, name, reader)
     return answer
-
-
-def _names_by_libpcsclite(context: int) -> tuple[str, ...] | None:
-    """SCardListReaders without pyscard; pcsc-lite has no groups. None where there is no pcsc-lite.
-
-    Args:
-        context: as pyscard has it.
-
-    Raises:
-        SCardError: what PC/SC says.
-    """
-    if not _PCSC_LITE:
-        return None
-    import ctypes  # needed only here
-
-    try:
-        call = ctypes.CDLL("libpcsclite.so.1").SCardListReaders
-    except (OSError, AttributeError):
-        return None
-    call.argtypes = (ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-    call.restype = ctypes.c_long
-    size = ctypes.c_ulong(_MAX_NAMES_SIZE)  # enough for all, so that readers plugged in between two calls do not matter
-    names = ctypes.create_string_buffer(_MAX_NAMES_SIZE)
-    code = _unsigned(call(context, None, names, ctypes.byref(size)))
-    if code != SUCCESS:
-        raise error_for(code, "SCardListReaders")
-    octets = names.raw[: min(size.value, _MAX_NAMES_SIZE)]
-    return tuple(name.decode("utf-8", "replace") for name in octets.split(b"\0") if name)
 
 
 class _Handle:
@@ -151,12 +93,12 @@ class _Handle:
 
     def status(self) -> CardStatus:
         _, name, state, protocol, atr = _call("SCardStatus", self.reader, self._handle)
-        return CardStatus(name, _unsigned(state), _protocol(protocol), bytes(atr))
+        return CardStatus(name, unsigned(state), _protocol(protocol), bytes(atr))
 
     def transmit(self, data: bytes) -> bytes:
         code, answer = scard.SCardTransmit(self._handle, self._pci, [*data])
         if code:
-            raise error_for(_unsigned(code), "SCardTransmit", self.reader)
+            raise error_for(unsigned(code), "SCardTransmit", self.reader)
         return bytes(answer)
 
     def begin_transaction(self) -> None:
@@ -171,7 +113,7 @@ class _Handle:
         return self.protocol
 
     def disconnect(self, disposition: Disposition) -> None:
-        with _contexts_lock.current:
+        with contexts_lock.current:
             _call("SCardDisconnect", self.reader, self._handle, int(disposition))
 
     def control(self, code: int, data: bytes) -> bytes:
@@ -197,20 +139,19 @@ class _Context:
         try:
             return self._list_readers(list(groups or ()))
         except SCardError as error:
-            if error.code == NO_READERS_AVAILABLE:
+            if is_no_reader(error, pcsc_lite=PCSC_LITE):
                 return ()
-            if error.code == _UNSUPPORTED_FEATURE and _PCSC_LITE:
-                raise ServiceUnavailableError(_FEWER_READERS, error.code, error.call) from None
             raise
 
     def _list_readers(self, groups: list[str]) -> tuple[str, ...]:
         try:
             return tuple(_call("SCardListReaders", "", self._context, groups)[1])
         except SCardError as error:
-            names = _names_by_libpcsclite(self._context) if isinstance(error.__cause__, (SystemError, UnicodeError)) else None
-            if names is None:
+            if not PCSC_LITE or not isinstance(error.__cause__, (SystemError, UnicodeError)):
                 raise
-            return names
+            from .ctypes_binding import list_readers  # needed only here
+
+            return list_readers(self._context)  # pcsc-lite has no groups
 
     def list_reader_groups(self) -> tuple[str, ...]:
         return tuple(_call("SCardListReaderGroups", "", self._context)[1])
@@ -226,10 +167,10 @@ class _Context:
         finally:
             leave()
         if code:
-            timed_out = _unsigned(code) == TIMEOUT
+            timed_out = unsigned(code) == TIMEOUT
             if not timed_out:
-                raise error_for(_unsigned(code), "SCardGetStatusChange")
-        return StatusChange(timed_out, [StatusEntry(name, _unsigned(state), bytes(atr)) for name, state, atr in states])
+                raise error_for(unsigned(code), "SCardGetStatusChange")
+        return StatusChange(timed_out, [StatusEntry(name, unsigned(state), bytes(atr)) for name, state, atr in states])
 
     def cancel(self) -> None:
         scard.SCardCancel(self._context)
@@ -239,23 +180,21 @@ class _Context:
         return _Handle(handle, reader, protocol)
 
     def release(self) -> None:
-        with _contexts_lock.current:
+        with contexts_lock.current:
             _call("SCardReleaseContext", "", self._context)
 
 
 class _PyscardBackend:
-    """The system's PC/SC: pcsc-lite, winscard, or macOS's framework."""
+    """The system's PC/SC, by pyscard: pcsc-lite, winscard, or macOS's framework."""
 
-    max_entries = 16
-    absent_service_means_no_reader = sys.platform == "win32"
-    release_disconnects = sys.platform not in ("win32", "darwin")
+    max_entries = MAX_ENTRIES
+    absent_service_means_no_reader = ON_WINDOWS
+    release_disconnects = PCSC_LITE
     takes_reader_name = staticmethod(is_plain_ascii)
 
     def establish(self) -> _Context:
-        with _contexts_lock.current:
+        with contexts_lock.current:
             return _Context(_call("SCardEstablishContext", "", scard.SCARD_SCOPE_USER)[1])
 
-
-_contexts_lock = ForkLock()
 
 PYSCARD = _PyscardBackend()

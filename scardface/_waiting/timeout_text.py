@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .._enums import StateFlag
+from .._pcsc.backend import why_left_out
 from .._pcsc.events import Reading, Snapshot
 from .messages import Summary, Waiter
 from .slots import Queue, Slot
@@ -35,8 +36,10 @@ def describe(waiter: Waiter, slots: dict[str, Slot], last: Snapshot) -> Summary:
 
 def left_out(names: Iterable[str]) -> str:
     """The readers that the binding cannot be asked about; starts with "; ", or is empty."""
-    listed = ", ".join(map(repr, names))
-    return f"; left out, since PC/SC bindings take ASCII names only: {listed}" if listed else ""
+    by_reason: dict[str, list[str]] = {}
+    for name in names:
+        by_reason.setdefault(why_left_out(name), []).append(repr(name))
+    return "".join(f"; left out, since {reason}: {', '.join(listed)}" for reason, listed in by_reason.items())
 
 
 def _describe_all(waiter: Waiter, queue: Queue, slots: list[Slot], last: Snapshot) -> Summary:

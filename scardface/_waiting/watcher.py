@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from .._enums import StateFlag
-from .._pcsc.backend import PNP_READER, Backend, Context, StatusChange
+from .._pcsc.backend import PNP_READER, Backend, Context, StatusChange, why_left_out
 from .._pcsc.events import Reading, Snapshot, is_service_event
 from .._pcsc.reader_states import PERHAPS_GONE, reader_states, status_change, usable_readers
 from .._threads import RLock, log_safely, spawn
@@ -282,7 +282,7 @@ class Watcher:
         for name in left_out:
             if name not in self._unusable:
                 self._unusable.add(name)
-                log_safely(logger.warning, "reader %r is left out: PC/SC bindings take ASCII names only", name)
+                log_safely(logger.warning, "reader %r is left out: %s", name, why_left_out(name))
         self._left_out = left_out
         return usable
 

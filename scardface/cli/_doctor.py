@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import click
 
 from .. import CardTimeoutError, ReaderState, SCardError, ServiceUnavailableError
+from ..backend import Binding, BindingError, Ctypes, binding, takes_reader_name, why_left_out
 from ..sync import SCard, ShareMode, states
 from ..sync import readers as listed_readers
 from . import _cures
@@ -64,7 +65,8 @@ class Facts:
         error: why PC/SC does not answer; None if it does.
         readers: state by name, of those that can be used.
         trials: by name of those readers that have a card.
-        unusable: the names of those that cannot, since PC/SC bindings take ASCII names only.
+        unusable: the names of those that cannot, since the binding does not take them.
+        binding: which binding to PC/SC is used, and why, or why the one that was chosen is not; None: nobody knows.
     """
 
     machine: Machine = field(default_factory=Machine)
@@ -72,6 +74,7 @@ class Facts:
     readers: Mapping[str, ReaderState] = field(default_factory=dict)
     trials: Mapping[str, Trial] = field(default_factory=dict)
     unusable: tuple[str, ...] = ()
+    binding: Binding | BindingError | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,12 @@ class Finding:
 
 
 Check = Callable[[Facts], Iterable[Finding]]
+
+
+def binding_is_missing(facts: Facts) -> Iterator[Finding]:
+    """The binding that was chosen is not there."""
+    if isinstance(facts.binding, BindingError):
+        yield Finding(str(facts.binding))
 
 
 def library_is_missing(facts: Facts) -> Iterator[Finding]:
@@ -176,8 +185,10 @@ def driver_is_missing(facts: Facts) -> Iterator[Finding]:
 def no_reader(facts: Facts) -> Iterator[Finding]:
     """There is no reader at all, or one that cannot be used."""
     for name in facts.unusable:
-        words = f"the reader {name!r} cannot be used: PC/SC bindings take ASCII names only"
-        yield Finding(f"{words}; give it another name, or use another reader", ends=not facts.readers)
+        words = f"the reader {name!r} cannot be used: {why_left_out(name)}"
+        takes_more = isinstance(facts.binding, Binding) and facts.binding.name == "pyscard" and takes_reader_name(Ctypes(), name)
+        cure = "export SCARDFACE_BINDING=ctypes" if takes_more and facts.machine.platform != "win32" else None
+        yield Finding(f"{words}; give it another name, or use another reader", cure, ends=not facts.readers)
     if not facts.readers and not facts.unusable:
         yield Finding("no reader is plugged in, or it is switched off: plug it in, directly rather than through a hub")
 
@@ -229,6 +240,7 @@ def _is_forbidden(error: BaseException | None) -> bool:
 
 CHECKS: Mapping[str, Check] = {
     "library": library_is_missing,
+    "binding": binding_is_missing,
     "service": service_is_not_running,
     "permission": access_is_refused,
     "driver": driver_is_missing,
@@ -242,6 +254,7 @@ CHECKS: Mapping[str, Check] = {
 
 FINE = {
     "library": "the PC/SC library is there",
+    "binding": "the binding to PC/SC is there",
     "service": "the PC/SC service runs",
     "permission": "it lets this program in",
     "driver": "it sees the readers that are plugged in",
@@ -251,6 +264,13 @@ FINE = {
     "holder": "no other program keeps it",
     "opening": "it can be opened",
 }
+
+
+def fine(name: str, facts: Facts) -> str:
+    """What is said of a check that found nothing."""
+    if name == "binding" and isinstance(facts.binding, Binding):
+        return f"{FINE[name]}: {facts.binding.name}, since {facts.binding.why}"
+    return FINE[name]
 
 
 def judge(facts: Facts) -> Iterator[tuple[str, list[Finding]]]:
@@ -264,16 +284,20 @@ def judge(facts: Facts) -> Iterator[tuple[str, list[Finding]]]:
 
 def gather(machine: Machine) -> Facts:
     """Look at PC/SC, and open each card for a moment."""
-    if machine.has_library is False:  # a call would print a complaint of pyscard's on standard output
+    if machine.has_library is False:  # to import pyscard would print a complaint of its on standard output
         return Facts(machine, ServiceUnavailableError("the library libpcsclite cannot be loaded", NO_SERVICE))
+    try:
+        used = binding()
+    except BindingError as error:
+        return Facts(machine, binding=error)
     patience = PATIENCE if machine.socket != "silent" else MOMENT  # it was asked already
     try:
         names = listed_readers(timeout=patience)
         readers = states(timeout=patience)
     except ServiceUnavailableError as error:
-        return Facts(machine, error)
+        return Facts(machine, error, binding=used)
     trials = {name: _try(name) for name, state in readers.items() if state.present and not state.mute}
-    return Facts(machine, None, readers, trials, tuple(name for name in names if not is_usable(name)))
+    return Facts(machine, None, readers, trials, tuple(name for name in names if not is_usable(name)), used)
 
 
 def _try(reader: str) -> Trial:
@@ -306,12 +330,13 @@ def _warnings() -> Iterator[list[str]]:
 def doctor(as_json: bool) -> int:
     """Find out why it does not work, and say what mends it.
 
-    Looks at the library, the service, permissions, drivers, readers and cards, in this order, up to the first that is wrong. Cards
-    that are in are opened for a moment, shared, and left as they are.
+    Looks at the library, its binding, the service, permissions, drivers, readers and cards, in this order, up to the first that is
+    wrong. Cards that are in are opened for a moment, shared, and left as they are.
     """
     screen = console()
     status = OK
-    for name, findings in judge(gather(look())):
+    facts = gather(look())
+    for name, findings in judge(facts):
         if findings:
             status = REFUSED
         for finding in findings:
@@ -323,7 +348,7 @@ def doctor(as_json: bool) -> int:
             if finding.cure is not None:
                 put(screen, f"       {finding.cure}", "bold")
         if not findings and as_json:
-            emit(check=name, ok=True, words=FINE[name], cure=None)
+            emit(check=name, ok=True, words=fine(name, facts), cure=None)
         elif not findings:
-            put(screen, f"ok     {FINE[name]}", "green")
+            put(screen, f"ok     {fine(name, facts)}", "green")
     return status

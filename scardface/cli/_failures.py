@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import TypeGuard
 
 from .. import CardTimeoutError, SCardError, ServiceUnavailableError, StatusError
+from ..backend import BindingError
 from ..replay import UnrecordedCommandError
 from ._option_names import in_options
 from ._plain import plain
@@ -42,7 +43,7 @@ _CANNOT_PRINT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO
 EXITS = {
     OK: "done; for 'send' and 'record': the last status was 9000",
     REFUSED: "the card said no (its last status was not 9000), or 'doctor' found something",
-    USAGE: "wrong usage, or the extra 'cli' is not installed",
+    USAGE: "wrong usage, or the extra 'cli', or the binding that SCARDFACE_BINDING names, is not installed",
     PCSC: "PC/SC failed: no service, no reader, the card was removed or does not answer",
     TIMEOUT: "the time given with --timeout ran out",
     FILE: "a file cannot be read or written, is damaged, or does not hold what was asked of it",
@@ -123,6 +124,8 @@ def status_of(error: Exception) -> int:
         return TIMEOUT
     if isinstance(error, SCardError):
         return PCSC
+    if isinstance(error, BindingError):
+        return USAGE
     if isinstance(error, StatusError):
         return REFUSED
     if isinstance(error, (OSError, ValueError, UnrecordedCommandError)):  # ValueError: CassetteError, a file that is no text

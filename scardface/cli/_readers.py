@@ -15,6 +15,7 @@ import click
 from rich.table import Table
 
 from .. import ReaderState
+from ..backend import why_left_out
 from ..sync import other_programs, states
 from ._failures import OK, say
 from ._names import names_of
@@ -46,7 +47,7 @@ def readers(as_json: bool) -> int:
         say("there is no reader; plug one in, and if that does not help, 'scardface doctor' finds out why")
     for name in names:
         if not is_usable(name):
-            say(f"the reader {name!r} cannot be used: PC/SC bindings take ASCII names only")
+            say(f"the reader {name!r} cannot be used: {why_left_out(name)}")
     return OK
 
 

@@ -5,7 +5,7 @@ Rules:
 - The exact name of a reader means that one. Else a number is the one that `scardface readers` shows, and anything else the only
   name that it is a part of, whatever the case of its letters. What means two readers, or none, is refused, and the readers are
   listed: a command never goes to a card that nobody named.
-- All readers count, in PC/SC's order, those as well whose names PC/SC bindings cannot take.
+- All readers count, in PC/SC's order, those as well whose names the PC/SC binding cannot take.
 - The service has `PATIENCE` seconds to say which readers there are, so that no command hangs before a frozen one.
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import click
 
 from .. import NoReaderError
+from ..backend import default_backend, takes_reader_name, why_left_out
 from ..sync import readers
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -41,7 +42,7 @@ def listed(timeout: float | None = None) -> tuple[str, ...]:
 
 def is_usable(name: str) -> bool:
     """Whether a card in a reader of this name can be reached."""
-    return name.isascii() and "\0" not in name
+    return takes_reader_name(default_backend(), name)
 
 
 def which(text: str, names: Sequence[str]) -> str | None:
@@ -69,7 +70,7 @@ def which(text: str, names: Sequence[str]) -> str | None:
             return None
         found = matching[0]
     if not is_usable(found):
-        raise NoReaderError(f"the reader {found!r} cannot be used: PC/SC bindings take ASCII names only")
+        raise NoReaderError(f"the reader {found!r} cannot be used: {why_left_out(found)}")
     return found
 
 
@@ -79,7 +80,7 @@ def none_matches(text: str | None, names: Sequence[str]) -> NoReaderError:
     if text is not None:
         return NoReaderError(f"no reader's name is {text!r} or has it in it: {told(names)}; {wait}")
     if names:
-        return NoReaderError(f"no reader can be used, since PC/SC bindings take ASCII names only: {told(names)}; {wait}")
+        return NoReaderError(f"no reader can be used, since {why_left_out(names[0])}: {told(names)}; {wait}")
     return NoReaderError(f"there is no reader; plug one in, or {wait}")
 
 

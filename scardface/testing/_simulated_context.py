@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from .._enums import Disposition, Protocol, ShareMode
-from .._pcsc.backend import CardStatus, StatusChange, StatusEntry, is_plain_ascii
+from .._pcsc.backend import CardStatus, StatusChange, StatusEntry, is_plain_ascii, why_left_out
 from .._pcsc.ownership import refuse_copy
 from ..errors import (
     CANCELLED,
@@ -471,4 +471,4 @@ class SimulatedHandle:
 def _check_name(reader: str) -> None:
     """Refuse what the real binding's backend refuses (fact 42)."""
     if not is_plain_ascii(reader):
-        raise ValueError(f"reader name {reader!r}: PC/SC bindings take ASCII names only")
+        raise ValueError(f"reader name {reader!r}: {why_left_out(reader)}")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scardface import ATR, CardCommunicationError, CardTimeoutError, ReaderState, ServiceUnavailableError
+from scardface.backend import Binding, BindingError, binding
 from scardface.cli import _doctor
 from scardface.cli._doctor import CHECKS, FINE, Facts, Finding, Trial, gather, judge
 from scardface.cli._machine import Machine, UsbReader
@@ -131,7 +132,20 @@ SITUATIONS: list[Any] = [
         "let ada use PC/SC, but not the card in 'A'",
         "50-scardface.rules",
     ),
-    (Facts(WELL, unusable=("\xe9",)), "reader", "the reader '\xe9' cannot be used: PC/SC bindings take ASCII names only", None),
+    (
+        Facts(WELL, unusable=("\xe9",)),
+        "reader",
+        "the reader '\xe9' cannot be used: this PC/SC binding takes ASCII names only",
+        None,
+    ),
+    (
+        Facts(WELL, unusable=("\xe9",), binding=Binding("pyscard", "")),
+        "reader",
+        "takes ASCII names only; give it another name",
+        "export SCARDFACE_BINDING=ctypes",
+    ),
+    (Facts(WELL, unusable=("\ufffd",), binding=Binding("pyscard", "")), "reader", "cannot be used: it is not UTF-8", None),
+    (Facts(WELL, binding=BindingError("pyscard was chosen")), "binding", "pyscard was chosen", None),
     (Facts(replace(WELL, has_driver=False)), "driver", "ACME Reader is plugged in, and the driver", "install libccid"),
     (Facts(replace(WELL, usb=(UsbReader("ACR122", "pn533_usb"),))), "driver", "taken by the kernel's", "modprobe -r pn533_usb"),
     (Facts(WELL), "driver", "does not see it", "restart pcscd"),
@@ -177,7 +191,7 @@ def test_a_reader_that_cannot_be_used_is_told_and_the_others_are_looked_at() -> 
 
 def test_the_first_finding_ends_the_search() -> None:
     checks = [name for name, _ in judge(replace(GOOD, error=NO_SERVICE, machine=replace(WELL, socket="missing")))]
-    assert checks == ["library", "service"]
+    assert checks == ["library", "binding", "service"]
 
 
 def test_without_a_library_nothing_is_called(capfd: pytest.CaptureFixture[str]) -> None:
@@ -193,7 +207,9 @@ def test_without_a_library_nothing_is_called(capfd: pytest.CaptureFixture[str]) 
 def test_all_is_well(scardface: Command) -> None:
     done = scardface("doctor", "--virtual")
     assert (done.status, done.err) == (0, "")
-    assert done.out.splitlines() == [f"ok     {words}" for words in FINE.values()]
+    library, used, *others = done.out.splitlines()
+    assert used == f"ok     {FINE['binding']}: {binding().name}, since {binding().why}"
+    assert [library, *others] == [f"ok     {words}" for name, words in FINE.items() if name != "binding"]
     assert [line["check"] for line in scardface("doctor", "--virtual", "--json").lines] == list(CHECKS)
 
 
@@ -284,6 +300,15 @@ def test_a_program_that_holds_a_card(
     assert f"(pid {foreign.pid})" in told
     assert done.err == ""
     assert caplog.text == "", "it is told twice"
+
+
+def test_a_binding_that_is_not_there(scardface: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCARDFACE_BINDING", "swig")
+    done = scardface("readers")
+    assert (done.status, done.out) == (2, "")
+    assert "SCARDFACE_BINDING is 'swig'" in done.err
+    done = scardface("doctor", "--json")
+    assert (done.status, [line["check"] for line in done.lines]) == (1, ["library", "binding"])
 
 
 def test_a_mute_card_and_no_reader_in_a_real_daemon(pcscd: PrivatePcscd, scardface: Command) -> None:

@@ -114,7 +114,7 @@ def test_the_number_is_the_one_that_is_shown(scardface: Command) -> None:
             (1, "Admin", "present"),
             (2, "User", "present"),
         ]
-        assert "cannot be used: PC/SC bindings take ASCII names only" in listed.err
+        assert "cannot be used: this PC/SC binding takes ASCII names only" in listed.err
         assert re.search("0  Lecteur \xe9t\xe9 00 00  unreachable +unknown", scardface("readers").out)
         for line in listed.lines[1:]:
             done = scardface("send", "--json", "--timeout", "0", "--reader", str(line["number"]), SELECT)

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from scardface._enums import Disposition, ShareMode, StateFlag
 from scardface._enums import Protocol as CardProtocol
 from scardface._pcsc.backend import Backend, CardHandle, Context
-from scardface._pcsc.pyscard import PYSCARD
 from scardface.errors import SCardError
 from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
 from tests.support.versions import pcscd_version
@@ -159,15 +158,15 @@ class RealWorld:
     cards of the test before may still be on their way out.
     """
 
-    backend: Backend = PYSCARD
     look_ms = 2000
 
     @property
     def takes_seventeen(self) -> bool:
         return pcscd_version() >= (2, 5)
 
-    def __init__(self, pcscd: PrivatePcscd, *, with_card: bool) -> None:
+    def __init__(self, pcscd: PrivatePcscd, backend: Backend, *, with_card: bool) -> None:
         self._pcscd = pcscd
+        self.backend = backend
         self.listed = pcscd.readers
         *others, standing = self.listed
         first = next(_tests) % len(others)
@@ -192,7 +191,7 @@ class RealWorld:
         if not self._pcscd.running:
             self.start()
         if self._standing in self._pcscd.cards:
-            context = PYSCARD.establish()
+            context = self.backend.establish()
             context.connect(self._standing, ShareMode.DIRECT, NO_PROTOCOL).disconnect(Disposition.RESET)
             context.release()
             self.card.log.clear()

@@ -1,4 +1,4 @@
-"""The fixtures of the conformance suite: `world` has a test run in the simulated PC/SC and against the real pcscd."""
+"""The fixtures of the conformance suite: `world` runs a test in the simulated PC/SC, and with the real pcscd by both bindings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scardface._pcsc.backend import CardHandle, Context
+from scardface.backend import CardHandle, Context, Ctypes, Pyscard
 from tests.support.conformance import Card, RealWorld, SimulatedWorld, World, code_of, share
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ def _emptied(_daemon: PrivatePcscd) -> Iterator[PrivatePcscd]:
     _daemon.remove_all()
 
 
-@pytest.fixture(params=["simulated", "real"])
+@pytest.fixture(params=["simulated", "real", "real-ctypes"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """PC/SC with four readers, and the verbs to move it."""
     with_card = "card" in request.fixturenames
-    if request.param == "real":
+    if request.param != "simulated":
         daemon = request.getfixturevalue("_emptied")
         if not daemon.running:  # left like that by a test of another module
             daemon.start()
-        real = RealWorld(daemon, with_card=with_card)
+        real = RealWorld(daemon, Pyscard() if request.param == "real" else Ctypes(), with_card=with_card)
         yield real
         real.end()
         return

@@ -1,0 +1,37 @@
+"""What both bindings keep."""
+
+from __future__ import annotations
+
+import pytest
+
+from scardface import SCardError, ServiceUnavailableError
+from scardface._pcsc.binding import BRIEF, contexts_lock, is_no_reader, unsigned
+from scardface._pcsc.ctypes_binding import PCSC_LITE, signatures
+from scardface.errors import NO_READERS_AVAILABLE, NO_SERVICE, error_for
+
+
+def test_numbers_have_no_sign() -> None:
+    assert [unsigned(number) for number in (-1, 0x8010001D - 0x1_0000_0000, 5)] == [0xFFFFFFFF, 0x8010001D, 5]
+
+
+def test_no_reader_is_no_error() -> None:
+    assert is_no_reader(error_for(NO_READERS_AVAILABLE, "SCardListReaders"), pcsc_lite=True)
+    assert not is_no_reader(error_for(NO_SERVICE, "SCardListReaders"), pcsc_lite=True)
+
+
+def test_a_table_that_cannot_shrink_is_told_where_it_is_pcsc_lites() -> None:
+    error = SCardError("?", 0x8010001F, "SCardListReaders")
+    with pytest.raises(ServiceUnavailableError, match="restart this program") as caught:
+        is_no_reader(error, pcsc_lite=True)
+    assert (caught.value.code, caught.value.call) == (0x8010001F, "SCardListReaders")
+    assert not is_no_reader(error, pcsc_lite=False)
+
+
+def test_the_lock_is_one_for_both_bindings() -> None:
+    from scardface._pcsc import ctypes_binding, pyscard
+
+    assert ctypes_binding.contexts_lock is pyscard.contexts_lock is contexts_lock
+
+
+def test_brief_calls_are_calls() -> None:
+    assert set(signatures(PCSC_LITE)) >= BRIEF

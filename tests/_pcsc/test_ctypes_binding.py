@@ -1,0 +1,404 @@
+"""The binding by ctypes: the headers of each platform, a library that is none, names, and that it says what pyscard's says.
+
+PC/SC's own behaviour, by both bindings: tests/testing/test_conformance.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from scardface import Disposition, NoReaderError, Protocol, SCardError, ServiceUnavailableError, ShareMode
+from scardface._enums import StateFlag
+from scardface._pcsc import ctypes_binding
+from scardface._pcsc.backend import ATTR_ATR_STRING, PNP_READER, CardHandle, Context
+from scardface._pcsc.ctypes_binding import (
+    CTYPES,
+    MACOS,
+    PCSC_LITE,
+    WINDOWS,
+    Headers,
+    Library,
+    headers_of,
+    reader_state_type,
+    signatures,
+)
+from scardface._pcsc.pyscard import PYSCARD
+from scardface.testing import PrivatePcscd
+from tests.support.cards import BOTH, ECHO, LogCard
+
+UNIX_64 = PCSC_LITE._replace(dword=ctypes.c_uint64, long=ctypes.c_int64, handle=ctypes.c_int64)
+UNIX_32 = PCSC_LITE._replace(dword=ctypes.c_uint32, long=ctypes.c_int32, handle=ctypes.c_int32)
+FIELDS = ("szReader", "pvUserData", "dwCurrentState", "dwEventState", "cbAtr", "rgbAtr")
+
+
+@pytest.fixture
+def context(pcscd: PrivatePcscd) -> Iterator[Context]:
+    context = CTYPES.establish()
+    yield context
+    with suppress(SCardError):  # a test may have released it
+        context.release()
+
+
+def refused(call: Callable[[], object]) -> SCardError:
+    with pytest.raises(SCardError) as caught:
+        call()
+    return caught.value
+
+
+class TestHeaders:
+    """docs/pcsc-facts.md, "The headers"."""
+
+    @pytest.mark.parametrize(
+        ("headers", "pointer", "size", "offsets"),
+        [
+            (UNIX_64, ctypes.c_uint64, 80, (0, 8, 16, 24, 32, 40)),
+            (UNIX_32, ctypes.c_uint32, 56, (0, 4, 8, 12, 16, 20)),
+            (MACOS, ctypes.c_uint64, 61, (0, 8, 16, 20, 24, 28)),
+            (WINDOWS, ctypes.c_uint64, 64, (0, 8, 16, 20, 24, 28)),
+            (WINDOWS, ctypes.c_uint32, 56, (0, 4, 8, 12, 16, 20)),
+        ],
+        ids=["pcsc-lite-64", "pcsc-lite-32", "macos", "windows-64", "windows-32"],
+    )
+    def test_a_readers_state(self, headers: Headers, pointer: Any, size: int, offsets: tuple[int, ...]) -> None:
+        kind = reader_state_type(headers, pointer)
+        assert ctypes.sizeof(kind) == size
+        assert tuple(getattr(kind, field).offset for field in FIELDS) == offsets
+        assert kind.rgbAtr.size == (36 if headers is WINDOWS else 33)
+
+    def test_each_platform_has_its_own(self) -> None:
+        assert [headers_of(platform) for platform in ("linux", "freebsd14", "darwin", "win32")] == [
+            PCSC_LITE,
+            PCSC_LITE,
+            MACOS,
+            WINDOWS,
+        ]
+
+    def test_numbers(self) -> None:
+        for headers in (MACOS, WINDOWS):
+            assert (ctypes.sizeof(headers.dword), ctypes.sizeof(headers.long)) == (4, 4)
+        assert ctypes.sizeof(PCSC_LITE.dword) == ctypes.sizeof(PCSC_LITE.handle) == ctypes.sizeof(ctypes.c_long)
+        assert ctypes.sizeof(MACOS.handle) == 4
+        assert ctypes.sizeof(WINDOWS.handle) == ctypes.sizeof(ctypes.c_void_p)
+        assert (PCSC_LITE.raw, MACOS.raw, WINDOWS.raw) == (4, 4, 0x10000)
+        assert (PCSC_LITE.answer_bytes, MACOS.answer_bytes) == (4 + 3 + 65536 + 3 + 2, 4 + 3 + 65536 + 3)
+
+    def test_what_takes_names_ends_with_w_on_windows(self) -> None:
+        wide = {name for name, kinds in signatures(WINDOWS).items() if kinds != signatures(WINDOWS._replace(wide=False))[name]}
+        assert wide == {"SCardConnect"}  # the others take a pointer
+        assert set(WINDOWS.symbols) == {
+            "SCardListReaders",
+            "SCardListReaderGroups",
+            "SCardGetStatusChange",
+            "SCardConnect",
+            "SCardStatus",
+        }
+        assert reader_state_type(WINDOWS).szReader.size == ctypes.sizeof(ctypes.c_void_p)
+
+
+class TestLibrary:
+    @pytest.fixture
+    def unloaded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ctypes_binding, "_loaded", [])
+
+    def test_one_that_is_missing_names_the_package(self, unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ctypes_binding, "PCSC_LITE", PCSC_LITE._replace(library="libnosuch.so.1"))
+        error = refused(CTYPES.establish)
+        assert isinstance(error, ServiceUnavailableError)
+        assert "libnosuch.so.1 cannot be loaded" in str(error)
+        assert "install Debian's package libpcsclite1" in str(error)
+
+    def test_one_that_is_too_old_names_the_package(self, unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ctypes_binding, "PCSC_LITE", PCSC_LITE._replace(library="libc.so.6"))
+        error = refused(CTYPES.establish)
+        assert "libc.so.6 is too old" in str(error)
+        assert "libpcsclite1" in str(error)
+
+    def test_it_is_tried_again(self, unloaded: None, monkeypatch: pytest.MonkeyPatch, pcscd: PrivatePcscd) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(ctypes_binding, "PCSC_LITE", PCSC_LITE._replace(library="libnosuch.so.1"))
+            refused(CTYPES.establish)
+        CTYPES.establish().release()
+
+    def test_nothing_of_a_platform_runs_at_import(self) -> None:
+        program = (
+            "import ctypes, sys\n"
+            "def no(*_): raise SystemExit('a library is loaded')\n"
+            "ctypes.CDLL = no\n"
+            "for platform in ('linux', 'darwin', 'win32'):\n"
+            "    sys.platform = platform\n"
+            "    sys.modules.pop('scardface._pcsc.ctypes_binding', None)\n"
+            "    import scardface._pcsc.ctypes_binding\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+class TestNames:
+    """On a Windows that is played: its texts are UTF-16."""
+
+    @pytest.fixture(params=[PCSC_LITE, WINDOWS], ids=["utf-8", "utf-16"])
+    def library(self, request: pytest.FixtureRequest) -> Library:
+        library = Library.__new__(Library)
+        library.headers = request.param
+        return library
+
+    def test_lists_are_read(self, library: Library) -> None:
+        buffer = library.multi_string(["Lecteur \xe9", "\u8aad\u307f\u53d6\u308a"])
+        assert library.names(buffer, 10_000) == ("Lecteur \xe9", "\u8aad\u307f\u53d6\u308a")
+        assert library.names(buffer, 0) == ()
+        assert library.multi_string([]) is None
+        assert len(library.text(7)) == 7
+
+    def test_names_that_cannot_be(self, library: Library) -> None:
+        for name in ("two\0names", "\ufffd", "\udce9"):
+            assert not ctypes_binding.takes_reader_name(name)
+            with pytest.raises(ValueError, match="reader name"):
+                library.name(name)
+        assert library.name("\xe9") == ("\xe9" if library.headers.wide else b"\xc3\xa9")
+
+    def test_raw_has_the_platforms_own_number(self, library: Library) -> None:
+        raw = library.headers.raw
+        assert library.mask(Protocol.RAW) == raw
+        assert library.mask(Protocol.T0 | Protocol.T1) == 3
+        assert library.protocol(raw) is Protocol.RAW
+        assert library.protocol(2) is Protocol.T1
+
+
+def test_numbers_without_a_sign(context: Context, pcscd: PrivatePcscd) -> None:
+    """States of 2**31 and more, also where a long has 32 bits (fact 68), go in and come out as they are."""
+    for state in (0x7FFF_0010, 0x8000_0010, 0xFFFF_0012):
+        (entry,) = context.get_status_change(0, [(pcscd.readers[0], state)]).entries
+        assert entry.reader == pcscd.readers[0]
+        assert 0 <= entry.state < 2**32
+
+
+def test_a_timeout_that_is_none(context: Context) -> None:
+    for timeout in (-1, 2**32 - 1, 2**80):
+        assert refused(lambda timeout=timeout: context.get_status_change(timeout, [(PNP_READER, 0)])).call == "SCardGetStatusChange"  # type: ignore[misc]
+
+
+def test_the_longest_command_and_the_longest_answer(context: Context, pcscd: PrivatePcscd) -> None:
+    class Long(LogCard):
+        def process(self, command: bytes) -> bytes:
+            self.heard.append(command)
+            return bytes(65_533) + b"\x90\x00"
+
+    card = Long(BOTH)
+    pcscd.insert(0, card)
+    pcscd.wait_for_card(0)
+    handle = context.connect(pcscd.readers[0], ShareMode.SHARED, Protocol.T1)
+    assert handle.transmit(bytes(65_535)) == bytes(65_533) + b"\x90\x00"
+    assert card.heard == [bytes(65_535)]
+    assert refused(lambda: handle.transmit(bytes(70_000))).call == "SCardTransmit"
+
+
+def test_an_answer_leaves_nothing_of_the_one_before(context: Context, pcscd: PrivatePcscd) -> None:
+    pcscd.insert(0, LogCard(BOTH))
+    pcscd.wait_for_card(0)
+    handle = context.connect(pcscd.readers[0], ShareMode.SHARED, Protocol.T1)
+    for size in (200, 1, 90):
+        assert handle.transmit(bytes([0, ECHO, 0, 0, size]) + b"\xaa" * size) == b"\xaa" * size + b"\x90\x00"
+    assert handle.transmit(bytearray([0, ECHO, 0, 0, 1, 7])) == b"\x07\x90\x00"
+
+
+FORK = """
+import os, sys, threading
+from scardface._pcsc import ctypes_binding
+
+pcsc = ctypes_binding.library()
+inside, leave = threading.Event(), threading.Event()
+busy = 0
+
+def slow(*_):
+    global busy
+    busy += 1
+    inside.set()
+    leave.wait(float(sys.argv[2]))
+    busy -= 1
+    return 0
+
+pcsc._functions[sys.argv[1]] = slow
+context = ctypes_binding._Context(pcsc, 1)
+calls = {
+    "SCardListReaders": context.list_readers,
+    "SCardGetStatusChange": lambda: context.get_status_change(0, [("A", 0)]),
+    "SCardEstablishContext": ctypes_binding.CTYPES.establish,
+}
+thread = threading.Thread(target=calls[sys.argv[1]])
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    pcsc._functions[sys.argv[1]] = lambda *_: 0
+    calls[sys.argv[1]]()  # its own locks are free
+    os._exit(busy)
+print("inside:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+leave.set()
+thread.join()
+calls[sys.argv[1]]()
+"""
+
+
+@pytest.mark.parametrize("call", ["SCardListReaders", "SCardGetStatusChange", "SCardEstablishContext"])
+@pytest.mark.parametrize(("seconds", "told"), [(0.1, "inside: 0\n"), (30, "inside: 1\n")], ids=["short", "frozen"])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")
+def test_a_fork_waits_for_short_calls(call: str, seconds: float, told: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORK, call, str(seconds)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (said.returncode, said.stdout) == (0, told), said
+
+
+def test_the_gil_is_free_meanwhile(context: Context, pcscd: PrivatePcscd) -> None:
+    """Else nobody could cancel."""
+    import threading
+
+    (entry,) = context.get_status_change(0, [(pcscd.readers[0], 0)]).entries
+    ended = threading.Event()
+
+    def wait() -> None:
+        with suppress(SCardError):
+            context.get_status_change(30_000, [(entry.reader, entry.state)])
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    while not ended.wait(0.01):
+        context.cancel()
+
+
+OUTSIDE_ASCII = """if True:
+    import logging, sys
+    from scardface.sync import SCard, ReaderMonitor, readers, states
+    from scardface.testing import FileCard, PrivatePcscd, _pcscd_process
+
+    named = _pcscd_process._entry_name
+    _pcscd_process._entry_name = lambda number: named(number) if number else "Lecteur \\xe9\\u8aad"
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    with PrivatePcscd(4) as pcscd:
+        mine = readers()[0]
+        print(ascii(mine), list(states()) == list(readers()))
+        pcscd.insert(0, FileCard())
+        with SCard(mine, timeout=20) as card:
+            print(card.reader == mine, card.send(bytes.fromhex("00A40000023F00")).sw1 in (0x90, 0x6A))
+        with ReaderMonitor() as monitor:
+            print(mine in {next(monitor).reader for _ in range(4)})
+        from scardface.cli import main
+        main(["readers", "--json"])
+        sys.exit(main(["send", "--reader", mine.upper(), "00A4000C023F00"]))
+"""
+
+
+def test_names_outside_ascii_work_everywhere(pcscd: PrivatePcscd) -> None:
+    """In a process of its own: libpcsclite settles on one daemon for each."""
+    environment = {**os.environ, "SCARDFACE_BINDING": "ctypes"}
+    done = subprocess.run([sys.executable, "-c", OUTSIDE_ASCII], capture_output=True, text=True, timeout=120, env=environment)
+    first, *lines = done.stdout.splitlines()
+    assert first == r"'Lecteur \xe9\u8aad 00 00' True", done
+    assert lines[:2] == ["True True", "True"]
+    assert '"card": "present"' in lines[2]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """What a call returns, or the code that it answers."""
+    try:
+        return call()
+    except SCardError as error:
+        return error.code, error.call, type(error)
+
+
+class Pair:
+    """The same calls by both bindings, one after the other, on a context and a card of each."""
+
+    def __init__(self, choose: random.Random, reader: str) -> None:
+        self.choose = choose
+        self.reader = reader
+        self.contexts: tuple[Context, Context] = (PYSCARD.establish(), CTYPES.establish())
+        self.handles: tuple[CardHandle, CardHandle] | None = None
+
+    def close(self) -> None:
+        for context in self.contexts:
+            with suppress(SCardError):
+                context.release()
+
+    def leave(self) -> None:
+        if self.handles is not None:
+            for handle in self.handles:
+                with suppress(SCardError):
+                    handle.disconnect(Disposition.LEAVE)
+        self.handles = None
+
+    def step(self) -> tuple[str, Any, Any]:
+        """One call with random arguments: its name, and what each binding says."""
+        pick = self.choose.choice
+        name = pick([self.reader, self.reader, "no such reader", ""])
+        share, protocols = pick([*ShareMode]), pick([Protocol.T0, Protocol.T1, Protocol.T0 | Protocol.T1, Protocol.UNDEFINED])
+        data = self.choose.randbytes(pick([4, 5, 60, 300]))
+        number = pick([ATTR_ATR_STRING, 0x00010100, 0x7FFF0003, 0x42000001, 0x42000D48])
+        if self.handles is None or pick(range(8)) == 0:
+            self.leave()
+            made = []
+            for context in self.contexts:
+                made.append(outcome(lambda context=context: context.connect(name, share, protocols)))  # type: ignore[misc]
+                if not isinstance(made[-1], tuple) and context is self.contexts[0]:
+                    made[0].disconnect(Disposition.LEAVE)  # it may be EXCLUSIVE
+            if not any(isinstance(each, tuple) for each in made):
+                made[1].disconnect(Disposition.LEAVE)
+                if share is ShareMode.SHARED:
+                    handles = [context.connect(name, share, protocols) for context in self.contexts]
+                    self.handles = handles[0], handles[1]
+                return "connect", made[0].protocol, made[1].protocol
+            return "connect", made[0], made[1]
+        calls: dict[str, Callable[[Any, Any], Any]] = {
+            "status": lambda context, handle: (handle.status().atr, handle.status().protocol, handle.status().reader),
+            "transmit": lambda context, handle: handle.transmit(data),
+            "control": lambda context, handle: handle.control(number, data),
+            "get": lambda context, handle: handle.get_attribute(number),
+            "set": lambda context, handle: handle.set_attribute(number, data),
+            "begin, end": lambda context, handle: (handle.begin_transaction(), handle.end_transaction(Disposition.LEAVE)),
+            "end": lambda context, handle: handle.end_transaction(Disposition.LEAVE),
+            "reconnect": lambda context, handle: handle.reconnect(ShareMode.SHARED, protocols, Disposition.LEAVE),
+            "readers": lambda context, handle: context.list_readers(pick([None, ["SCard$DefaultReaders"]])),
+            "groups": lambda context, handle: context.list_reader_groups(),
+            "change": lambda context, handle: [
+                (entry.reader, entry.state & ~StateFlag.CHANGED, entry.atr)
+                for entry in context.get_status_change(0, [(each, 0) for each in (name, self.reader)]).entries
+            ],
+        }
+        what = pick([*calls])
+        said = [outcome(lambda pair=pair: calls[what](*pair)) for pair in zip(self.contexts, self.handles, strict=True)]  # type: ignore[misc]
+        return what, said[0], said[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_calls_say_the_same_by_both_bindings(seed: int, pcscd: PrivatePcscd) -> None:
+    pcscd.insert(0, LogCard(BOTH))
+    pcscd.wait_for_card(0)
+    pair = Pair(random.Random(seed), pcscd.readers[0])
+    heard: set[str] = set()
+    try:
+        for _ in range(250):
+            what, by_pyscard, by_ctypes = pair.step()
+            assert by_ctypes == by_pyscard, what
+            heard.add(what)
+    finally:
+        pair.leave()
+        pair.close()
+    assert len(heard) == 12
+
+
+def test_refusals_are_named(pcscd: PrivatePcscd, context: Context) -> None:
+    assert isinstance(refused(lambda: context.connect("nobody", ShareMode.SHARED, Protocol.T1)), NoReaderError)
+    context.release()
+    pcscd.stop()
+    error = refused(CTYPES.establish)
+    assert isinstance(error, ServiceUnavailableError)
+    assert error.call == "SCardEstablishContext"
