@@ -152,6 +152,13 @@ def test_both_faces_say_the_same_in_their_own_words(name: str, tool: ModuleType)
     assert tool.in_sync_words(ours).replace("async with", "with").replace("await ", "") == theirs
 
 
+def test_both_monitors_say_the_same_of_their_arguments_and_errors() -> None:
+    """They are written twice, since they wait each in their own way."""
+    ours, theirs = ((inspect.getdoc(cls) or "").partition("Args:")[2] for cls in (scardface.ReaderMonitor, sync.ReaderMonitor))
+    assert ours
+    assert ours == theirs
+
+
 def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Every public function of a file, and those of its public classes."""
     for node in tree.body:
