@@ -28,7 +28,7 @@ from .._pcsc.ownership import refuse_copy
 from .._session.card_request import CardRequest, member
 from .._session.card_state import best_effort
 from .._session.session import Session
-from .._threads import RLock, get, retry_if_interrupted, spawn, uninterrupted
+from .._threads import SLICE, RLock, get, retry_if_interrupted, spawn, uninterrupted
 from .._waiting.acquisition import acquire_blocking
 from .._waiting.driver import driver_of, until_idle_blocking
 from .._waiting.removal import wait_blocking
@@ -66,17 +66,41 @@ def refuse_to_wait_for_itself(session: Session) -> None:
             raise RuntimeError("this thread holds a transaction on the same card by another SCard: it would wait for itself")
 
 
+class _ThreadLock(RLock):  # type: ignore[misc]  # as RLock itself
+    """Whose turn it is among the threads that use a card. A transaction keeps it, and its thread may end without leaving the block.
+
+    Attributes:
+        keeper: the thread that is in a transaction.
+    """
+
+    __slots__ = ("keeper",)
+
+    def __init__(self) -> None:
+        self.keeper: threading.Thread | None = None
+
+    def __enter__(self) -> bool:  # type: ignore[override]  # as in RLock
+        while True:
+            [taken] = map(self.acquire, (True,), (SLICE,))  # as RLock does
+            if taken:
+                return taken
+            keeper = self.keeper
+            if keeper is not None and not keeper.is_alive():
+                raise RuntimeError(
+                    f"the thread {keeper.name!r} began a transaction on this card and has ended without ending it: close the card"
+                )
+
+
 class SyncBase(Card):
     """The part of the sync SCard that the head of this file tells of."""
 
     _how_to_open = "its constructor opens it"
-    _lock: RLock
+    _lock: _ThreadLock
     _beginning: Beginning | None = None
 
     # Acquiring.
 
     def _init(self, card_request: CardRequest, backend: Backend | None) -> None:
-        self._lock = RLock()
+        self._lock = _ThreadLock()
         super()._init(card_request, backend)
         acquisition = self._begin()
         try:
@@ -133,8 +157,10 @@ class SyncBase(Card):
         beginning = Beginning(session, disposition)
         outside = _here.held
         with self._lock:
+            outer = self._lock.keeper
             try:
                 self._beginning = beginning
+                self._lock.keeper = threading.current_thread()
                 beginning.wait()
                 _here.held = (*outside, session)
                 yield
@@ -150,6 +176,9 @@ class SyncBase(Card):
                 _here.held = outside
                 retry_if_interrupted(lambda: best_effort(beginning.leave))  # what went wrong is not hidden by what follows
                 raise
+            finally:
+                if self._lock._is_owned():  # type: ignore[attr-defined]  # else it is thrown away where the lock cannot be given back
+                    self._lock.keeper = outer
 
     # Closing.
 
@@ -218,8 +247,10 @@ class _Block(AbstractContextManager[None]):
 
     def __init__(self, block: AbstractContextManager[None]) -> None:
         self._block = block
+        self._thread = threading.current_thread()
 
     def __enter__(self) -> None:
+        self._thread = threading.current_thread()
         try:
             self._block.__enter__()
         except BaseException as error:
@@ -229,6 +260,8 @@ class _Block(AbstractContextManager[None]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        if self._thread is not threading.current_thread():
+            raise RuntimeError("a transaction is ended by the thread that began it")
         return self._block.__exit__(kind, error, traceback)
 
 

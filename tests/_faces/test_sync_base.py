@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scardface import C_APDU, ShareMode, sync
-from scardface.testing import PrivatePcscd
+from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support import foreign as other
 from tests.support.cards import BOTH, ECHO, LogCard
 from tests.support.foreign import Foreign
@@ -112,3 +112,51 @@ def test_a_callback_cannot_use_its_card(pcscd: PrivatePcscd) -> None:
 
         card.send(C_APDU(0, ECHO), callback=callback)
         assert not card.closed
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*_transaction_block:pytest.PytestUnraisableExceptionWarning")
+def test_a_transaction_whose_thread_has_ended_is_waited_for_by_nobody() -> None:
+    """Who came before its end hears of it as well as who comes later; the card can be closed."""
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", LogCard())
+        with sync.SCard(timeout=30, share=SHARED) as card:
+            block, begun, end = card.transaction(), threading.Event(), threading.Event()
+            errors: list[RuntimeError] = []
+
+            def begin() -> None:
+                block.__enter__()
+                begun.set()
+                end.wait(30)
+
+            def send() -> None:
+                try:
+                    card.send(C_APDU(0, ECHO))
+                except RuntimeError as error:
+                    errors.append(error)
+
+            threads = [threading.Thread(target=begin, name="beginner"), threading.Thread(target=send)]
+            threads[0].start()
+            assert begun.wait(30)
+            threads[1].start()
+            with pytest.raises(RuntimeError, match="ended by the thread that began it"):
+                block.__exit__(None, None, None)
+            end.set()
+            for thread in threads:
+                thread.join(30)
+            send()
+            assert ["'beginner' began a transaction" in str(error) for error in errors] == [True, True]
+        with sync.SCard(timeout=30) as card:
+            card.send(C_APDU(0, ECHO))
+
+
+def test_nested_transactions_of_one_thread_have_one_keeper() -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", LogCard())
+        with sync.SCard(timeout=30, share=SHARED) as card:
+            with card.transaction():
+                with card.transaction():
+                    pass
+                assert card._lock.keeper is threading.current_thread()
+            assert card._lock.keeper is None
