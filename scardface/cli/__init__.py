@@ -3,11 +3,11 @@
 Rules:
 
 - It uses public names only.
-- `demo` needs nothing but the package; all else needs the extra `cli` (click, rich, prompt_toolkit), and says so where that is
-  missing. Neither is loaded before a command is called.
-- An error is one sentence on standard error and an exit status, never a traceback: `_failures` says which.
-- What is to be read by programs is JSON, one object a line; what cards and readers say is never printed unchecked: `_output`.
-- No PIN and no key is printed, or kept in a history, unless somebody says `--show-secrets`.
+- `demo` needs only the package; all other commands need the extra `cli` (click, rich, prompt_toolkit), and say so if it is missing.
+  Neither is loaded before a command is called.
+- An error is one sentence on standard error and an exit status, never a traceback: see `_failures`.
+- Output for programs is JSON, one object a line. Text from cards and readers is never printed unescaped: see `_output`.
+- No PIN and no key is printed without `--show-secrets`, or kept in a history.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import sys
 from collections.abc import Sequence
 
 from . import _interrupt
-from ._failures import USAGE, guarded, say
-from ._log import Warnings, heard_by
+from ._failures import USAGE, guarded, print_error
+from ._log import Warnings, logging_to
 
 __all__ = ["main"]
 
 EXTRA = {"click", "rich", "prompt_toolkit"}
 COMMANDS = ("readers", "watch", "atr", "send", "shell", "record", "replay", "doctor")
-"""Those that need the extra."""
+"""The commands that need the extra."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: what follows the command's name; None: the process's own.
+        arguments: what follows the command's name; None: those of the process.
 
     Returns:
         The exit status, see `_failures`.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # no name of a reader is to end us because it cannot be written
-    with heard_by(Warnings(), logging.WARNING), _interrupt.command():
+        sys.stdout.reconfigure(errors="backslashreplace")  # a reader's name that cannot be encoded must not end the command
+    with logging_to(Warnings(), logging.WARNING), _interrupt.command():
         return guarded(lambda: _run(words))
 
 
@@ -56,9 +56,9 @@ def _run(words: list[str]) -> int:
 
 
 def _run_without_extra(words: list[str]) -> int:
-    """The same frame as far as the standard library carries it: `demo`, and where the other commands are to be had."""
+    """The command line with the standard library alone: `demo`, and how to get the other commands."""
     if words and words[0] in COMMANDS:
-        say(f"the command {words[0]!r} needs click, rich and prompt_toolkit: pip install 'scardface[cli]'")
+        print_error(f"the command {words[0]!r} needs click, rich and prompt_toolkit: pip install 'scardface[cli]'")
         return USAGE
     parser = argparse.ArgumentParser(
         prog="scardface",
@@ -73,7 +73,7 @@ def _run_without_extra(words: list[str]) -> int:
     demo_parser.add_argument("--virtual", action="store_true", help="on a simulated PC/SC, no daemon")
     try:
         chosen = parser.parse_args(words)
-    except SystemExit as ended:  # argparse has told what is wrong, or printed its help
+    except SystemExit as ended:  # argparse has printed the error, or its help
         return ended.code if isinstance(ended.code, int) else USAGE
     from . import demo
 

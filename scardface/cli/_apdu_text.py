@@ -1,15 +1,15 @@
-"""Commands as people write them.
+"""Parsing commands as users enter them.
 
 Rules:
 
-- `00A404000AF0534341524446414345 00`: an encoded command, blanks or colons between bytes where one likes.
+- `00A404000AF0534341524446414345 00`: an encoded command, with blanks or colons between bytes anywhere.
 - `00A40400 F0534341524446414345 Ne=256`: as traces and cassettes have it: four bytes of header, apart from the data behind them,
   and how many bytes are expected back. The length fields are put in.
 - `select 04 00 F0534341524446414345`: by name, with P1 and P2 (00 00 if they are left out); before it the class, if it is not 00.
-- `00200001 PIN`: the word PIN stands for what somebody types at a hidden prompt, as ASCII; `PIN:8` is filled up to 8 bytes with FF.
-  It stands right behind the header, or behind a length that is right: a byte that was meant as a length and is sent as data would
-  cost one of a card's few tries.
-- No text of an error repeats more of what was typed than a header has: it may be a PIN.
+- `00200001 PIN`: the word PIN stands for what is entered at a prompt without echo, as ASCII; `PIN:8` is filled up to 8 bytes with
+  FF. It has to follow the header, or a correct length: a byte that was meant as a length and is sent as data would cost one of a
+  card's few tries.
+- No error text repeats more of the input than the length of a header: it may be a PIN.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ _MALFORMED = (
 
 
 class ApduTextError(ValueError):
-    """What was written is no command."""
+    """The text is not a command."""
 
 
 def needs_pin(text: str) -> bool:
-    """Whether a PIN is to be put in."""
+    """Whether the text contains the word PIN."""
     return _PIN.search(text) is not None
 
 
 def parse(text: str, ask: Ask | None = None) -> C_APDU:
-    """The command that a text means.
+    """Parse one command.
 
     Args:
         text: one command.
-        ask: gives the PIN where the text has the word; None: there is nobody to ask.
+        ask: returns the PIN if the text contains the word; None: that is an error.
 
     Raises:
-        ApduTextError: it is none.
+        ApduTextError: it is not a command.
     """
     fields = re.sub(_PIN, r" \g<0> ", text).split()
     ne = _take_ne(fields)
@@ -76,7 +76,7 @@ def parse(text: str, ask: Ask | None = None) -> C_APDU:
         raise ApduTextError("Ne= goes with a header that stands apart from its data: 00A40400 3F00 Ne=256")
     try:
         return C_APDU.from_bytes(before)
-    except ValueError:  # whose words tell the length that it found, which may be a digit of a PIN
+    except ValueError:  # its text contains a length from the input, which may be digits of a PIN
         raise ApduTextError(_MALFORMED) from None
 
 
@@ -88,7 +88,7 @@ def _take_ne(fields: list[str]) -> int | None:
 
 
 def _take_name(fields: list[str]) -> tuple[int, int] | None:
-    """Class and instruction, if a command is meant by its name; they leave the fields."""
+    """Class and instruction of a command by name, which are removed from the fields; None: it is not by name."""
     for place in (0, 1):
         ins = INSTRUCTION_BY_NAME.get(fields[place].lower()) if len(fields) > place else None
         if ins is not None:
@@ -148,14 +148,14 @@ def lines(text: str) -> list[tuple[int, str]]:
 
 
 def pieces(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The commands that the words of a command line are.
+    """Group the words of a command line into commands.
 
-    Each word is a command. One command that was not put into quotes is understood where nothing else can be meant: bytes each apart
+    Each word is a command. A single command without quotes is recognised if the words can be nothing else: bytes one by one
     (`00 A4 00 00`), a name with P1, P2 and data (`select 04 00 A000000308`), a header with data and Ne= or the word PIN
-    (`00A40000 3F00 Ne=256`). Its data are one word, or bytes each apart: two words may be two commands.
+    (`00A40000 3F00 Ne=256`). Its data is one word, or bytes one by one: two words may be two commands.
 
     Raises:
-        ApduTextError: a word stands behind a command that was not put into quotes.
+        ApduTextError: a word follows a command without quotes.
     """
     if any(" " in word for word in words) or all(_is_whole(word) for word in words):
         return words
@@ -168,7 +168,7 @@ def _is_whole(word: str) -> bool:
 
 
 def _is_one(words: tuple[str, ...]) -> bool:
-    """Whether words are one command that was not put into quotes."""
+    """Whether words are one command without quotes."""
     if all(_is_byte(word) or _PIN.fullmatch(word) for word in words):
         return True
     begin = next((place + 1 for place in (0, 1) if words[place : place + 1] and words[place].lower() in INSTRUCTION_BY_NAME), 0)
@@ -196,7 +196,7 @@ def _begins_apart(words: tuple[str, ...], has_ne: bool) -> bool:
 
 
 def _take_parameters(words: list[str]) -> None:
-    """P1 and P2 leave the words, as far as they are there."""
+    """Remove P1 and P2 from the words, as far as they are there."""
     if words and _HEX.fullmatch(words[0]) and len(words[0].replace(":", "")) == 4:
         del words[:1]
     elif len(words) > 1 and _is_byte(words[0]) and _is_byte(words[1]):
@@ -208,5 +208,5 @@ def _is_byte(word: str) -> bool:
 
 
 def named(piece: str) -> str:
-    """A piece of a command line, as an error names it: no more of it than a header, since PINs stand behind headers."""
+    """A part of the input for an error text: no more than the length of a header, since a PIN may follow."""
     return repr(piece if len(piece) <= _HEADER else piece[:_HEADER] + "...")

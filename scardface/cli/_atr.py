@@ -1,9 +1,9 @@
-"""`scardface atr`: an ATR explained byte by byte, and whose it may be.
+"""`scardface atr`: an ATR explained byte by byte, and which card it may be from.
 
 Rules:
 
-- Given one, PC/SC is left alone. Else the next card's is taken, or that of the card that is in, without opening it: a card that
-  another program holds has an ATR, too.
+- If an ATR is given, PC/SC is not used. Else it is that of the inserted card, or of the next one, which is not opened: so it works
+  for a card that another program holds, too.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ..iso7816._interface import explain
 from ..iso7816._readable import digits
 from ._failures import E_TIMEOUT, OK
 from ._names import list_file, names_of
-from ._open import meant, told, watching
+from ._open import resolve_reader, wait_notice, watching
 from ._options import READER, WAIT_FOR_READER, common
 from ._options import timeout as option_timeout
-from ._output import console, emit, put, show, words
+from ._output import as_text, console, print_json, print_line, print_table
 
 LONGEST = 255
 """Bytes taken for an ATR on the command line; a real one has 33 at most."""
@@ -40,18 +40,18 @@ def atr(digits_: tuple[str, ...], reader: str | None, wait_for_reader: bool, tim
         found = octets(" ".join(digits_))
         where = ""
     else:
-        with told("waiting for a card; Ctrl-C ends it"):
-            name, left = meant(reader, timeout, wait=wait_for_reader)
+        with wait_notice("waiting for a card; Ctrl-C ends it"):
+            name, left = resolve_reader(reader, timeout, wait=wait_for_reader)
             where, found = anyio.run(_next_card, name, left, wait_for_reader)
     if as_json:
-        emit(**fields(ATR(found), where))
+        print_json(**fields(ATR(found), where))
     else:
         _print(found, where)
     return OK
 
 
 def octets(text: str) -> bytes:
-    """The bytes that somebody wrote.
+    """Parse hexadecimal digits.
 
     Raises:
         UsageError: not hexadecimal digits.
@@ -66,7 +66,7 @@ def octets(text: str) -> bytes:
 
 
 async def _next_card(reader: str | None, timeout: float | None, patient: bool) -> tuple[str, bytes]:
-    """Reader and ATR of the card that is in, or comes.
+    """Reader and ATR of the inserted card, or of the next one.
 
     Raises:
         ServiceUnavailableError: PC/SC went away; where `patient`, it may come back.
@@ -98,20 +98,20 @@ def fields(found: ATR, where: str) -> dict[str, object]:
 
 def _print(found: bytes, where: str) -> None:
     screen = console()
-    put(screen, f"{digits(found)}{f'   in {where}' if where else ''}", "bold")
+    print_line(screen, f"{digits(found)}{f'   in {where}' if where else ''}", "bold")
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(overflow="fold", max_width=40)
     table.add_column(overflow="fold")
     for row in explain(found):
         style = "red" if row.name in ("missing", "extra") else ""
-        table.add_row(words(row.name, style or "cyan"), words(digits(row.octets)), words(row.words, style))
-    show(screen, table)
+        table.add_row(as_text(row.name, style or "cyan"), as_text(digits(row.octets)), as_text(row.words, style))
+    print_table(screen, table)
     names = names_of(found)
     for name in names:
-        put(screen, f"may be: {name}")
+        print_line(screen, f"may be: {name}")
     if not names:
         known = (
             "not in the list of known cards" if list_file() else "no list of known cards here (smartcard_list.txt of pcsc-tools)"
         )
-        put(screen, known, "dim")
+        print_line(screen, known, "dim")

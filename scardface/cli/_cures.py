@@ -1,10 +1,10 @@
-"""The command that mends something, on this machine.
+"""Commands that repair something on this machine.
 
 Rules:
 
-- A command can be copied into a terminal as it stands; nothing is ever run from here.
-- Where no command is known for a platform, there is None, and the words must do.
-- Root needs no sudo, which a container may not even have.
+- A command can be pasted into a terminal as it is; none is run here.
+- None means that no command is known for the platform.
+- Root needs no sudo, which a container may not have.
 - Where pcscd would ask polkit, and polkit does not run, it is started with --disable-polkit: it would refuse everybody (fact 50).
 """
 
@@ -18,7 +18,7 @@ from ._machine import Machine
 
 
 class _Family(NamedTuple):
-    """How a family of distributions installs things, and what it calls them."""
+    """The install command and package names of a family of distributions."""
 
     install: str
     library: str
@@ -73,7 +73,7 @@ def start_service(machine: Machine) -> str | None:
 
 
 def restart_service(machine: Machine) -> str | None:
-    """The command that has the service begin anew, whatever state it is in."""
+    """The command that restarts the service, whatever state it is in."""
     if machine.platform != "linux":
         return start_service(machine)
     if machine.has_systemd:
@@ -83,8 +83,8 @@ def restart_service(machine: Machine) -> str | None:
     return f"{_by_root(machine, 'pkill -KILL -x pcscd')}; {start_service(machine)}"
 
 
-def thaw(machine: Machine) -> str:
-    """The command that has a service go on that was stopped by a signal."""
+def resume_service(machine: Machine) -> str:
+    """The command that resumes a service that was stopped by a signal."""
     return _by_root(machine, f"kill -CONT {machine.frozen}")
 
 
@@ -96,7 +96,7 @@ def do_without_polkit(machine: Machine) -> str | None:
 
 
 def allow(machine: Machine) -> str | None:
-    """The command that lets this user in, whatever session he is in."""
+    """The command that allows this user access, in any session."""
     if machine.platform != "linux" or not re.fullmatch(r"[\w.@-]+", machine.user):
         return None
     return f"echo {shlex.quote(_RULE.format(user=machine.user))} | {_by_root(machine, f'tee {_RULE_FILE}')}"
@@ -109,7 +109,7 @@ def release(machine: Machine, kernel_driver: str) -> str:
 
 
 def end_holder(programs: str) -> str | None:
-    """The command that makes a program give a card up, if it is clear which and how.
+    """The command that makes a program release a card, if it is clear which and how.
 
     Args:
         programs: what is known of programs that have PC/SC open, as `name (pid n)`.

@@ -1,12 +1,12 @@
-"""`scardface doctor`: finds out why it does not work, and says what mends it.
+"""`scardface doctor`: finds out why PC/SC does not work, and how to repair it.
 
 Rules:
 
-- Facts are gathered first, then judged: a check is a pure function of the facts.
-- Checks stand in the order in which one thing needs the other; the first that finds something ends the search, since what comes
-  after it could not work anyway. What was found of single readers is told of each of them.
-- A finding says what is wrong in one sentence, and the command that mends it where there is one. Nothing is mended from here.
-- Cards that are in are opened for a moment, shared and left as they are.
+- Facts are gathered first, then checked: a check is a pure function of the facts.
+- Checks are in the order of dependencies; the first one with a finding is the last one made, since the following could not succeed.
+  A check of single readers reports all of them.
+- A finding says in one sentence what is wrong, with the command that repairs it if there is one. Nothing is repaired by the doctor.
+- Inserted cards are opened for a moment, shared, and left as they are.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from ..sync import SCard, ShareMode, states
 from ..sync import readers as listed_readers
 from . import _cures
 from ._failures import E_TIMEOUT, OK, REFUSED
-from ._log import heard_by
-from ._machine import Machine, look
+from ._log import logging_to
+from ._machine import Machine, inspect_machine
 from ._option_names import in_options
 from ._options import common
-from ._output import console, emit, put
+from ._output import console, print_json, print_line
 from ._which_reader import PATIENCE, is_usable
 
 NO_SERVICE = 0x8010001D
 """SCARD_E_NO_SERVICE."""
 SECURITY_VIOLATION = 0x8010006A
 """SCARD_W_SECURITY_VIOLATION."""
-MOST_CONTEXTS = 200
+MAX_CONTEXTS = 200
 """Contexts that pcscd has for all programs together, unless it was told otherwise (fact 8)."""
 HELD = "held by another program"
-"""What the library's warning of that says."""
+"""A part of the library's warning about that."""
 MOMENT = 1.0
-"""Seconds in which a card that is in must have let itself be opened."""
+"""Seconds that opening an inserted card may take."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of opening a card.
+    """The result of opening a card.
 
     Attributes:
         error: why it did not open; None if it did.
@@ -58,7 +58,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the checks go by.
+    """All that the checks use.
 
     Attributes:
         machine: what the machine has.
@@ -84,7 +84,7 @@ class Finding:
     Attributes:
         words: what, in one sentence.
         cure: the command that mends it; None: there is none to be typed.
-        ends: whether what comes after it could not work.
+        ends: whether the following checks could not succeed.
     """
 
     words: str
@@ -108,7 +108,7 @@ def library_is_missing(facts: Facts) -> Iterator[Finding]:
 
 
 def service_is_not_running(facts: Facts) -> Iterator[Finding]:
-    """Nobody listens at the service's socket, or nobody who can be understood."""
+    """Nothing listens at the service's socket, or it has another protocol version."""
     machine = facts.machine
     if facts.error is None or machine.socket in ("closes", "forbidden"):
         return
@@ -135,7 +135,7 @@ def _silence(machine: Machine) -> Finding:
         words = (
             f"the PC/SC service is frozen: a signal has stopped its process, pcscd (pid {machine.frozen}), so it does not answer"
         )
-        return Finding(words, _cures.thaw(machine))
+        return Finding(words, _cures.resume_service(machine))
     return Finding("the PC/SC service does not answer: it hangs", _cures.restart_service(machine))
 
 
@@ -147,7 +147,7 @@ def access_is_refused(facts: Facts) -> Iterator[Finding]:
     refuses = "the PC/SC service refuses this program"
     if machine.socket == "forbidden":
         yield Finding("the file permissions of the PC/SC service's socket keep this user out", _cures.restart_service(machine))
-    elif machine.contexts is not None and machine.contexts >= MOST_CONTEXTS:
+    elif machine.contexts is not None and machine.contexts >= MAX_CONTEXTS:
         words = f"{refuses}: programs have {machine.contexts} connections to it, and it takes no more; end some of them"
         yield Finding(words, _cures.restart_service(machine))
     elif machine.has_polkit and machine.polkit_runs is False:
@@ -252,7 +252,7 @@ CHECKS: Mapping[str, Check] = {
 }
 """In the order in which they are made."""
 
-FINE = {
+PASSED = {
     "library": "the PC/SC library is there",
     "binding": "the binding to PC/SC is there",
     "service": "the PC/SC service runs",
@@ -269,8 +269,8 @@ FINE = {
 def fine(name: str, facts: Facts) -> str:
     """What is said of a check that found nothing."""
     if name == "binding" and isinstance(facts.binding, Binding):
-        return f"{FINE[name]}: {facts.binding.name}, since {facts.binding.why}"
-    return FINE[name]
+        return f"{PASSED[name]}: {facts.binding.name}, since {facts.binding.why}"
+    return PASSED[name]
 
 
 def judge(facts: Facts) -> Iterator[tuple[str, list[Finding]]]:
@@ -283,14 +283,14 @@ def judge(facts: Facts) -> Iterator[tuple[str, list[Finding]]]:
 
 
 def gather(machine: Machine) -> Facts:
-    """Look at PC/SC, and open each card for a moment."""
+    """Query PC/SC, and open each card for a moment."""
     if machine.has_library is False:  # to import pyscard would print a complaint of its on standard output
         return Facts(machine, ServiceUnavailableError("the library libpcsclite cannot be loaded", NO_SERVICE))
     try:
         used = binding()
     except BindingError as error:
         return Facts(machine, binding=error)
-    patience = PATIENCE if machine.socket != "silent" else MOMENT  # it was asked already
+    patience = PATIENCE if machine.socket != "silent" else MOMENT  # it has failed to answer already
     try:
         names = listed_readers(timeout=patience)
         readers = states(timeout=patience)
@@ -301,26 +301,26 @@ def gather(machine: Machine) -> Facts:
 
 
 def _try(reader: str) -> Trial:
-    with _warnings() as heard:
+    with _warnings() as messages:
         try:
             with SCard(reader, timeout=MOMENT, share=ShareMode.SHARED):
                 return Trial()
         except SCardError as error:
-            return Trial(error, next((words for words in heard if repr(reader) in words and HELD in words), ""))
+            return Trial(error, next((words for words in messages if repr(reader) in words and HELD in words), ""))
 
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What the library says at WARNING meanwhile: that another program holds a card, and which may be the one."""
-    heard: list[str] = []
+    """The library's warnings within the block: that another program holds a card, and which it may be."""
+    messages: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]  # a class for one line
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]  # a class for one line
     logger = logging.getLogger("scardface")
     before = logger.propagate
     logger.propagate = False
     try:
-        with heard_by(handler, logging.WARNING):
-            yield heard
+        with logging_to(handler, logging.WARNING):
+            yield messages
     finally:
         logger.propagate = before
 
@@ -335,20 +335,20 @@ def doctor(as_json: bool) -> int:
     """
     screen = console()
     status = OK
-    facts = gather(look())
+    facts = gather(inspect_machine())
     for name, findings in judge(facts):
         if findings:
             status = REFUSED
         for finding in findings:
-            told = in_options(finding.words)
+            text = in_options(finding.words)
             if as_json:
-                emit(check=name, ok=False, words=told, cure=finding.cure)
+                print_json(check=name, ok=False, words=text, cure=finding.cure)
                 continue
-            put(screen, f"wrong  {told}", "red")
+            print_line(screen, f"wrong  {text}", "red")
             if finding.cure is not None:
-                put(screen, f"       {finding.cure}", "bold")
+                print_line(screen, f"       {finding.cure}", "bold")
         if not findings and as_json:
-            emit(check=name, ok=True, words=fine(name, facts), cure=None)
+            print_json(check=name, ok=True, words=fine(name, facts), cure=None)
         elif not findings:
-            put(screen, f"ok     {fine(name, facts)}", "green")
+            print_line(screen, f"ok     {fine(name, facts)}", "green")
     return status

@@ -1,11 +1,11 @@
-"""Showing what went to a card and what came back.
+"""Printing commands and responses.
 
 Rules:
 
-- A command is written as it can be typed, and as cassettes have it: header, data, Ne.
-- Data that may be a PIN or a key are not shown, neither the command's nor the response's, unless somebody asks: it is the rule that
-  the library's own trace keeps (`may_carry_secret`).
-- An answer is shown as hex and text, and as a tree where it is most likely BER-TLV.
+- A command is printed as it can be entered, and as in cassettes: header, data, Ne.
+- Data that may be a PIN or a key is not printed, neither the command's nor the response's, without `--show-secrets`: the rule is
+  that of the library's trace (`may_carry_secret`).
+- Response data is printed as hex and text, and as a tree if it most likely is BER-TLV.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ from ..iso7816._tags import name_of as name_of_tag
 from ..iso7816._tlv import DataObject, TLVError, parse
 from ..replay import may_carry_secret
 from ._option_names import in_options
-from ._options import Telling
-from ._output import emit, put, rows, show, words
+from ._options import OutputOptions
+from ._output import as_text, print_json, print_line, print_table, rows
 
 
-def tell(telling: Telling, console: Console, reader: str, command: C_APDU, response: R_APDU) -> None:
-    """Show an exchange."""
-    hidden = may_carry_secret(command) and not telling.secrets
+def print_exchange(output: OutputOptions, console: Console, reader: str, command: C_APDU, response: R_APDU) -> None:
+    """Print one command and its response."""
+    hidden = may_carry_secret(command) and not output.secrets
     objects = () if hidden else data_objects(response.data)
-    if telling.json:
-        emit(**_fields(reader, command, response, hidden), tlv=[_node(each, None) for each in objects])
+    if output.json:
+        print_json(**_fields(reader, command, response, hidden), tlv=[_node(each, None) for each in objects])
         return
     name = name_of(command)
-    put(console, f"> {notation(command, hidden)}" + (f"   {name}" if name else ""), "cyan")
+    print_line(console, f"> {notation(command, hidden)}" + (f"   {name}" if name else ""), "cyan")
     if hidden and response.data:
-        put(console, f"  <{len(response.data)} bytes>, which --show-secrets shows", "dim")
+        print_line(console, f"  <{len(response.data)} bytes>, which --show-secrets shows", "dim")
     elif response.data:
         for row in rows(response.data):
-            put(console, f"  {row}")
+            print_line(console, f"  {row}")
         if objects:
-            show(console, tree(objects))
-    put(console, f"< {response.sw:04X} {in_options(meaning(command, response))}", "green" if response.is_successful() else "red")
+            print_table(console, tree(objects))
+    print_line(
+        console, f"< {response.sw:04X} {in_options(meaning(command, response))}", "green" if response.is_successful() else "red"
+    )
 
 
 def notation(command: C_APDU, hidden: bool) -> str:
-    """A command as it can be typed."""
+    """A command as it can be entered."""
     header = bytes((command.cla, command.ins, command.p1, command.p2)).hex().upper()
     data = f"<{len(command.data)} bytes>" if hidden else command.data.hex().upper()
     return " ".join(part for part in (header, data if command.data else "", f"Ne={command.le}" if command.le else "") if part)
@@ -69,7 +71,7 @@ def _fields(reader: str, command: C_APDU, response: R_APDU, hidden: bool) -> dic
 
 
 def data_objects(data: bytes) -> tuple[DataObject, ...]:
-    """The data objects in an answer, if it is most likely some."""
+    """The data objects in response data, if it most likely is BER-TLV."""
     try:
         objects = parse(data, known=lambda tag: name_of_tag(tag) != "")
     except TLVError:
@@ -81,22 +83,22 @@ def tree(objects: tuple[DataObject, ...]) -> Tree:
     """Data objects as a tree."""
     root = Tree("", hide_root=True)
     for each in objects:
-        _grow(root, each, None)
+        _add_object(root, each, None)
     return root
 
 
-def _grow(branch: Tree, each: DataObject, parent: bytes | None) -> None:
+def _add_object(branch: Tree, each: DataObject, parent: bytes | None) -> None:
     name = name_of_tag(each.tag, parent)
     label = f"{each.tag.hex().upper()} {name}".rstrip()
     if each.children:
-        twig = branch.add(words(label))
+        node = branch.add(as_text(label))
         for child in each.children:
-            _grow(twig, child, each.tag)
+            _add_object(node, child, each.tag)
         return
     value = f": {digits(each.value)}" if each.value else ", empty"
     text = f' "{legible(each.value)}"' if is_text(each.value) else ""
     damage = f" ({each.damage})" if each.damage else ""
-    branch.add(words(f"{label}{value}{text}{damage}"))
+    branch.add(as_text(f"{label}{value}{text}{damage}"))
 
 
 def _node(each: DataObject, parent: bytes | None) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 Rules:
 
-- Whatever goes wrong becomes one sentence on standard error and an exit status. Python's development mode (`python -X dev`) alone
-  lets an error that nobody thought of out with its traceback.
-- Whoever reads us may leave at any time: a broken pipe ends a command without a word. What else keeps us from printing is told.
-- Whoever starts us may have closed the standard streams.
-- A sentence names options, never arguments of Python: `_option_names`.
-- Nothing of the extra is needed here.
+- Every error becomes one sentence on standard error and an exit status. Only in Python's development mode (`python -X dev`) an
+  unexpected error is raised with its traceback.
+- The reader of a pipe may leave at any time: a broken pipe ends a command silently. Other errors of standard output are reported.
+- The standard streams may be closed from the start.
+- A sentence names options of the command line, never arguments of Python: see `_option_names`.
+- This module needs nothing of the extra.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .. import CardTimeoutError, SCardError, ServiceUnavailableError, StatusErro
 from ..backend import BindingError
 from ..replay import UnrecordedCommandError
 from ._option_names import in_options
-from ._plain import plain
+from ._printable import printable
 
 OK = 0
 REFUSED = 1
@@ -49,19 +49,19 @@ EXITS = {
     FILE: "a file cannot be read or written, is damaged, or does not hold what was asked of it",
     BUG: "a mistake in scardface itself",
     INTERRUPTED: "interrupted by Ctrl-C",
-    BROKEN_PIPE: "whoever read the output went away",
+    BROKEN_PIPE: "the reader of the output went away",
 }
 """Exit status to what it means. The last two are as shells have them: 128 and the number of the signal."""
 
 
 def guarded(call: Callable[[], int | None]) -> int:
-    """The exit status of a command, whatever becomes of it.
+    """Run a command; its exit status, also if it fails.
 
     Args:
         call: the command; None counts as 0.
     """
     if not _has_streams():
-        say("standard output is closed, so there is nowhere to print to; '>/dev/null' does without")
+        print_error("standard output is closed, so there is nowhere to print to; '>/dev/null' does without")
         return FILE
     try:
         status = call() or OK
@@ -70,40 +70,40 @@ def guarded(call: Callable[[], int | None]) -> int:
     except (KeyboardInterrupt, CancelledError):  # the second is how anyio.run() ends on Ctrl-C on Python 3.10 (anyio 4.16)
         return INTERRUPTED
     except Exception as failure:
-        if any(map(_says_that_the_reader_left, _each(failure))):
-            _hush()
+        if any(map(_is_broken_pipe, _flattened(failure))):
+            _discard_output()
             return BROKEN_PIPE
-        error = _alone(failure)
+        error = _only_error(failure)
         if sys.flags.dev_mode and status_of(error) == BUG:
             raise
         if _is_of_output(error, _CANNOT_PRINT):
-            _hush()
-            say(f"standard output: {error.strerror}")
+            _discard_output()
+            print_error(f"standard output: {error.strerror}")
             return FILE
-        say(sentence(error))
+        print_error(sentence(error))
         return status_of(error)
 
 
 def _has_streams() -> bool:
-    """Whether there is a standard output; the other two are made good for where somebody has closed them (`2>&-`)."""
+    """Whether there is a standard output; closed standard input and error (`2>&-`) are replaced."""
     if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  it is for the rest of the process
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  open for the rest of the process
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     return sys.stdout is not None
 
 
-def _each(error: BaseException) -> Iterator[BaseException]:
+def _flattened(error: BaseException) -> Iterator[BaseException]:
     """The errors in a group of errors, and in the groups in it; or the error."""
     inner: Sequence[BaseException] = getattr(error, "exceptions", ())
     if not inner:
         yield error
     for each in inner:
-        yield from _each(each)
+        yield from _flattened(each)
 
 
-def _says_that_the_reader_left(error: BaseException) -> bool:
-    """Whether whoever read the output went away; Windows says that an argument is invalid."""
+def _is_broken_pipe(error: BaseException) -> bool:
+    """Whether the reader of the output went away; Windows reports an invalid argument."""
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and _is_of_output(error, {errno.EINVAL}))
 
 
@@ -112,10 +112,10 @@ def _is_of_output(error: BaseException, codes: Set[int]) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and not isinstance(error, SCardError) and error.filename is None and error.errno in codes
 
 
-def _alone(error: Exception) -> Exception:
-    """What a group of errors, as tasks that ran together raise it, has in it, if that is one."""
+def _only_error(error: Exception) -> Exception:
+    """The only error in an exception group (from tasks that ran together), or the error itself."""
     inner: Sequence[Exception] = getattr(error, "exceptions", ())
-    return _alone(inner[0]) if len(inner) == 1 else error
+    return _only_error(inner[0]) if len(inner) == 1 else error
 
 
 def status_of(error: Exception) -> int:
@@ -134,7 +134,7 @@ def status_of(error: Exception) -> int:
 
 
 def sentence(error: Exception) -> str:
-    """An error in words."""
+    """The sentence for an error."""
     if status_of(error) == BUG:
         return f"this is a mistake in scardface, please report it: {type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.filename is not None:
@@ -144,14 +144,14 @@ def sentence(error: Exception) -> str:
     return in_options(str(error))
 
 
-def say(words: str) -> None:
-    """A sentence on standard error."""
+def print_error(words: str) -> None:
+    """Print a sentence on standard error."""
     with contextlib.suppress(OSError):
-        print(f"scardface: {plain(in_options(words))}", file=sys.stderr, flush=True)
+        print(f"scardface: {printable(in_options(words))}", file=sys.stderr, flush=True)
 
 
-def _hush() -> None:
-    """Have what is still in standard output's buffer go nowhere, or the interpreter complains of it at its end."""
+def _discard_output() -> None:
+    """Discard what is still in standard output's buffer, which the interpreter would complain about at its end."""
     with contextlib.suppress(OSError, ValueError):
         output = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)

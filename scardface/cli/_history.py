@@ -1,10 +1,10 @@
-"""What the shell remembers of what was typed, and what it proposes.
+"""The history and completion of the shell.
 
 Rules:
 
-- A line is written to the history file only if it is known to carry no secret: a command of the shell's own, or an APDU whose data
-  the library would show. What could not be read is not written either: it may be a PIN with a mistake in it.
-- The file is the user's alone. Where it cannot be written, what was typed is remembered until the shell ends.
+- A line is written to the history file only if it is known to carry no secret: a command of the shell itself, or an APDU whose data
+  the library would show in a trace. A line that cannot be parsed is not written either: it may be a mistyped PIN.
+- Only the user can read the file. If it cannot be written, the history is kept until the shell ends.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ._names import home_folder
 
 
 def history_file() -> Path | None:
-    """Where the history is, by the rules of the XDG base directories; its folder is made if it has to be.
+    """The history file, by the XDG base directory specification; its folder is created if necessary.
 
     Returns:
-        The file; None: there is no place for one.
+        The file; None: there can be none.
     """
     given, home = os.environ.get("XDG_STATE_HOME"), home_folder()
     state = Path(given) if given else home and home / ".local" / "state"
@@ -45,10 +45,10 @@ def history_file() -> Path | None:
 
 
 def is_harmless(line: str, own: Iterable[str]) -> bool:
-    """Whether a line carries no secret, for all that is known.
+    """Whether a line is known to carry no secret.
 
     Args:
-        line: what was typed.
+        line: as it was entered.
         own: the commands of the shell itself.
     """
     first, *rest = line.split() or [""]
@@ -64,7 +64,7 @@ def is_harmless(line: str, own: Iterable[str]) -> bool:
 
 
 def _is_header_and_pin(line: str) -> bool:
-    """Whether the word PIN stands in the place of all data."""
+    """Whether the word PIN stands for all the data."""
     try:
         return len(parse(line, lambda: b"\0").data) <= 8 and not parse(re.sub(r"PIN(:\d+)?", "", line)).data
     except ApduTextError:

@@ -2,12 +2,12 @@
 
 Rules:
 
-- Python runs the handler of a signal once the main thread comes back from the call that it is in. Out of a call to a frozen service
-  it does not come back (fact 23), so a thread of our own hears of the signal as well.
-- If the handler has not run a moment later, what is to be kept is kept, and the process ends. PC/SC cleans up behind a program that
-  is gone, and resets a card that it had for itself (fact 31).
-- Whoever has heard closes the card, which a frozen service holds up as well: that, too, has a time, and then the process ends.
-- Event loops, and prompts, have ways of their own to hear Ctrl-C: `heard` stands around calls to a card only.
+- Python runs a signal handler once the main thread returns from the call that it is in. From a call to a frozen service it does not
+  return (fact 23), so a thread is notified of the signal as well.
+- If the handler has not run `GRACE` seconds later, what is to be saved is saved, and the process ends. PC/SC cleans up after a
+  program that has ended, and resets a card that it held exclusively (fact 31).
+- If the handler has run, the card is closed, which a frozen service may block as well: after `CLOSING` seconds the process ends.
+- Event loops and prompts handle Ctrl-C themselves: `exit_on_interrupt` is used around calls to a card only.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from types import FrameType
 from ._failures import INTERRUPTED
 
 GRACE = 0.7
-"""Seconds that the main thread has to hear."""
+"""Seconds that the main thread has to run its signal handler."""
 CLOSING = 3.0
-"""Seconds that a process has from there to its end, what it wants to say and the close of the card included."""
+"""Seconds that the process has from there to its end, including its last output and the close of the card."""
 _SHOW_CURSOR = "\x1b[?25h"
-_kept: list[Callable[[], object]] = []
+_saves: list[Callable[[], object]] = []
 _over = threading.Event()
-"""Set when the command has ended, so that nothing holds the process any more."""
+"""Set when the command has ended."""
 
 
 @contextmanager
@@ -45,8 +45,8 @@ def command() -> Iterator[None]:
 
 
 @contextmanager
-def ends_soon() -> Iterator[None]:
-    """A block whose Ctrl-C is the end of the command: from then on there are `CLOSING` seconds."""
+def exit_deadline() -> Iterator[None]:
+    """A block in which Ctrl-C ends the command: from then on the process has `CLOSING` seconds."""
     try:
         yield
     except KeyboardInterrupt:
@@ -60,58 +60,58 @@ def _end() -> None:
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Have Ctrl-C end the process within a second for the length of a block, whatever call it is in."""
+def exit_on_interrupt() -> Iterator[None]:
+    """Within the block, Ctrl-C ends the process within a second, whatever call it is in."""
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
-        with ends_soon():
+        with exit_deadline():
             yield
         return
-    ears, voice = socket.socketpair()
-    voice.setblocking(False)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
     handled = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
         handled.set()
         signal.default_int_handler(number, frame)
 
-    thread = threading.Thread(target=_listen, args=(ears, handled), name="scardface-interrupt", daemon=True)
+    thread = threading.Thread(target=_listen, args=(receiver, handled), name="scardface-interrupt", daemon=True)
     thread.start()
-    before = signal.set_wakeup_fd(voice.fileno(), warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, handle)
     try:
-        with ends_soon():
+        with exit_deadline():
             yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.set_wakeup_fd(before)
         handled.set()
-        voice.close()
+        sender.close()
         thread.join()
-        ears.close()
+        receiver.close()
 
 
 @contextmanager
-def keeping(save: Callable[[], object]) -> Iterator[None]:
-    """Have this called before the process ends in that way, for the length of a block."""
-    _kept.append(save)
+def saved_on_exit(save: Callable[[], object]) -> Iterator[None]:
+    """Within the block, call `save` before the process ends in that way."""
+    _saves.append(save)
     try:
         yield
     finally:
-        _kept.remove(save)
+        _saves.remove(save)
 
 
-def _listen(ears: socket.socket, handled: threading.Event) -> None:
-    """Hear the numbers of signals, until there are no more."""
-    while numbers := ears.recv(64):
+def _listen(receiver: socket.socket, handled: threading.Event) -> None:
+    """Receive the numbers of signals until the socket is closed."""
+    while numbers := receiver.recv(64):
         if signal.SIGINT in numbers and not handled.wait(GRACE):
             _leave()
 
 
 def _leave() -> None:
-    for save in _kept:
+    for save in _saves:
         with contextlib.suppress(Exception):
             save()
     with contextlib.suppress(OSError, ValueError):

@@ -1,9 +1,9 @@
-"""What the library logs, and who hears it while a command runs.
+"""Which handler gets the library's log records while a command runs.
 
 Rules:
 
-- One handler at a time: what a command shows in a way of its own is not said a second time.
-- A warning is a sentence on standard error, as errors are. Without a handler Python would print it in its own form.
+- One handler at a time: what a command prints in its own way is not printed twice.
+- A warning is a sentence on standard error, like an error. Without a handler Python would print it in its own format.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ._failures import say
+from ._failures import print_error
 
 _handlers: list[logging.Handler] = []
-"""Ours, the one that hears last."""
+"""The handlers of this module; only the last one is installed."""
 
 
 class Warnings(logging.Handler):
-    """Says warnings."""
+    """Prints warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it."""
-        say(record.getMessage())
+        """Print it."""
+        print_error(record.getMessage())
 
 
 @contextmanager
-def heard_by(handler: logging.Handler, level: int) -> Iterator[None]:
-    """For the length of a block, have what the library logs from a level on heard by this handler, and by no other of ours."""
+def logging_to(handler: logging.Handler, level: int) -> Iterator[None]:
+    """Within the block, send log records of at least `level` to this handler, and to no other of this module."""
     logger = logging.getLogger("scardface")
     before = logger.level
     for other in _handlers:

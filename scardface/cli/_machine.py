@@ -1,11 +1,11 @@
-"""What a machine has of PC/SC: library, service, drivers, readers on the bus. For `doctor`, which judges it.
+"""The state of PC/SC on this machine: library, service, drivers, readers on the bus. For `doctor`.
 
 Rules:
 
-- Only looks: files below /sys, /usr, /etc and /proc, one connection to the service's socket that asks for the version of its
-  protocol, and one attempt to load and use the library in a process of its own, on a socket of ours. Nothing is started or changed.
-- All paths hang below a root that a test may choose.
-- What cannot be found out is None, and nobody concludes anything from it.
+- Nothing is started or changed. It reads files below /sys, /usr, /etc and /proc, makes one connection to the service's socket that
+  asks for its protocol version, and loads the library once, in a process of its own that connects to a socket made here.
+- All paths are below a root directory that a test may set.
+- What cannot be found out is None, and no conclusion is drawn from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SOCKETS = ("run/pcscd/pcscd.comm", "var/run/pcscd/pcscd.comm")
 _DRIVERS = ("usr/lib/pcsc/drivers", "usr/lib64/pcsc/drivers", "usr/local/lib/pcsc/drivers", "usr/lib/pcsc/readers")
 _SMART_CARD_CLASS = "0b"
 """bInterfaceClass of CCID readers (USB device class for smart cards)."""
-_STEALERS = frozenset(("pn533_usb", "pn533", "port100", "nfcmrvl_usb"))
+_NFC_DRIVERS = frozenset(("pn533_usb", "pn533", "port100", "nfcmrvl_usb"))
 """Drivers of the kernel's NFC subsystem that take contactless readers for themselves."""
 _MOST_DEVICES = 256
 _LOAD = f"import ctypes; ctypes.CDLL({LIBRARY!r}).SCardEstablishContext(2, None, None, ctypes.byref(ctypes.c_long()))"
@@ -57,7 +57,7 @@ class UsbReader:
 
 @dataclass(frozen=True)
 class Machine:
-    """What was found.
+    """What was found on the machine.
 
     Attributes:
         platform: as `sys.platform`.
@@ -67,14 +67,14 @@ class Machine:
         socket: "answers", "silent" (it takes the connection and says nothing), "closes" (it ends the connection), "other version"
             (it does not speak the library's), "refuses" (nobody listens), "forbidden" (not for this user), "missing"; None where
             there is no socket.
-        library_version: of the protocol between library and service, as the library speaks it; nothing where that is not known.
-        service_version: the same of the service, where it is another.
+        library_version: the library's version of the protocol between library and service; empty if it is not known.
+        service_version: the service's, if it differs.
         contexts: how many the service has just now, of all programs; None where that cannot be told.
         frozen: the process id of a pcscd that was stopped by a signal; 0: there is none.
         has_systemd: whether systemd runs here.
         has_polkit: whether polkit's rules are asked for PC/SC.
-        polkit_runs: whether there is anybody to ask; None where that cannot be told.
-        disables_polkit: whether pcscd can do without asking.
+        polkit_runs: whether polkit runs; None: not known.
+        disables_polkit: whether pcscd can run without polkit.
         in_container: whether this is a container, or a Flatpak.
         has_driver: whether there is a driver for CCID readers.
         usb: the readers on the bus; None where that cannot be told.
@@ -102,8 +102,8 @@ class Machine:
     is_root: bool = False
 
 
-def look(root: Path = Path("/")) -> Machine:
-    """What this machine has.
+def inspect_machine(root: Path = Path("/")) -> Machine:
+    """Inspect this machine.
 
     Args:
         root: where its files are.
@@ -144,9 +144,10 @@ def _distribution(root: Path) -> tuple[str, ...]:
 
 
 def _library() -> tuple[bool | None, str]:
-    """Whether the library can be loaded, and the version that it speaks.
+    """Whether the library can be loaded, and its protocol version.
 
-    Another process loads it, since this one would keep it, and it speaks to a socket of ours: nothing else tells its version.
+    Another process loads it, since it cannot be unloaded, and connects to a socket made here: only the connection shows its
+    version.
     """
     with tempfile.TemporaryDirectory(prefix="scardface-") as folder, socket.socket(socket.AF_UNIX) as service:
         path = os.path.join(folder, "s")
@@ -172,7 +173,7 @@ def _library() -> tuple[bool | None, str]:
 
 
 def _spoken(service: socket.socket) -> str:
-    """The version that a client of ours speaks; nothing if there is none yet."""
+    """The protocol version of the client that has connected; empty if none has yet."""
     try:
         client, _ = service.accept()
         with client:
@@ -204,7 +205,7 @@ def _socket_path(root: Path) -> Path | None:
 
 
 def _ask(path: Path, version: str) -> tuple[str, str]:
-    """What comes of a connection to the service, and of speaking the library's version to it (pcsc-lite, winscard_msg.h)."""
+    """The result of connecting to the service and asking for the library's version (pcsc-lite, winscard_msg.h)."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_SILENCE)
         try:
@@ -268,10 +269,10 @@ def _usb_readers(devices: Path) -> tuple[UsbReader, ...] | None:
         driver = interface / "driver"
         kernel_driver = driver.resolve().name if driver.exists() else ""
         is_reader = _read(interface / "bInterfaceClass").strip().lower() == _SMART_CARD_CLASS
-        if is_reader or kernel_driver in _STEALERS:
+        if is_reader or kernel_driver in _NFC_DRIVERS:
             device = devices / interface.name.split(":")[0]
             name = " ".join(filter(None, (_read(device / "manufacturer").strip(), _read(device / "product").strip())))
-            taken_by = kernel_driver if kernel_driver in _STEALERS else ""
+            taken_by = kernel_driver if kernel_driver in _NFC_DRIVERS else ""
             found[device.name] = UsbReader(name or "a USB smart card reader", taken_by)
     return tuple(found.values())
 

@@ -1,9 +1,9 @@
-"""The frame of the command line: its commands, their help, what wrong usage is answered with.
+"""The click commands, their help, and the handling of wrong usage.
 
 Rules:
 
-- A command returns its exit status; errors go through to `_failures`, so that all commands end alike.
-- Wrong usage is one sentence, too, and where help is to be had.
+- A command returns its exit status; errors are handled by `_failures`, so that all commands end in the same way.
+- Wrong usage is one sentence, too, which names the command for help.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 from .. import __version__
 from ._atr import atr
 from ._doctor import doctor
-from ._failures import EXITS, INTERRUPTED, OK, USAGE, say
+from ._failures import EXITS, INTERRUPTED, OK, USAGE, print_error
 from ._options import VIRTUAL, common
 from ._readers import readers
 from ._record import record
@@ -47,9 +47,9 @@ def demo(context: click.Context, as_json: bool) -> int:
 
     With --virtual on a simulated PC/SC; also where no such daemon can run.
     """
-    from . import demo as story
+    from . import demo as demo_command
 
-    return story.run(as_json=as_json, virtual=VIRTUAL in context.meta)
+    return demo_command.run(as_json=as_json, virtual=VIRTUAL in context.meta)
 
 
 for command in (readers, watch, atr, send, shell, record, replay, doctor):
@@ -64,7 +64,7 @@ def run(words: list[str]) -> int:
     Args:
         words: the command's name and its arguments.
     """
-    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:  # the shell asks what words could follow
+    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:  # called by the shell for completion
         commands.main(words, PROGRAM)
     try:
         with commands.make_context(PROGRAM, [*words] or ["--help"]) as context:
@@ -76,6 +76,6 @@ def run(words: list[str]) -> int:
     except click.ClickException as error:
         context_of = getattr(error, "ctx", None)
         path = context_of.command_path if context_of is not None else PROGRAM
-        say(f"{error.format_message().rstrip('.')}; '{path} --help' tells more")
+        print_error(f"{error.format_message().rstrip('.')}; '{path} --help' tells more")
         return USAGE
     return status if isinstance(status, int) else OK

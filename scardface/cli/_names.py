@@ -1,13 +1,13 @@
-"""What a card is, by its ATR: by what a contactless reader puts into it, and from the list that pcsc-tools keeps.
+"""Names for a card by its ATR: from a contactless reader's ATR itself, and from the list of pcsc-tools.
 
 Rules:
 
-- The list is a file of pcsc-tools' (smartcard_list.txt), in the user's cache or among the system's; nothing is fetched, and where
-  there is none, no card has a name. The first file that is there counts, as pcsc-tools has it.
-- Lines without a blank in front are ATRs in upper-case digits, `.` for any digit; those behind them that begin with a tab say what
-  the card is; `#` begins a comment. The format allows any regular expression. Brackets are understood; what else there may be is
-  skipped, since a file should not be able to make us think for ever.
-- The list is a file like any other: what it says is data.
+- The list is a file of pcsc-tools' (smartcard_list.txt), in the user's cache or among the system's; nothing is downloaded. Without
+  a list no card has a name. The first file found counts, as in pcsc-tools.
+- Lines without a leading blank are ATRs in upper-case digits, `.` for any digit; the lines after it that begin with a tab name the
+  card; `#` begins a comment. The format allows any regular expression. Brackets are supported; any other expression is skipped,
+  since its evaluation might take arbitrarily long.
+- The contents of the list are data, and are escaped when printed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BRACKETS = re.compile(r"(?:[0-9A-F. ]|\[[0-9A-F-]{1,20}\])+")
 
 
 def list_file() -> Path | None:
-    """The list that is there; None: there is none."""
+    """The list; None: there is none."""
     given, home = os.environ.get("XDG_CACHE_HOME"), home_folder()
     cache = Path(given) if given else home and home / ".cache"
     candidates = [cache and cache / LIST, home and home / f".{LIST}", *(Path(folder, LIST) for folder in SYSTEM)]
@@ -44,7 +44,7 @@ def home_folder() -> Path | None:
 
 
 def names_of(atr: bytes, path: Path | None = None) -> tuple[str, ...]:
-    """What the card with this ATR may be, the best guess first, at most 8; nothing where nobody knows.
+    """Possible names of the card with this ATR, the most likely first, at most 8; empty if it is not known.
 
     Args:
         atr: the ATR.
@@ -56,7 +56,7 @@ def names_of(atr: bytes, path: Path | None = None) -> tuple[str, ...]:
 
 
 def _listed(atr: bytes, path: Path | None) -> list[str]:
-    """What the list says."""
+    """The names in the list."""
     if path is None or not atr:
         return []
     try:

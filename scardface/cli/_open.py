@@ -1,10 +1,10 @@
-"""Opening the card that somebody on a terminal means.
+"""Opening the card that the options of a command choose.
 
 Rules:
 
-- A script is a unit: with `--shared`, too, no other program comes between its commands.
-- Who waits is told so, on a terminal, if it takes more than a moment.
-- `--trace` shows what the library logs, on standard error; what may be secret is not in there.
+- A script is not interrupted: even with `--shared`, no other program's command comes between its commands.
+- On a terminal, a wait that takes more than a moment is announced.
+- `--trace` prints what the library logs on standard error; data that may be secret is not in it.
 """
 
 from __future__ import annotations
@@ -31,48 +31,50 @@ from .. import (
     readers,
 )
 from ..sync import SCard, ShareMode
-from ._failures import E_TIMEOUT, say
-from ._log import heard_by
-from ._options import Wish
+from ._failures import E_TIMEOUT, print_error
+from ._log import logging_to
+from ._options import CardChoice
 from ._which_reader import PATIENCE, is_usable, listed, none_matches, which
 
 _LEAVING = 1.0
-"""Seconds in which a monitor has to be left, whatever the service does."""
+"""Seconds that leaving a monitor may take, whatever the service does."""
 MOMENT = 0.5
-"""Seconds after which a wait is told of."""
+"""Seconds after which a wait is announced."""
 
 
-def open_card(wish: Wish) -> SCard:
+def open_card(choice: CardChoice) -> SCard:
     """The card, open.
 
     Raises:
         CardTimeoutError, NoReaderError, ServiceUnavailableError: as `SCard`.
-        UsageError: the reader's name means several.
+        UsageError: several readers match.
     """
-    share = ShareMode.SHARED if wish.shared else ShareMode.EXCLUSIVE
-    with told(f"waiting for a card{' that matches' if wish.atr else ''}; Ctrl-C ends it"):
-        wait = wish.wait_for_reader
-        reader, left = (None, wish.timeout) if wait and wish.reader is None else meant(wish.reader, wish.timeout, wait=wait)
-        return SCard(reader, timeout=left, atr=wish.atr, share=share, lengths=wish.lengths, wait_for_reader=wait)
+    share = ShareMode.SHARED if choice.shared else ShareMode.EXCLUSIVE
+    with wait_notice(f"waiting for a card{' that matches' if choice.atr else ''}; Ctrl-C ends it"):
+        wait = choice.wait_for_reader
+        reader, left = (
+            (None, choice.timeout) if wait and choice.reader is None else resolve_reader(choice.reader, choice.timeout, wait=wait)
+        )
+        return SCard(reader, timeout=left, atr=choice.atr, share=share, lengths=choice.lengths, wait_for_reader=wait)
 
 
-def meant(text: str | None, timeout: float | None, *, wait: bool) -> tuple[str | None, float | None]:
-    """The reader that a text means, and what is left of the time.
+def resolve_reader(text: str | None, timeout: float | None, *, wait: bool) -> tuple[str | None, float | None]:
+    """The name of the reader that was asked for, and what is left of the time.
 
     Args:
-        text: as it was typed; None: any, and so is the answer.
+        text: as it was entered; None: any reader, and None is returned.
         timeout: seconds; None: for ever.
         wait: whether to wait for one that is not there yet.
 
     Raises:
-        UsageError: it means several.
-        NoReaderError: none.
-        CardTimeoutError: none has come.
+        UsageError: several readers match.
+        NoReaderError: none does.
+        CardTimeoutError: none was plugged in.
         ServiceUnavailableError: PC/SC does not run, or does not answer.
     """
     begin = time.monotonic()
     if wait:
-        anyio.run(_comes, text, timeout)
+        anyio.run(_wait_for_reader, text, timeout)
     names = listed(timeout)
     found = None if text is None else which(text, names)
     if found is None and (text is not None or not any(map(is_usable, names))):
@@ -82,10 +84,10 @@ def meant(text: str | None, timeout: float | None, *, wait: bool) -> tuple[str |
 
 @asynccontextmanager
 async def watching(reader: str | None, timeout: float | None) -> AsyncIterator[ReaderMonitor]:
-    """A monitor for so many seconds, after which the block ends; what was there at the beginning is told whatever the time.
+    """A monitor for so many seconds, after which the block ends; the initial events come even if that time is 0.
 
     Args:
-        reader: the only one to be told of; None: all are.
+        reader: the only reader to watch; None: all.
         timeout: seconds; None: for ever.
     """
     with anyio.move_on_after(PATIENCE) as whole:  # a service may freeze at any moment
@@ -96,12 +98,12 @@ async def watching(reader: str | None, timeout: float | None) -> AsyncIterator[R
             whole.deadline = anyio.current_time() + _LEAVING
 
 
-async def _comes(text: str | None, timeout: float | None) -> None:
-    """Return once there is a reader that a text means, with PC/SC or without it at first."""
+async def _wait_for_reader(text: str | None, timeout: float | None) -> None:
+    """Return once a matching reader is there; PC/SC may be started meanwhile."""
     down: SCardError | None = None
     async with watching(None, timeout) as monitor:
         async for event in monitor:
-            if isinstance(event, ReaderAdded) and await _is_there(text):
+            if isinstance(event, ReaderAdded) and await _is_present(text):
                 return
             if isinstance(event, (ServiceDown, ServiceUp)):
                 down = event.error if isinstance(event, ServiceDown) else None
@@ -110,26 +112,26 @@ async def _comes(text: str | None, timeout: float | None) -> None:
     raise CardTimeoutError(f"no reader{' that matches' if text else ''} within {timeout:g} s", E_TIMEOUT)
 
 
-async def _is_there(text: str | None) -> bool:
+async def _is_present(text: str | None) -> bool:
     try:
         names = await readers(timeout=PATIENCE)
         return any(map(is_usable, names)) if text is None else which(text, names) is not None
-    except (NoReaderError, ServiceUnavailableError):  # not yet a reader of that number; gone again
+    except (NoReaderError, ServiceUnavailableError):  # no reader of that number yet; or the service is gone again
         return False
 
 
-def in_one_go(card: SCard, wish: Wish) -> AbstractContextManager[None]:
-    """A block in which no other program gets a word in: a card that is shared is locked for it."""
-    return card.transaction() if wish.shared else nullcontext()
+def uninterrupted(card: SCard, choice: CardChoice) -> AbstractContextManager[None]:
+    """A block in which no other program sends commands: a shared card is locked by a transaction."""
+    return card.transaction() if choice.shared else nullcontext()
 
 
 @contextmanager
-def told(words: str) -> Iterator[None]:
-    """Say so, on a terminal, if the block takes more than a moment."""
+def wait_notice(words: str) -> Iterator[None]:
+    """Print a notice, on a terminal, if the block takes more than a moment."""
     if not sys.stderr.isatty():
         yield
         return
-    timer = threading.Timer(MOMENT, say, [words])
+    timer = threading.Timer(MOMENT, print_error, [words])
     timer.daemon = True
     timer.start()
     try:
@@ -139,12 +141,12 @@ def told(words: str) -> Iterator[None]:
 
 
 @contextmanager
-def traced(wanted: bool) -> Iterator[None]:
-    """For the length of a block, what the library logs on standard error."""
-    if not wanted:
+def traced(enabled: bool) -> Iterator[None]:
+    """Within the block, print what the library logs on standard error."""
+    if not enabled:
         yield
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(name)s %(message)s", "%H:%M:%S"))
-    with heard_by(handler, logging.DEBUG):
+    with logging_to(handler, logging.DEBUG):
         yield

@@ -1,9 +1,9 @@
-"""The library's words as the command line has them.
+"""The library's texts for users of the command line.
 
 Rules:
 
-- The library's texts advise arguments and methods of Python; who types commands has options in their place, and nothing else.
-- A test goes through all texts of the library, and fails for one that is not known here.
+- The library's texts name arguments and methods of Python; on the command line the options are named instead.
+- A test goes through all texts of the library, and fails if one is not covered here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATTERNS = tuple((re.compile(pattern), words) for pattern, words in _ADVICE)
 
 
 def in_options(text: str) -> str:
-    """A text of the library's, with options where it names arguments."""
+    """A text of the library, with options in place of arguments."""
     for pattern, words in _PATTERNS:
         text = pattern.sub(words, text)
     return text

@@ -2,9 +2,9 @@
 
 Rules:
 
-- The same thing has the same name in every command: `--json` and `--virtual` in all, how a card is chosen in all that open one, how
-  commands are given and shown in all that send some.
-- What belongs together reaches a command as one value.
+- The same thing has the same name in every command: `--json` and `--virtual` in all, the choice of a card in all that open one, the
+  source of commands and the form of the output in all that send some.
+- Options that belong together are passed to a command as one value.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ATR_DIGITS = re.compile(r"(?:[0-9A-Fa-f]{2}|\.\.|[ :])+")
 
 
-class Wish(NamedTuple):
-    """Which card is wanted.
+class CardChoice(NamedTuple):
+    """Which card to open.
 
     Attributes:
         reader: the reader's name, a part of it, or its number in the list; None: any.
@@ -45,13 +45,13 @@ class Wish(NamedTuple):
     lengths: Lengths = Lengths.AUTO
 
 
-class Giving(NamedTuple):
-    """How commands are given.
+class CommandSource(NamedTuple):
+    """Where the commands come from.
 
     Attributes:
-        texts: those on the command line.
-        file: where more are read, one a line; None: nowhere.
-        pin_prompt: whether the word PIN may be asked for.
+        texts: commands on the command line.
+        file: a file with more, one a line; None: no file.
+        pin_prompt: whether the PIN that the word PIN stands for may be asked for.
         keep_going: whether to go on after a status other than 9000.
     """
 
@@ -61,12 +61,12 @@ class Giving(NamedTuple):
     keep_going: bool
 
 
-class Telling(NamedTuple):
+class OutputOptions(NamedTuple):
     """How exchanges are shown.
 
     Attributes:
-        json: one JSON object a line.
-        secrets: data that may be a PIN or a key, too.
+        json: as JSON, one object a line.
+        secrets: with data that may be a PIN or a key.
     """
 
     json: bool
@@ -74,7 +74,7 @@ class Telling(NamedTuple):
 
 
 def atr_pattern(text: str) -> re.Pattern[bytes]:
-    """What `--atr` means: the first bytes in hexadecimal digits, `..` for any, or a regular expression over bytes.
+    """The pattern for `--atr`: the first bytes in hexadecimal digits, `..` for any, or a regular expression over bytes.
 
     Raises:
         BadParameter: it is neither.
@@ -109,7 +109,7 @@ VIRTUAL = "scardface.virtual"
 
 
 def timeout(words: str) -> Callable[[F], F]:
-    """`--timeout`, with these words in the help."""
+    """`--timeout`, with this help text."""
 
     def number(context: click.Context, parameter: click.Parameter, seconds: float | None) -> float | None:
         if seconds is not None and math.isnan(seconds):
@@ -123,8 +123,8 @@ READER = "Its name, a part of it that no other has, or its number in 'scardface 
 WAIT_FOR_READER = "Wait for a reader, or for PC/SC itself, that is not there yet, too."
 
 
-def wishes(function: Callable[..., int]) -> Callable[..., int]:
-    """Which card: an argument `wish`."""
+def card_choice(function: Callable[..., int]) -> Callable[..., int]:
+    """Which card: an argument `choice`."""
 
     @click.option("--reader", metavar="R", help=READER)
     @click.option("--wait-for-reader", is_flag=True, help=WAIT_FOR_READER)
@@ -154,13 +154,13 @@ def wishes(function: Callable[..., int]) -> Callable[..., int]:
         lengths: str,
         **kwargs: Any,
     ) -> int:
-        return function(*args, wish=Wish(reader, atr, timeout, shared, wait_for_reader, Lengths[lengths.upper()]), **kwargs)
+        return function(*args, choice=CardChoice(reader, atr, timeout, shared, wait_for_reader, Lengths[lengths.upper()]), **kwargs)
 
     return command
 
 
-def giving(function: Callable[..., int]) -> Callable[..., int]:
-    """Which commands: an argument `given`."""
+def command_source(function: Callable[..., int]) -> Callable[..., int]:
+    """Which commands: an argument `source`."""
 
     @click.argument("apdus", nargs=-1, metavar="[APDU]...")
     @click.option(
@@ -170,18 +170,18 @@ def giving(function: Callable[..., int]) -> Callable[..., int]:
     @click.option("--keep-going", is_flag=True, help="Go on after a status other than 9000.")
     @functools.wraps(function)
     def command(*args: Any, apdus: tuple[str, ...], file: str | None, pin_prompt: bool, keep_going: bool, **kwargs: Any) -> int:
-        return function(*args, given=Giving(apdus, file, pin_prompt, keep_going), **kwargs)
+        return function(*args, source=CommandSource(apdus, file, pin_prompt, keep_going), **kwargs)
 
     return command
 
 
-def telling(function: Callable[..., int]) -> Callable[..., int]:
-    """How exchanges are shown: an argument `telling`; with `common`'s options, and `--trace`."""
+def output_options(function: Callable[..., int]) -> Callable[..., int]:
+    """How exchanges are shown: an argument `output`; with `common`'s options, and `--trace`."""
 
     @click.option("--show-secrets", is_flag=True, help="Print data that may be a PIN or a key, too.")
     @common
     @functools.wraps(function)
     def command(*args: Any, as_json: bool, show_secrets: bool, **kwargs: Any) -> int:
-        return function(*args, telling=Telling(as_json, show_secrets), **kwargs)
+        return function(*args, output=OutputOptions(as_json, show_secrets), **kwargs)
 
     return command

@@ -1,11 +1,11 @@
-"""What is printed, for people and for programs.
+"""Output for people and for programs.
 
 Rules:
 
 - For programs: JSON, one object a line, ASCII, each line flushed, so that a pipe sees it at once.
-- For people: rich. Where standard output is no terminal, no colours and no line breaks of ours.
-- Names of readers, texts from cards and lines of files are data: they are no markup, and control characters in them are shown as
-  `\\x1b`, not sent to the terminal.
+- For people: rich. If standard output is no terminal, no colours and no added line breaks.
+- Names of readers, text from cards and lines of files are data: they are not interpreted as markup, and control characters in them
+  are printed as `\\x1b`, not sent to the terminal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from ..iso7816._readable import digits, legible
-from ._plain import plain
+from ._printable import printable
 
 _WIDE = 1000
 _ROW = 16
@@ -27,23 +27,23 @@ _ROW = 16
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # rich would end the process; `_failures` knows better
+        raise BrokenPipeError  # rich would end the process; `_failures` handles it
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where words for people go."""
+    """A console for output for people."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _WIDE
     return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
-def put(screen: Console, text: str, style: str = "") -> None:
-    """Print a line, which the terminal may break, and nobody else: what is copied from there is the line."""
-    screen.print(words(text, style), soft_wrap=True)
+def print_line(screen: Console, text: str, style: str = "") -> None:
+    """Print a line without adding line breaks, so that it can be copied from the terminal as a whole."""
+    screen.print(as_text(text, style), soft_wrap=True)
 
 
-def show(screen: Console, table: RenderableType) -> None:
-    """Print something that rich lays out; in a pipe without the blanks that fill its columns."""
+def print_table(screen: Console, table: RenderableType) -> None:
+    """Print what rich lays out; in a pipe without the trailing blanks of its columns."""
     if screen.is_terminal:
         screen.print(table)
         return
@@ -53,14 +53,14 @@ def show(screen: Console, table: RenderableType) -> None:
         screen.print(line.rstrip(), soft_wrap=True)
 
 
-def emit(**fields: Any) -> None:
+def print_json(**fields: Any) -> None:
     """One JSON object on a line of its own."""
     print(json.dumps(fields), flush=True)
 
 
-def words(text: str, style: str = "") -> Text:
-    """`text` as rich takes it: no markup, nothing to obey, and one line."""
-    return Text(plain(text).replace("\n", "\\n"), style=style)
+def as_text(text: str, style: str = "") -> Text:
+    """`text` for rich: one line, escaped, and not interpreted as markup."""
+    return Text(printable(text).replace("\n", "\\n"), style=style)
 
 
 def rows(data: bytes) -> Iterator[str]:

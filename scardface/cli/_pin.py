@@ -1,10 +1,10 @@
-"""PINs: asked for where nobody sees them, and a word of warning where everybody does.
+"""PIN entry without echo, and a warning about PINs on the command line.
 
 Rules:
 
-- A PIN is asked for on the terminal, without echo; where there is no terminal, it is not asked for at all.
-- It is asked for once in a run, however many commands need it, and kept nowhere else.
-- What stands on a command line is seen by every user of the machine, and kept in the shell's history.
+- A PIN is asked for on the terminal, without echo; without a terminal that is an error.
+- It is asked for once per run, however many commands need it, and stored nowhere else.
+- A command line can be seen by every user of the machine, and is kept in the shell's history.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import click
 
 from .. import C_APDU
 from ..replay import carries_secret
-from ._failures import say
+from ._failures import print_error
 
 
 @cache
 def _asked() -> bytes:
     with warnings.catch_warnings():
-        warnings.simplefilter("error", getpass.GetPassWarning)  # it would read from standard input, and show it
+        warnings.simplefilter("error", getpass.GetPassWarning)  # getpass would read from standard input, with echo
         try:
             typed = getpass.getpass("PIN: ")
         except getpass.GetPassWarning:
@@ -43,14 +43,14 @@ def ask() -> bytes:
 
 
 def forget() -> None:
-    """Ask again next time: the card has not taken it."""
+    """Ask again next time."""
     _asked.cache_clear()
 
 
 def warn_of(command: C_APDU) -> None:
-    """Say so if a command that was written on the command line carries a PIN or a key."""
+    """Print a warning if a command from the command line carries a PIN or a key."""
     if command.data and carries_secret(command):
-        say(
+        print_error(
             "a PIN or key on the command line can be seen by other users and stays in the shell's history; "
             "write PIN in its place, and --pin-prompt asks for it"
         )

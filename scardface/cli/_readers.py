@@ -1,10 +1,10 @@
-"""`scardface readers`: which readers there are, what is in them, and whether somebody has it.
+"""`scardface readers`: the readers, the cards in them, and whether a program uses them.
 
 Rules:
 
-- It only looks: no card is opened for it.
-- Who has a card PC/SC does not tell; that somebody has, and whether for himself alone, it does. So the programs are named that have
-  PC/SC open, where somebody has a card.
+- No card is opened.
+- PC/SC says whether a card is in use, and whether exclusively, but not by which program. So if one is in use, all programs that
+  have PC/SC open are listed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from rich.table import Table
 from .. import ReaderState
 from ..backend import why_left_out
 from ..sync import other_programs, states
-from ._failures import OK, say
+from ._failures import OK, print_error
 from ._names import names_of
 from ._options import common
-from ._output import console, emit, put, show, words
+from ._output import as_text, console, print_json, print_line, print_table
 from ._which_reader import PATIENCE, is_usable, listed
 
 
@@ -38,21 +38,21 @@ def readers(as_json: bool) -> int:
     programs = other_programs() if any(state.in_use for state in found.values()) else ()
     if as_json:
         for number, name in enumerate(names):
-            emit(number=number, reader=name, **fields(found.get(name), programs))
+            print_json(number=number, reader=name, **fields(found.get(name), programs))
     elif names:
-        show(console(), table_of(found, names))
+        print_table(console(), table_of(found, names))
         if programs:
-            put(console(), f"programs with PC/SC open: {', '.join(programs)}")
+            print_line(console(), f"programs with PC/SC open: {', '.join(programs)}")
     else:
-        say("there is no reader; plug one in, and if that does not help, 'scardface doctor' finds out why")
+        print_error("there is no reader; plug one in, and if that does not help, 'scardface doctor' finds out why")
     for name in names:
         if not is_usable(name):
-            say(f"the reader {name!r} cannot be used: {why_left_out(name)}")
+            print_error(f"the reader {name!r} cannot be used: {why_left_out(name)}")
     return OK
 
 
 def fields(state: ReaderState | None, programs: tuple[str, ...]) -> dict[str, object]:
-    """What JSON says of a reader; None: of one that cannot be asked."""
+    """A reader as JSON; None: one that cannot be queried."""
     return {
         "card": card_of(state),
         "atr": state.atr.hex().upper() if state else "",
@@ -63,7 +63,7 @@ def fields(state: ReaderState | None, programs: tuple[str, ...]) -> dict[str, ob
 
 
 def table_of(found: Mapping[str, ReaderState], numbered: Sequence[str] | None = None) -> Table:
-    """Readers as people want to see them.
+    """The readers as a table.
 
     Args:
         found: what is known of them.
@@ -78,14 +78,14 @@ def table_of(found: Mapping[str, ReaderState], numbered: Sequence[str] | None = 
         state = found.get(name)
         cells = [str(state.atr), *names_of(state.atr)[:2]] if state and state.atr else [card_of(state)]
         first = [] if numbered is None else [str(number)]
-        table.add_row(*first, words(name), words(cells[0]), use_of(state))
+        table.add_row(*first, as_text(name), as_text(cells[0]), use_of(state))
         for more in cells[1:]:
-            table.add_row(*([] if numbered is None else [""]), "", words(more, "dim"), "")
+            table.add_row(*([] if numbered is None else [""]), "", as_text(more, "dim"), "")
     return table
 
 
 def card_of(state: ReaderState | None) -> str:
-    """What is in a reader, in a word."""
+    """What is in a reader, as one word."""
     if state is None:
         return "unreachable"
     if not state.present:
@@ -96,7 +96,7 @@ def card_of(state: ReaderState | None) -> str:
 
 
 def use_of(state: ReaderState | None) -> str:
-    """Whether somebody has the card, in a word."""
+    """Whether a program uses the card, as one word."""
     if state is None:
         return "unknown"
     if state.exclusive:

@@ -2,9 +2,9 @@
 
 Rules:
 
-- A file that is there is left alone, unless told otherwise. That the cassette can be written is seen first.
-- What standards know to be a PIN or a key is not written: see `scardface.replay`.
-- Without commands on a terminal it is the shell that is recorded.
+- An existing file is not changed without `--overwrite`. Whether the cassette can be written is checked first.
+- PINs and keys, as far as standards define the commands that carry them, are not written: see `scardface.replay`.
+- Without commands, on a terminal, a shell is recorded.
 """
 
 from __future__ import annotations
@@ -16,49 +16,57 @@ from tempfile import TemporaryFile
 import click
 
 from ..replay import Recorder, carries_secret, may_carry_secret
-from ._failures import FILE, say
-from ._interrupt import keeping
-from ._open import in_one_go, open_card, traced
-from ._options import Giving, Telling, Wish, giving, telling, wishes
+from ._failures import FILE, print_error
+from ._interrupt import saved_on_exit
+from ._open import open_card, traced, uninterrupted
+from ._options import CardChoice, CommandSource, OutputOptions, card_choice, command_source, output_options
 from ._send import read_commands, send_all
-from ._shell import converse
+from ._shell import run_shell
 
 
 @click.command()
 @click.argument("cassette", metavar="CASSETTE", type=click.Path(path_type=Path, dir_okay=False))
-@giving
-@wishes
+@command_source
+@card_choice
 @click.option("--overwrite", is_flag=True, help="Replace a cassette that is there.")
 @click.option("--hide-unknown", is_flag=True, help="Leave out all data that no standard says to be harmless, too.")
 @click.option("--trace", is_flag=True, help="Show what the library logs, on standard error.")
-@telling
-def record(cassette: Path, overwrite: bool, hide_unknown: bool, given: Giving, wish: Wish, trace: bool, telling: Telling) -> int:
-    """Send commands to a card, and write what is said to a cassette.
+@output_options
+def record(
+    cassette: Path,
+    overwrite: bool,
+    hide_unknown: bool,
+    source: CommandSource,
+    choice: CardChoice,
+    trace: bool,
+    output: OutputOptions,
+) -> int:
+    """Send commands to a card, and write them and the responses to a cassette.
 
     Commands are given as to 'send'; without any, on a terminal, the shell is recorded. PINs and keys are not written, as far as
     standards tell which commands carry them. 'scardface replay' plays the cassette.
     """
     if cassette.exists() and not overwrite:
-        say(f"{cassette}: the file exists; --overwrite replaces it")
+        print_error(f"{cassette}: the file exists; --overwrite replaces it")
         return FILE
-    see_that_it_can_be_written(cassette)
-    typed = is_conversation(given)
-    commands = [] if typed else read_commands(given)
+    check_writable(cassette)
+    typed = is_interactive(source)
+    commands = [] if typed else read_commands(source)
     redact = may_carry_secret if hide_unknown else carries_secret
     with (
         traced(trace),
-        open_card(wish) as card,
+        open_card(choice) as card,
         Recorder(card, cassette, "all", redact=redact) as recorder,
-        keeping(recorder.save),
+        saved_on_exit(recorder.save),
     ):
         if typed:
-            return converse(recorder, card, telling)
-        with in_one_go(card, wish):
-            return send_all(recorder, commands, given.keep_going, telling)
+            return run_shell(recorder, card, output)
+        with uninterrupted(card, choice):
+            return send_all(recorder, commands, source.keep_going, output)
 
 
-def see_that_it_can_be_written(cassette: Path) -> None:
-    """Before anybody waits for a card, or types a PIN; the recorder looks again, more closely, before anything is sent.
+def check_writable(cassette: Path) -> None:
+    """Check before the wait for a card and the entry of a PIN; the recorder checks again, more strictly, before anything is sent.
 
     Raises:
         OSError: it cannot; the error names the cassette.
@@ -70,6 +78,6 @@ def see_that_it_can_be_written(cassette: Path) -> None:
         raise OSError(error.errno, error.strerror, str(cassette)) from None
 
 
-def is_conversation(given: Giving) -> bool:
-    """Whether commands are to be typed, rather than read."""
-    return not given.texts and given.file is None and sys.stdin.isatty()
+def is_interactive(source: CommandSource) -> bool:
+    """Whether commands are to be entered in a shell."""
+    return not source.texts and source.file is None and sys.stdin.isatty()

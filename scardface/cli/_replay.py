@@ -1,8 +1,8 @@
-"""`scardface replay`: a cassette in the place of a card.
+"""`scardface replay`: commands answered from a cassette instead of a card.
 
 Rules:
 
-- The card is a `ReplayCard` in a simulated reader: nothing of the machine's PC/SC is touched.
+- The card is a `ReplayCard` in a simulated reader: the machine's PC/SC is not used.
 - A command that was not recorded is an error, which names the nearest that were.
 """
 
@@ -14,26 +14,26 @@ import click
 
 from ..replay import ReplayCard
 from ._open import open_card
-from ._options import Giving, Telling, Wish, giving, telling
-from ._record import is_conversation
+from ._options import CardChoice, CommandSource, OutputOptions, command_source, output_options
+from ._record import is_interactive
 from ._send import read_commands, send_all
-from ._shell import converse
+from ._shell import run_shell
 from ._virtual import virtual_pcsc
 
-ANY = Wish(None, None, 5.0, shared=False)
+ANY = CardChoice(None, None, 5.0, shared=False)
 
 
 @click.command()
 @click.argument("cassette", metavar="CASSETTE", type=click.Path(path_type=Path, dir_okay=False))
-@giving
-@telling
-def replay(cassette: Path, given: Giving, telling: Telling) -> int:
+@command_source
+@output_options
+def replay(cassette: Path, source: CommandSource, output: OutputOptions) -> int:
     """Send commands to a card that answers from a cassette.
 
     Commands are given as to 'send'; without any, on a terminal, there is a shell. A cassette of 'record' is taken, and a dump of
     apdu4j. Data that were hidden match any, so any PIN will do.
     """
-    typed = is_conversation(given)
-    commands = [] if typed else read_commands(given)
+    typed = is_interactive(source)
+    commands = [] if typed else read_commands(source)
     with virtual_pcsc(ReplayCard(cassette)), open_card(ANY) as card:
-        return converse(card, card, telling) if typed else send_all(card, commands, given.keep_going, telling)
+        return run_shell(card, card, output) if typed else send_all(card, commands, source.keep_going, output)

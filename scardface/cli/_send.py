@@ -1,9 +1,9 @@
-"""`scardface send`: commands to a card, and what it says.
+"""`scardface send`: commands to a card, and its responses.
 
 Rules:
 
-- All commands are read, and a PIN is asked for, before a card is waited for: what is mistyped further down costs nothing.
-- The first status other than 9000 ends it, unless told otherwise; the exit status is that of the last command.
+- All commands are read and checked, and a PIN is asked for, before the wait for a card: a mistake in a later command costs nothing.
+- The first status other than 9000 ends the command, unless `--keep-going` is given; the exit status is that of the last command.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from ..replay import Recorder, may_carry_secret
 from ..sync import SCard
 from . import _pin
 from ._apdu_text import ApduTextError, lines, named, needs_pin, parse, pieces
-from ._exchanges import tell
+from ._exchanges import print_exchange
 from ._failures import OK, REFUSED
-from ._interrupt import heard
-from ._open import in_one_go, open_card, traced
-from ._options import Giving, Telling, Wish, giving, telling, wishes
+from ._interrupt import exit_on_interrupt
+from ._open import open_card, traced, uninterrupted
+from ._options import CardChoice, CommandSource, OutputOptions, card_choice, command_source, output_options
 from ._output import console
 from ._texts import lines_of, text_of
 
 LONG = 20
-"""Commands from which on there is a progress bar."""
+"""The number of commands from which on a progress bar is shown."""
 
 
 Sender: TypeAlias = SCard | Recorder[SCard]
-"""An open card, or what takes down what is said to it."""
+"""An open card, or a recorder that wraps one."""
 
 
 @click.command()
-@giving
-@wishes
+@command_source
+@card_choice
 @click.option("--trace", is_flag=True, help="Show what the library logs, on standard error.")
-@telling
-def send(given: Giving, wish: Wish, trace: bool, telling: Telling) -> int:
+@output_options
+def send(source: CommandSource, choice: CardChoice, trace: bool, output: OutputOptions) -> int:
     """Send commands to a card.
 
     An APDU is hexadecimal digits: 00A40000023F00, in any encoding. Or its header, and apart from it data and the number of bytes
@@ -52,66 +52,67 @@ def send(given: Giving, wish: Wish, trace: bool, telling: Telling) -> int:
     --pin-prompt asks for: '00200001 PIN', or PIN:8 to fill it up with FF to 8 bytes. Without any, they are
     read from standard input.
     """
-    commands = read_commands(given)
-    with traced(trace), open_card(wish) as card, in_one_go(card, wish):
-        return send_all(card, commands, given.keep_going, telling)
+    commands = read_commands(source)
+    with traced(trace), open_card(choice) as card, uninterrupted(card, choice):
+        return send_all(card, commands, source.keep_going, output)
 
 
-def read_commands(given: Giving) -> list[C_APDU]:
-    """The commands that were given, on the command line, in a file, or on standard input.
+def read_commands(source: CommandSource) -> list[C_APDU]:
+    """The commands from the command line, a file, or standard input.
 
     Raises:
-        UsageError: one of them is none, or there are none.
+        UsageError: one of them is not a command, or there are none.
         OSError: the file cannot be read.
     """
-    commands = _typed(given)
-    file = given.file
-    if file is None and not given.texts and not sys.stdin.isatty():
+    commands = _typed(source)
+    file = source.file
+    if file is None and not source.texts and not sys.stdin.isatty():
         file = "-"
     if file is not None:
         content = "".join(lines_of(sys.stdin)) if file == "-" else text_of(Path(file).read_bytes())
-        commands += [_parsed(text, given, f"line {number}") for number, text in lines(content)]
+        commands += [_parsed(text, source, f"line {number}") for number, text in lines(content)]
     if not commands:
         raise click.UsageError("there is no command to send")
     return commands
 
 
-def _typed(given: Giving) -> list[C_APDU]:
-    """The commands of the command line. A piece that is none is named, unless it may be the PIN of a command before it."""
+def _typed(source: CommandSource) -> list[C_APDU]:
+    """The commands of the command line. An error names the text that is not a command, unless it may be the PIN of an earlier
+    one."""
     try:
-        texts = pieces(given.texts)
+        texts = pieces(source.texts)
     except ApduTextError as error:
         raise click.UsageError(str(error)) from None
     commands: list[C_APDU] = []
     for number, text in enumerate(texts, 1):
         may_be_pin = any(map(may_carry_secret, commands))
-        commands.append(_parsed(text, given, f"APDU {number}" if may_be_pin else f"APDU {number}, {named(text)}"))
+        commands.append(_parsed(text, source, f"APDU {number}" if may_be_pin else f"APDU {number}, {named(text)}"))
         if not needs_pin(text):
             _pin.warn_of(commands[-1])
     return commands
 
 
-def _parsed(text: str, given: Giving, where: str) -> C_APDU:
+def _parsed(text: str, source: CommandSource, where: str) -> C_APDU:
     try:
-        return parse(text, _pin.ask if given.pin_prompt else None)
+        return parse(text, _pin.ask if source.pin_prompt else None)
     except ApduTextError as error:
         raise click.UsageError(f"{where}: {error}") from None
 
 
-def send_all(card: Sender, commands: list[C_APDU], keep_going: bool, telling: Telling) -> int:
-    """Send commands and show what comes back; the exit status.
+def send_all(card: Sender, commands: list[C_APDU], keep_going: bool, output: OutputOptions) -> int:
+    """Send commands and print the responses; the exit status.
 
     Raises:
         UsageError: a command cannot be sent to this card.
     """
     response: R_APDU | None = None
-    with heard(), _progress(len(commands), telling) as (screen, step):
+    with exit_on_interrupt(), _progress(len(commands), output) as (screen, step):
         for command in commands:
             try:
                 response = card.send(command)
             except ValueError as error:
                 raise click.UsageError(str(error)) from None
-            tell(telling, screen, card.reader, command, response)
+            print_exchange(output, screen, card.reader, command, response)
             step()
             if not response.is_successful() and not keep_going:
                 break
@@ -119,8 +120,8 @@ def send_all(card: Sender, commands: list[C_APDU], keep_going: bool, telling: Te
 
 
 @contextmanager
-def _progress(count: int, telling: Telling) -> Iterator[tuple[Console, Callable[[], None]]]:
-    """Where exchanges are to be shown, and what to call after each: a bar moves then, for long scripts on a terminal."""
+def _progress(count: int, output: OutputOptions) -> Iterator[tuple[Console, Callable[[], None]]]:
+    """A console for the exchanges, and a function to call after each, which moves a progress bar for long scripts on a terminal."""
     screen = console()
     bar = screen if screen.is_terminal else console(stderr=True)
     if count < LONG or not bar.is_terminal:
@@ -132,4 +133,4 @@ def _progress(count: int, telling: Telling) -> Iterator[tuple[Console, Callable[
 
 
 def _nothing() -> None:
-    """No bar to move."""
+    """No progress bar."""

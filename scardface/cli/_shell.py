@@ -1,10 +1,10 @@
-"""`scardface shell`: commands to a card, one after the other, as somebody thinks of them.
+"""`scardface shell`: commands to a card, entered one by one.
 
 Rules:
 
-- What a line means is what it means to `send`; words of the shell's own are few, and told by `help`.
-- What goes wrong with one line is said, and the next line may be typed; a card that is gone, or a service, ends the shell.
-- On a terminal there are history and completion; else lines are read as they come, and nothing is prompted.
+- A line has the same meaning as in `send`; the shell has few commands of its own, listed by `help`.
+- An error in one line is printed, and the next line can be entered; the shell ends if the card is removed or the service ends.
+- On a terminal there are history and completion; else lines are read as they arrive, without a prompt.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..iso7816._readable import digits
 from ..sync import SCard
 from . import _pin
 from ._apdu_text import ApduTextError, parse
-from ._exchanges import tell
-from ._failures import OK, say
-from ._interrupt import ends_soon, heard
+from ._exchanges import print_exchange
+from ._failures import OK, print_error
+from ._interrupt import exit_deadline, exit_on_interrupt
 from ._open import open_card, traced
-from ._options import Telling, Wish, telling, wishes
-from ._output import console, emit, put
+from ._options import CardChoice, OutputOptions, card_choice, output_options
+from ._output import console, print_json, print_line
 from ._send import Sender
 from ._texts import lines_of
 
@@ -39,36 +39,36 @@ channel       open a logical channel and use it; 'channel 0' uses the basic one,
 atr           the card's ATR, explained
 help          this
 quit          leave, as Ctrl-D does"""
-OWN = ("atr", "channel", "help", "quit", "reset")
+SHELL_COMMANDS = ("atr", "channel", "help", "quit", "reset")
 
 
 @click.command()
-@wishes
+@card_choice
 @click.option("--trace", is_flag=True, help="Show what the library logs, on standard error.")
-@telling
-def shell(wish: Wish, trace: bool, telling: Telling) -> int:
-    """Type commands to a card, and see what it says; 'help' there tells how.
+@output_options
+def shell(choice: CardChoice, trace: bool, output: OutputOptions) -> int:
+    """Enter commands to a card and see its responses; 'help' tells what can be typed.
 
-    What is typed is kept for the next time, but for what may carry a PIN or a key. If standard input is no terminal, lines are read
+    Lines are kept in a history file, except those that may carry a PIN or a key. If standard input is no terminal, lines are read
     from it.
     """
-    with traced(trace), open_card(wish) as card:
-        return converse(card, card, telling)
+    with traced(trace), open_card(choice) as card:
+        return run_shell(card, card, output)
 
 
-def converse(sender: Sender, card: SCard, telling: Telling) -> int:
-    """Read lines and do what they say, until there are no more.
+def run_shell(sender: Sender, card: SCard, output: OutputOptions) -> int:
+    """Read lines and carry them out, until there are no more.
 
     Args:
-        sender: what takes commands: the card, or what wraps it.
+        sender: sends the commands: the card, or a recorder that wraps it.
         card: the card itself.
-        telling: how exchanges are shown.
+        output: how exchanges are shown.
     """
-    if sys.stdin.isatty() and not telling.json:
-        put(console(), f"{card.reader}, {card.protocol.name}, ATR {digits(card.atr)}; 'help' tells what can be typed")
-    with ends_soon(), Shell(sender, card, telling) as open_shell:
+    if sys.stdin.isatty() and not output.json:
+        print_line(console(), f"{card.reader}, {card.protocol.name}, ATR {digits(card.atr)}; 'help' tells what can be typed")
+    with exit_deadline(), Shell(sender, card, output) as open_shell:
         for line in _typed(open_shell.prompt):
-            with heard():
+            with exit_on_interrupt():
                 goes_on = open_shell.do(line)
             if not goes_on:
                 break
@@ -76,7 +76,7 @@ def converse(sender: Sender, card: SCard, telling: Telling) -> int:
 
 
 def _typed(prompt: Callable[[], str]) -> Iterator[str]:
-    """What is typed, line by line."""
+    """The lines entered, one by one."""
     if not sys.stdin.isatty():
         for line in lines_of(sys.stdin):
             if text := line.split("#", 1)[0].strip():
@@ -84,7 +84,7 @@ def _typed(prompt: Callable[[], str]) -> Iterator[str]:
         return
     from ._history import prompting
 
-    session = prompting(OWN)
+    session = prompting(SHELL_COMMANDS)
     while True:
         try:
             line = session.prompt(prompt())
@@ -95,12 +95,12 @@ def _typed(prompt: Callable[[], str]) -> Iterator[str]:
 
 
 class Shell:
-    """A conversation with one card."""
+    """The shell for one card."""
 
-    def __init__(self, sender: Sender, card: SCard, telling: Telling) -> None:
+    def __init__(self, sender: Sender, card: SCard, output: OutputOptions) -> None:
         self._basic = sender
         self._card = card
-        self._telling = telling
+        self._output = output
         self._screen = console()
         self._channels: dict[int, tuple[Callable[[C_APDU], R_APDU], ExitStack]] = {}
         self._current = 0
@@ -120,14 +120,14 @@ class Shell:
                 stack.close()
 
     def prompt(self) -> str:
-        """What stands before the line that is typed."""
+        """The prompt."""
         return f"{self._current or ''}> "
 
     def do(self, line: str) -> bool:
-        """Do what a line says; whether the conversation goes on.
+        """Carry out one line; whether the shell goes on.
 
         Raises:
-            CardRemovedError, ServiceUnavailableError: it cannot.
+            CardRemovedError, ServiceUnavailableError: it cannot go on.
         """
         word, *rest = line.split()
         try:
@@ -146,36 +146,36 @@ class Shell:
         except (CardRemovedError, ServiceUnavailableError):
             raise
         except click.UsageError as error:
-            say(error.format_message())
+            print_error(error.format_message())
         except (SCardError, StatusError, ValueError) as error:
-            say(str(error))
+            print_error(str(error))
         return True
 
     def _help(self) -> None:
         for row in HELP.splitlines():
-            if self._telling.json:
-                emit(help=row)
+            if self._output.json:
+                print_json(help=row)
             else:
-                put(self._screen, row)
+                print_line(self._screen, row)
 
     def _send(self, line: str) -> None:
         try:
             command = parse(line, _pin.ask)
         except ApduTextError as error:
-            say(str(error))
+            print_error(str(error))
             return
         finally:
             _pin.forget()
         sends = self._channels[self._current][0] if self._current else self._basic.send
         response = sends(command)
-        tell(self._telling, self._screen, self._card.reader, command, response)
+        print_exchange(self._output, self._screen, self._card.reader, command, response)
 
     def _reset(self, rest: list[str]) -> None:
         if rest not in ([], ["cold"]):
             raise click.UsageError("it is 'reset' or 'reset cold'")
         self._leave_channels()
         self._card.reset(cold=bool(rest))
-        self._told(f"the card was reset; its ATR is {digits(self._card.atr)}", reset=True, atr=self._card.atr.hex().upper())
+        self._report(f"the card was reset; its ATR is {digits(self._card.atr)}", reset=True, atr=self._card.atr.hex().upper())
 
     def _channel(self, rest: list[str]) -> None:
         if self._basic is not self._card:
@@ -189,7 +189,7 @@ class Shell:
         else:
             opened = ", ".join(str(number) for number in (0, *self._channels))
             raise click.UsageError(f"it is 'channel', 'channel close', or 'channel' and the number of an open one: {opened}")
-        self._told(f"channel {self._current} is in use", channel=self._current)
+        self._report(f"channel {self._current} is in use", channel=self._current)
 
     def _open_channel(self) -> None:
         with ExitStack() as stack:
@@ -206,13 +206,13 @@ class Shell:
 
     def _atr(self) -> None:
         for row in explain(self._card.atr):
-            if self._telling.json:
-                emit(name=row.name, bytes=row.octets.hex().upper(), meaning=row.words)
+            if self._output.json:
+                print_json(name=row.name, bytes=row.octets.hex().upper(), meaning=row.words)
             else:
-                put(self._screen, f"{row.name:10}  {digits(row.octets)}  {row.words}")
+                print_line(self._screen, f"{row.name:10}  {digits(row.octets)}  {row.words}")
 
-    def _told(self, text: str, **fields: object) -> None:
-        if self._telling.json:
-            emit(**fields)
+    def _report(self, text: str, **fields: object) -> None:
+        if self._output.json:
+            print_json(**fields)
         else:
-            put(self._screen, text)
+            print_line(self._screen, text)

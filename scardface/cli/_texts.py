@@ -1,10 +1,10 @@
-"""Text from files and pipes, in the encodings that editors and shells of all platforms write.
+"""Decoding text from files and pipes, in the encodings that editors and shells of all platforms use.
 
 Rules:
 
 - UTF-8, UTF-16 and UTF-32, with a byte order mark or without one: Windows' editors write one, PowerShell's `>` writes UTF-16.
-- What is none of these is taken byte by byte (Latin-1): commands are ASCII, and a comment may be what it likes.
-- Lines of a pipe are read as they come.
+- Anything else is decoded as Latin-1: commands are ASCII, and comments do not matter.
+- Lines of a pipe are returned as soon as they arrive.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def text_of(content: bytes) -> str:
 def lines_of(stream: IO[str]) -> Iterator[str]:
     """The lines of standard input, each as soon as it is there, with its end."""
     source: BufferedReader | None = getattr(stream, "buffer", None)
-    if source is None:  # somebody put a text in its place
+    if source is None:  # replaced by a text stream
         for number, line in enumerate(stream):
             yield line if number else line.removeprefix(_MARK)
         return

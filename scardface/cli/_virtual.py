@@ -1,9 +1,9 @@
-"""A card without a reader: what `--virtual` puts in the place of the machine's PC/SC.
+"""The simulated PC/SC of the option `--virtual`.
 
 Rules:
 
-- One simulated reader with a FileCard in it, or with the card that somebody brings; nothing of the machine is touched.
-- The card stays in, but for those who watch: for them it goes and comes.
+- One simulated reader with a FileCard in it, or with the given card; nothing of the machine is used.
+- The card stays in, except for `watch`: there it is removed and inserted repeatedly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..testing import FileCard, SimulatedPCSC, VirtualCard
 
 READER = "Virtual Reader 0"
 PAUSE = 1.0
-"""Seconds that a card that comes and goes is in, and out."""
+"""Seconds for which the card is in, and out, in turn."""
 
 
 @contextmanager
@@ -33,8 +33,8 @@ def virtual_pcsc(card: VirtualCard | None = None) -> Iterator[SimulatedPCSC]:
 
 
 @contextmanager
-def visits(pcsc: SimulatedPCSC, pause: float = PAUSE) -> Iterator[None]:
-    """Have the card go and come, for the length of a block."""
+def card_comes_and_goes(pcsc: SimulatedPCSC, pause: float = PAUSE) -> Iterator[None]:
+    """Within the block, remove and insert the card repeatedly."""
     over = threading.Event()
 
     def go_and_come() -> None:

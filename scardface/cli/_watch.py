@@ -2,8 +2,8 @@
 
 Rules:
 
-- On a terminal a table that changes, with the last events below it; else one event a line.
-- Who uses a card changes without an event, so the table looks at that four times a second.
+- On a terminal a table that is updated, with the last events below it; else one event a line.
+- A change of who uses a card is no event, so the table is redrawn four times a second.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ._failures import E_TIMEOUT, OK
 from ._names import names_of
 from ._option_names import in_options
 from ._options import VIRTUAL, common
-from ._output import console, emit, words
-from ._plain import plain
+from ._output import as_text, console, print_json
+from ._printable import printable
 from ._readers import table_of
-from ._virtual import visits
+from ._virtual import card_comes_and_goes
 from ._which_reader import listed
 
 KEPT = 8
@@ -42,12 +42,12 @@ KEPT = 8
 def watch(context: click.Context, count: int | None, as_json: bool) -> int:
     """Show readers and cards as they come and go; Ctrl-C ends it."""
     pcsc = context.meta.get(VIRTUAL)
-    see_that_it_is_not_silent()
-    with visits(pcsc) if pcsc is not None else contextlib.nullcontext(), ReaderMonitor() as monitor:
+    check_service_answers()
+    with card_comes_and_goes(pcsc) if pcsc is not None else contextlib.nullcontext(), ReaderMonitor() as monitor:
         screen = console()
         if as_json:
             for event in _some(monitor, count):
-                emit(time=round(time.time(), 3), **fields(event))
+                print_json(time=round(time.time(), 3), **fields(event))
         elif screen.is_terminal:
             _show(monitor, count, screen)
         else:
@@ -56,8 +56,8 @@ def watch(context: click.Context, count: int | None, as_json: bool) -> int:
     return OK
 
 
-def see_that_it_is_not_silent() -> None:
-    """A service that is not there is watched for, but one that is frozen would be waited for without a word.
+def check_service_answers() -> None:
+    """A service that is absent is waited for; one that is frozen would be waited for silently, so it is an error.
 
     Raises:
         ServiceUnavailableError: it does not answer.
@@ -80,7 +80,7 @@ def _show(monitor: ReaderMonitor, count: int | None, screen: Console) -> None:
     last: deque[str] = deque(maxlen=KEPT)
 
     def view() -> Group:
-        return Group(table_of(monitor.state), *(words(each, "dim") for each in list(last)))
+        return Group(table_of(monitor.state), *(as_text(each, "dim") for each in list(last)))
 
     with Live(get_renderable=view, console=screen, refresh_per_second=4) as live:
         for event in _some(monitor, count):
@@ -89,12 +89,12 @@ def _show(monitor: ReaderMonitor, count: int | None, screen: Console) -> None:
 
 
 def line(event: Event) -> str:
-    """An event in a line."""
-    return f"{time.strftime('%H:%M:%S')} {plain(told(event))}"
+    """An event as a line."""
+    return f"{time.strftime('%H:%M:%S')} {printable(describe(event))}"
 
 
-def told(event: Event) -> str:
-    """An event in words."""
+def describe(event: Event) -> str:
+    """An event as text."""
     there = ", was there" if event.initial else ""
     if isinstance(event, CardInserted):
         name = next(iter(names_of(event.atr)), "")

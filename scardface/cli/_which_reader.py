@@ -1,4 +1,4 @@
-"""Which reader somebody on a terminal means.
+"""Finding the reader that the option `--reader` names.
 
 Rules:
 
@@ -21,23 +21,23 @@ from ..backend import default_backend, takes_reader_name, why_left_out
 from ..sync import readers
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
-"""As numbers are shown: '01' is none, but a part of many names."""
+"""Numbers as they are printed: '01' is not one, but a part of many names."""
 PATIENCE = 3.5
-"""Seconds that the service has to answer: so long a fresh one may need, which makes its readers known first (fact 25)."""
-_HURRY = 2.0
-"""As many where somebody has set a time of his own, which is shorter."""
+"""Seconds that the service has to answer; one that was just started needs up to this long to find its readers (fact 25)."""
+_MIN_PATIENCE = 2.0
+"""The same if `--timeout` is shorter."""
 
 
 def listed(timeout: float | None = None) -> tuple[str, ...]:
     """The names of all readers, whose places are their numbers.
 
     Args:
-        timeout: seconds that all of it may take, as far as somebody has said so.
+        timeout: seconds of `--timeout`; None: not given.
 
     Raises:
         ServiceUnavailableError: no service, or none that answers.
     """
-    return readers(timeout=PATIENCE if timeout is None else min(PATIENCE, max(_HURRY, timeout)))
+    return readers(timeout=PATIENCE if timeout is None else min(PATIENCE, max(_MIN_PATIENCE, timeout)))
 
 
 def is_usable(name: str) -> bool:
@@ -46,26 +46,26 @@ def is_usable(name: str) -> bool:
 
 
 def which(text: str, names: Sequence[str]) -> str | None:
-    """The reader that a text means; None: none that is there, and one that is plugged in later may be.
+    """The reader that a text names; None: none that is there, but perhaps one that is plugged in later.
 
     Args:
-        text: as it was typed.
+        text: as it was entered.
         names: all readers.
 
     Raises:
-        UsageError: it means several.
-        NoReaderError: it is a number that no reader has, or means a reader that cannot be used.
+        UsageError: several match.
+        NoReaderError: it is a number that no reader has, or names a reader that cannot be used.
     """
     if text in names:
         found = text
     elif _NUMBER.fullmatch(text):
         if int(text) >= len(names):
-            raise NoReaderError(f"there is no reader {text}: {told(names)}")
+            raise NoReaderError(f"there is no reader {text}: {listing(names)}")
         found = names[int(text)]
     else:
         matching = [name for name in names if text.casefold() in name.casefold()]
         if len(matching) > 1:
-            raise click.UsageError(f"--reader {text!r} is part of {len(matching)} names, and the whole of none: {told(names)}")
+            raise click.UsageError(f"--reader {text!r} is part of {len(matching)} names, and the whole of none: {listing(names)}")
         if not matching:
             return None
         found = matching[0]
@@ -75,17 +75,17 @@ def which(text: str, names: Sequence[str]) -> str | None:
 
 
 def none_matches(text: str | None, names: Sequence[str]) -> NoReaderError:
-    """The error that no reader is meant that can be used."""
+    """The error if no usable reader matches."""
     wait = "--wait-for-reader waits for one"
     if text is not None:
-        return NoReaderError(f"no reader's name is {text!r} or has it in it: {told(names)}; {wait}")
+        return NoReaderError(f"no reader's name is {text!r} or has it in it: {listing(names)}; {wait}")
     if names:
-        return NoReaderError(f"no reader can be used, since {why_left_out(names[0])}: {told(names)}; {wait}")
+        return NoReaderError(f"no reader can be used, since {why_left_out(names[0])}: {listing(names)}; {wait}")
     return NoReaderError(f"there is no reader; plug one in, or {wait}")
 
 
-def told(names: Sequence[str]) -> str:
-    """The readers, with their numbers."""
+def listing(names: Sequence[str]) -> str:
+    """The readers with their numbers, for an error text."""
     if not names:
         return "no reader is plugged in"
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(f'{number} {name!r}' for number, name in enumerate(names))}"

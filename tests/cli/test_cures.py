@@ -67,11 +67,11 @@ def test_the_kernels_driver() -> None:
 def test_root_needs_no_sudo() -> None:
     root = replace(DEBIAN, is_root=True, frozen=7)
     cures = [_cures.install(root, "polkit"), _cures.start_service(root), _cures.restart_service(root), _cures.allow(root)]
-    cures += [_cures.release(root, "pn533"), _cures.thaw(root), _cures.do_without_polkit(root)]
+    cures += [_cures.release(root, "pn533"), _cures.resume_service(root), _cures.do_without_polkit(root)]
     assert None not in cures
     assert not [cure for cure in cures if "sudo" in str(cure)]
-    assert _cures.thaw(root) == "kill -CONT 7"
-    assert _cures.thaw(replace(root, is_root=False)) == "sudo kill -CONT 7"
+    assert _cures.resume_service(root) == "kill -CONT 7"
+    assert _cures.resume_service(replace(root, is_root=False)) == "sudo kill -CONT 7"
 
 
 def test_without_polkit() -> None:

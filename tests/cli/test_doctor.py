@@ -20,7 +20,7 @@ import pytest
 from scardface import ATR, CardCommunicationError, CardTimeoutError, ReaderState, ServiceUnavailableError
 from scardface.backend import Binding, BindingError, binding
 from scardface.cli import _doctor
-from scardface.cli._doctor import CHECKS, FINE, Facts, Finding, Trial, gather, judge
+from scardface.cli._doctor import CHECKS, PASSED, Facts, Finding, Trial, gather, judge
 from scardface.cli._machine import Machine, UsbReader
 from scardface.cli._virtual import virtual_pcsc
 from scardface.testing import FileCard, SimulatedPCSC
@@ -180,7 +180,7 @@ def test_the_cause_is_named_and_what_mends_it(facts: Facts, check: str, words: s
 
 def test_where_all_is_well_nothing_is_found() -> None:
     assert list(judge(GOOD)) == [(name, []) for name in CHECKS]
-    assert list(CHECKS) == list(FINE)
+    assert list(CHECKS) == list(PASSED)
 
 
 def test_a_reader_that_cannot_be_used_is_told_and_the_others_are_looked_at() -> None:
@@ -208,15 +208,15 @@ def test_all_is_well(scardface: Command) -> None:
     done = scardface("doctor", "--virtual")
     assert (done.status, done.err) == (0, "")
     library, used, *others = done.out.splitlines()
-    assert used == f"ok     {FINE['binding']}: {binding().name}, since {binding().why}"
-    assert [library, *others] == [f"ok     {words}" for name, words in FINE.items() if name != "binding"]
+    assert used == f"ok     {PASSED['binding']}: {binding().name}, since {binding().why}"
+    assert [library, *others] == [f"ok     {words}" for name, words in PASSED.items() if name != "binding"]
     assert [line["check"] for line in scardface("doctor", "--virtual", "--json").lines] == list(CHECKS)
 
 
 @pytest.fixture
 def sound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has everything, whatever this one has."""
-    monkeypatch.setattr(_doctor, "look", lambda: WELL)
+    monkeypatch.setattr(_doctor, "inspect_machine", lambda: WELL)
 
 
 def test_only_what_is_said_of_its_holder_counts_as_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +295,7 @@ def test_a_program_that_holds_a_card(
     foreign.connect(pcscd.readers[0])
     done = scardface("doctor")
     assert done.status == 1
-    told = done.out.splitlines()[len(FINE) - 2]
+    told = done.out.splitlines()[len(PASSED) - 2]
     assert told.startswith(f"wrong  the card in {pcscd.readers[0]!r} is held by another program")
     assert f"(pid {foreign.pid})" in told
     assert done.err == ""
@@ -330,10 +330,10 @@ from pathlib import Path
 from scardface.cli import _doctor, main
 from scardface.testing import PrivatePcscd
 
-look = _doctor.look
+inspect_machine = _doctor.inspect_machine
 if len(sys.argv) > 1:
-    bus = look(Path(sys.argv[1]))
-    _doctor.look = lambda: replace(look(), usb=bus.usb, has_driver=bus.has_driver)
+    bus = inspect_machine(Path(sys.argv[1]))
+    _doctor.inspect_machine = lambda: replace(inspect_machine(), usb=bus.usb, has_driver=bus.has_driver)
 with PrivatePcscd(0):
     status = main(["doctor", "--json"])
 sys.exit(status)

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from scardface import C_APDU, R_APDU
-from scardface.cli._exchanges import data_objects, notation, tell
-from scardface.cli._options import Telling
+from scardface.cli._exchanges import data_objects, notation, print_exchange
+from scardface.cli._options import OutputOptions
 from scardface.cli._output import console
 
 SELECT = C_APDU.fromhex("00A404000AF053434152444641434500")
@@ -21,7 +21,7 @@ def shown(
     capsys: pytest.CaptureFixture[str], command: C_APDU, response: bytes, *, as_json: bool = False, secrets: bool = False
 ) -> str:
     capsys.readouterr()
-    tell(Telling(as_json, secrets), console(), "Reader \x1b[31m", command, R_APDU.from_bytes(response))
+    print_exchange(OutputOptions(as_json, secrets), console(), "Reader \x1b[31m", command, R_APDU.from_bytes(response))
     return capsys.readouterr().out
 
 

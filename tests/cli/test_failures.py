@@ -158,7 +158,7 @@ def test_standard_error_may_be_gone_as_well(monkeypatch: pytest.MonkeyPatch) -> 
         def flush(self) -> None: ...
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    _failures.say("to nobody")
+    _failures.print_error("to nobody")
 
 
 def shell(line: str, *words: str) -> subprocess.CompletedProcess[str]:

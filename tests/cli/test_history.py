@@ -11,7 +11,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
 
 from scardface.cli._history import NameCompleter, SafeHistory, history_file, is_harmless, prompting
-from scardface.cli._shell import OWN
+from scardface.cli._shell import SHELL_COMMANDS
 
 HARMLESS = [
     "help",
@@ -42,30 +42,30 @@ SECRET = [
 
 @pytest.mark.parametrize("line", HARMLESS)
 def test_what_is_kept(line: str) -> None:
-    assert is_harmless(line, OWN)
+    assert is_harmless(line, SHELL_COMMANDS)
 
 
 @pytest.mark.parametrize("line", SECRET)
 def test_what_is_not(line: str) -> None:
-    assert not is_harmless(line, OWN)
+    assert not is_harmless(line, SHELL_COMMANDS)
 
 
 def test_the_file_has_no_secrets_and_is_the_users_alone(home: Path) -> None:
     path = history_file()
     assert path == home / ".local/state/scardface/history"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    history = SafeHistory(path, OWN)
+    history = SafeHistory(path, SHELL_COMMANDS)
     for line in (*HARMLESS, *SECRET):
         history.append_string(line)
     kept = [line[1:] for line in path.read_text().splitlines() if line.startswith("+")]
     assert kept == HARMLESS
-    assert list(SafeHistory(path, OWN).load_history_strings()) == HARMLESS[::-1]
+    assert list(SafeHistory(path, SHELL_COMMANDS).load_history_strings()) == HARMLESS[::-1]
 
 
 def test_the_folder_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert history_file() == tmp_path / "scardface" / "history"
-    assert prompting(OWN).history is not None
+    assert prompting(SHELL_COMMANDS).history is not None
 
 
 @pytest.mark.parametrize(
@@ -81,22 +81,22 @@ def test_the_folder_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_names_are_completed(before: str, names: list[str]) -> None:
-    completer = NameCompleter(OWN)
+    completer = NameCompleter(SHELL_COMMANDS)
     found = list(completer.get_completions(Document(before), CompleteEvent()))
     assert [each.text for each in found] == names
     assert all(each.start_position == -len(before.split()[-1]) for each in found)
 
 
 def test_all_names_are_proposed_at_the_start() -> None:
-    found = list(NameCompleter(OWN).get_completions(Document(""), CompleteEvent()))
-    assert set(OWN) < {each.text for each in found}
+    found = list(NameCompleter(SHELL_COMMANDS).get_completions(Document(""), CompleteEvent()))
+    assert set(SHELL_COMMANDS) < {each.text for each in found}
 
 
 def test_without_a_place_the_shell_remembers_for_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that cannot be written, and a user that the machine does not know."""
     (home / ".local").touch()
     assert history_file() is None
-    assert isinstance(prompting(OWN).history, InMemoryHistory)
+    assert isinstance(prompting(SHELL_COMMANDS).history, InMemoryHistory)
 
     def unknown() -> Path:
         raise RuntimeError("Could not determine home directory.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scardface.cli import _interrupt
-from scardface.cli._interrupt import heard, keeping
+from scardface.cli._interrupt import exit_on_interrupt, saved_on_exit
 from scardface.testing import FileCard
 from tests.support.command_line import BOUND, SELECT, Terminal, piped
 
@@ -99,7 +99,7 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_who_hears_is_left_alone(left: list[int]) -> None:
     before = signal.set_wakeup_fd(-1)
     for _ in range(3):
-        with heard():
+        with exit_on_interrupt():
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
             threading.Event().wait(0.2)
@@ -111,7 +111,7 @@ def test_who_hears_is_left_alone(left: list[int]) -> None:
 def test_other_signals_are_none_of_its_business(left: list[int]) -> None:
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
-        with heard():
+        with exit_on_interrupt():
             signal.raise_signal(signal.SIGUSR1)
             threading.Event().wait(0.2)
     finally:
@@ -123,7 +123,7 @@ def test_a_handler_of_somebody_elses_stays(left: list[int]) -> None:
     heeded: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: heeded.append(number))
     try:
-        with heard():
+        with exit_on_interrupt():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
@@ -134,7 +134,7 @@ def test_in_another_thread_nothing_is_changed() -> None:
     seen: list[int] = []
 
     def run() -> None:
-        with heard():
+        with exit_on_interrupt():
             seen.append(1)
 
     thread = threading.Thread(target=run)
@@ -144,9 +144,9 @@ def test_in_another_thread_nothing_is_changed() -> None:
 
 
 def test_what_is_to_be_kept_is_kept_for_the_length_of_a_block() -> None:
-    with keeping(test_in_another_thread_nothing_is_changed):
-        assert len(_interrupt._kept) == 1
-    assert _interrupt._kept == []
+    with saved_on_exit(test_in_another_thread_nothing_is_changed):
+        assert len(_interrupt._saves) == 1
+    assert _interrupt._saves == []
 
 
 def test_the_end(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_end(tmp_path: Path) -> None:
     program = (
         "from scardface.cli import _interrupt\n"
         "def fail(): raise ZeroDivisionError\n"
-        f"with _interrupt.keeping(fail), _interrupt.keeping(open({str(tmp_path / 'kept')!r}, 'w').close):\n"
+        f"with _interrupt.saved_on_exit(fail), _interrupt.saved_on_exit(open({str(tmp_path / 'kept')!r}, 'w').close):\n"
         "    print('shown', end='')\n"
         "    _interrupt._leave()\n"
     )

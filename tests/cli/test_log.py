@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from scardface.cli._log import Warnings, heard_by
+from scardface.cli._log import Warnings, logging_to
 
 LOGGER = logging.getLogger("scardface")
 
@@ -25,10 +25,10 @@ class Kept(logging.Handler):
 def test_one_hears_at_a_time() -> None:
     before = LOGGER.level, list(LOGGER.handlers)
     outer, inner = Kept(), Kept()
-    with heard_by(outer, logging.WARNING):
+    with logging_to(outer, logging.WARNING):
         LOGGER.warning("one")
         LOGGER.info("none")
-        with heard_by(inner, logging.DEBUG):
+        with logging_to(inner, logging.DEBUG):
             LOGGER.debug("two")
             LOGGER.warning("loud")
         LOGGER.warning("three")
@@ -39,12 +39,12 @@ def test_one_hears_at_a_time() -> None:
 
 def test_a_program_that_wants_more_gets_more(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "scardface")
-    with heard_by(Kept(), logging.WARNING):
+    with logging_to(Kept(), logging.WARNING):
         LOGGER.debug("one")
     assert caplog.messages == ["one"]
 
 
 def test_a_warning_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    with heard_by(Warnings(), logging.WARNING):
+    with logging_to(Warnings(), logging.WARNING):
         LOGGER.warning("reader %r, share=ShareMode.SHARED", "\x1b[31m")
     assert capsys.readouterr().err == "scardface: reader '\\x1b[31m', --shared\n"

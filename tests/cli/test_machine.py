@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scardface.cli import _machine
-from scardface.cli._machine import Machine, UsbReader, look
+from scardface.cli._machine import Machine, UsbReader, inspect_machine
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -38,7 +38,7 @@ def put(path: Path, text: str = "") -> Path:
 
 
 def test_an_empty_machine(root: Path) -> None:
-    found = look(root)
+    found = inspect_machine(root)
     assert (found.distribution, found.has_service, found.socket, found.has_systemd) == ((), False, "missing", False)
     assert (found.has_polkit, found.has_driver, found.usb) == (False, False, None)
     assert found.user
@@ -50,7 +50,7 @@ def test_a_full_one(root: Path) -> None:
     put(root / "usr/share/polkit-1/actions/org.debian.pcsc-lite.policy")
     for folder in ("run/systemd/system", "usr/lib/pcsc/drivers/ifd-ccid.bundle", "sys/bus/usb/devices"):
         (root / folder).mkdir(parents=True)
-    found = look(root)
+    found = inspect_machine(root)
     assert found.distribution == ("linuxmint", "ubuntu", "debian")
     assert (found.has_service, found.has_systemd, found.has_polkit, found.has_driver, found.usb) == (True, True, True, True, ())
 
@@ -71,12 +71,16 @@ def test_readers_on_the_bus(root: Path) -> None:
     usb(root, "1-2", "03", product="Mouse")
     usb(root, "1-3", "ff", driver="pn533_usb", product="Reader 2")
     usb(root, "1-4", "0b", driver="usbfs", product="Reader 3")
-    assert look(root).usb == (UsbReader("ACME Reader 1"), UsbReader("ACME Reader 2", "pn533_usb"), UsbReader("ACME Reader 3"))
+    assert inspect_machine(root).usb == (
+        UsbReader("ACME Reader 1"),
+        UsbReader("ACME Reader 2", "pn533_usb"),
+        UsbReader("ACME Reader 3"),
+    )
 
 
 def test_a_reader_without_a_name(root: Path) -> None:
     put(root / "sys/bus/usb/devices/1-1:1.0/bInterfaceClass", "0b")
-    assert look(root).usb == (UsbReader("a USB smart card reader"),)
+    assert inspect_machine(root).usb == (UsbReader("a USB smart card reader"),)
 
 
 class Service(threading.Thread):
@@ -131,10 +135,10 @@ def test_what_the_service_says(
     monkeypatch.setattr(_machine, "_SILENCE", 0.2)
     monkeypatch.setenv("PCSCLITE_CSOCK_NAME", "pcscd.comm")
     service = Service(root / "pcscd.comm", serve)
-    found = look(root)
+    found = inspect_machine(root)
     service.end()
     assert (found.socket, found.service_version, found.library_version) == (state, version, "4.4")
-    assert look(root).socket == "refuses"
+    assert inspect_machine(root).socket == "refuses"
 
 
 def test_a_service_that_takes_no_connections_any_more(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,18 +154,18 @@ def test_a_service_that_takes_no_connections_any_more(root: Path, monkeypatch: p
             client.setblocking(False)
             with suppress(BlockingIOError):
                 client.connect("pcscd.comm")
-        assert look(root).socket == "silent"
+        assert inspect_machine(root).socket == "silent"
 
 
 def test_the_socket(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(root / "run/pcscd/pcscd.comm")
-    assert look(root).socket == "refuses"
+    assert inspect_machine(root).socket == "refuses"
     monkeypatch.setenv("PCSCLITE_CSOCK_NAME", "elsewhere")
-    assert look(root).socket == "missing"
+    assert inspect_machine(root).socket == "missing"
     monkeypatch.delenv("PCSCLITE_CSOCK_NAME")
     monkeypatch.setattr(_machine, "_library", lambda: (True, ""))
     monkeypatch.setattr(_machine.socket, "socket", Forbidding)
-    assert look(root).socket == "forbidden"
+    assert inspect_machine(root).socket == "forbidden"
 
 
 def test_processes_and_connections(root: Path) -> None:
@@ -172,42 +176,42 @@ def test_processes_and_connections(root: Path) -> None:
     put(root / "proc/net/unix", "Num RefCount Protocol Flags Type St Inode Path\n" + "".join(rows))
     put(root / "proc/7/comm", "pcscd\n")
     put(root / "proc/7/stat", "7 (pcscd) S 1 7")
-    found = look(root)
+    found = inspect_machine(root)
     assert (found.contexts, found.frozen, found.polkit_runs) == (3, 0, False)
     put(root / "proc/7/stat", "7 (a) b) T 1 7")
     put(root / "proc/8/comm", "polkitd\n")
-    found = look(root)
+    found = inspect_machine(root)
     assert (found.frozen, found.polkit_runs) == (7, True)
 
 
 def test_polkit_that_the_bus_would_start(root: Path) -> None:
     put(root / "proc/1/comm", "systemd\n")
     put(root / "usr/lib/polkit-1/polkitd")
-    assert look(root).polkit_runs is False
+    assert inspect_machine(root).polkit_runs is False
     put(root / "run/dbus/system_bus_socket")
-    assert look(root).polkit_runs is True
+    assert inspect_machine(root).polkit_runs is True
 
 
 @pytest.mark.parametrize("mark", [".dockerenv", "run/.containerenv", ".flatpak-info"])
 def test_a_container(root: Path, mark: str) -> None:
-    assert not look(root).in_container
+    assert not inspect_machine(root).in_container
     put(root / mark)
-    assert look(root).in_container
+    assert inspect_machine(root).in_container
 
 
 @pytest.mark.parametrize("option", [True, False])
 def test_whether_pcscd_can_do_without_polkit(root: Path, option: bool) -> None:
     put(root / "usr/sbin/pcscd", f"#!/bin/sh\necho '{'--disable-polkit' if option else '--help'}'\n").chmod(0o755)
-    assert look(root).disables_polkit is option
+    assert inspect_machine(root).disables_polkit is option
 
 
 def test_a_daemon_that_is_frozen(pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = look()
+    found = inspect_machine()
     assert (found.socket, found.library_version == "") == ("answers", False)
     monkeypatch.setattr(_machine, "_SILENCE", 0.2)
     os.kill(pcscd.pid, signal.SIGSTOP)
     try:
-        found = look()
+        found = inspect_machine()
         assert found.socket == "silent"
         assert found.frozen > 0
     finally:
@@ -231,14 +235,14 @@ class Forbidding:
 
 
 def test_the_library(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert look(root).has_library is True
+    assert inspect_machine(root).has_library is True
     monkeypatch.setattr(_machine, "_LOAD", "import ctypes; ctypes.CDLL('libnone.so.1')")
-    assert look(root).has_library is False
+    assert inspect_machine(root).has_library is False
 
 
 def test_elsewhere_nothing_is_known(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert look(root) == Machine()
+    assert inspect_machine(root) == Machine()
 
 
 def test_a_user_without_a_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,12 +252,12 @@ def test_a_user_without_a_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise KeyError("uid not found")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    assert look(root).user == "user"
+    assert inspect_machine(root).user == "user"
 
 
 def test_looking_is_all_it_does() -> None:
     program = (
-        "import sys\nfrom scardface.cli._machine import look\nlook()\n"
+        "import sys\nfrom scardface.cli._machine import inspect_machine\ninspect_machine()\n"
         "sys.exit(any(name.startswith('smartcard') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], timeout=60, check=False).returncode == 0

@@ -10,30 +10,30 @@ import pytest
 
 from scardface import CardTimeoutError, NoReaderError
 from scardface.cli import _open
-from scardface.cli._open import meant, open_card, traced
-from scardface.cli._options import Wish
+from scardface.cli._open import open_card, resolve_reader, traced
+from scardface.cli._options import CardChoice
 from scardface.cli._virtual import READER, virtual_pcsc
 from scardface.sync import ShareMode
 from scardface.testing import FileCard, SimulatedPCSC
 
-NOW = Wish(None, None, 0.0, shared=False)
+NOW = CardChoice(None, None, 0.0, shared=False)
 
 
 def test_a_reader_is_meant_by_number_or_by_a_part_of_its_name() -> None:
     with virtual_pcsc() as pcsc:
         pcsc.add_reader("Other (1)")
-        assert meant(None, 5.0, wait=False) == (None, 5.0)
-        assert meant("1", None, wait=False) == ("Other (1)", None)
-        assert meant("other (1", 0.0, wait=False) == ("Other (1)", 0.0)
+        assert resolve_reader(None, 5.0, wait=False) == (None, 5.0)
+        assert resolve_reader("1", None, wait=False) == ("Other (1)", None)
+        assert resolve_reader("other (1", 0.0, wait=False) == ("Other (1)", 0.0)
         with open_card(NOW._replace(reader="VIRTUAL")) as card:
             assert card.reader == READER
         with pytest.raises(NoReaderError, match=r"there is no reader 2: there are 0 'Virtual Reader 0', 1 'Other \(1\)'"):
-            meant("2", None, wait=False)
+            resolve_reader("2", None, wait=False)
 
 
 def test_no_reader_at_all_is_told_at_once() -> None:
     with SimulatedPCSC(), pytest.raises(NoReaderError, match="--wait-for-reader waits for one"):
-        open_card(Wish(None, None, None, shared=False))
+        open_card(CardChoice(None, None, None, shared=False))
 
 
 @pytest.mark.parametrize(("text", "name"), [(None, "A"), ("A", "A"), ("aa", "xAAx"), ("1", "B")])
@@ -42,7 +42,7 @@ def test_a_reader_is_waited_for(text: str | None, name: str) -> None:
         pcsc.stop_service()
         later = threading.Thread(target=_plug, args=(pcsc, "zzz" if text in ("1", "aa") else None, name))
         later.start()
-        with open_card(Wish(text, None, 30.0, shared=False, wait_for_reader=True)) as card:
+        with open_card(CardChoice(text, None, 30.0, shared=False, wait_for_reader=True)) as card:
             assert card.reader == name
         later.join()
 
@@ -61,21 +61,21 @@ def test_a_service_that_never_came_is_told_of(text: str | None) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.stop_service()
         with pytest.raises(CardTimeoutError, match=r"no PC/SC service within 0\.3 s: .*install pcscd"):
-            meant(text, 0.3, wait=True)
+            resolve_reader(text, 0.3, wait=True)
         pcsc.start_service()
         with pytest.raises(CardTimeoutError, match=r"no reader.* within 0\.3 s"):
-            meant(text, 0.3, wait=True)
+            resolve_reader(text, 0.3, wait=True)
 
 
 def test_a_wait_for_a_reader_has_an_end() -> None:
     with SimulatedPCSC() as pcsc:
         with pytest.raises(CardTimeoutError, match=r"no matching card within 0\.05 s; seen: no reader"):
-            open_card(Wish(None, None, 0.05, shared=False, wait_for_reader=True))
+            open_card(CardChoice(None, None, 0.05, shared=False, wait_for_reader=True))
         pcsc.add_reader("A")
         with pytest.raises(CardTimeoutError, match=r"no reader that matches within 0\.05 s"):
-            open_card(Wish("B", None, 0.05, shared=False, wait_for_reader=True))
+            open_card(CardChoice("B", None, 0.05, shared=False, wait_for_reader=True))
         with pytest.raises(CardTimeoutError):  # of what is left
-            open_card(Wish("A", None, 0.05, shared=False, wait_for_reader=True))
+            open_card(CardChoice("A", None, 0.05, shared=False, wait_for_reader=True))
 
 
 def test_others_are_let_in_if_that_is_wished() -> None:
@@ -113,7 +113,7 @@ def test_a_wait_is_told_of_on_a_terminal(atr: re.Pattern[bytes] | None, words: s
         if atr is None:
             pcsc.remove(0)
         with pytest.raises(CardTimeoutError):
-            open_card(Wish(None, atr, 0.2, shared=False))
+            open_card(CardChoice(None, atr, 0.2, shared=False))
     assert words in screen.text
 
 

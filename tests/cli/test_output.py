@@ -12,7 +12,7 @@ from scardface.cli import _output
 
 
 def test_json_is_one_line_of_ascii(capsys: pytest.CaptureFixture[str]) -> None:
-    _output.emit(reader="Leser\n\x1b[31mü", data=None)
+    _output.print_json(reader="Leser\n\x1b[31mü", data=None)
     told = capsys.readouterr().out
     assert told.isascii()
     assert told.count("\n") == 1
@@ -20,7 +20,7 @@ def test_json_is_one_line_of_ascii(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
-    _output.console().print(_output.words("[bold]Reader[/] :smile: \x1b[31m\x07\u202e\n", "red"))
+    _output.console().print(_output.as_text("[bold]Reader[/] :smile: \x1b[31m\x07\u202e\n", "red"))
     assert capsys.readouterr().out == "[bold]Reader[/] :smile: \\x1b[31m\\x07\\u202e\\n\n"
 
 
@@ -37,19 +37,19 @@ def test_a_table_in_a_pipe_has_no_blanks_at_the_end_and_no_width(capsys: pytest.
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("a", "x" * 300)
     table.add_row("bb", "y")
-    _output.show(_output.console(), table)
+    _output.print_table(_output.console(), table)
     assert capsys.readouterr().out == f"a   {'x' * 300}\nbb  y\n"
 
 
 def test_on_a_terminal_a_table_is_as_wide_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("a", "x" * 30)
-    _output.show(Console(force_terminal=True, width=20, color_system=None), table)
+    _output.print_table(Console(force_terminal=True, width=20, color_system=None), table)
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) == 20
 
 
 def test_a_line_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    _output.put(Console(force_terminal=True, width=20, color_system=None), "word " * 20 + "end")
+    _output.print_line(Console(force_terminal=True, width=20, color_system=None), "word " * 20 + "end")
     assert capsys.readouterr().out == "word " * 20 + "end\n"
 
 

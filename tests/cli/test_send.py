@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from scardface.cli import _send
-from scardface.cli._options import Telling
+from scardface.cli._options import OutputOptions
 from scardface.cli._virtual import virtual_pcsc
 from scardface.testing import FileCard, SimulatedPCSC, VirtualCard
 from tests.support.command_line import SELECT, Command, Terminal, piped
@@ -181,7 +181,7 @@ def test_nothing_is_read_from_a_terminal(terminal: Callable[..., Terminal]) -> N
 def test_a_bar_moves_where_it_can(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     screen = Console(force_terminal=True, width=80)
     monkeypatch.setattr(_send, "console", lambda *, stderr=False: screen)
-    with _send._progress(_send.LONG, Telling(False, False)) as (shown, step):
+    with _send._progress(_send.LONG, OutputOptions(False, False)) as (shown, step):
         step()
         assert shown is screen
     assert f"1/{_send.LONG}" in capsys.readouterr().out

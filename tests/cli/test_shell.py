@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scardface.cli import _pin
-from scardface.cli._options import Telling
+from scardface.cli._options import OutputOptions
 from scardface.cli._shell import Shell
 from scardface.cli._virtual import READER
 from scardface.replay import Recorder
@@ -205,7 +205,7 @@ def test_what_is_recorded_has_one_channel(tmp_path: Path, capsys: pytest.Capture
         pcsc.add_reader(READER)
         pcsc.insert(READER, FileCard())
         with SCard(timeout=30) as card, Recorder(card, tmp_path / "cassette") as recorder:
-            conversation = Shell(recorder, card, Telling(False, False))
+            conversation = Shell(recorder, card, OutputOptions(False, False))
             assert conversation.do("channel")
     assert conversation.prompt() == "> "
     assert "through the basic channel" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from scardface import CardInserted, CardRemoved
-from scardface.cli._virtual import READER, virtual_pcsc, visits
+from scardface.cli._virtual import READER, card_comes_and_goes, virtual_pcsc
 from scardface.sync import ReaderMonitor, SCard, readers
 from tests.support.cards import LogCard
 
@@ -25,7 +25,7 @@ def test_it_may_be_somebodys_own() -> None:
 
 def test_it_goes_and_comes_and_is_in_at_the_end() -> None:
     with virtual_pcsc() as pcsc:
-        with ReaderMonitor() as monitor, visits(pcsc, pause=0.01):
+        with ReaderMonitor() as monitor, card_comes_and_goes(pcsc, pause=0.01):
             kinds = [type(event) for event, _ in zip(monitor, range(6), strict=False)]
         assert kinds[1:5] == [CardInserted, CardRemoved, CardInserted, CardRemoved]
         assert len(pcsc.cards) == 1

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from scardface import ATR, Event, ServiceUnavailableError
 from scardface.cli._virtual import virtual_pcsc
-from scardface.cli._watch import _show, fields, told
+from scardface.cli._watch import _show, describe, fields
 from scardface.sync import CardInserted, CardRemoved, EventsLost, ReaderAdded, ReaderMonitor, ReaderRemoved, ServiceDown, ServiceUp
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.command_line import Command, Terminal, piped
@@ -53,7 +53,7 @@ FILE_CARD = ATR(bytes.fromhex("3B87018031E873F4214039"))
 )
 def test_every_event_has_words(event: Event, words: str, as_json: dict[str, object], home: Path) -> None:
     (home / ".smartcard_list.txt").write_text("3B 87 .. .. .. .. .. .. .. .. ..\n\ta card\n")
-    assert told(event) == words
+    assert describe(event) == words
     assert fields(event) == as_json
 
 

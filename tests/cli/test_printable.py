@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scardface.cli._plain import plain
+from scardface.cli._printable import printable
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ from scardface.cli._plain import plain
     ],
 )
 def test_what_is_shown(text: str, shown: str) -> None:
-    assert plain(text) == shown
+    assert printable(text) == shown
 
 
 @given(st.text())
 def test_nothing_is_left_to_obey(text: str) -> None:
-    assert all(char.isprintable() for char in plain(text).replace("\n", ""))
+    assert all(char.isprintable() for char in printable(text).replace("\n", ""))
