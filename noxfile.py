@@ -6,7 +6,7 @@ Rules:
 - `tests` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_sync.py`. `core`,
   `lowest -- core` and `package` are quick, and part of `.ci/run`.
 - pyscard has no wheels for Linux: pip compiles it, with a C compiler, swig, libpcsclite-dev and Python's headers, once for each
-  Python. `lowest` and `package` take Debian's where nox runs on Debian's Python, as the README's commands do.
+  Python. `lowest` takes Debian's where nox runs on Debian's Python, as the README's commands do, and `package` needs none.
 - The lowest versions are those that pyproject.toml names behind `>=`; they are written down nowhere else.
 """
 
@@ -102,7 +102,8 @@ def lowest(session: nox.Session) -> None:
     """All tests, or with `-- core` those of `core`, with the lowest versions of the dependencies that the metadata allow."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    wanted = [each for each in (*project["dependencies"], *extras["cli"], *extras["test"]) if not each.startswith("scardface")]
+    named = (*project["dependencies"], *extras["cli"], *extras["pyscard"], *extras["test"])
+    wanted = [each for each in named if not each.startswith("scardface")]
     session.install("--editable", ".", *(each.replace(">=", "==") for each in wanted))
     if session.posargs == ["core"]:
         _run_core(session)
@@ -110,9 +111,9 @@ def lowest(session: nox.Session) -> None:
         session.run("python", "-m", "pytest", *(session.posargs or ["-n", "3"]))
 
 
-@nox.session(venv_params=SYSTEM)
+@nox.session
 def package(session: nox.Session) -> None:
-    """Build the sdist, and from it the wheel; install each in an empty environment, and use it there."""
+    """Build the sdist, and from it the wheel; install each in an empty environment, where no pyscard is, and use it there."""
     session.install("build", "twine")
     run = functools.partial(session.run, external=True)
     with session.chdir(session.create_tmp()):  # away from the checkout, whose folder is a package, too
@@ -124,7 +125,7 @@ def package(session: nox.Session) -> None:
         Path("pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # else the checkout's configuration is found
         Path("test_installed.py").write_text(INSTALLED, encoding="utf-8")
         for path in built:
-            session.run("python", "-m", "venv", "--clear", *SYSTEM, "empty")
+            session.run("python", "-m", "venv", "--clear", "empty")
             run("empty/bin/pip", "install", "--quiet", path)
             run("empty/bin/python", "test_installed.py")
             run("empty/bin/scardface", "demo", "--help", silent=True)

@@ -12,6 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from packaging.requirements import Requirement
+
 import scardface
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,16 +77,36 @@ def test_what_is_imported_is_declared() -> None:
     assert set(foreign_imports(*rooms)) - {"trio"} == needed  # trio is looked for where it runs already
     assert extra <= set(foreign_imports(package / "cli")) <= needed | extra
     ours = {"benchmarks", "greeter", "tests"}
-    brought_along = {"sniffio", "typing_extensions"}  # by trio; by mypy, for tests/typing
+    brought_along = {"packaging", "sniffio", "typing_extensions"}  # by pytest; by trio; by mypy, for tests/typing
     tests = {module_of(each) for each in array("test")} | needed | extra | ours | brought_along
     assert set(foreign_imports(ROOT / "tests")) <= tests
 
 
+@pytest.mark.parametrize(
+    ("sys_platform", "python_version", "implementation", "needed"),
+    [
+        *(("linux", version, "CPython", False) for version in ("3.10", "3.14")),
+        *((platform, "3.13", "CPython", True) for platform in ("darwin", "win32")),
+        *((platform, "3.14", "CPython", False) for platform in ("darwin", "win32")),
+        *((platform, "3.11", "PyPy", False) for platform in ("linux", "darwin", "win32")),
+    ],
+)
+def test_pyscard_is_needed_where_it_has_wheels(sys_platform: str, python_version: str, implementation: str, needed: bool) -> None:
+    """Elsewhere pip would have to compile it; the extra asks for that."""
+    [pyscard] = [each for each in map(Requirement, array("dependencies")) if each.name == "pyscard"]
+    assert pyscard.marker
+    environment = {"python_version": python_version, "platform_python_implementation": implementation}
+    assert pyscard.marker.evaluate({**environment, "sys_platform": sys_platform}) is needed
+    assert [Requirement(each).specifier for each in array("pyscard")] == [pyscard.specifier]
+
+
 def test_each_requirement_has_a_lowest_version() -> None:
     """`nox -s lowest` takes these; the tools of `dev` are pinned or free to grow."""
-    for name in ("dependencies", "cli", "test"):
+    for name in ("dependencies", "cli", "pyscard", "test"):
         for each in array(name):
-            assert re.fullmatch(r"[\w-]+>=[\d.]+(; .*)?|scardface\[cli\]", each), f"{each}: no lowest version that could be tried"
+            assert re.fullmatch(r"[\w-]+>=[\d.]+(; .*)?|scardface\[[\w,]+\]", each), (
+                f"{each}: no lowest version that could be tried"
+            )
 
 
 def test_the_entry_points_are_there() -> None:
