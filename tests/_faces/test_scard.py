@@ -239,7 +239,7 @@ async def test_shared_holders_coexist_and_an_exclusive_waiter_makes_later_ones_q
 async def test_a_card_that_another_program_holds_is_waited_for(
     pcscd: PrivatePcscd, face: Any, foreign: Foreign, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scardface._pcsc.other_programs._MOST_NAMED", 1_000_000)  # others may run beside this test
+    monkeypatch.setattr("scardface._pcsc.other_programs._MAX_NAMED", 1_000_000)  # others may run beside this test
     await put(pcscd, 0)
     await off_loop(foreign.connect, pcscd.readers[0], EXCLUSIVE)
     with pytest.raises(CardTimeoutError, match="a card held by another program"):

@@ -105,7 +105,7 @@ async def test_scdaemon_holds_the_card(
     """It opens the card EXCLUSIVE and keeps it. It is named, waited for, and has the card for as long as it wants."""
     await put(pcscd, OpenPgpCard())
     caplog.set_level(logging.WARNING, "scardface")
-    monkeypatch.setattr("scardface._pcsc.other_programs._MOST_NAMED", 10_000)  # this machine may have many programs with PC/SC
+    monkeypatch.setattr("scardface._pcsc.other_programs._MAX_NAMED", 10_000)  # this machine may have many programs with PC/SC
     with scdaemon() as program:
         assert (await off_loop(program.ask, "SERIALNO"))[-1] == "OK"
         for share in (ShareMode.SHARED, ShareMode.EXCLUSIVE):
