@@ -101,9 +101,10 @@ class World:
         how = random.choice(("kill", "stop", "freeze"))
         self._life.count(f"daemon: {how}")
         if how == "freeze":
-            os.kill(self._pcscd.pid, signal.SIGSTOP)
+            pid = self._pcscd.pid
+            os.kill(pid, signal.SIGSTOP)
             time.sleep(random.random())
-            os.kill(self._pcscd.pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
             return
         getattr(self._pcscd, how)()
         time.sleep(random.choice((0, 0.5, 1.5)))

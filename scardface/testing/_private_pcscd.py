@@ -91,10 +91,10 @@ class PrivatePcscd:
     @property
     def pid(self) -> int:
         """The daemon's process id, e.g. to freeze it with SIGSTOP. RuntimeError if it does not run."""
-        with _lock.current:
-            if self._daemon is None or not self._daemon.alive():
-                raise RuntimeError("the private pcscd does not run")
-            return self._daemon.pid
+        daemon = self._daemon  # without the lock: a card that is being put into a frozen daemon holds it
+        if daemon is None or not daemon.alive():
+            raise RuntimeError("the private pcscd does not run")
+        return daemon.pid
 
     @property
     def log(self) -> str:
