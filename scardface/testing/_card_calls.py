@@ -2,9 +2,9 @@
 
 Rules:
 
-- What the card's code raises, and what it answers that no card could, is kept in `VirtualCard.error`, and the reader goes on: it
-  answers 6F00 (ISO 7816-4:2020, table 6: no precise diagnosis), or takes the card for a mute one.
-- Each function runs in the thread that all code of that card runs in.
+- If the card's code raises, or answers what no card can, the error is kept in `VirtualCard.error` and the reader goes on: it
+  answers 6F00 (ISO 7816-4:2020, table 6: no precise diagnosis), or treats the card as mute.
+- Each function is called in the one thread in which all code of that card runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def answer(card: VirtualCard, command: bytes) -> bytes:
     """The card's answer to one command."""
     try:
         return _checked(card.process(command), MAX_MESSAGE, "process()")
-    except BaseException as error:  # pytest.fail, too: the thread must go on
+    except BaseException as error:  # including pytest.fail: the thread must go on
         keep_error(card, error)
         return INTERNAL_ERROR
 
@@ -43,18 +43,18 @@ def power_off(card: VirtualCard) -> None:
     """Switch the card off."""
     try:
         card.power_off()
-    except BaseException as error:  # pytest.fail, too: the thread must go on
+    except BaseException as error:  # including pytest.fail: the thread must go on
         keep_error(card, error)
 
 
 def _reset(card: VirtualCard, hook: Callable[[], None]) -> bytes:
     try:
         hook()
-    except BaseException as error:  # pytest.fail, too: the thread must go on
+    except BaseException as error:  # including pytest.fail: the thread must go on
         keep_error(card, error)
     try:
         return _checked(card.atr, MAX_ATR, "atr")
-    except BaseException as error:  # pytest.fail, too: the thread must go on
+    except BaseException as error:  # including pytest.fail: the thread must go on
         keep_error(card, error)
         return b""
 

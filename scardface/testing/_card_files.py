@@ -1,9 +1,9 @@
-"""What is stored in a card: files in folders (ISO/IEC 7816-4:2020, 7.1), and what a card tells about them.
+"""The files of a card (ISO/IEC 7816-4:2020, 7.1), and their control parameters.
 
 Rules:
 
-- A file is known by its identifier within its folder; a folder may have a name, an elementary file a short identifier.
-- The structures are data, made by whoever makes a card; nothing here decides who may read them.
+- A file has an identifier, unique within its DF; a DF may have a name, an EF a short identifier.
+- These are data only; the card decides who may read them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 __all__ = ["DF", "EF"]
 
 MF = 0x3F00
-"""The identifier of the master file, the outermost folder."""
+"""The identifier of the master file, the root DF."""
 
 
 @dataclass(eq=False)
@@ -23,7 +23,7 @@ class EF:
 
     Args:
         file_id: file identifier, two bytes as a number.
-        content: what is in it, up to 32,768 bytes; it keeps its size.
+        content: up to 32,768 bytes; the size is fixed.
         sfi: short EF identifier, 1 to 30; None: it has none.
         read_needs_pin: whether READ BINARY needs a VERIFY before.
         update_needs_pin: whether UPDATE BINARY does.
@@ -44,12 +44,12 @@ class EF:
 
 @dataclass(eq=False)
 class DF:
-    """A dedicated file: a folder, and with a name an application (7.1).
+    """A dedicated file: a directory; with a name, an application (7.1).
 
     Args:
         file_id: file identifier, two bytes as a number; the MF's is 3F00.
         name: DF name, up to 16 bytes, e.g. an application identifier; empty: it has none.
-        files: what is in it.
+        files: the files in it.
     """
 
     file_id: int
@@ -68,7 +68,7 @@ def check_range(what: str, number: int, least: int, most: int) -> None:
 
 
 def all_dfs(df: DF) -> Iterator[DF]:
-    """A DF and those in it, all the way down."""
+    """A DF and all DFs below it."""
     yield df
     for file in df.files:
         if isinstance(file, DF):

@@ -1,9 +1,9 @@
-"""What differs between the PC/SCs of this world, as far as `pcsc-facts` knows it; everything else is the same for all of them.
+"""The differences between PC/SC implementations, as far as docs/pcsc-facts.md has them; everything else is the same for all.
 
 Rules:
 
-- A dialect says what is so, not how: no code of the simulation asks for a dialect's name.
-- Only pcsc-lite could be tried out; Windows and macOS stand here as their documents and other programs' bug reports have them.
+- A dialect states properties; no code of the simulation depends on a dialect's name.
+- Only pcsc-lite was measured; Windows and macOS follow their documentation and other programs' bug reports.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ class PlugAndPlay(enum.Enum):
     """What the plug-and-play entry of a status call is (fact 19)."""
 
     EVENTS = enum.auto()
-    """Its upper half counts changes of the reader list; fed back, it tells of changes between two calls. pcsc-lite from 2.3 on."""
+    """Its upper half counts changes of the reader list; passed back, it reports changes between calls. pcsc-lite from 2.3 on."""
     NOW = enum.auto()
-    """It tells of changes during the call only, and its upper half is 0. pcsc-lite before 2.3."""
+    """It reports changes during the call only, and its upper half is 0. pcsc-lite before 2.3."""
     READERS = enum.auto()
-    """Its upper half is the number of readers; a call that was given another number returns at once. Windows."""
+    """Its upper half is the number of readers; a call with another number returns at once. Windows."""
     NONE = enum.auto()
-    """There is no such thing: the entry is unknown. macOS."""
+    """There is none: the entry is unknown. macOS."""
 
 
 class Dialect(NamedTuple):
-    """One PC/SC's way."""
+    """The properties of one implementation."""
 
     platform: str | None = None
-    """Whose codes it answers, as `sys.platform` names it; None: those of the machine that this runs on."""
+    """Whose error codes it answers, as `sys.platform` names it; None: those of the present platform."""
     plug_and_play: PlugAndPlay = PlugAndPlay.EVENTS
     needs_reader: bool = False
-    """The service stops with the last reader and comes with the first (fact 48)."""
+    """The service stops with the last reader and starts with the first (fact 48)."""
     counts_cards: bool = True
     """The upper half of a reader's state counts insertions and removals (facts 10, 49)."""
     zero_is_no_count: bool = True
-    """A counter of 0 that is fed back is not compared (fact 10)."""
+    """A counter of 0 that is passed back is not compared (fact 10)."""
     direct_is_exclusive: bool = False
-    """ShareMode.DIRECT shares with nobody (fact 26)."""
+    """ShareMode.DIRECT is exclusive (fact 26)."""
     reconnect_ends_transaction: bool = False
     """Fact 32."""
     longest_idle: float = 0.0
     """Seconds without a call on its handle after which a transaction is ended, by a reset (fact 32); 0: never."""
     release_disconnects: bool = True
-    """Releasing a context disconnects its handles, and nobody has to (fact 31)."""
+    """Releasing a context disconnects its handles (fact 31)."""
     removed: int = REMOVED_CARD
-    """What an old handle answers when its card is gone (fact 34)."""
+    """What a handle answers after its card was removed (fact 34)."""
     unsupported: int = 0x8010001F
     """SCARD_E_UNSUPPORTED_FEATURE (fact 21)."""
     wait_lost: int = COMM_ERROR

@@ -1,16 +1,16 @@
-"""A small card with files and a PIN, for tests, and to see how a card works (ISO/IEC 7816-4:2020).
+"""A small card with files and a PIN, for tests, and as an example of a card (ISO/IEC 7816-4:2020).
 
 Rules:
 
-- Commands: SELECT, READ BINARY, UPDATE BINARY, VERIFY, GET CHALLENGE, class 00 only; over T=0 GET RESPONSE as well. Each method
-  names its clause. A command that is refused changes nothing but what its clause says.
-- `process` is the wire: it takes the command apart as the card's protocol has it, and packs the answer. The methods below it
-  know nothing of protocols: command in, data and status word out.
-- T=1: the command comes whole, with short or extended length fields. No Le: no data in the answer. An Le that is too small is
-  answered 6Cxx, except where Le says how much to read.
-- T=0 (ISO/IEC 7816-3:2006, 12.2), strictly: a header of five bytes, and P3 bytes of data if they go to the card. Nothing comes
-  after them; who wants an answer fetches it: 61xx, GET RESPONSE. What the card sends is exactly as long as P3 says, or 6Cxx.
-- What a card forgets without power: the current files, the verification, the data for GET RESPONSE. The retry counter stays.
+- Commands: SELECT, READ BINARY, UPDATE BINARY, VERIFY, GET CHALLENGE, class 00 only; with T=0 also GET RESPONSE. Each method names
+  its clause. A refused command changes nothing except what its clause says.
+- `process` is the transport layer: it parses the command and formats the answer by the card's protocol. The methods below it are
+  independent of the protocol: command in, data and status word out.
+- T=1: the command comes as a whole, with short or extended length fields. Without Le there is no data in the answer. An Le that is
+  too small is answered 6Cxx, except where Le says how much to read.
+- T=0 (ISO/IEC 7816-3:2006, 12.2), strictly: a header of five bytes, and P3 bytes of data if they go to the card. Nothing follows
+  them; an answer is fetched: 61xx, GET RESPONSE. The card sends exactly as many bytes as P3 says, or 6Cxx.
+- Without power the card forgets the current files, the verification, and the data for GET RESPONSE. The retry counter stays.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _UNKNOWN_CLASS = 0x6E00
 
 _HISTORICAL_BYTES = bytes.fromhex("80 31 E8 73 F4 21")
 """12.1.1: COMPACT-TLV; card service data (selection by name, EF.DIR read with READ BINARY, an MF); card capabilities (selection by
-name, partial name, path and identifier, short EF identifiers; data units of a byte), whose third byte hangs on the protocol."""
+name, partial name, path and identifier, short EF identifiers; data units of a byte), whose third byte depends on the protocol."""
 
 
 def _example_files() -> DF:
-    """EF.DIR, and one application: a text, a long file, a file behind the PIN. Nobody assigns names that begin with F."""
+    """EF.DIR, and one application: a text, a long file, a file behind the PIN. Names that begin with F are never assigned."""
     name = b"\xf0SCARDFACE"
     directory = tlv(0x61, tlv(0x4F, name) + tlv(0x50, b"example"))
     text = EF(0x0001, b"Hello from a virtual card.", sfi=1)
@@ -79,7 +79,7 @@ class FileCard(VirtualCard):
     VERIFY everywhere.
 
     Attributes:
-        mf: the master file with everything in it; may be looked into and changed.
+        mf: the master file with everything in it; may be read and changed.
         protocol: Protocol.T1 or Protocol.T0; the ATR declares that one and no other.
         tries: wrong PINs that are left until the PIN is blocked.
         verified: whether the PIN was verified since the card was powered.
@@ -116,10 +116,10 @@ class FileCard(VirtualCard):
         self._ef: EF | None = None
         self._waiting = b""  # for GET RESPONSE
 
-    # The wire
+    # The transport layer
 
     def process(self, command: bytes) -> bytes:
-        """What this card answers to `command`, in the form of its protocol."""
+        """The answer to `command`, in the form of the card's protocol."""
         try:
             data, status = self._process_t0(command) if self.protocol is Protocol.T0 else self._process_t1(command)
         except _Refused as refusal:
@@ -141,7 +141,7 @@ class FileCard(VirtualCard):
 
     def _process_t0(self, command: bytes) -> tuple[bytes, int]:
         """A header, and data for the card if the instruction has any (ISO/IEC 7816-3:2006, 12.2)."""
-        waiting, self._waiting = self._waiting, b""  # any other command in between loses it
+        waiting, self._waiting = self._waiting, b""  # any other command in between discards it
         if len(command) < 5:
             raise _Refused(_WRONG_LENGTH)
         cla, ins, p1, p2, p3 = command[:5]
@@ -162,7 +162,7 @@ class FileCard(VirtualCard):
         return b"", _more(len(data)) if data else status
 
     def _get_response(self, apdu: C_APDU, waiting: bytes) -> tuple[bytes, int]:
-        """GET RESPONSE (ISO/IEC 7816-3:2006, 12.2.5): what the last command left to be fetched, in one go or in parts."""
+        """GET RESPONSE (ISO/IEC 7816-3:2006, 12.2.5): the data of the last command, at once or in parts."""
         _check_class(apdu)
         if not waiting:
             raise _Refused(_CONDITIONS_NOT_SATISFIED)

@@ -1,12 +1,12 @@
-"""Calls of the simulated PC/SC in the main thread, where signal handlers run.
+"""Calls of the simulated PC/SC from the main thread, where signal handlers run.
 
 Rules:
 
-- Python code that a signal handler's exception interrupts leaves what it was about half done: a lock, a card that was spoken to.
-  The real PC/SC is called in C, and a handler runs when the call has returned. So it is here: the call runs in another thread, and
-  what a handler raises meanwhile comes when it has returned.
-- A handler may call PC/SC itself, from inside such a wait: each call that is on its way has a thread of its own. They end
-  when nothing has been called for a moment.
+- An exception of a signal handler leaves Python code that it interrupts half done: a lock taken, an exchange begun. The real PC/SC
+  is C code, and a handler runs after the call has returned. Here it is the same: the call runs in another thread, and an exception
+  of a handler is raised after the call has returned.
+- A handler may itself call PC/SC during such a wait: each call in progress has a thread of its own. A thread without a call ends
+  after `_IDLE` seconds.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 _IDLE = 0.2
 """Seconds after which a thread that has nothing to do ends."""
 _SLICE = 0.05
-"""Seconds of one slice of the main thread's wait: a signal that comes just before it begins does not break it."""
+"""Seconds of one slice of the main thread's wait: a signal that comes just before the wait does not end it."""
 _Job = tuple[Callable[[], Any], "list[tuple[Any, BaseException | None]]", "SimpleQueue[None]"]
 _Jobs = SimpleQueue["_Job | None"]
 
 
-class Callers:
-    """The threads that call for the main thread, of one simulation."""
+class CallThreads:
+    """The threads in which one simulation runs calls of the main thread."""
 
     def __init__(self) -> None:
         self._all: list[_Jobs] = []
         self._idle: list[_Jobs] = []
 
     def run(self, call: Callable[[], Any]) -> Any:
-        """`call()`, and only then what signal handlers raise."""
+        """Return or raise the outcome of `call()`; an exception of a signal handler is raised after it instead."""
         outcomes: list[tuple[Any, BaseException | None]] = []
         returned: SimpleQueue[None] = SimpleQueue()
         jobs: _Jobs | None = None
@@ -50,7 +50,7 @@ class Callers:
                     jobs = self._idle.pop() if self._idle else self._make()
                 if not asked:
                     asked = True
-                    jobs.put((call, outcomes, returned))  # in C: nothing comes in between
+                    jobs.put((call, outcomes, returned))  # one step for signal handlers
                 with contextlib.suppress(Empty):
                     returned.get(timeout=_SLICE)
             except BaseException as error:
@@ -73,7 +73,7 @@ class Callers:
         return jobs
 
     def close(self) -> None:
-        """End the threads, once what they do has returned."""
+        """Let the threads end after their present calls."""
         self._idle.clear()
         while self._all:
             self._all.pop().put(None)
@@ -84,7 +84,7 @@ class Callers:
                 job = jobs.get(timeout=_IDLE)
             except Empty:
                 if jobs in self._idle:
-                    with contextlib.suppress(ValueError):  # somebody has just taken it
+                    with contextlib.suppress(ValueError):  # it has just been taken for a call
                         self._idle.remove(jobs)
                         self._all.remove(jobs)
                         return
@@ -97,17 +97,17 @@ class Callers:
             except BaseException as error:
                 outcomes.append((None, error))
             returned.put(None)
-            del job, call, outcomes, returned  # an idle thread holds on to nothing
+            del job, call, outcomes, returned  # an idle thread keeps nothing alive
 
 
-def as_in_c(method: F) -> F:
-    """A method of an object with a `_service`, which the main thread does not leave before it has returned."""
+def uninterruptible(method: F) -> F:
+    """A method of an object with a `_service`, during which signal handlers raise nothing in the main thread."""
 
     @functools.wraps(method)
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
         service = self._service
         if threading.get_ident() != threading.main_thread().ident or service.closed or service.generation != generation():
             return method(self, *args, **kwargs)
-        return service.callers.run(lambda: method(self, *args, **kwargs))
+        return service.call_threads.run(lambda: method(self, *args, **kwargs))
 
     return called  # type: ignore[return-value]  # the same arguments, the same result

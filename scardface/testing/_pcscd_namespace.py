@@ -2,13 +2,13 @@
 
 Rules:
 
-- `unshare` starts it in fresh mount and network namespaces. In there, the owner's folder is /run, and the folder of the reader
-  drivers holds copies of vpcd's and nothing else, so that this pcscd never takes a real reader away from anybody.
-- vpcd listens on all interfaces. The network namespace has the loopback interface only, so nobody outside reaches it.
-- The owner does: standard input is a socket to it (SOCK_SEQPACKET). The daemon's pid goes out first. Each "socket" is answered
-  with a TCP socket made in here, which stays in this network wherever it is used. "terminate" and "kill" signal the daemon.
-- End of file means that the owner is gone, however it went: the daemon is killed and the folder removed.
-- The daemon dies with this process, too, and this process ends with the daemon.
+- `unshare` starts it in new mount and network namespaces. There, the owner's folder is /run, and the folder of the reader drivers
+  holds only copies of vpcd's, so that this pcscd never uses a real reader.
+- vpcd listens on all interfaces. The network namespace has the loopback interface only, so nothing outside can connect.
+- The owner can: standard input is a socket to it (SOCK_SEQPACKET). The daemon's pid is sent first. Each "socket" is answered with a
+  TCP socket made here, which belongs to this network wherever it is used. "terminate" and "kill" send signals to the daemon.
+- End of file means that the owner has ended, in whatever way: the daemon is killed and the folder removed.
+- The daemon ends with this process, and this process with the daemon.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def lay_out(folder: str, driver: Path, copies: int) -> None:
 
 
 def serve(owner: socket.socket, daemon: subprocess.Popen[bytes]) -> None:
-    """Do what the owner asks, until it is gone."""
-    with contextlib.suppress(OSError):  # a broken connection is a gone owner, too
+    """Do what the owner asks, until it ends."""
+    with contextlib.suppress(OSError):  # a broken connection means the same as its end
         while request := owner.recv(16):
             if request == b"socket":
                 with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as made_here:

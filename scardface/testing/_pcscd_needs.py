@@ -1,4 +1,4 @@
-"""What a private pcscd needs of the machine; what is missing is said in one sentence that names the package or the setting."""
+"""What a private pcscd needs on the machine. What is missing is reported in one sentence that names the package or setting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PcscdUnavailable(RuntimeError):
 
 
 class Needs(NamedTuple):
-    """Where the machine keeps what a private pcscd is made of."""
+    """The programs and the driver that a private pcscd needs."""
 
     unshare: str
     pcscd: str
@@ -37,18 +37,18 @@ class Needs(NamedTuple):
 
 
 def search_path() -> str:
-    """Where programs are looked for: an ordinary user's PATH may lack the folders that pcscd and mount are in."""
+    """The path to search for programs: an ordinary user's PATH may lack the folders of pcscd and mount."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 def find_needs() -> Needs:
-    """Look for all that is needed.
+    """Find everything that is needed.
 
     Raises:
         PcscdUnavailable: something is missing.
     """
     if sys.platform != "linux":
-        raise PcscdUnavailable("a private pcscd needs Linux, whose namespaces it lives in")
+        raise PcscdUnavailable("a private pcscd needs Linux, for its namespaces")
     unshare = _find("unshare", "util-linux")
     _find("setpriv", "util-linux")
     _find("mount", "mount")
@@ -68,13 +68,13 @@ def _find(program: str, package: str) -> str:
 
 @lru_cache
 def daemon_options(pcscd: str) -> tuple[str, ...]:
-    """What makes this pcscd serve us: 2.x asks polkit otherwise, which refuses everybody; 1.9.9 knows no such option (fact 50)."""
+    """The options with which this pcscd accepts clients: 2.x asks polkit by default, which refuses; 1.9.9 has none (fact 50)."""
     text = subprocess.run([pcscd, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
     return ("--disable-polkit",) if "--disable-polkit" in text else ()
 
 
 def explain_end(log: str) -> PcscdUnavailable:
-    """Why a daemon did not start, as far as what it and its helpers wrote tells."""
+    """Why a daemon did not start, by what it and its helpers wrote."""
     tail = log.strip()[-_LOG_TAIL:] or "(nothing)"
     if not log.startswith(("unshare:", "mount:", "namespace:")):
         return PcscdUnavailable(f"the private pcscd did not start; it wrote: {tail}")

@@ -2,9 +2,9 @@
 
 Rules:
 
-- There is one folder name per process, with one socket path, which libpcsclite is told before its first call.
-- The folder exists from a daemon's start until it was stopped, or until the next start after it was killed.
-- A start that fails leaves nothing behind and says why in one sentence.
+- There is one folder name for each process, with one socket path, which is given to libpcsclite before its first call.
+- The folder exists from a daemon's start until it is stopped, or until the next start after it was killed.
+- A start that fails leaves nothing behind, and raises an error that says why in one sentence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .._threads import RLock, forget_at_fork
 from ..errors import NO_SERVICE, ServiceUnavailableError
 from ._pcscd_needs import PcscdUnavailable, daemon_options, explain_end, find_needs, search_path
 
-_KEEPER = Path(__file__).with_name("_pcscd_namespace.py")  # run, never imported: it needs what only Linux has
+_KEEPER = Path(__file__).with_name("_pcscd_namespace.py")  # run, never imported: it needs modules that only Linux has
 _SOCKET_VARIABLE = "PCSCLITE_CSOCK_NAME"
 _MAX_READERS = 16  # of pcscd, and of one status call (fact 18)
 _SLOTS = 2  # of each entry in pcscd's configuration: what vpcd has
@@ -35,8 +35,8 @@ _FIRST_PORT = 0x8C7B  # vpcd's own default; the network namespace is ours alone
 _MAX_SOCKET_PATH = 107  # unix(7), sun_path
 _START_LIMIT = 10.0
 _STOP_LIMIT = 5.0
-_BETWEEN_TRIES = 0.005
-"""Seconds between two tries to connect to a daemon that starts (60 ms in all): nothing tells that a socket listens now."""
+_RETRY_INTERVAL = 0.005
+"""Seconds between two attempts to connect to a daemon that starts (60 ms in all): nothing reports that a socket listens."""
 
 _ENTRY = """\
 FRIENDLYNAME "{name}"
@@ -55,7 +55,7 @@ _OTHER_SERVICE = (
 def reader_names(count: int) -> tuple[str, ...]:
     """The names that pcscd gives to `count` readers: entry's name, number among entries of that name, slot."""
     if not 0 <= count <= _MAX_READERS or count % _SLOTS:
-        raise ValueError(f"{count} readers cannot be had, only an even number from 0 to {_MAX_READERS}: vpcd makes pairs")
+        raise ValueError(f"{count} readers are not possible, only an even number from 0 to {_MAX_READERS}: vpcd makes pairs")
     return tuple(f"{_entry_name(index // _SLOTS)} 00 {index % _SLOTS:02X}" for index in range(count))
 
 
@@ -64,7 +64,7 @@ def _entry_name(number: int) -> str:
 
 
 class Daemon:
-    """A pcscd that runs in namespaces of its own, below a process that keeps them (`_pcscd_namespace`).
+    """A pcscd in namespaces of its own, which a parent process keeps (`_pcscd_namespace`).
 
     Attributes:
         pid: the daemon's process id.
@@ -76,7 +76,7 @@ class Daemon:
         """Start it; return once it lists `readers`.
 
         Raises:
-            PcscdUnavailable: it cannot be had here.
+            PcscdUnavailable: something is missing on this machine, or it ended at once.
             RuntimeError: this process uses another PC/SC service.
         """
         needs = find_needs()
@@ -124,7 +124,7 @@ class Daemon:
         while not _accepts_clients(folder):
             if not self.pid or not self.alive() or time.monotonic() > deadline:
                 raise explain_end(self.log())
-            time.sleep(_BETWEEN_TRIES)
+            time.sleep(_RETRY_INTERVAL)
         _check_listing(readers)
 
     def alive(self) -> bool:
@@ -132,14 +132,14 @@ class Daemon:
         return self._process.poll() is None
 
     def log(self) -> str:
-        """What it and its keeper wrote."""
+        """The output of the daemon and its parent process."""
         return self._log.read_text(errors="replace") if self._whole_log is None else self._whole_log
 
     def connect(self, slot: int) -> socket.socket:
         """A connection to a reader's port, in the daemon's network.
 
         Raises:
-            OSError: the daemon is gone.
+            OSError: the daemon has ended.
         """
         with self._control_lock:
             self._control.send(b"socket")
@@ -156,7 +156,7 @@ class Daemon:
         return made_there
 
     def end(self, how: Literal["terminate", "kill"]) -> None:
-        """End it, gently first if so wanted, within a bounded time. May be called again."""
+        """End it within a bounded time, with SIGTERM first if so asked. May be called again."""
         for request in (how, "kill"):
             with contextlib.suppress(OSError):  # it may be gone already
                 self._control.send(request.encode())
@@ -166,7 +166,7 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 continue
         else:
-            self._process.kill()  # the keeper itself does not react; the daemon dies with it
+            self._process.kill()  # the parent process does not react; the daemon ends with it
             self._process.wait()
         self._control.close()
         self._whole_log = self.log()
@@ -174,7 +174,7 @@ class Daemon:
     def forget(self) -> None:
         """In a forked child: close the copy of the connection to the keeper, which ends the daemon when the last copy closes."""
         self._control.close()
-        self._process.returncode = 0  # not this process's child: there is nothing to wait for, nor to warn of
+        self._process.returncode = 0  # it is not this process's child, so there is nothing to wait for
 
 
 _made: set[Path] = set()
@@ -213,7 +213,7 @@ def _choose_folder() -> Path:
     try:
         system_pcsc().establish().release()
     except ServiceUnavailableError:
-        return folder  # as it must be: nobody serves that path yet
+        return folder  # as expected: nothing serves that path yet
     if before is None:
         del os.environ[_SOCKET_VARIABLE]
     else:
@@ -240,13 +240,13 @@ def _accepts_clients(folder: Path) -> bool:
 
 
 def _check_listing(readers: tuple[str, ...]) -> None:
-    """Ask PC/SC for its readers, which a fresh daemon answers once it has made them (fact 25)."""
+    """Ask PC/SC for its readers, which a new daemon answers after it has made them (fact 25)."""
     try:
         context = system_pcsc().establish()
     except ServiceUnavailableError as error:
-        if error.code == NO_SERVICE:  # though we could connect just now
+        if error.code == NO_SERVICE:  # although a connection was possible a moment ago
             raise RuntimeError(_OTHER_SERVICE) from error
-        raise PcscdUnavailable(f"the private pcscd refuses its owner: {error}") from error
+        raise PcscdUnavailable(f"the private pcscd refuses this process: {error}") from error
     try:
         listed = context.list_readers()
     finally:

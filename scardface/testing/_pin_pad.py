@@ -2,14 +2,14 @@
 
 Rules:
 
-- It reads the structures of part 10 by itself, bit by bit, and knows nothing of the code that builds them. What a reader would not
-  take is answered 6B80.
-- The PIN block, as readers have it (ACS ACR83, reference manual 1.05, 11 and 12; OpenSC builds the same): with the position in
+- It parses the structures of part 10 by itself, bit by bit, independently of the code that builds them. What a reader would refuse
+  is answered 6B80.
+- The PIN block is as in real readers (ACS ACR83, reference manual 1.05, 11 and 12; OpenSC builds the same): with the position in
   bytes, the digits' field follows it; with the position in bits, the block's size counts from its start. A size of 0 inserts as
-  many bytes as there are, and Lc is corrected.
-- The user does what the test has told beforehand, one entry after the other. Who was told nothing hesitates, in real time, until
-  the test says something or the structure's time-out ends; nobody's lock is held meanwhile.
-- The PINs are the test's; they are not logged all the same.
+  many bytes as the digits need, and Lc is corrected.
+- The user does what the test said beforehand, one entry after the other. Without instructions the user hesitates, in real time,
+  until the test gives one or the structure's time-out ends; no lock is held meanwhile.
+- PINs are not logged, although they are the test's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PROPERTIES = {1: b"\x10\x02", 2: b"\x07", 3: b"\x00", 6: b"\x01", 7: b"\x0f", 8
 
 
 class _Ended(Exception):
-    """The entry ends without a command to the card."""
+    """Ends the entry without a command to the card."""
 
     def __init__(self, status: bytes) -> None:
         self.status = status
@@ -42,9 +42,9 @@ class _Block(NamedTuple):
     """What a structure says about the PIN block; offsets and sizes in bits, from the start of the block."""
 
     start: int
-    """Where the digits' field begins."""
+    """The begin of the digits' field."""
     end: int | None
-    """Where it ends; None: with the digits."""
+    """Its end; None: that of the digits."""
     right: bool
     coding: int
     length_at: int
@@ -62,8 +62,8 @@ class PinPad:
         pad.type("1234")                      # what the user will do when the reader asks
         result = card.verify_pin_on_pad(C_APDU(0x00, 0x20, 0x00, 0x01), PinEntry())
 
-    Methods may be called from any thread, before the reader asks or while it does. A user who was told nothing lets the reader
-    wait: as long as it was told to, or 30 s.
+    Methods may be called from any thread, before the reader asks or meanwhile. Without instructions the user lets the reader wait
+    until its time-out, or for 30 s.
 
     Attributes:
         asked: what the reader has asked for so far: "PIN", "new PIN", "new PIN again".
@@ -74,15 +74,15 @@ class PinPad:
 
         Args:
             direct: whether a PIN entry is one call (VERIFY_PIN_DIRECT), rather than two (VERIFY_PIN_START and FINISH).
-            properties: what FEATURE_GET_TLV_PROPERTIES tells, value by tag; None: a display of two lines of 16 characters, PINs
+            properties: what FEATURE_GET_TLV_PROPERTIES answers, value by tag; None: a display of two lines of 16 characters, PINs
                 of 1 to 15 digits. Empty: the reader has no such feature.
         """
         self._properties = dict(_PROPERTIES if properties is None else properties)
         features = (*(_DIRECT if direct else _IN_TWO_STEPS), *((Feature.GET_TLV_PROPERTIES,) if self._properties else ()))
         self._features = {control_code(0x900 + one): one for one in features}
-        self._acts: deque[str | bytes] = deque()  # digits, or the status that ends the entry
-        self._acted = threading.Condition(RLock())
-        self._begun = b""  # what START was given
+        self._inputs: deque[str | bytes] = deque()  # digits, or the status that ends the entry
+        self._input_given = threading.Condition(RLock())
+        self._begun = b""  # the data of START
         self.asked: list[str] = []
 
     # The user.
@@ -99,20 +99,20 @@ class PinPad:
         for pin in pins:
             if not (pin.isascii() and pin.isdigit()) and pin:
                 raise ValueError("a keypad has digits only")
-        self._act(*pins)
+        self._give(*pins)
 
     def press_cancel(self) -> None:
         """Press the cancel key."""
-        self._act(CANCELLED)
+        self._give(CANCELLED)
 
     def say_nothing(self) -> None:
-        """Let the time-out pass; the reader is told at once that it has."""
-        self._act(TIMED_OUT)
+        """Let the time-out pass; in the simulation it passes at once."""
+        self._give(TIMED_OUT)
 
-    def _act(self, *acts: str | bytes) -> None:
-        with self._acted:
-            self._acts.extend(acts)
-            self._acted.notify_all()
+    def _give(self, *inputs: str | bytes) -> None:
+        with self._input_given:
+            self._inputs.extend(inputs)
+            self._input_given.notify_all()
 
     # The reader.
 
@@ -147,7 +147,7 @@ class PinPad:
         return transmit(command)
 
     def _verify(self, data: bytes) -> bytes:
-        """The command that PIN_VERIFY (2.5.2) becomes."""
+        """The command for the card by PIN_VERIFY (2.5.2)."""
         _require(len(data) >= 19 + 4 and int.from_bytes(data[15:19], "little") == len(data) - 19)
         block, header, body = _block(data[2:5]), data[19:23], _body(data[19:])
         _require(data[8] in (0, 1, 0xFF))
@@ -155,7 +155,7 @@ class PinPad:
         return _command(header, _inserted(body, block, 0, pin))
 
     def _modify(self, data: bytes) -> bytes:
-        """The command that PIN_MODIFY (2.5.3) becomes."""
+        """The command for the card by PIN_MODIFY (2.5.3)."""
         _require(len(data) >= 24 + 4 and int.from_bytes(data[20:24], "little") == len(data) - 24)
         block, header, body = _block(data[2:5]), data[24:28], _body(data[24:])
         old, new, confirm = data[5], data[6], data[9]
@@ -174,20 +174,20 @@ class PinPad:
         """What the user types."""
         _require(0 < end <= 7 and shortest <= longest)
         self.asked.append(question)
-        with self._acted:
-            self._acted.wait_for(lambda: self._acts, structure[0] or _DEFAULT_TIMEOUT)
-            act = self._acts.popleft() if self._acts else TIMED_OUT
-        if isinstance(act, bytes):
-            raise _Ended(act)
+        with self._input_given:
+            self._input_given.wait_for(lambda: self._inputs, structure[0] or _DEFAULT_TIMEOUT)
+            given = self._inputs.popleft() if self._inputs else TIMED_OUT
+        if isinstance(given, bytes):
+            raise _Ended(given)
         if end & 1:
-            act = act[:longest]  # the entry ended there
-        if not shortest <= len(act) <= longest:
+            given = given[:longest]  # the entry ended there
+        if not shortest <= len(given) <= longest:
             raise _Ended(WRONG_LENGTH)
-        return act
+        return given
 
 
 def _require(right: bool) -> None:
-    """A reader refuses what is not right."""
+    """Refuse the structure unless the condition holds."""
     if not right:
         raise _Ended(REFUSED)
 

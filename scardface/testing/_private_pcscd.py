@@ -1,11 +1,11 @@
-"""A real pcscd of the test's own, with virtual readers, beside whatever PC/SC the machine runs.
+"""A real pcscd for a test, with virtual readers, beside the PC/SC service of the machine.
 
 Rules:
 
-- libpcsclite settles on one service per process, at the first PC/SC call. So a process has one private daemon at a time, and
-  daemons one after another are found at the same place.
-- A card stays in its reader over the daemon's end and start, until it is taken out.
-- Nothing outlives the owner: `__exit__` or the interpreter's end sees to it, `_pcscd_namespace` when the owner is killed.
+- libpcsclite uses one service per process, chosen at the first PC/SC call. So a process has one private daemon at a time, and later
+  ones use the same socket.
+- A card stays in its reader when the daemon ends and starts again, until it is taken out.
+- Nothing outlives the owner: `__exit__` or the interpreter's exit cleans up, or `_pcscd_namespace` if the owner is killed.
 - A forked child owns nothing of its parent's.
 """
 
@@ -30,7 +30,7 @@ from ._vpcd import CardLink
 __all__ = ["PrivatePcscd"]
 
 _SLICE = 1000
-"""Milliseconds of one status call; a call can miss a change that its time-out then tells (fact 10)."""
+"""Milliseconds of one status call: a change that a call missed is reported at its time-out (fact 10)."""
 
 
 class PrivatePcscd:
@@ -45,12 +45,12 @@ class PrivatePcscd:
             pcscd.remove(0)
 
     From the first start on, this process and the children that it starts (environment variable PCSCLITE_CSOCK_NAME) see the private
-    daemon and no other, also after it has ended: libpcsclite settles on one service per process. So start it before the first PC/SC
+    daemon and no other, also after it has ended: libpcsclite uses one service per process. So start it before the first PC/SC
     call. Needs Linux and the Debian packages `pcscd` and `vsmartcard-vpcd`.
 
     The daemon lives in mount and network namespaces of its own, so any number of processes may each have one, no port is opened
-    outside, and real readers stay with the system's pcscd. It looks at its readers every 0.4 s: a card inserted is seen after
-    that, and one that stayed for less may never be.
+    outside, and real readers stay with the system's pcscd. It polls its readers every 0.4 s: a card is reported after that, and
+    one that was in for a shorter time may never be.
 
     Methods may be called from any thread, and `insert` and `remove` from a card's own code. A forked child has to leave its
     parent's object alone.
@@ -153,7 +153,7 @@ class PrivatePcscd:
     def insert(self, reader: int | str, card: VirtualCard) -> None:
         """Put a card into a reader; return once it is connected to the reader's driver.
 
-        PC/SC reports it when the driver looks next, within 0.4 s: see `wait_for_card`. If the daemon does not run, the card is in
+        PC/SC reports it at the driver's next poll, within 0.4 s: see `wait_for_card`. If the daemon does not run, the card is in
         when it starts.
 
         Args:
@@ -233,7 +233,7 @@ class PrivatePcscd:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Take all cards out and stop the daemon. Raises what a card kept, unless the block itself failed."""
+        """Take all cards out and stop the daemon. Raises an error that was kept for a card, unless the block itself failed."""
         try:
             self.stop()
         finally:
@@ -275,7 +275,7 @@ class PrivatePcscd:
             context.release()
 
     def _forget(self) -> None:
-        """In a forked child: let go of the copies of the parent's connections, so that they end with the parent."""
+        """In a forked child: close the copies of the parent's connections, so that they end with the parent."""
         for link in self._links.values():
             link.forget()
         self._links.clear()

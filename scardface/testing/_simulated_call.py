@@ -1,10 +1,10 @@
-"""A call of the simulated PC/SC that is on its way: how it fails, and how it waits.
+"""A call of the simulated PC/SC that is in progress: how it fails, and how it waits.
 
 Rules:
 
 - Everything happens under the service's lock.
-- A call belongs to the life of the service in which it began: when that ends, the call ends with the code for it (fact 22).
-- libpcsclite itself waits for the end of a transaction in some calls, by asking again every 0.1 s: those find no service then.
+- A call belongs to the life of the service in which it began: when that ends, so does the call, with the code for that (fact 22).
+- In some calls libpcsclite itself waits for the end of a transaction, by repeating them every 0.1 s: those find no service then.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ._simulated_reader import SimulatedReader
 from ._simulated_service import SimulatedService
 
 
-class Running:
+class CallInProgress:
     """See the head of this file.
 
     Args:
-        unplugged: the code for a reader that is gone; None: that is no error.
+        unplugged: the code for a reader that was unplugged; None: that is no error.
     """
 
     def __init__(self, call: str, service: SimulatedService, reader: SimulatedReader, unplugged: int | None) -> None:
@@ -33,7 +33,7 @@ class Running:
         return self._service.error(code, self._call, self._reader.name)
 
     def check(self, unplugged: int | None = None) -> None:
-        """Raise if the service stopped meanwhile, or the reader was unplugged."""
+        """Raise an error if the service stopped meanwhile, or the reader was unplugged."""
         if self._life != self._service.life:
             raise self.error(self._service.dialect.wait_lost)
         code = self._unplugged if unplugged is None else unplugged
@@ -45,8 +45,8 @@ class Running:
         self._reader.changed.wait()
         self.check()
 
-    def ask_again(self) -> None:
-        """The same, for a call that libpcsclite repeats."""
+    def wait_and_repeat(self) -> None:
+        """As `wait`, for a call that libpcsclite repeats."""
         self._reader.changed.wait()
         if self._life != self._service.life:
             raise self.error(self._service.dialect.session_lost)

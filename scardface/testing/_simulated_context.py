@@ -2,18 +2,18 @@
 
 Rules for contexts:
 
-- A context belongs to one thread at a time. What the real one answers to a second thread with a freeze of the whole process
-  (fact 5), this one answers with an AssertionError, there and at the end of the simulation: it is always the program's mistake.
+- A context is used by one thread at a time. A second thread freezes the whole process with a real context (fact 5); here it gets an
+  AssertionError, which is raised again at the end of the simulation, since it is always a mistake of the program.
 - `cancel` alone may come from another thread, and is lost unless a status call waits just then (fact 1).
-- A status call's checks come in pcscd's order: too many entries, none to look at, a bad context, no service, an unknown name.
+- A status call's checks come in pcscd's order: too many entries, none to wait for, a bad context, no service, an unknown name.
 
 Rules for handles:
 
 - While another handle holds a transaction, `status`, `transmit`, `begin_transaction`, `reconnect` and a `disconnect` that does
   something to the card wait for its end, and nothing but that, the card's removal or the service's stop ends the wait; the other
   calls answer SHARING_VIOLATION at once (fact 4).
-- What happened to the card behind a handle's back stays with it until it reconnects: RESET_CARD, REMOVED_CARD (facts 33, 34).
-- The order in which a call looks for what is wrong is pcscd's: it decides which of two codes is answered.
+- A handle remembers what others did to the card until it reconnects: RESET_CARD, REMOVED_CARD (facts 33, 34).
+- A call checks for errors in pcscd's order, which decides which of two codes is answered.
 - Transactions are counted (fact 30). On Windows one that idles is ended (fact 32).
 - A reader's own commands (`control`) run without the service's lock: a user at a keypad may take a minute.
 """
@@ -47,11 +47,11 @@ from ..errors import (
     SCardError,
 )
 from ._card_calls import MAX_MESSAGE
-from ._main_thread import as_in_c
-from ._simulated_call import Running
+from ._main_thread import uninterruptible
+from ._simulated_call import CallInProgress
 from ._simulated_reader import MUTE, CardState, Power, SimulatedReader
 from ._simulated_service import SimulatedService
-from ._simulated_slot import CardGone
+from ._simulated_slot import CardRemoved
 from ._simulated_status import EXCLUSIVE, IGNORE, Wait, is_plug_and_play
 
 T = TypeVar("T")
@@ -76,19 +76,19 @@ class SimulatedContext:
         self._woken = threading.Condition(service.lock)
         self._wait: Wait | None = None
         self._inside = threading.Lock()
-        self._occupant = "", ""  # the call that is inside, and its thread
+        self._present_call = "", ""  # the call in progress, and its thread
 
     @contextmanager
-    def occupied(self, call: str) -> Iterator[None]:
-        """Be the only thread inside this context."""
+    def entered(self, call: str) -> Iterator[None]:
+        """A call in progress; the only one in this context."""
         me = call, threading.current_thread().name
         if not self._inside.acquire(blocking=False):
-            raise self._service.misused(
+            raise self._service.report_misuse(
                 "two threads in one PC/SC context, which freezes a real one: {} of thread {!r} meets {} of thread {!r}".format(
-                    *me, *self._occupant
+                    *me, *self._present_call
                 )
             )
-        self._occupant = me
+        self._present_call = me
         try:
             yield
         finally:
@@ -96,8 +96,8 @@ class SimulatedContext:
 
     @contextmanager
     def _calling(self, call: str, reader: str = "") -> Iterator[None]:
-        """Be inside `call`, under the lock, with a context that is worth something."""
-        with self.occupied(call):
+        """`call` in progress, under the lock, with a valid context."""
+        with self.entered(call):
             self._service.raise_injected(call, reader)
             with self._service.lock:
                 self._check(call, reader)
@@ -109,7 +109,7 @@ class SimulatedContext:
         if self.life != self._service.life:
             raise self._service.error(self._service.dialect.session_lost, call, reader)
 
-    @as_in_c
+    @uninterruptible
     def list_readers(self, groups: Sequence[str] | None = None) -> tuple[str, ...]:
         """SCardListReaders; the groups are ignored, as pcsc-lite does."""
         try:
@@ -120,22 +120,22 @@ class SimulatedContext:
                 return ()
             raise
 
-    @as_in_c
+    @uninterruptible
     def list_reader_groups(self) -> tuple[str, ...]:
         """SCardListReaderGroups; answered without the service, as pcsc-lite does."""
-        with self.occupied("SCardListReaderGroups"):
+        with self.entered("SCardListReaderGroups"):
             self._service.raise_injected("SCardListReaderGroups")
             if self.released:
                 raise self._service.error(INVALID_HANDLE, "SCardListReaderGroups")
             return _GROUPS
 
-    @as_in_c
+    @uninterruptible
     def get_status_change(self, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
         """SCardGetStatusChange."""
         call = "SCardGetStatusChange"
         for name, _ in entries:
             _check_name(name)
-        with self.occupied(call):
+        with self.entered(call):
             injected = self._service.begin_call(call)
             if injected == TIMEOUT:
                 timeout = 0
@@ -144,7 +144,7 @@ class SimulatedContext:
             with self._service.lock:
                 if len(entries) > self._service.max_readers:
                     raise self._service.error(INVALID_PARAMETER, call)
-                if all(state & IGNORE for _, state in entries):  # none at all is nothing to wait for, either (fact 15)
+                if all(state & IGNORE for _, state in entries):  # also if there are none (fact 15)
                     return StatusChange(False, [StatusEntry(name, 0, b"") for name, _ in entries])
                 self._check(call)
                 if any(self._service.find(name) is None and not is_plug_and_play(name) for name, _ in entries):
@@ -167,14 +167,14 @@ class SimulatedContext:
         return StatusChange(not wait.over, wait.entries)
 
     def cancel(self) -> None:
-        """SCardCancel; what it answers is nobody's business (fact 3)."""
+        """SCardCancel; its result means nothing (fact 3)."""
         if self._service.begin_call("SCardCancel"):
             return
         with self._service.lock:
             if self._wait is not None:
                 self._wait.end(CANCELLED)
 
-    @as_in_c
+    @uninterruptible
     def connect(self, reader: str, share: ShareMode, protocols: Protocol) -> SimulatedHandle:
         """SCardConnect."""
         _check_name(reader)
@@ -184,21 +184,21 @@ class SimulatedContext:
             found = self._service.find(reader)
             if found is None:
                 raise self._service.error(UNKNOWN_READER, "SCardConnect", reader)
-            running = Running("SCardConnect", self._service, found, UNKNOWN_READER)
+            running = CallInProgress("SCardConnect", self._service, found, UNKNOWN_READER)
             if found.sharing == EXCLUSIVE:
                 raise running.error(SHARING_VIOLATION)
             while found.owner is not None:
                 running.wait()
             if share is not ShareMode.DIRECT:
                 self._prepare_card(running, found)
-            code = found.settle_protocol(share, protocols)
+            code = found.negotiate_protocol(share, protocols)
             if code:
                 raise running.error(code)
             return self._open(running, found, share)
 
-    def _prepare_card(self, running: Running, reader: SimulatedReader) -> None:
-        """See to it that there is a card, that it is switched on, and that nobody talks to it."""
-        reader.wait_for_turn()
+    def _prepare_card(self, running: CallInProgress, reader: SimulatedReader) -> None:
+        """Make sure that there is a card, that it is powered, and that no exchange is in progress."""
+        reader.wait_until_free()
         running.check()
         if not reader.present:
             raise running.error(NO_SMARTCARD)
@@ -207,8 +207,8 @@ class SimulatedContext:
         if not ready:
             raise running.error(UNPOWERED_CARD)
 
-    def _open(self, running: Running, reader: SimulatedReader, share: ShareMode) -> SimulatedHandle:
-        alone = reader.is_for_one(share)
+    def _open(self, running: CallInProgress, reader: SimulatedReader, share: ShareMode) -> SimulatedHandle:
+        alone = reader.is_exclusive(share)
         if alone and reader.sharing:
             raise running.error(SHARING_VIOLATION)
         if len(reader.handles) >= _MOST_HANDLES:
@@ -220,13 +220,13 @@ class SimulatedContext:
         reader.handles.add(handle)
         if alone:
             reader.take_lock(handle)
-        reader.share(EXCLUSIVE if alone else reader.sharing + 1)
+        reader.set_sharing(EXCLUSIVE if alone else reader.sharing + 1)
         return handle
 
-    @as_in_c
+    @uninterruptible
     def release(self) -> None:
-        """SCardReleaseContext. Whoever holds the lock loses it, and the card is reset; other handles leave the card (fact 31)."""
-        with self.occupied("SCardReleaseContext"):
+        """SCardReleaseContext. A handle that holds the lock has the card reset; others leave it as it is (fact 31)."""
+        with self.entered("SCardReleaseContext"):
             self._service.raise_injected("SCardReleaseContext")
             with self._service.lock:
                 if not self.released:
@@ -255,33 +255,33 @@ class SimulatedHandle:
         """The code of what happened to the card; 0: nothing."""
 
     @contextmanager
-    def _calling(self, call: str, unplugged: int | None = INVALID_VALUE) -> Iterator[Running]:
-        """Be inside `call`, under the lock, with a handle that is worth something."""
-        with self._context.occupied(call):
+    def _calling(self, call: str, unplugged: int | None = INVALID_VALUE) -> Iterator[CallInProgress]:
+        """`call` in progress, under the lock, with a valid handle."""
+        with self._context.entered(call):
             self._service.raise_injected(call, self._reader.name)
             with self._service.lock:
                 if self.closed or self._context.released:
                     raise self._service.error(INVALID_HANDLE, call, self._reader.name)
-                running = Running(call, self._service, self._reader, unplugged)
+                running = CallInProgress(call, self._service, self._reader, unplugged)
                 if self._context.life != self._service.life:
                     raise running.error(self._service.dialect.session_lost)
                 running.check()
                 with self._reader.used_by(self):
                     yield running
 
-    def _wait_for_lock(self, running: Running) -> None:
+    def _wait_for_lock(self, running: CallInProgress) -> None:
         while not self._reader.is_free_for(self):
-            running.ask_again()
+            running.wait_and_repeat()
 
-    def _raise_if_locked(self, running: Running) -> None:
+    def _raise_if_locked(self, running: CallInProgress) -> None:
         if not self._reader.is_free_for(self):
             raise running.error(SHARING_VIOLATION)
 
-    def _raise_event(self, running: Running) -> None:
+    def _raise_event(self, running: CallInProgress) -> None:
         if self.event:
             raise running.error(self.event)
 
-    @as_in_c
+    @uninterruptible
     def status(self) -> CardStatus:
         """SCardStatus."""
         with self._calling("SCardStatus", READER_UNAVAILABLE) as running:
@@ -290,7 +290,7 @@ class SimulatedHandle:
             reader = self._reader
             return CardStatus(reader.name, int(reader.state) | reader.counter << 16, reader.protocol, reader.atr)
 
-    @as_in_c
+    @uninterruptible
     def transmit(self, data: bytes) -> bytes:
         """SCardTransmit."""
         with self._calling("SCardTransmit") as running:
@@ -299,17 +299,17 @@ class SimulatedHandle:
             if self.protocol & (Protocol.T0 | Protocol.T1) and self.protocol != self._reader.protocol:
                 raise running.error(PROTO_MISMATCH)
             slot = self._reader.slot
-            self._reader.wait_for_turn()
+            self._reader.wait_until_free()
             running.check()
             if not 2 <= len(data) <= MAX_MESSAGE or slot is None or slot is not self._reader.slot:
                 raise running.error(NOT_TRANSACTED)
             try:
                 return self._reader.exchange(bytes(data))
-            except CardGone:
+            except CardRemoved:
                 running.check(NOT_TRANSACTED)
-                return b""  # of vpcd: the exchange ends with what has come so far
+                return b""  # as with vpcd: the exchange ends with what has been received
 
-    @as_in_c
+    @uninterruptible
     def begin_transaction(self) -> None:
         """SCardBeginTransaction."""
         with self._calling("SCardBeginTransaction") as running:
@@ -318,9 +318,9 @@ class SimulatedHandle:
                 running.wait()
                 self._raise_event(running)
             self._reader.take_lock(self)
-            self._reader.watch_for_idleness()
+            self._reader.start_idle_timer()
 
-    @as_in_c
+    @uninterruptible
     def end_transaction(self, disposition: Disposition) -> None:
         """SCardEndTransaction."""
         with self._calling("SCardEndTransaction") as running:
@@ -329,33 +329,33 @@ class SimulatedHandle:
             if disposition in (Disposition.RESET, Disposition.UNPOWER):
                 self._reader.reset(cold=disposition is Disposition.UNPOWER)
                 running.check()
-            code = self._reader.give_lock_back()
+            code = self._reader.release_lock()
             if code:
                 raise running.error(code)
 
-    @as_in_c
+    @uninterruptible
     def reconnect(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> Protocol:
-        """SCardReconnect. To be alone, it waits until all others have left (libpcsclite takes that for a transaction)."""
+        """SCardReconnect. For exclusive use it waits until all others have left (libpcsclite treats that as a transaction)."""
         with self._calling("SCardReconnect") as running:
             if share is not ShareMode.DIRECT and not protocols:
                 raise running.error(PROTO_MISMATCH)
             self._wait_for_lock(running)
             if self._service.dialect.reconnect_ends_transaction and self._reader.sharing != EXCLUSIVE:
-                self._reader.drop_lock()
+                self._reader.clear_lock()
             self._prepare_card(running, disposition)
-            self._settle(running, share, protocols)
+            self._set_state(running, share, protocols)
             while not self._share(share):
-                running.ask_again()
+                running.wait_and_repeat()
                 self._wait_for_lock(running)
                 self._prepare_card(running, Disposition.LEAVE)
-                self._settle(running, share, protocols)
+                self._set_state(running, share, protocols)
             self.event = 0
             self.protocol = self._reader.protocol
             return self.protocol
 
-    def _prepare_card(self, running: Running, disposition: Disposition) -> None:
-        """See to it that there is a card that answers, reset if need be."""
-        self._reader.wait_for_turn()  # a reset in progress decides the protocol anew
+    def _prepare_card(self, running: CallInProgress, disposition: Disposition) -> None:
+        """Make sure that there is a card that answers; reset it if asked to."""
+        self._reader.wait_until_free()  # a reset in progress may change the protocol
         running.check()
         state = self._reader.state
         if disposition in (Disposition.RESET, Disposition.UNPOWER):
@@ -366,28 +366,28 @@ class SimulatedHandle:
         if state == MUTE:
             raise running.error(UNRESPONSIVE_CARD)
 
-    def _settle(self, running: Running, share: ShareMode, protocols: Protocol) -> None:
-        code = self._reader.settle_protocol(share, protocols)
+    def _set_state(self, running: CallInProgress, share: ShareMode, protocols: Protocol) -> None:
+        code = self._reader.negotiate_protocol(share, protocols)
         if code:
             raise running.error(code)
         if share is not ShareMode.DIRECT:
             self._reader.power = Power.IN_USE
 
     def _share(self, share: ShareMode) -> bool:
-        """Share as was asked for, from now on; False: others are in the way."""
+        """Change the share mode. False: not possible yet because of others."""
         reader = self._reader
-        alone = reader.is_for_one(share)
+        alone = reader.is_exclusive(share)
         if alone and reader.sharing != EXCLUSIVE:
             if reader.sharing != 1:
                 return False
             reader.take_lock(self)
-            reader.share(EXCLUSIVE)
+            reader.set_sharing(EXCLUSIVE)
         elif not alone and reader.sharing == EXCLUSIVE:
-            reader.give_lock_back()
-            reader.share(1)
+            reader.release_lock()
+            reader.set_sharing(1)
         return True
 
-    @as_in_c
+    @uninterruptible
     def disconnect(self, disposition: Disposition) -> None:
         """SCardDisconnect."""
         with self._calling("SCardDisconnect", unplugged=None) as running:
@@ -397,25 +397,25 @@ class SimulatedHandle:
             running.check()
 
     def close(self, disposition: Disposition) -> None:
-        """Leave the card; under the lock, when no other handle minds. With the reader gone there is nothing to leave (fact 35)."""
+        """Disconnect, under the lock, while no other handle holds a transaction. No effect if the reader is unplugged (fact 35)."""
         reader = self._reader
         if reader.is_free_for(self):
-            reader.drop_lock()
+            reader.clear_lock()
         if disposition is Disposition.RESET:
             reader.reset()
         elif disposition is Disposition.UNPOWER:
             reader.switch_off()
         self.closed = True
         self._context.handles.discard(self)
-        reader.part(self)
+        reader.remove_handle(self)
 
     def abandon(self) -> None:
-        """Its context is released: who holds the lock has the card reset, others leave it as it is (fact 31)."""
+        """Its context is released: reset the card if this handle holds the lock, else leave it as it is (fact 31)."""
         self.close(Disposition.RESET if self._reader.owner is self else Disposition.LEAVE)
 
-    @as_in_c
+    @uninterruptible
     def control(self, code: int, data: bytes) -> bytes:
-        """SCardControl: what the reader was made to answer; one without controls has no commands of its own, as vpcd's."""
+        """SCardControl: answered by the reader's `controls`; without them it has no control codes, as vpcd has none."""
         with self._calling("SCardControl") as running:
             self._raise_if_locked(running)
             controls = self._reader.controls
@@ -426,29 +426,29 @@ class SimulatedHandle:
             return bytes(answer)
 
     def _without_lock(self, job: Callable[[], T]) -> T:
-        """Let go of the service's lock for the time of `job`."""
+        """Run `job` without the service's lock."""
         self._service.lock.release()
         try:
             return job()
         finally:
             self._service.lock.acquire()
 
-    def _exchange(self, running: Running) -> Callable[[bytes], bytes]:
-        """What a reader's controls reach the card by; without the lock."""
+    def _exchange(self, running: CallInProgress) -> Callable[[bytes], bytes]:
+        """How a reader's controls reach the card; called without the lock."""
 
         def exchange(command: bytes) -> bytes:
             with self._service.lock:
                 running.check()
                 try:
                     return self._reader.exchange(bytes(command))
-                except CardGone:
+                except CardRemoved:
                     raise running.error(NOT_TRANSACTED) from None
 
         return exchange
 
-    @as_in_c
+    @uninterruptible
     def get_attribute(self, attribute: int) -> bytes:
-        """SCardGetAttrib: the attributes that the reader was made with."""
+        """SCardGetAttrib: the attributes given to the reader."""
         with self._calling("SCardGetAttrib") as running:
             self._raise_if_locked(running)
             self._raise_event(running)
@@ -457,9 +457,9 @@ class SimulatedHandle:
                 raise running.error(self._service.dialect.unsupported)
             return value
 
-    @as_in_c
+    @uninterruptible
     def set_attribute(self, attribute: int, value: bytes) -> None:
-        """SCardSetAttrib: no attribute that the reader was not made with."""
+        """SCardSetAttrib: only for attributes given to the reader."""
         with self._calling("SCardSetAttrib") as running:
             self._raise_if_locked(running)
             self._raise_event(running)
@@ -469,6 +469,6 @@ class SimulatedHandle:
 
 
 def _check_name(reader: str) -> None:
-    """Refuse what the real binding's backend refuses (fact 42)."""
+    """Refuse the names that the real backend refuses (fact 42)."""
     if not is_plain_ascii(reader):
         raise ValueError(f"reader name {reader!r}: {why_left_out(reader)}")

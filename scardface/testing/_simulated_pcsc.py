@@ -2,11 +2,11 @@
 
 Rules:
 
-- Here are only the verbs that a test moves the world with. What PC/SC answers is decided in the rooms that begin with `_simulated`,
-  and `tests/testing/test_conformance.py` proves those answers against a real pcscd.
-- Deterministic: what a verb does has been done when it returns, and waiting calls have been woken. A real driver looks at its
-  readers every 0.4 s; this one looks whenever there is something to see, or only when it is told to.
-- The block's end raises what went wrong inside and was seen by nobody: two threads in one context, then errors in cards' code.
+- Here are only the methods with which a test changes readers, cards and service. What PC/SC answers is decided in the modules
+  `_simulated_*`; `tests/testing/test_conformance.py` compares their answers with those of a real pcscd.
+- Deterministic: when a method returns, its effect is there and waiting calls have been woken. A real driver polls its readers every
+  0.4 s; this one polls after every change, or only when it is told to.
+- The end of the block raises errors that nothing else has raised: two threads in one context, then errors in cards' code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .._pcsc.default import install, uninstall
 from .._pcsc.ownership import refuse_copy
 from ..errors import NO_SERVICE
 from ._dialects import DIALECTS
-from ._main_thread import as_in_c
+from ._main_thread import uninterruptible
 from ._simulated_context import SimulatedContext
 from ._simulated_reader import Controls, SimulatedReader
 from ._simulated_service import CALLS, SimulatedService
@@ -45,13 +45,13 @@ class SimulatedPCSC:
 
     Blocks nest; the end of one brings back the PC/SC before. Without a block: `SCard(..., backend=pcsc)`, and `close` at the end.
 
-    It does what pcscd does: status calls wait, a cancel that comes too early is lost, counters count, the transactions, resets and
-    exclusive handles of others are in the way. Two things are easier here. Changes are seen at once; set `driver_polls` to False
-    to have the time between two looks of a driver last until `poll`. And a card that nobody uses stays switched on until the
-    driver's second `poll` after its last user left, where pcscd waits for 0.4 to 0.8 s.
+    It does what pcscd does: status calls block, a cancel that comes too early is lost, insertions are counted, and transactions,
+    resets and exclusive handles of others have their effects. Two things are easier here. Changes are reported at once; set
+    `driver_polls` to False to let them wait for `poll`. And a card that nobody uses stays powered until the driver's second `poll`
+    after its last user has left, where pcscd waits for 0.4 to 0.8 s.
 
-    What the real PC/SC punishes with a freeze of the whole process, two threads in one context, is an AssertionError: it is raised
-    in the second thread, logged, and raised again at the end of the block.
+    Two threads in one context freeze the whole process with the real PC/SC. Here the second thread gets an AssertionError, which is
+    logged, and raised again at the end of the block.
 
     Methods may be called from any thread, and from a card's own code. A forked child has to make its own.
     """
@@ -107,7 +107,7 @@ class SimulatedPCSC:
         """Whether SCardReconnect ends the handle's transaction."""
         return self._service.dialect.reconnect_ends_transaction
 
-    @as_in_c
+    @uninterruptible
     def establish(self) -> Context:
         """A new context, as SCardEstablishContext makes it."""
         call, service = "SCardEstablishContext", self._service
@@ -120,7 +120,7 @@ class SimulatedPCSC:
             service.unreleased += 1
             return context
 
-    # What a test sees.
+    # What a test can query.
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -206,7 +206,7 @@ class SimulatedPCSC:
             if any(other.card is card for other in self._service.readers()):
                 raise ValueError("this card is in another reader")
             card.error = None
-            found.put_in(card)
+            found.insert_card(card)
 
     def remove(self, reader: int | str) -> VirtualCard:
         """Take the card out of a reader; return once PC/SC reports that. A command in flight ends at once.
@@ -226,7 +226,7 @@ class SimulatedPCSC:
             card = found.card
             if card is None:
                 raise ValueError(f"there is no card in {found.name!r}")
-            slots = found.take_out()
+            slots = found.remove_card()
         _join(slots, [card])
         return card
 
@@ -268,8 +268,9 @@ class SimulatedPCSC:
 
     @property
     def driver_polls(self) -> bool:
-        """Whether drivers see at once what happens (True at first). False: as between two of their looks, nothing is noticed until
-        `poll`, not that a card came or went, nor, by those who wait, that somebody opened a card or left it (facts 12, 13, 28).
+        """Whether drivers poll after every change (True at first). False: as between two polls of a real driver, nothing is
+        reported until `poll`, neither that a card was inserted or removed, nor to waiting calls that a card was opened or closed
+        (facts 12, 13, 28).
         """
         return self._service.driver_polls
 
@@ -278,13 +279,13 @@ class SimulatedPCSC:
         with self._service.lock:
             self._service.driver_polls = polls
             for reader in self._service.readers():
-                reader.look_if_polled()
+                reader.poll_if_automatic()
 
     def poll(self) -> None:
-        """Have the drivers look at their readers; then switch off cards that have not been used since the second poll before."""
+        """Have the drivers poll their readers, then switch off cards that have not been used since the poll before the last."""
         with self._service.lock:
             for reader in self._service.readers():
-                reader.turn()
+                reader.run_cycle()
 
     # Failures.
 
@@ -301,12 +302,12 @@ class SimulatedPCSC:
         self._service.latency = latency
 
     def inject(self, call: str, code: int, times: int = 1) -> None:
-        """Have the next calls of one name fail, whoever makes them; they do nothing else. Injected codes queue up.
+        """Have the next calls of one name fail, from whatever thread, without any effect. Injected codes queue up.
 
         Args:
             call: PC/SC's name of the call ("SCardTransmit").
             code: the code to answer, signed or unsigned. A status call does not fail with SCARD_E_TIMEOUT, but does not wait then;
-                SCardCancel, whose answer nobody looks at, is lost.
+                SCardCancel, whose result nobody checks, is lost.
             times: how many calls.
 
         Raises:
@@ -336,7 +337,7 @@ class SimulatedPCSC:
             for reader in self._service.readers():
                 reader.card = None
             misuses, self._service.misuses = self._service.misuses, []
-        self._service.callers.close()
+        self._service.call_threads.close()
         if misuses:
             with contextlib.suppress(Exception):
                 _join(slots, cards)

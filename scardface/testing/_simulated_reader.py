@@ -1,15 +1,15 @@
-"""A reader of the simulated PC/SC: the card that is in it, and what the service knows of that.
+"""A reader of the simulated PC/SC: the card that is in it, and what the service knows of the card.
 
 Rules:
 
-- All methods are called under the service's lock. Those that talk to the card let go of it meanwhile.
-- `card` and `slot` are what is in the reader; `state`, `atr` and `counter` are what the service knows, which is what the driver saw
-  when it looked last. Who uses the card is known at once, but only a look of the driver reports it (facts 12 and 13).
-- Power, as pcscd has it: a card is switched on when it is seen, stays on while it is used, and is switched off at the second
-  turn of the driver after its last user left. The first to connect settles the protocol, until the card is reset or switched off.
-- A transaction in which nothing is called for the dialect's time is ended, by a reset, in a thread that lasts as long as it does.
-- The lock, as pcscd has it, is counted. An EXCLUSIVE handle holds it once from the start. SCardEndTransaction does not give that
-  one back, and making the handle SHARED does not either: then it stays until SCardEndTransaction or SCardDisconnect.
+- All methods are called under the service's lock. Those that exchange with the card release it meanwhile.
+- `card` and `slot` are what is in the reader; `state`, `atr` and `counter` are what the service knows, as the driver found it at
+  its last poll. Who uses the card is known at once, but reported only at a poll of the driver (facts 12 and 13).
+- Power, as in pcscd: a card is switched on when it is found, stays on while it is used, and is switched off at the second cycle of
+  the driver after its last user has left. The first connect negotiates the protocol, which stays until a reset or power-off.
+- A transaction without calls for the dialect's time is ended, by a reset, in a thread that runs as long as the transaction.
+- The lock is counted, as in pcscd. An EXCLUSIVE handle holds it once from the start. SCardEndTransaction does not release that one;
+  if the handle is made SHARED, it stays until SCardEndTransaction or SCardDisconnect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .._threads import RLock, spawn
 from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD
 from ..iso7816._atr import ATR
 from ._dialects import Dialect
-from ._simulated_slot import CardGone, CardSlot
+from ._simulated_slot import CardRemoved, CardSlot
 from ._simulated_status import EXCLUSIVE
 from ._virtual_card import VirtualCard
 
@@ -45,8 +45,8 @@ class Service(typing.Protocol):
     lock: RLock
     running: bool
 
-    def touch(self, reader: SimulatedReader) -> None: ...
-    def signal(self) -> None: ...
+    def mark_changed(self, reader: SimulatedReader) -> None: ...
+    def wake_calls(self) -> None: ...
 
 
 class Handle(typing.Protocol):
@@ -74,9 +74,9 @@ class Power(enum.IntEnum):
 
     OFF = 0
     ON = 1
-    """It is on and nobody uses it: it goes off at the driver's next turn."""
+    """It is on and nobody uses it: it is switched off at the driver's next cycle."""
     GRACE = 2
-    """Its last user has left: it is `ON` after the driver's next turn."""
+    """Its last user has left: it is `ON` after the driver's next cycle."""
     IN_USE = 3
 
 
@@ -95,21 +95,21 @@ class SimulatedReader:
         self.attributes = dict(attributes or {})
         self.controls = controls
         self.changed = threading.Condition(service.lock)
-        """Notified when the lock, or the wire to the card, is free; when somebody came or left; when the card, the reader or the
-        service went."""
+        """Notified when the lock, or the card, is free; when a handle was opened or closed; when the card, the reader or the
+        service has gone."""
         self.card: VirtualCard | None = None
-        """What is in, whether the service runs or not."""
+        """The card in the reader, whether the service runs or not."""
         self.slot: CardSlot | None = None
-        """The same, as the running service can talk to it."""
+        """The same card, as the running service uses it."""
         self.unplugged = False
-        self._looking = False
-        self._watch: threading.Event | None = None  # set when nobody need watch for idleness any more
-        self._calls = 0  # on the handle that holds the lock, just now
+        self._polling = False
+        self._idle_timer: threading.Event | None = None  # set when the transaction has ended
+        self._calls = 0  # in progress, on the handle that holds the lock
         self._last_call = 0.0
         self._forget()
 
     def _forget(self) -> None:
-        """Know nothing, like a service that was just started."""
+        """The state of a service that was just started."""
         self.state = CardState.ABSENT
         self.atr = b""
         self.protocol = Protocol.UNDEFINED
@@ -121,13 +121,13 @@ class SimulatedReader:
         self.owner: Handle | None = None
         """Who holds the lock."""
         self.locks = 0
-        self._stop_watch()
-        self._present_seen = False
-        self._sharing_seen = 0
+        self._stop_idle_timer()
+        self._present_reported = False
+        self._sharing_reported = 0
 
     @property
     def present(self) -> bool:
-        """Whether the service knows of a card."""
+        """Whether the service has found a card."""
         return self.state != CardState.ABSENT
 
     @property
@@ -137,20 +137,20 @@ class SimulatedReader:
 
     # Life.
 
-    def begin_life(self) -> None:
-        """The service starts: a card that is in is there from the first, and is not counted (fact 10)."""
+    def service_started(self) -> None:
+        """The service starts: a card that is already inserted is not counted (fact 10)."""
         if self.card is not None and self.slot is None:
             self.slot = CardSlot(self.card, self.changed)
-            self._present_seen = self._looking = True
+            self._present_reported = self._polling = True
             try:
-                self._arrive()
-                self._service.signal()
+                self._card_inserted()
+                self._service.wake_calls()
             finally:
-                self._looking = False
-            self.look()
+                self._polling = False
+            self.poll()
 
-    def end_life(self) -> list[CardSlot]:
-        """The service stops, or the reader is unplugged: whoever waits here hears of it. The slot, to be joined."""
+    def service_stopped(self) -> list[CardSlot]:
+        """The service stops, or the reader is unplugged: end all waits here. Returns the slot, to be joined."""
         slots = self._empty_slot()
         self._forget()
         self.changed.notify_all()
@@ -160,58 +160,58 @@ class SimulatedReader:
         slot, self.slot = self.slot, None
         if slot is None:
             return []
-        slot.take_out()
+        slot.remove_card()
         return [slot]
 
-    # The card's ways.
+    # Inserting and removing the card.
 
-    def put_in(self, card: VirtualCard) -> None:
+    def insert_card(self, card: VirtualCard) -> None:
         """A card is inserted."""
         self.card = card
         if self._service.running:
             self.slot = CardSlot(card, self.changed)
-            self.look_if_polled()
+            self.poll_if_automatic()
 
-    def take_out(self) -> list[CardSlot]:
-        """The card is taken out. The slot, to be joined."""
+    def remove_card(self) -> list[CardSlot]:
+        """The card is taken out. Returns the slot, to be joined."""
         self.card = None
         slots = self._empty_slot()
-        self.look_if_polled()
+        self.poll_if_automatic()
         return slots
 
-    # Turns of the driver.
+    # The driver.
 
-    def look(self) -> None:
-        """Notice that a card came or went, and who uses the card."""
-        if self._looking or not self._service.running:
-            return  # the one that looks just now looks again before it ends
-        self._looking, life = True, self._service.life
+    def poll(self) -> None:
+        """Find and report whether a card was inserted or removed, and who uses it."""
+        if self._polling or not self._service.running:
+            return  # the poll in progress checks again before it ends
+        self._polling, life = True, self._service.life
         try:
-            while self._present_seen != (self.slot is not None):
-                self._present_seen = not self._present_seen
-                if self._present_seen:
-                    self._arrive()
+            while self._present_reported != (self.slot is not None):
+                self._present_reported = not self._present_reported
+                if self._present_reported:
+                    self._card_inserted()
                 else:
-                    self._leave()
+                    self._card_removed()
                 if life != self._service.life:
                     return
                 if self._service.dialect.counts_cards:
                     self.counter = (self.counter + 1) & 0xFFFF
-                self._service.signal()
+                self._service.wake_calls()
         finally:
-            self._looking = False
-        if self._sharing_seen != self.sharing:
-            self._sharing_seen = self.sharing
-            self._service.signal()
+            self._polling = False
+        if self._sharing_reported != self.sharing:
+            self._sharing_reported = self.sharing
+            self._service.wake_calls()
 
-    def look_if_polled(self) -> None:
-        """`look`, if the driver does that by itself."""
+    def poll_if_automatic(self) -> None:
+        """`poll`, if the driver polls by itself."""
         if self._service.driver_polls:
-            self.look()
+            self.poll()
 
-    def turn(self) -> None:
-        """One turn of the driver: look, then switch off a card that nobody uses."""
-        self.look()
+    def run_cycle(self) -> None:
+        """One cycle of the driver: poll, then switch off a card that nobody uses."""
+        self.poll()
         if self.power is Power.ON:
             self.power = Power.OFF
             self.protocol = Protocol.UNDEFINED
@@ -220,36 +220,36 @@ class SimulatedReader:
         elif self.power is Power.GRACE:
             self.power = Power.ON
 
-    def _arrive(self) -> None:
+    def _card_inserted(self) -> None:
         life = self._service.life
         atr = b""
         while self.slot is not None:
             try:
                 atr = self.slot.power_on()
                 break
-            except CardGone:  # perhaps there is another one already
+            except CardRemoved:  # perhaps another one was inserted already
                 continue
         if life == self._service.life:
-            self._settle(READY if atr else MUTE, atr)
+            self._set_state(READY if atr else MUTE, atr)
             self.power = Power.ON if atr else Power.OFF
 
-    def _leave(self) -> None:
-        self.tell_handles(self._service.dialect.removed)
+    def _card_removed(self) -> None:
+        self.set_event(self._service.dialect.removed)
         self.owner, self.locks = None, 0
-        self._stop_watch()
+        self._stop_idle_timer()
         self.power = Power.OFF
-        self._settle(CardState.ABSENT)
+        self._set_state(CardState.ABSENT)
         self.changed.notify_all()
 
-    def _settle(self, state: CardState, atr: bytes | None = b"") -> None:
-        """What the service knows of the card from now on; its protocol is to be settled anew. None: the ATR is as it was."""
+    def _set_state(self, state: CardState, atr: bytes | None = b"") -> None:
+        """Set what the service knows of the card; its protocol has to be negotiated again. `atr` None: unchanged."""
         self.state, self.protocol = state, Protocol.UNDEFINED
         if atr is not None:
             self.atr = atr
-        self._service.touch(self)
+        self._service.mark_changed(self)
 
-    def tell_handles(self, code: int) -> None:
-        """Have every handle answer `code` from now on."""
+    def set_event(self, code: int) -> None:
+        """Have every handle answer `code` until it reconnects."""
         for handle in self.handles:
             handle.event = code
 
@@ -259,20 +259,20 @@ class SimulatedReader:
         """Switch the card on if it was switched off; whether it is ready to be used, which it then is."""
         if self.power is Power.OFF:
             with contextlib.suppress(
-                CardGone
-            ):  # it is gone, which the driver has not seen: connecting works all the same (fact 28)
+                CardRemoved
+            ):  # it was removed, which the driver has not found yet: connecting works all the same (fact 28)
                 self.atr = self._card().power_on()
                 if self.atr:
                     self.state = READY
-                self._service.touch(self)
+                self._service.mark_changed(self)
         if self.state != READY:
             return False
         self.power = Power.IN_USE
         return True
 
     def reset(self, *, cold: bool = False) -> CardState:
-        """Reset the card, or switch it off and on (`cold`); what is known of it now. All handles hear of it."""
-        self.tell_handles(RESET_CARD)
+        """Reset the card, or switch it off and on (`cold`); return its state. All handles are told (RESET_CARD)."""
+        self.set_event(RESET_CARD)
         life = self._service.life
         state, atr = READY, b""
         try:
@@ -283,34 +283,34 @@ class SimulatedReader:
             else:
                 atr = slot.reset()
             state = READY if atr else MUTE
-        except CardGone:
+        except CardRemoved:
             state = CardState.ABSENT
         if life == self._service.life:
-            self._settle(state, atr)
+            self._set_state(state, atr)
         return state
 
     def switch_off(self) -> None:
-        """Switch the card off. All handles hear of it."""
-        self.tell_handles(RESET_CARD)
+        """Switch the card off. All handles are told (RESET_CARD)."""
+        self.set_event(RESET_CARD)
         self.power = Power.OFF
         if self.slot is None:
-            self._settle(CardState.ABSENT)
+            self._set_state(CardState.ABSENT)
         else:
             self.slot.power_off()
-            self._settle(CardState.PRESENT, None)
+            self._set_state(CardState.PRESENT, None)
 
-    def wait_for_turn(self) -> None:
-        """Return when nobody talks to the card."""
-        with contextlib.suppress(CardGone):
-            self._card().wait_for_turn()
+    def wait_until_free(self) -> None:
+        """Return when no exchange is in progress."""
+        with contextlib.suppress(CardRemoved):
+            self._card().wait_until_free()
 
     def exchange(self, command: bytes) -> bytes:
-        """The card's answer. Raises CardGone."""
+        """The card's answer. Raises CardRemoved."""
         return self._card().exchange(command)
 
     def _card(self) -> CardSlot:
         if self.slot is None:
-            raise CardGone
+            raise CardRemoved
         return self.slot
 
     # Who uses it.
@@ -320,7 +320,7 @@ class SimulatedReader:
         return self.owner is None or self.owner is handle
 
     def take_lock(self, handle: Handle) -> None:
-        """Hold the lock once more."""
+        """Take the lock, once more if it is held already."""
         self.owner = handle
         self.locks += 1
 
@@ -329,26 +329,26 @@ class SimulatedReader:
         """How often its owner holds the lock without a transaction."""
         return 1 if self.sharing == EXCLUSIVE else 0
 
-    def give_lock_back(self) -> int:
-        """Its owner, if there is one, holds the lock once less; the code of PC/SC that this answers."""
+    def release_lock(self) -> int:
+        """Release the lock once; returns the code that PC/SC answers."""
         if self.locks <= self._base:
             return NOT_TRANSACTED
         self.locks -= 1
         if self.locks == self._base:
-            self._stop_watch()
+            self._stop_idle_timer()
         if not self.locks:
-            self.drop_lock()
+            self.clear_lock()
         return 0
 
-    def drop_lock(self) -> None:
-        """Nobody holds the lock any more."""
+    def clear_lock(self) -> None:
+        """Release the lock completely."""
         self.owner, self.locks = None, 0
-        self._stop_watch()
+        self._stop_idle_timer()
         self.changed.notify_all()
 
     @contextlib.contextmanager
     def used_by(self, handle: Handle) -> Iterator[None]:
-        """A call on `handle`: it does not idle."""
+        """A call on `handle` is in progress, so its transaction does not idle."""
         counted = handle is self.owner
         self._calls += counted
         try:
@@ -357,52 +357,52 @@ class SimulatedReader:
             self._calls -= counted
             self._last_call = time.monotonic()
 
-    def watch_for_idleness(self) -> None:
-        """A transaction has begun: end it once it idles, where that is the dialect's way."""
-        if self._service.dialect.longest_idle and self._watch is None:
-            self._watch = threading.Event()
-            spawn("simulated-idleness", self._end_idle, self._watch)
+    def start_idle_timer(self) -> None:
+        """A transaction has begun: end it when it idles, if the dialect does that."""
+        if self._service.dialect.longest_idle and self._idle_timer is None:
+            self._idle_timer = threading.Event()
+            spawn("simulated-idleness", self._end_idle_transaction, self._idle_timer)
 
-    def _stop_watch(self) -> None:
-        if self._watch is not None:
-            self._watch.set()
-            self._watch = None
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.set()
+            self._idle_timer = None
 
-    def _end_idle(self, over: threading.Event) -> None:
+    def _end_idle_transaction(self, over: threading.Event) -> None:
         longest = left = self._service.dialect.longest_idle
         while not over.wait(left):
             with self._service.lock:
                 left = longest if self._calls else self._last_call + longest - time.monotonic()
                 if left <= 0 and not over.is_set():
-                    self._stop_watch()
+                    self._stop_idle_timer()
                     self.locks = self._base
                     self.reset()
                     if not self._base:
-                        self.drop_lock()
+                        self.clear_lock()
                     return
 
-    def share(self, sharing: int) -> None:
-        """So many handles use the reader from now on, or one alone."""
+    def set_sharing(self, sharing: int) -> None:
+        """Set how many handles share the reader, or EXCLUSIVE."""
         self.sharing = sharing
-        self._service.touch(self)
-        self.look_if_polled()
+        self._service.mark_changed(self)
+        self.poll_if_automatic()
         self.changed.notify_all()
 
-    def is_for_one(self, share: ShareMode) -> bool:
-        """Whether who shares like that shares with nobody."""
+    def is_exclusive(self, share: ShareMode) -> bool:
+        """Whether this share mode excludes others."""
         return share is ShareMode.EXCLUSIVE or (share is ShareMode.DIRECT and self._service.dialect.direct_is_exclusive)
 
-    def part(self, handle: Handle) -> None:
-        """A handle is closed. If it was the last one, the card's time to be switched off begins."""
+    def remove_handle(self, handle: Handle) -> None:
+        """A handle is closed. After the last one, the card is switched off in time."""
         if handle not in self.handles:
-            return  # this reader has forgotten it, since it was unplugged or the service stopped
+            return  # the reader was unplugged, or the service stopped, since it was opened
         self.handles.discard(handle)
-        self.share(0 if self.sharing == EXCLUSIVE else max(0, self.sharing - 1))
+        self.set_sharing(0 if self.sharing == EXCLUSIVE else max(0, self.sharing - 1))
         if not self.sharing and self.power is not Power.OFF:
             self.power = Power.GRACE
 
-    def settle_protocol(self, share: ShareMode, protocols: Protocol) -> int:
-        """Agree on one of `protocols`, T=1 before T=0; the code of PC/SC that this answers (fact 27)."""
+    def negotiate_protocol(self, share: ShareMode, protocols: Protocol) -> int:
+        """Agree on one of `protocols`, T=1 before T=0; returns the code that PC/SC answers (fact 27)."""
         if protocols & Protocol.RAW:
             self.protocol = Protocol.RAW
         elif share is not ShareMode.DIRECT:

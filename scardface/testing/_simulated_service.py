@@ -1,12 +1,12 @@
-"""The service of the simulated PC/SC: what pcscd is to its clients. Its readers, its contexts, its stops and starts.
+"""The service of the simulated PC/SC: what pcscd is for its clients. Its readers, its contexts, its stops and starts.
 
 Rules:
 
-- One lock guards everything that the service knows. It is held for dictionary work only: card code and latencies run outside, and
-  whoever has to wait does so on a condition of this lock.
-- Whoever waits is woken by what it waits for, by a time-out of its own, or by the service's stop; nothing is polled.
-- `life` tells one run of the service from the next: what was established in an older one is lost.
-- `touch` notes that something about a reader changed; `signal` has the waiting status calls look at what was touched.
+- One lock guards all state of the service. It is held for dictionary work only: card code and latencies run without it, and waits
+  use a condition of this lock.
+- A wait ends by the event, by its own time-out, or when the service stops; nothing is polled.
+- `life` tells one run of the service from the next: what was established in an earlier one is lost.
+- `mark_changed` records that a reader's state changed; `wake_calls` lets the waiting status calls evaluate what changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from .._threads import RLock, generation
 from ..errors import SCardError, error_for
 from ._dialects import Dialect
-from ._main_thread import Callers
+from ._main_thread import CallThreads
 from ._simulated_reader import SimulatedReader
 from ._simulated_slot import CardSlot
 from ._simulated_status import Wait
@@ -67,27 +67,29 @@ class SimulatedService:
         self.driver_polls = True
         self.lock = RLock()
         self.started = True
-        """It was not told to stop."""
+        """Whether it was not told to stop."""
         self.closed = False
-        """Nor to stop for good."""
+        """Whether it was told to stop for ever."""
         self.running = not dialect.needs_reader
         self.life = 1
-        self.list_changes = 1  # as if pcscd had counted its own start: a list that was empty from the first is followed, too
+        self.list_changes = (
+            1  # as if pcscd had counted its own start, so that a list that was empty from the start can be waited for
+        )
         self.contexts: set[object] = set()
         """Those of this life."""
         self.unreleased = 0
         """Contexts of any life that their owners have not released."""
         self.misuses: list[AssertionError] = []
-        """What `misused` kept; appended to without the lock."""
+        """What `report_misuse` kept; appended to without the lock."""
         self.generation = generation()
-        self.callers = Callers()
+        self.call_threads = CallThreads()
         self._slots: list[SimulatedReader | None] = []
         self._readers: dict[str, SimulatedReader] = {}
-        self._calls_lock = RLock()  # for these two alone: all calls pass here, and most need the other lock as well
+        self._calls_lock = RLock()  # for the next two alone: every call takes it, and most take the other lock as well
         self._calls: Counter[str] = Counter()
         self._injected: dict[str, deque[int]] = {}
         self._waits: dict[Wait, None] = {}
-        self._touched: set[str] = set()
+        self._changed: set[str] = set()
 
     # The list of readers.
 
@@ -104,7 +106,7 @@ class SimulatedService:
         return [reader for reader in self._slots if reader is not None]
 
     def plug(self, reader: SimulatedReader) -> None:
-        """A reader comes. Like pcscd's, the list has places, and a new reader takes the first free one."""
+        """Plug a reader in. As in pcscd, the list has places, and a new reader takes the first free one."""
         if None in self._slots:
             self._slots[self._slots.index(None)] = reader
         else:
@@ -114,18 +116,18 @@ class SimulatedService:
         self.run_if_due()
 
     def unplug(self, reader: SimulatedReader) -> list[CardSlot]:
-        """A reader goes, with the card in it; the slots to be joined."""
+        """Unplug a reader, with the card in it. Returns the slots to be joined."""
         reader.unplugged = True
         self._slots[self._slots.index(reader)] = None
         del self._readers[reader.name]
-        slots = reader.end_life()
+        slots = reader.service_stopped()
         return slots + self._list_changed(reader)
 
     def _list_changed(self, reader: SimulatedReader) -> list[CardSlot]:
         self.list_changes = self.list_changes % 0xFFFF + 1
-        self.touch(reader)
+        self.mark_changed(reader)
         if self.running and self._is_due():
-            self.signal()
+            self.wake_calls()
             return []
         return self.stop()
 
@@ -139,35 +141,35 @@ class SimulatedService:
         if not self.running and self._is_due():
             self.running = True
             for reader in self.readers():
-                reader.begin_life()
+                reader.service_started()
 
     def stop(self) -> list[CardSlot]:
-        """End this life: whoever waits hears of it. The slots to be joined."""
+        """End this life, and all waits in it. Returns the slots to be joined."""
         if not self.running:
             return []
         self.running = False
         self.life += 1
         self.contexts.clear()
-        slots = [slot for reader in self.readers() for slot in reader.end_life()]
+        slots = [slot for reader in self.readers() for slot in reader.service_stopped()]
         for wait in list(self._waits):
             wait.end(self.dialect.wait_lost)
         return slots
 
     # Changes.
 
-    def touch(self, reader: SimulatedReader) -> None:
-        """Something that a status call tells of changed; nobody hears of it before the next signal."""
-        self._touched.add(reader.name)
+    def mark_changed(self, reader: SimulatedReader) -> None:
+        """The reader's state changed; waiting status calls see that at the next `wake_calls`."""
+        self._changed.add(reader.name)
 
-    def signal(self) -> None:
-        """Have the waiting status calls look at what was touched."""
-        touched, self._touched = self._touched, set()
+    def wake_calls(self) -> None:
+        """Let the waiting status calls evaluate what changed."""
+        changed, self._changed = self._changed, set()
         for wait in list(self._waits):
-            wait.look(touched)
+            wait.evaluate_readers(changed)
 
     @contextmanager
     def waiting(self, wait: Wait) -> Iterator[None]:
-        """Let `wait` hear signals."""
+        """Let `wake_calls` reach `wait`."""
         self._waits[wait] = None
         try:
             yield
@@ -187,7 +189,7 @@ class SimulatedService:
             self._injected.setdefault(call, deque()).extend([code] * times)
 
     def begin_call(self, call: str) -> int:
-        """A call arrives: it takes its time and is counted.
+        """Begin a call: wait for its latency, and count it.
 
         Returns:
             The code to answer instead of doing anything; 0: none.
@@ -212,7 +214,7 @@ class SimulatedService:
         """The error that `code` means on the platform of this dialect."""
         return error_for(code, call, reader, self.dialect.platform)
 
-    def misused(self, words: str) -> AssertionError:
+    def report_misuse(self, words: str) -> AssertionError:
         """Keep and log a mistake of the program under test; returns it to be raised there."""
         error = AssertionError(words)
         logger.error("%s", words)

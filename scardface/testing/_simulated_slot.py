@@ -1,11 +1,11 @@
-"""A card in a reader of the simulated PC/SC, and the thread that all of its code runs in.
+"""A card in a reader of the simulated PC/SC, and the thread in which all of its code runs.
 
 Rules:
 
-- Methods are called under the service's lock. Those that talk to the card let go of it until the card has answered.
-- The reader talks to the card about one thing at a time; others wait for their turn.
-- Once the card is out, whoever waits for it is freed at once, however long its code takes; what it answers then is lost.
-- An answer of no bytes at all is none: it is waited for until the card is out, as vpcd, the driver of the virtual readers, does.
+- Methods are called under the service's lock. Those that exchange with the card release it until the card has answered.
+- There is one exchange at a time; other calls wait until it is over.
+- When the card is removed, all waits for it end at once, however long its code takes; a later answer is lost.
+- An empty answer counts as none: the call waits until the card is removed, as vpcd does, the driver of the virtual readers.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ._virtual_card import VirtualCard
 
 logger = logging.getLogger("scardface.testing")
 
-_PATIENCE = 1.0
+_JOIN_TIMEOUT = 1.0
 """Seconds that taking a card out waits for the card's own code to return."""
 
 
-class CardGone(Exception):
-    """The card is out, or went out while it was spoken to."""
+class CardRemoved(Exception):
+    """The card was removed, before or during the call."""
 
 
 class CardSlot:
@@ -44,34 +44,34 @@ class CardSlot:
         self.out = False
 
     def power_on(self) -> bytes:
-        """Switch the card on; its ATR, empty if it is mute. Raises CardGone."""
+        """Switch the card on; its ATR, empty if it is mute. Raises CardRemoved."""
         self._powered = True
-        return self._talk(lambda: _card_calls.power_on(self._card))
+        return self._exchange(lambda: _card_calls.power_on(self._card))
 
     def reset(self) -> bytes:
-        """Reset the card; its ATR, empty if it is mute. Raises CardGone."""
+        """Reset the card; its ATR, empty if it is mute. Raises CardRemoved."""
         self._powered = True
-        return self._talk(lambda: _card_calls.reset(self._card))
+        return self._exchange(lambda: _card_calls.reset(self._card))
 
     def power_off(self) -> None:
-        """Switch the card off, after what it does just now; nobody waits for that."""
+        """Switch the card off, after its present call; nobody waits for that."""
         if self._powered:
             self._powered = False
             self._worker.submit(lambda: _card_calls.power_off(self._card))
 
     def exchange(self, command: bytes) -> bytes:
-        """The card's answer. Raises CardGone."""
-        return self._talk(lambda: _card_calls.answer(self._card, command) or None)
+        """The card's answer. Raises CardRemoved."""
+        return self._exchange(lambda: _card_calls.answer(self._card, command) or None)
 
-    def wait_for_turn(self) -> None:
-        """Return when nobody talks to the card. Raises CardGone."""
+    def wait_until_free(self) -> None:
+        """Return when no exchange is in progress. Raises CardRemoved."""
         while self._busy and not self.out:
             self._changed.wait()
         if self.out:
-            raise CardGone
+            raise CardRemoved
 
-    def _talk(self, job: Callable[[], bytes | None]) -> bytes:
-        self.wait_for_turn()
+    def _exchange(self, job: Callable[[], bytes | None]) -> bytes:
+        self.wait_until_free()
         answers: list[bytes] = []
         self._busy = True
         self._worker.submit(lambda: self._run(job, answers))
@@ -82,7 +82,7 @@ class CardSlot:
             self._busy = False
             self._changed.notify_all()
         if self.out:
-            raise CardGone
+            raise CardRemoved
         return answers[0]
 
     def _run(self, job: Callable[[], bytes | None], answers: list[bytes]) -> None:
@@ -92,18 +92,18 @@ class CardSlot:
                 answers.append(answer)
                 self._changed.notify_all()
 
-    def take_out(self) -> None:
-        """The card is out: it loses its power, and its thread ends when its code has returned."""
+    def remove_card(self) -> None:
+        """The card is removed: it loses power, and its thread ends when its code has returned."""
         self.power_off()
         self._worker.finish()
         self.out = True
         self._changed.notify_all()
 
     def join(self) -> None:
-        """Wait a moment for the thread of a card that is out. Not under the lock; from the card's own code it does nothing."""
+        """Wait briefly for the thread of a removed card. Not under the lock; called by the card's own code, it does nothing."""
         thread = self._worker.thread
         if thread is threading.current_thread():
             return
-        thread.join(_PATIENCE)
+        thread.join(_JOIN_TIMEOUT)
         if thread.is_alive():
             logger.warning("%s: taken out while its code runs, which does not return", type(self._card).__name__)

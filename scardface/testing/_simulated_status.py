@@ -1,12 +1,12 @@
-"""A status call (SCardGetStatusChange) of the simulated PC/SC: what it compares, and what wakes it.
+"""A status call (SCardGetStatusChange) of the simulated PC/SC: what it compares, and what ends it.
 
 Rules:
 
-- `evaluate` is pure: what the caller believes, against what the service knows of one reader.
-- A waiting call is evaluated by whoever signals, under the service's lock, and only for readers that were touched since the last
-  signal; its thread wakes only when the call is over. So neither waiting calls nor signals cost more than what really changed.
-- A touch is not a signal: what changes without one stays unseen until the next (facts 11 and 13).
-- The answer tells of all entries as they were at their last evaluation, which after a time-out may be long ago (fact 11).
+- `evaluate` is a pure function: it compares the state that the caller gave with what the service knows of one reader.
+- A waiting call is evaluated in the thread that calls `wake_calls`, under the service's lock, and only for readers that were marked
+  as changed; its own thread wakes only when the call has ended. So waiting calls cost no more than what really changed.
+- A change that is only marked stays unseen until the next `wake_calls` (facts 11 and 13).
+- The answer describes all entries as of their last evaluation, which after a time-out may be long ago (fact 11).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .._pcsc.backend import PNP_READER, StatusEntry
 from ._dialects import Dialect, PlugAndPlay
 
 EXCLUSIVE = -1
-"""In place of the number of handles that share a reader."""
+"""Instead of the number of handles that share a reader."""
 
-# Plain numbers: thousands of entries are evaluated, and every operation on an enumeration costs as much as the rest of an entry.
+# Plain numbers, since an operation on an enumeration takes as long as the rest of an evaluation.
 _CHANGED = int(StateFlag.CHANGED)
 _UNKNOWN = int(StateFlag.UNKNOWN)
 _LOST = int(StateFlag.UNKNOWN | StateFlag.UNAVAILABLE)
@@ -55,7 +55,7 @@ class ReaderList(Protocol):
 
 
 def is_plug_and_play(name: str) -> bool:
-    """Whether a name stands for the list of readers; upper and lower case do not matter."""
+    """Whether a name stands for the list of readers; the case does not matter."""
     return name.casefold() == PNP_READER.casefold()
 
 
@@ -63,7 +63,7 @@ def evaluate(name: str, given: int, reader: ReaderStatus | None, dialect: Dialec
     """One entry of a status call.
 
     Args:
-        given: the state that the caller believes in; 0: unaware.
+        given: the state that the caller gave; 0: unaware.
         reader: None: it is not there any more.
 
     Returns:
@@ -97,7 +97,7 @@ def _use(sharing: int, present: bool) -> int:
 
 
 def _is_news(given: int, flags: int, reader: ReaderStatus, dialect: Dialect) -> bool:
-    """Whether the difference ends the call. That somebody has begun to use the card does not; that nobody does any more, does."""
+    """Whether the difference ends the call. A first user of the card does not; the end of its last use does."""
     counter = given >> 16
     if counter != reader.counter and (counter or not dialect.zero_is_no_count):
         return True
@@ -113,7 +113,7 @@ def _is_news(given: int, flags: int, reader: ReaderStatus, dialect: Dialect) -> 
 
 
 class Wait:
-    """One status call on its way. Everything happens under the service's lock.
+    """One status call in progress. All methods are called under the service's lock.
 
     Args:
         entries: names and states; the names are known.
@@ -133,21 +133,21 @@ class Wait:
                 self._places.setdefault(name, []).append(index)
         self._changes_at_start, self._count_at_start = readers.list_changes, readers.count()
         self.over = False
-        """The call has an answer."""
+        """Whether the call has an answer."""
         self.code = 0
-        """Of PC/SC, if something else than an answer ended it."""
+        """The code of PC/SC, if the call ended without an answer."""
         self.entries = [StatusEntry(name, 0, b"") for name, _ in entries]
-        self.look(self._places)
+        self.evaluate_readers(self._places)
 
-    def look(self, touched: Collection[str]) -> None:
-        """Evaluate the entries of the readers `touched`, and those for the list of readers; not once the call has its answer."""
+    def evaluate_readers(self, changed: Collection[str]) -> None:
+        """Evaluate the entries of the readers `changed`, and those for the list of readers, unless the call has ended."""
         if self.over:
             return
         news = False
-        for name in touched:
-            news = self._look_at(name) or news
+        for name in changed:
+            news = self._evaluate_reader(name) or news
         for index in self._lists:
-            news = self._look_at_list(index) or news
+            news = self._evaluate_list(index) or news
         if news:
             self.end()
 
@@ -157,7 +157,7 @@ class Wait:
             self.over, self.code = True, code
             self._woken.notify_all()
 
-    def _look_at(self, name: str) -> bool:
+    def _evaluate_reader(self, name: str) -> bool:
         news = False
         reader = self._readers.find(name)
         for index in self._places.get(name, ()):
@@ -165,7 +165,7 @@ class Wait:
             news = news or ends
         return news
 
-    def _look_at_list(self, index: int) -> bool:
+    def _evaluate_list(self, index: int) -> bool:
         name, given = self._given[index]
         if given & IGNORE:
             return False

@@ -1,16 +1,16 @@
-"""The wire between a virtual card and vpcd, the reader driver of the vsmartcard project.
+"""The connection between a virtual card and vpcd, the reader driver of the vsmartcard project.
 
 Rules:
 
 - The card is a TCP client of its slot's port. Each message, either way, is a length (2 bytes, big-endian) and that many bytes.
-- From the driver, one byte is a control byte: 0 power off, 1 power on, 2 reset, 4 send the ATR. Only the last is answered.
-  Anything longer is a command, and is answered. (So a command of one byte cannot be told from a control byte.)
-- The driver writes length and body apart: TCP_NODELAY and, before every read, TCP_QUICKACK, or each exchange costs 40 ms.
-- The driver drops the connection of a card that it cannot talk to, e.g. after a command of 65,536 bytes. Such a card comes back,
-  unless it is taken out or the driver is gone, but not before the driver has looked and found the reader empty: pcscd would miss
-  that, and if it failed to reset the card meanwhile, call the reader empty until the card really leaves.
-- An answer of no bytes hangs the driver until the connection closes. An ATR longer than 33 bytes leaves the card present but
-  mute, so that is what a card without an ATR sends.
+- From the driver, a message of one byte is a control byte: 0 power off, 1 power on, 2 reset, 4 send the ATR. Only the last is
+  answered. A longer message is a command, and is answered. (So a command of one byte is taken for a control byte.)
+- The driver writes length and body separately. Without TCP_NODELAY, and TCP_QUICKACK before every read, each exchange costs 40 ms.
+- The driver closes the connection of a card after an error, e.g. a command of 65,536 bytes. The card connects again, unless it is
+  taken out or the driver has ended, but only after the driver has polled the empty reader: otherwise pcscd would miss the removal,
+  and if it failed to reset the card meanwhile, report an empty reader until the card is really removed.
+- An empty answer blocks the driver until the connection is closed. An ATR of more than 33 bytes leaves the card present but mute,
+  so that is what a card without an ATR sends.
 """
 
 from __future__ import annotations
@@ -29,49 +29,49 @@ _MAX_MESSAGE = 0xFFFF
 _MAX_ATR = 33
 _MUTE_ATR = bytes(_MAX_ATR + 1)
 _INTERNAL_ERROR = b"\x6f\x00"
-_PATIENCE = 1.0
+_JOIN_TIMEOUT = 1.0
 """Seconds that taking a card out waits for the card's own code to return."""
 
 _AWAY = 0.6
-"""Seconds that a card which was dropped stays away: the driver looks every 0.4 s (fact 12), and nothing tells when it did."""
+"""Seconds until a card connects again: the driver polls every 0.4 s (fact 12), and nothing reports when it did."""
 
 _logger = logging.getLogger("scardface.testing")
 
 
 class CardLink:
-    """A card in a slot: its connection to the driver, and the thread that all of the card's code runs in."""
+    """A card in a slot: its connection to the driver, and the thread in which all of the card's code runs."""
 
     def __init__(self, card: VirtualCard, connect: Callable[[], socket.socket]) -> None:
         """Insert the card.
 
         Args:
             card: the card.
-            connect: opens a connection to the slot's port; OSError where the driver is gone.
+            connect: opens a connection to the slot's port; raises OSError if the driver has ended.
 
         Raises:
             OSError: of `connect`.
         """
         self._card = card
         self._connect = connect
-        self._lock = RLock()  # no socket may take the place of one that is being closed
+        self._lock = RLock()  # no new socket may replace one that is being closed
         self._closed = threading.Event()
         self._socket = connect()
         self._thread = spawn(f"scardface-{type(card).__name__}", self._run)
 
     def close(self) -> None:
-        """Take the card out: close the connection, wait for the thread. May be called by the card's own code."""
+        """Take the card out: close the connection and wait for the thread. May be called by the card's own code."""
         with self._lock:
             self._closed.set()
             with contextlib.suppress(OSError):  # the driver may have closed it already
                 self._socket.shutdown(socket.SHUT_RDWR)
         if self._thread is threading.current_thread():
             return
-        self._thread.join(_PATIENCE)
+        self._thread.join(_JOIN_TIMEOUT)
         if self._thread.is_alive():
             _logger.warning("%s: taken out while its code runs, which does not return", type(self._card).__name__)
 
     def forget(self) -> None:
-        """Close this process's copy of the connection, quietly: in a forked child the card stays its parent's."""
+        """In a forked child: close the copy of the connection; the card stays inserted for the parent."""
         self._socket.close()
 
     def _run(self) -> None:
@@ -85,14 +85,14 @@ class CardLink:
                 try:
                     self._socket = self._connect()
                 except OSError:
-                    return  # the driver is gone; whoever starts it again inserts the card again
+                    return  # the driver has ended; `PrivatePcscd.start` inserts the card again
 
 
 def _serve(connection: socket.socket, card: VirtualCard) -> None:
     """Answer the driver until the connection ends."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     powered = False
-    with contextlib.suppress(OSError):  # a reset connection has ended, too
+    with contextlib.suppress(OSError):  # including a connection that was reset
         while (message := _receive(connection)) is not None:
             if message == _ATR:
                 _send(connection, _atr(card))
@@ -132,7 +132,7 @@ def _send(connection: socket.socket, message: bytes) -> None:
 def _run_hook(card: VirtualCard, hook: Callable[[], None]) -> None:
     try:
         hook()
-    except Exception as error:  # kept, and raised to whoever takes the card out
+    except Exception as error:  # kept, and raised when the card is taken out
         keep_error(card, error)
 
 

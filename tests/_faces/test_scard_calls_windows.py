@@ -134,4 +134,4 @@ async def test_what_is_used_does_not_idle_and_pcsclite_knows_no_such_thing(anyio
             neighbour.handle.transmit(bytes([0, ECHO, 0, 0]))
         assert virtual.resets == 0
         neighbour.handle.end_transaction(0)
-        assert reader._watch is None
+        assert reader._idle_timer is None

@@ -13,7 +13,7 @@ import pytest
 
 from scardface import Protocol, SCardError, ShareMode
 from scardface.testing import SimulatedPCSC
-from scardface.testing._main_thread import Callers
+from scardface.testing._main_thread import CallThreads
 from tests.support.cards import ECHO, GATE, LogCard
 
 SAY = bytes([0, ECHO, 0, 0, 1, 0x78])
@@ -29,17 +29,17 @@ def pcsc() -> Iterator[SimulatedPCSC]:
         yield pcsc
 
 
-def strike() -> None:
+def interrupt_main_thread() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def test_what_a_call_brings_and_raises() -> None:
-    callers = Callers()
-    assert callers.run(lambda: 42) == 42
+    call_threads = CallThreads()
+    assert call_threads.run(lambda: 42) == 42
     with pytest.raises(ZeroDivisionError):
-        callers.run(lambda: 1 / 0)
-    assert callers.run(threading.get_ident) != threading.get_ident()
-    callers.close()
+        call_threads.run(lambda: 1 / 0)
+    assert call_threads.run(threading.get_ident) != threading.get_ident()
+    call_threads.close()
 
 
 def test_an_interrupt_comes_when_the_call_has_returned(pcsc: SimulatedPCSC) -> None:
@@ -50,7 +50,7 @@ def test_an_interrupt_comes_when_the_call_has_returned(pcsc: SimulatedPCSC) -> N
 
     def interrupt() -> None:
         assert card.reached.wait(5)
-        strike()
+        interrupt_main_thread()
         time.sleep(0.1)  # the call goes on
         card.gate.set()
 
@@ -76,7 +76,7 @@ def test_a_handler_may_call_from_inside_a_call(pcsc: SimulatedPCSC) -> None:
         card.gate.set()
 
     before = signal.signal(signal.SIGINT, handler)
-    thread = threading.Thread(target=lambda: card.reached.wait(5) and strike())
+    thread = threading.Thread(target=lambda: card.reached.wait(5) and interrupt_main_thread())
     try:
         thread.start()
         assert handle.transmit(bytes([0, GATE, 0, 0])) == b"\x90\x00"

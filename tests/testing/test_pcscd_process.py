@@ -121,7 +121,7 @@ class Pcsc:
     ("pcsc", "kind", "words"),
     [
         (Pcsc(error=NO_SERVICE), RuntimeError, "before the process's first PC/SC call"),
-        (Pcsc(error=SECURITY_VIOLATION), PcscdUnavailable, "refuses its owner"),
+        (Pcsc(error=SECURITY_VIOLATION), PcscdUnavailable, "refuses this process"),
         (Pcsc("Other 00 00"), PcscdUnavailable, "lists the readers"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from scardface.errors import COMM_ERROR, INVALID_VALUE, NOT_TRANSACTED, SCardError
 from scardface.testing._dialects import Dialect
-from scardface.testing._simulated_call import Running
+from scardface.testing._simulated_call import CallInProgress
 from scardface.testing._simulated_reader import SimulatedReader
 from scardface.testing._simulated_service import SimulatedService
 
@@ -28,11 +28,11 @@ def reader_of(service: SimulatedService) -> SimulatedReader:
 
 
 def test_all_is_well(service: SimulatedService) -> None:
-    Running("SCardStatus", service, reader_of(service), INVALID_VALUE).check()
+    CallInProgress("SCardStatus", service, reader_of(service), INVALID_VALUE).check()
 
 
 def test_an_error_tells_call_and_reader(service: SimulatedService) -> None:
-    error = Running("SCardStatus", service, reader_of(service), INVALID_VALUE).error(NOT_TRANSACTED)
+    error = CallInProgress("SCardStatus", service, reader_of(service), INVALID_VALUE).error(NOT_TRANSACTED)
     assert (error.code, error.call, error.reader) == (NOT_TRANSACTED, "SCardStatus", "A")
 
 
@@ -40,7 +40,7 @@ def test_an_error_tells_call_and_reader(service: SimulatedService) -> None:
     ("usual", "here", "code"), [(INVALID_VALUE, None, INVALID_VALUE), (INVALID_VALUE, NOT_TRANSACTED, NOT_TRANSACTED)]
 )
 def test_the_reader_is_gone(service: SimulatedService, usual: int, here: int | None, code: int) -> None:
-    running = Running("SCardStatus", service, reader_of(service), usual)
+    running = CallInProgress("SCardStatus", service, reader_of(service), usual)
     service.unplug(reader_of(service))
     with pytest.raises(SCardError) as caught:
         running.check(here)
@@ -48,13 +48,13 @@ def test_the_reader_is_gone(service: SimulatedService, usual: int, here: int | N
 
 
 def test_for_some_that_is_no_error(service: SimulatedService) -> None:
-    running = Running("SCardDisconnect", service, reader_of(service), None)
+    running = CallInProgress("SCardDisconnect", service, reader_of(service), None)
     service.unplug(reader_of(service))
     running.check()
 
 
 def test_the_service_is_gone_even_when_it_is_back(service: SimulatedService) -> None:
-    running = Running("SCardStatus", service, reader_of(service), INVALID_VALUE)
+    running = CallInProgress("SCardStatus", service, reader_of(service), INVALID_VALUE)
     service.stop()
     service.run_if_due()
     assert service.running

@@ -57,7 +57,7 @@ def test_all_of_a_card_runs_in_one_thread_which_ends_with_it(pcsc: SimulatedPCSC
 def test_a_card_whose_code_hangs_is_out_all_the_same(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(slot_module, "_PATIENCE", 0.01)
+    monkeypatch.setattr(slot_module, "_JOIN_TIMEOUT", 0.01)
     card = SlowCard()
     pcsc.insert("A", card)
     exchange = Call(share(pcsc.establish(), "A").transmit, SELECT)

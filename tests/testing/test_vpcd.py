@@ -272,7 +272,7 @@ def test_without_a_driver_the_card_gives_up(driver: Driver) -> None:
 def test_a_card_that_does_not_return_is_left_behind(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(vpcd, "_PATIENCE", 0.05)
+    monkeypatch.setattr(vpcd, "_JOIN_TIMEOUT", 0.05)
     go_on = threading.Event()
 
     class Busy(Recorder):
