@@ -1,0 +1,33 @@
+"""docs/glossary.md: terms that the README and the docstrings use, each once, in order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = re.findall(
+    r"^\| (?!term \|)(?!---)(.+?) \| (.+?) \|$", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE
+)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_links_to_it() -> None:
+    assert "](docs/glossary.md)" in README
+
+
+def test_terms_are_in_order_and_explained_once() -> None:
+    terms = [term for term, _ in ROWS]
+    assert terms == sorted(terms, key=str.casefold)
+    single = [each for term in terms for each in term.split(", ")]
+    assert len(single) == len(set(single))
+    assert all(meaning.endswith(".") for _, meaning in ROWS)
+
+
+def test_terms_are_used() -> None:
+    """In the code, the README or the facts: a term that nobody meets needs no explanation."""
+    places = [*(ROOT / "scardface").rglob("*.py"), ROOT / "README.md", ROOT / "docs" / "pcsc-facts.md"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in places).casefold()
+    assert len(ROWS) > 30
+    unused = [each for term, _ in ROWS for each in term.split(", ") if each.casefold() not in text]
+    assert not unused
