@@ -45,7 +45,7 @@ SOON = 10.0
 colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
 
-class Told(Exception):
+class JobError(Exception):
     """What a job of a test raises."""
 
 
@@ -158,7 +158,7 @@ async def test_a_wakeup_wakes_its_task() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_wakeup_that_was_set_before_is_heard_once() -> None:
+async def test_a_wakeup_that_was_set_before_wakes_once() -> None:
     wakeup = Wakeup(Loop())
     for _ in range(3):
         wakeup.set_here()
@@ -212,7 +212,7 @@ async def test_a_reply_brings_what_the_job_returned() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", [Told, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", [JobError, KeyboardInterrupt, SystemExit])
 async def test_a_reply_brings_what_the_job_raised(kind: type[BaseException]) -> None:
     reply: Reply[None] = Reply()
 
@@ -235,14 +235,14 @@ async def test_an_error_is_not_kept_by_the_frame_that_raised_it() -> None:
     reply: Reply[None] = Reply()
 
     def job() -> None:
-        raise Told
+        raise JobError
 
     reply.run(job)
     gc.disable()
     try:
         try:
             await reply.get()
-        except Told as error:
+        except JobError as error:
             left = weakref.ref(error)
         del reply
         await anyio.sleep(0)
@@ -304,7 +304,7 @@ def test_what_was_posted_before_runs_first() -> None:
     assert ran == [1]
 
 
-def test_a_deadline_ends_the_wait_or_is_told_of_once() -> None:
+def test_a_deadline_ends_the_wait_or_is_reported_once() -> None:
     caller, late = WaitingThread(), list[float]()
     deadline = time.monotonic() + 0.05
     caller.run(lambda: False, deadline)
@@ -320,7 +320,7 @@ def test_a_deadline_ends_the_wait_or_is_told_of_once() -> None:
 
 
 def test_a_wait_sees_what_nobody_posted() -> None:
-    """A post may be lost with whoever was interrupted before it: the wait looks by itself, in slices."""
+    """A post may be lost with one that was interrupted before it: the wait checks by itself, in slices."""
     ends = threading.Event()
     threading.Timer(0.05, ends.set).start()
     WaitingThread().run(ends.is_set)
@@ -355,14 +355,14 @@ class Interrupted:
 
 
 @pytest.mark.parametrize("times", [0, 1, 3])
-def test_a_step_that_is_insisted_on_is_done(times: int) -> None:
+def test_a_step_is_retried_until_it_is_done(times: int) -> None:
     step = Interrupted(times)
     retry_if_interrupted(step, 1, 2)
     assert step.done == [(1, 2)]
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_an_uninterrupted_step_is_done_and_the_ctrl_c_is_heard_then(times: int) -> None:
+def test_an_uninterrupted_step_is_done_before_ctrl_c_is_raised(times: int) -> None:
     step = Interrupted(times)
     with pytest.raises(KeyboardInterrupt):
         uninterrupted(step, 1, 2)
@@ -372,9 +372,9 @@ def test_an_uninterrupted_step_is_done_and_the_ctrl_c_is_heard_then(times: int) 
 
 
 @pytest.mark.parametrize("call", [retry_if_interrupted, uninterrupted])
-def test_its_own_errors_are_told(call: Callable[..., None]) -> None:
-    step = Interrupted(1, Told)
-    with pytest.raises(Told):
+def test_errors_of_the_step_are_raised(call: Callable[..., None]) -> None:
+    step = Interrupted(1, JobError)
+    with pytest.raises(JobError):
         call(step)
     assert step.done == []
 
@@ -558,9 +558,9 @@ async def test_the_thread_of_a_blocking_job_is_gone_with_it(monkeypatch: pytest.
 @pytest.mark.anyio
 async def test_a_blocking_job_that_fails() -> None:
     def job() -> None:
-        raise Told("in the thread")
+        raise JobError("in the thread")
 
-    with pytest.raises(Told, match="in the thread"):
+    with pytest.raises(JobError, match="in the thread"):
         await in_thread("a job", job)
 
 
@@ -640,9 +640,9 @@ async def test_in_peace_the_wait_has_no_bound(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.anyio
 async def test_what_the_wait_raises_comes_out() -> None:
     async def wait() -> None:
-        raise Told
+        raise JobError
 
-    with pytest.raises(Told):
+    with pytest.raises(JobError):
         await within_grace(wait)
 
 

@@ -31,7 +31,7 @@ from scardface._pcsc.events import (
 )
 from scardface.errors import NO_SERVICE, SCardError, error_for
 from scardface.iso7816._atr import ATR
-from tests.support.readings import DOWN, IN_USE, card, empty, look, mute
+from tests.support.readings import DOWN, IN_USE, card, empty, mute, snapshot_of
 
 ONE = bytes.fromhex("3B800181")
 TWO = bytes.fromhex("3F6500")
@@ -40,57 +40,57 @@ UNKNOWN_ATR = Reading(StateFlag.PRESENT, 1, b"")
 
 def test_nothing_new() -> None:
     """Like readings, and the very same ones: the watcher keeps those that did not change."""
-    assert diff(look(A=card(), B=empty()), look(A=card(), B=empty())) == []
+    assert diff(snapshot_of(A=card(), B=empty()), snapshot_of(A=card(), B=empty())) == []
     same = {"A": card(), "B": empty()}
-    assert diff(look(**same), look(**same)) == []
+    assert diff(snapshot_of(**same), snapshot_of(**same)) == []
 
 
 def test_a_card_in_and_out() -> None:
-    assert diff(look(A=empty()), look(A=card(1, ONE))) == [CardInserted("A", ATR(ONE))]
-    assert diff(look(A=card(1, ONE)), look(A=empty(2))) == [CardRemoved("A")]
+    assert diff(snapshot_of(A=empty()), snapshot_of(A=card(1, ONE))) == [CardInserted("A", ATR(ONE))]
+    assert diff(snapshot_of(A=card(1, ONE)), snapshot_of(A=empty(2))) == [CardRemoved("A")]
 
 
 @pytest.mark.parametrize(
     "now", [card(3, ONE), card(1, TWO), card(3, TWO), mute(1)], ids=["counter", "ATR, counters lie", "both", "mute now"]
 )
 def test_another_card_is_one_removed_and_one_inserted(now: Reading) -> None:
-    assert diff(look(A=card(1, ONE)), look(A=now)) == [CardRemoved("A"), CardInserted("A", now.state().atr)]
+    assert diff(snapshot_of(A=card(1, ONE)), snapshot_of(A=now)) == [CardRemoved("A"), CardInserted("A", now.state().atr)]
 
 
 @pytest.mark.parametrize("now", [empty(), empty(2), empty(0xFFFF)])
 def test_empty_to_empty_is_nothing(now: Reading) -> None:
     """A card that came and went unseen (fact 10)."""
-    assert diff(look(A=empty()), look(A=now)) == []
+    assert diff(snapshot_of(A=empty()), snapshot_of(A=now)) == []
 
 
 @pytest.mark.parametrize("flags", [0, StateFlag.INUSE, IN_USE])
 def test_who_else_uses_it_changes_silently(flags: int) -> None:
-    assert diff(look(A=card(1, ONE, IN_USE ^ flags)), look(A=card(1, ONE, flags))) == []
-    assert diff(look(A=empty(1, IN_USE ^ flags)), look(A=empty(1, flags))) == []
+    assert diff(snapshot_of(A=card(1, ONE, IN_USE ^ flags)), snapshot_of(A=card(1, ONE, flags))) == []
+    assert diff(snapshot_of(A=empty(1, IN_USE ^ flags)), snapshot_of(A=empty(1, flags))) == []
 
 
 def test_a_mute_card_has_no_atr() -> None:
-    assert diff(look(A=empty()), look(A=mute())) == [CardInserted("A", ATR(b""))]
-    assert diff(look(A=mute(1)), look(A=mute(1))) == []
-    assert diff(look(A=mute(1)), look(A=mute(3))) == [CardRemoved("A"), CardInserted("A", ATR(b""))]
-    assert diff(look(A=mute(1)), look(A=card(1, ONE))) == [CardRemoved("A"), CardInserted("A", ATR(ONE))]
+    assert diff(snapshot_of(A=empty()), snapshot_of(A=mute())) == [CardInserted("A", ATR(b""))]
+    assert diff(snapshot_of(A=mute(1)), snapshot_of(A=mute(1))) == []
+    assert diff(snapshot_of(A=mute(1)), snapshot_of(A=mute(3))) == [CardRemoved("A"), CardInserted("A", ATR(b""))]
+    assert diff(snapshot_of(A=mute(1)), snapshot_of(A=card(1, ONE))) == [CardRemoved("A"), CardInserted("A", ATR(ONE))]
 
 
 def test_the_atr_of_a_mute_card_is_not_told() -> None:
     reading = Reading(StateFlag.PRESENT | StateFlag.MUTE, 1, ONE)
-    assert diff(look(A=empty()), look(A=reading)) == [CardInserted("A", ATR(b""))]
+    assert diff(snapshot_of(A=empty()), snapshot_of(A=reading)) == [CardInserted("A", ATR(b""))]
     assert reading.state().atr == b""
 
 
 def test_an_atr_that_is_merely_not_known_is_no_other_card() -> None:
-    assert diff(look(A=UNKNOWN_ATR), look(A=card(1, ONE))) == []
-    assert diff(look(A=card(1, ONE)), look(A=UNKNOWN_ATR)) == []
-    assert diff(look(A=card(2, ONE)), look(A=UNKNOWN_ATR)) == [CardRemoved("A"), CardInserted("A", ATR(b""))]
+    assert diff(snapshot_of(A=UNKNOWN_ATR), snapshot_of(A=card(1, ONE))) == []
+    assert diff(snapshot_of(A=card(1, ONE)), snapshot_of(A=UNKNOWN_ATR)) == []
+    assert diff(snapshot_of(A=card(2, ONE)), snapshot_of(A=UNKNOWN_ATR)) == [CardRemoved("A"), CardInserted("A", ATR(b""))]
 
 
 def test_readers_that_went_come_first_and_their_cards_before_them() -> None:
-    old = look(A=card(1, ONE), B=empty(), C=card(1, TWO))
-    new = look(D=empty(), C=empty(2), E=card(1, ONE))
+    old = snapshot_of(A=card(1, ONE), B=empty(), C=card(1, TWO))
+    new = snapshot_of(D=empty(), C=empty(2), E=card(1, ONE))
     assert diff(old, new) == [
         CardRemoved("A"),
         ReaderRemoved("A"),
@@ -103,39 +103,39 @@ def test_readers_that_went_come_first_and_their_cards_before_them() -> None:
 
 
 def test_the_others_come_in_the_order_of_the_reader_list() -> None:
-    old = look(A=empty(), B=empty(), C=empty())
-    new = look(C=card(), A=card(), B=card())
+    old = snapshot_of(A=empty(), B=empty(), C=empty())
+    new = snapshot_of(C=card(), A=card(), B=card())
     assert [event.reader for event in diff(old, new) if isinstance(event, CardInserted)] == ["C", "A", "B"]
 
 
 def test_a_service_that_goes_takes_nothing_with_it() -> None:
-    up, down = look(A=card(), B=empty()), look(DOWN, A=card(), B=empty())
+    up, down = snapshot_of(A=card(), B=empty()), snapshot_of(DOWN, A=card(), B=empty())
     assert diff(up, down) == [ServiceDown(error=DOWN)]
     event = diff(up, down)[0]
     assert isinstance(event, ServiceDown)
     assert event.error is DOWN
     assert not event.initial
     assert diff(down, down) == []
-    assert diff(down, look(error_for(NO_SERVICE, "another call"))) == []
+    assert diff(down, snapshot_of(error_for(NO_SERVICE, "another call"))) == []
 
 
 def test_a_service_that_is_back_and_cannot_be_used_is_told_once_more() -> None:
     """libpcsclite 2.5, with fewer readers than this process has seen."""
     stuck = error_for(0x8010001F, "SCardListReaders")
-    down, back = look(DOWN, A=card()), look(stuck, A=card())
+    down, back = snapshot_of(DOWN, A=card()), snapshot_of(stuck, A=card())
     (event,) = diff(down, back)
     assert isinstance(event, ServiceDown)
     assert event.error is stuck
     assert diff(back, back) == []
     assert diff(back, down) == []  # it is down anyway
-    assert diff(look(A=card()), back) == [ServiceDown()]
-    assert diff(back, look(life=2))[0] == ServiceUp()
+    assert diff(snapshot_of(A=card()), back) == [ServiceDown()]
+    assert diff(back, snapshot_of(life=2))[0] == ServiceUp()
 
 
 def test_a_service_that_comes_back_has_lost_its_sessions() -> None:
     """Counters start anew: a card that was in before and is in after is another one, whatever they say."""
-    down = look(DOWN, A=card(1, ONE), B=card(1, ONE), C=empty(), D=empty(4), E=card(1, ONE))
-    back = look(life=2, A=card(1, ONE), B=empty(0), C=card(0, TWO), D=empty(0), F=card(1, ONE))
+    down = snapshot_of(DOWN, A=card(1, ONE), B=card(1, ONE), C=empty(), D=empty(4), E=card(1, ONE))
+    back = snapshot_of(life=2, A=card(1, ONE), B=empty(0), C=card(0, TWO), D=empty(0), F=card(1, ONE))
     assert diff(down, back) == [
         ServiceUp(),
         CardRemoved("E"),
@@ -152,12 +152,12 @@ def test_a_service_that_comes_back_has_lost_its_sessions() -> None:
 def test_a_restart_between_two_looks_is_seen_by_the_life() -> None:
     """The very same reading, too: the watcher keeps what did not change."""
     reading = card(1, ONE)
-    old, new = look(A=reading), look(life=2, A=reading)
+    old, new = snapshot_of(A=reading), snapshot_of(life=2, A=reading)
     assert diff(old, new) == [CardRemoved("A"), CardInserted("A", ATR(ONE))]
 
 
 def test_initial_events() -> None:
-    snapshot = look(B=card(5, ONE), A=empty(), C=mute())
+    snapshot = snapshot_of(B=card(5, ONE), A=empty(), C=mute())
     assert initial_events(snapshot) == [
         ReaderAdded("B", initial=True),
         CardInserted("B", ATR(ONE), initial=True),
@@ -165,18 +165,18 @@ def test_initial_events() -> None:
         ReaderAdded("C", initial=True),
         CardInserted("C", ATR(b""), initial=True),
     ]
-    assert initial_events(look()) == []
+    assert initial_events(snapshot_of()) == []
 
 
 def test_initial_events_without_a_service() -> None:
-    events = initial_events(look(DOWN, A=card()))
+    events = initial_events(snapshot_of(DOWN, A=card()))
     assert events == [ServiceDown(initial=True)]
     assert isinstance(events[0], ServiceDown)
     assert events[0].error is DOWN
 
 
 def test_events_after_the_start_are_not_initial() -> None:
-    events = diff(look(), look(A=card()))
+    events = diff(snapshot_of(), snapshot_of(A=card()))
     assert events == [ReaderAdded("A", initial=False), CardInserted("A", ATR(card().atr), initial=False)]
     assert ReaderAdded("A", initial=True) != ReaderAdded("A")
 
@@ -262,7 +262,7 @@ def test_why_the_service_went_is_not_compared() -> None:
 
 
 def test_events_match_by_position_and_name() -> None:
-    match diff(look(A=empty()), look(A=card(1, ONE)))[0]:
+    match diff(snapshot_of(A=empty()), snapshot_of(A=card(1, ONE)))[0]:
         case CardInserted(reader=reader, atr=atr):
             assert (reader, atr) == ("A", ONE)
         case _:
@@ -358,7 +358,7 @@ def test_the_events_of_all_differences_lead_to_the_last_look(history: list[Snaps
 
 @given(readers(), readers())
 def test_silence_means_that_nothing_but_the_use_changed(before: dict[str, Reading], now: dict[str, Reading]) -> None:
-    if not diff(look(**before), look(**now)):
+    if not diff(snapshot_of(**before), snapshot_of(**now)):
         kept = {name: reading.state() for name, reading in now.items()}
         assert {name: (state.present, state.atr, state.mute) for name, state in kept.items()} == {
             name: (state.present, state.atr, state.mute) for name, state in ((name, r.state()) for name, r in before.items())

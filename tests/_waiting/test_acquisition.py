@@ -1,4 +1,4 @@
-"""One acquisition: whoever ends it, whenever; what is opened is what was offered, or is passed on; nothing is left of it."""
+"""One acquisition: ended by anybody at any time; what is opened is what was offered, or is declined; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ def pcsc() -> Iterator[SimulatedPCSC]:
         wait_until(lambda: not simulated.open_contexts)
 
 
-def request_for(pcsc: SimulatedPCSC, *args: Any, **kwargs: Any) -> Acquisition:
+def acquisition_for(pcsc: SimulatedPCSC, *args: Any, **kwargs: Any) -> Acquisition:
     """As a card makes one."""
     return Acquisition(SCard(*args, **kwargs)._card_request, pcsc)
 
 
-def begun(request: Acquisition) -> WaitingThread:
+def begun(acquisition: Acquisition) -> WaitingThread:
     """Run its start in a thread's place."""
     caller = WaitingThread()
-    request.begin(caller, lambda: None)
+    acquisition.begin(caller, lambda: None)
     return caller
 
 
-def ends(request: Acquisition, caller: WaitingThread) -> Any:
+def ends(acquisition: Acquisition, caller: WaitingThread) -> Any:
     """Wait as a thread does, and what comes of it."""
-    caller.run(lambda: request.ended, request.own_deadline, request.expire)
-    return request.result()
+    caller.run(lambda: acquisition.ended, acquisition.own_deadline, acquisition.expire)
+    return acquisition.result()
 
 
 def ends_when(caller: WaitingThread, condition: Callable[[], bool]) -> None:
@@ -87,61 +87,61 @@ def ends_when(caller: WaitingThread, condition: Callable[[], bool]) -> None:
 # Cancelled and left, at every state.
 
 
-def nothing_yet(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread | None:
+def nothing_yet(acquisition: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread | None:
     return None
 
 
-def waits(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
-    caller = begun(request)
+def waits(acquisition: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
+    caller = begun(acquisition)
     wait_until(lambda: waiters(pcsc))
     return caller
 
 
-def looks(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
+def queries(acquisition: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     pcsc.latency = {"SCardListReaders": 0.1}
-    return begun(request)
+    return begun(acquisition)
 
 
-def connects(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
+def connects(acquisition: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     pcsc.latency = {"SCardConnect": 0.5}
     pcsc.insert("A", LogCard())
-    caller = begun(request)
+    caller = begun(acquisition)
     wait_until(lambda: driver_of(pcsc).connects)
     return caller
 
 
-def is_offered(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
+def is_offered(acquisition: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     """The offer is posted, and not taken: the thread does not turn."""
-    caller = waits(request, pcsc)
+    caller = waits(acquisition, pcsc)
     pcsc.insert("A", LogCard())
     slots = driver_of(pcsc)._dispatcher._slots
     wait_until(lambda: "A" in slots and slots["A"].offer)
     return caller
 
 
-def has_opened(request: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
+def has_opened(acquisition: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     pcsc.insert("A", LogCard())
-    caller = begun(request)
-    wait_until(lambda: request.ended)
+    caller = begun(acquisition)
+    wait_until(lambda: acquisition.ended)
     return caller
 
 
-STATES = (nothing_yet, looks, waits, is_offered, connects, has_opened)
+STATES = (nothing_yet, queries, waits, is_offered, connects, has_opened)
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 @pytest.mark.parametrize("how", ["cancel", "leave"])
 def test_ended_at_any_state(pcsc: SimulatedPCSC, state: Callable[..., WaitingThread | None], how: str) -> None:
     """It ends once; a card that was opened for nobody is closed; the next one works."""
-    request = request_for(pcsc)
-    caller = state(request, pcsc)
-    getattr(request, how)()
+    acquisition = acquisition_for(pcsc)
+    caller = state(acquisition, pcsc)
+    getattr(acquisition, how)()
     if caller is None:
-        caller = begun(request)
+        caller = begun(acquisition)
     if how == "cancel" or state is not has_opened:  # a card that is open and not taken over is given up, too
         with pytest.raises(WaitCancelledError):
-            ends(request, caller)
-    request.leave()
+            ends(acquisition, caller)
+    acquisition.leave()
     pcsc.latency = 0.0
     wait_until(lambda: not pcsc.open_contexts and not threads_named("scardface-card", *OWN))
     assert not driver_of(pcsc).open_cards
@@ -154,12 +154,12 @@ def test_ended_at_any_state(pcsc: SimulatedPCSC, state: Callable[..., WaitingThr
 
 
 def test_a_cancel_after_the_card_was_taken_over_ends_nothing(pcsc: SimulatedPCSC) -> None:
-    request = request_for(pcsc)
-    caller = has_opened(request, pcsc)
-    assert isinstance(ends(request, caller), Session)
-    request.cancel()
+    acquisition = acquisition_for(pcsc)
+    caller = has_opened(acquisition, pcsc)
+    assert isinstance(ends(acquisition, caller), Session)
+    acquisition.cancel()
     assert driver_of(pcsc).open_cards
-    request.leave()
+    acquisition.leave()
     wait_until(lambda: not pcsc.open_contexts)
 
 
@@ -178,21 +178,23 @@ def test_a_card_that_was_taken_over_by_a_loop_that_is_closed_now_stays_open(pcsc
     wait_until(lambda: not pcsc.open_contexts)
 
 
-# The first look.
+# The first query.
 
 
-def test_alone_it_looks_by_itself_and_beside_others_with_the_driver(pcsc: SimulatedPCSC) -> None:
+def test_alone_it_queries_by_itself_and_beside_others_with_the_driver(pcsc: SimulatedPCSC) -> None:
     pcsc.insert("A", LogCard())
     pcsc.add_reader("B")
     with sync.SCard(timeout=5):
         assert threads_named(*OWN) == []
-        assert pcsc.calls["SCardEstablishContext"] == 1, "the look's context is the card's"
-    waiting = request_for(pcsc, "B")
+        assert pcsc.calls["SCardEstablishContext"] == 1, "the query's context becomes the card's"
+    waiting = acquisition_for(pcsc, "B")
     waits(waiting, pcsc)
-    wait_until(lambda: threads_named("scardface-watch") and pcsc.open_contexts == 1)  # the watcher's, and the first look's is gone
+    wait_until(
+        lambda: threads_named("scardface-watch") and pcsc.open_contexts == 1
+    )  # the watcher's; that of the first query is released
     before = pcsc.calls["SCardEstablishContext"]
     with sync.SCard("A", timeout=5):
-        assert pcsc.calls["SCardEstablishContext"] == before + 1, "the card's; the look was the watcher's"
+        assert pcsc.calls["SCardEstablishContext"] == before + 1, "the card's; the query was the watcher's"
     waiting.leave()
     wait_until(lambda: not driver_of(pcsc).threads())
 
@@ -208,14 +210,14 @@ def test_what_it_finds_it_opens_in_the_order_of_the_list(pcsc: SimulatedPCSC) ->
 
 
 @pytest.mark.parametrize("arguments", [{}, {"atr": b"never"}, {"settle": 0.1}])
-def test_a_timeout_of_0_is_one_look(pcsc: SimulatedPCSC, arguments: dict[str, Any]) -> None:
+def test_a_timeout_of_0_is_one_query(pcsc: SimulatedPCSC, arguments: dict[str, Any]) -> None:
     """It says what it saw, whether alone or beside others."""
     if arguments:
         pcsc.insert("A", LogCard())
     if "settle" in arguments:
         pcsc.remove("A")
     for others in (False, True):
-        waiting = request_for(pcsc, atr=b"not this one")
+        waiting = acquisition_for(pcsc, atr=b"not this one")
         if others:
             waits(waiting, pcsc)
         with pytest.raises(CardTimeoutError, match="seen: "):
@@ -265,10 +267,10 @@ def swap(pcsc: SimulatedPCSC, atr: bytes) -> Callable[[], None]:
 OTHER = bytes.fromhex("3B8001A0")
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["its own look", "the driver's offer"])
+@pytest.mark.parametrize("beside", [False, True], ids=["its own query", "the driver's offer"])
 def test_another_card_is_passed_on(pcsc: SimulatedPCSC, swapped: list[Callable[[], None]], beside: bool) -> None:
-    """With another ATR it is for whoever wants that; with the same one it is offered again, as the new card that it is."""
-    waiting = request_for(pcsc, atr=b"not this one")
+    """With another ATR it is for one that wants that ATR; with the same one it is offered again, as a new card."""
+    waiting = acquisition_for(pcsc, atr=b"not this one")
     if beside:
         waits(waiting, pcsc)
     pcsc.insert("A", LogCard())
@@ -335,7 +337,7 @@ def test_each_card_that_cannot_be_had_is_warned_of_once(
     pcsc.add_reader("C")
     for reader in ("A", "B"):
         pcsc.insert(reader, Foreign())
-    waiting = request_for(pcsc)
+    waiting = acquisition_for(pcsc)
     caller = waits(waiting, pcsc)
 
     def tried_again() -> None:
@@ -372,13 +374,13 @@ def test_what_goes_wrong_once_ends_nothing(pcsc: SimulatedPCSC, code: int, caplo
     assert "'A'" in warned[0]
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["its own look", "the driver's offer"])
+@pytest.mark.parametrize("beside", [False, True], ids=["its own query", "the driver's offer"])
 @pytest.mark.parametrize("code", [0x8010006A, 0x80100065], ids=["SECURITY_VIOLATION", "UNSUPPORTED_CARD"])
-def test_a_card_that_is_passed_over_is_told_of_though_another_is_opened(
+def test_a_card_that_cannot_be_opened_is_logged_although_another_is_opened(
     pcsc: SimulatedPCSC, code: int, beside: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """polkit's rules may forbid one reader, for instance."""
-    waiting = request_for(pcsc, atr=b"never")
+    waiting = acquisition_for(pcsc, atr=b"never")
     if beside:
         waits(waiting, pcsc)
     pcsc.add_reader("B")
@@ -407,15 +409,15 @@ def test_when_the_wait_is_over_the_error_of_such_a_card_is_the_cause(pcsc: Simul
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
-def test_what_its_own_look_saw_is_told_where_the_watcher_has_not_looked_yet(
+def test_the_text_is_that_of_its_own_query_until_the_watcher_has_made_one(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pcsc.insert("A", LogCard())
-    looked, look = threading.Event(), Watcher._query
+    queried, query = threading.Event(), Watcher._query
 
     def slow(*arguments: Any) -> Any:
-        looked.wait(PATIENCE)
-        return look(*arguments)
+        queried.wait(PATIENCE)
+        return query(*arguments)
 
     monkeypatch.setattr(Watcher, "_query", slow)
     with pytest.raises(CardTimeoutError, match="a card whose ATR did not match"):
@@ -424,7 +426,7 @@ def test_what_its_own_look_saw_is_told_where_the_watcher_has_not_looked_yet(
     with pytest.raises(CardTimeoutError, match="could not be opened") as caught:
         sync.SCard(timeout=1)
     assert isinstance(caught.value.__cause__, SCardError)
-    looked.set()
+    queried.set()
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
@@ -437,7 +439,7 @@ def test_a_deadline_in_the_moment_in_which_the_connect_ends(
     pcsc.latency = {"SCardConnect": 0.5}
     if ending == "failed":
         pcsc.inject("SCardConnect", errors.COMM_DATA_LOST)
-    waiting = request_for(pcsc, atr=b"never")  # keeps the driver, and what it knows
+    waiting = acquisition_for(pcsc, atr=b"never")  # keeps the driver, and what it knows
     waits(waiting, pcsc)
     driver, join, decide = driver_of(pcsc), Acquisition._join, Acquisition._end_with
     driver.unserved.clear()  # the next one looks by itself, as where this one began to wait a moment later
@@ -474,13 +476,13 @@ def test_a_deadline_in_the_moment_in_which_the_connect_ends(
 # Readers that nothing can be asked about.
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["its own look", "the driver's look"])
+@pytest.mark.parametrize("beside", [False, True], ids=["its own query", "the driver's query"])
 @pytest.mark.parametrize("readers", [None, re.compile("^L"), "L\u00e9 00 00"], ids=["any", "pattern", "name"])
-def test_a_reader_that_is_left_out_is_told_of(beside: bool, readers: Any) -> None:
+def test_a_reader_that_is_left_out_is_named_in_the_error(beside: bool, readers: Any) -> None:
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("L\u00e9 00 00")
         pcsc.insert(0, LogCard())
-        waiting = request_for(pcsc, atr=b"never", wait_for_reader=True)
+        waiting = acquisition_for(pcsc, atr=b"never", wait_for_reader=True)
         if beside:
             waits(waiting, pcsc)
         with pytest.raises(NoReaderError, match=r"there: none; left out, .* ASCII names only: 'L\u00e9 00 00'\)"):
@@ -571,11 +573,11 @@ def test_a_finalizer_only_puts_an_order(pcsc: SimulatedPCSC, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("how", ["cancel", "leave"])
-def test_a_late_one_that_has_ended_meanwhile_does_not_keep_its_home_asleep(pcsc: SimulatedPCSC, how: str) -> None:
+def test_a_late_one_that_has_ended_meanwhile_does_not_keep_its_owner_unresponsive(pcsc: SimulatedPCSC, how: str) -> None:
     """Its offer was taken back, then it ended, then its loop turned again: who else waits there gets the card."""
-    keep = request_for(pcsc, "A", atr=b"none")  # so that the dispatcher is not forgotten meanwhile
+    keep = acquisition_for(pcsc, "A", atr=b"none")  # so that the dispatcher is not forgotten meanwhile
     waits(keep, pcsc)
-    late = request_for(pcsc, "A")
+    late = acquisition_for(pcsc, "A")
     caller = begun(late)
     wait_until(lambda: late in waiters(pcsc))
     pcsc.insert("A", LogCard())
@@ -583,7 +585,7 @@ def test_a_late_one_that_has_ended_meanwhile_does_not_keep_its_home_asleep(pcsc:
     wait_until(lambda: caller in dispatcher._unresponsive)
     getattr(late, how)()
     wait_until(lambda: late not in dispatcher._waiters)
-    other = request_for(pcsc, "A")
+    other = acquisition_for(pcsc, "A")
     other.begin(caller, lambda: None)
     try:
         caller.run(lambda: other.ended, time.monotonic() + 20)
@@ -618,7 +620,7 @@ async def monitors(**words: Any) -> None:
 
 
 CLOSED_IN: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
-    "the first look": (acquires, {"timeout": 60}, "SCardEstablishContext"),
+    "the first query": (acquires, {"timeout": 60}, "SCardEstablishContext"),
     "the connect": (acquires, {"timeout": 60}, "SCardConnect"),
     "card.wait()": (waits_for_removal, {}, ""),
     "aclose": (closes, {}, "SCardReleaseContext"),
@@ -689,10 +691,10 @@ class FakeSession:
     ],
     ids=["another card", "another ATR", "another protocol", "another serial number"],
 )
-def test_each_wish_is_checked_against_what_was_opened(pcsc: SimulatedPCSC, session: Any, arguments: dict[str, Any]) -> None:
+def test_each_criterion_is_checked_against_the_opened_card(pcsc: SimulatedPCSC, session: Any, arguments: dict[str, Any]) -> None:
     waiter: Any = Waiter()
     waiter.owner = None
     offer = Offer(waiter, "A", Reading(int(StateFlag.PRESENT), 1, T1))
-    request = request_for(pcsc, **arguments)
-    assert not request._is_what_was_offered(session, offer)
-    assert request._is_what_was_offered(FakeSession(), offer)  # type: ignore[arg-type]
+    acquisition = acquisition_for(pcsc, **arguments)
+    assert not acquisition._is_what_was_offered(session, offer)
+    assert acquisition._is_what_was_offered(FakeSession(), offer)  # type: ignore[arg-type]

@@ -3,11 +3,12 @@
 `World` is the truth: two readers, their cards, three entries, what PC/SC would answer. It carries effects out as the driver does,
 and after each message it checks what must hold whatever the order:
 
-- an offer goes to somebody who waits, has had a first look, is awake, has no other offer and wants that card; one offer per reader
+- an offer goes to one that waits, whose first query is answered, whose owner is responsive, that has no other offer and wants that
+  card; one offer per reader
   at a time; nothing that this process holds exclusively, and nothing exclusive that it holds at all; and no older one could have
   had it;
 - a free card that somebody wants is on offer;
-- whoever's deadline has come has ended, and nobody who ended is offered anything.
+- a waiter whose deadline has passed has ended, and nobody who has ended is offered anything.
 
 `test_every_order` explores all orders of up to `DEPTH` messages. States that were reached in several ways are explored once, and
 the orders that led there are counted; hypothesis goes on beyond, with random lives of 60 messages.
@@ -92,7 +93,7 @@ class World:
         self.counters = {"A": 1, "B": 0}
         self.up, self.life = True, 1
         self.answered = 0
-        self.seen: dict[str, int] = {}  # what the dispatcher has been told: the card in each reader
+        self.seen: dict[str, int] = {}  # what the dispatcher was told of: the card in each reader
         self.joined: set[Waiter] = set()
         self.queried: set[Waiter] = set()
         self.ended: set[Waiter] = set()
@@ -298,7 +299,7 @@ class World:
             if older.number >= waiter.number or older.owner in self.unresponsive or not self._suits(older, name):
                 continue
             if older._queue is None or self._may_have(older, name):
-                return False  # it still has its first look, or is next
+                return False  # its first query is not answered, or it is next
             if holders and older.request.share is ShareMode.EXCLUSIVE and not self._is_refused(older, name):
                 return False  # it waits until those who share have left
         return True
@@ -503,7 +504,7 @@ def test_a_connect_of_somebody_who_did_not_ask_here_keeps_its_reader() -> None:
     assert offers(dispatcher.handle(Connected(elsewhere), 1.0)) == [(2, "A")]
 
 
-def test_a_connect_that_is_over_is_no_offer_though_it_was_told_of_late() -> None:
+def test_a_connect_that_has_returned_is_no_offer_although_it_was_reported_late() -> None:
     """Its failure came first, then who joined with it; that it is over comes last."""
     late = make_waiter(1, card_request())
     trying = Offer(late, "A", card())
@@ -514,7 +515,7 @@ def test_a_connect_that_is_over_is_no_offer_though_it_was_told_of_late() -> None
     assert offers(dispatcher.handle(Connected(trying), 0.0)) == [(1, "A")]
 
 
-def test_who_looks_by_itself_is_not_overtaken_for_a_quarter_of_a_second() -> None:
+def test_one_in_its_first_query_is_not_overtaken_for_a_quarter_of_a_second() -> None:
     older = make_waiter(1, card_request("A"))
     for through in (True, False):
         dispatcher = Dispatcher()

@@ -33,23 +33,23 @@ OWN = ("scardface-driver", "scardface-watch", "scardface-cancel")
 
 
 class Listener:
-    """One who waits for events, in a home of its own."""
+    """A listener with an owner of its own."""
 
     def __init__(self) -> None:
         self.owner: Any = WaitingThread()
         self.looks = 0
         self.events: list[Event] = []
         self.failures: list[BaseException] = []
-        self.told = threading.Event()
+        self.received = threading.Event()
 
     def receive(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
         self.looks += 1
         self.events += events
-        self.told.set()
+        self.received.set()
 
     def fail(self, error: BaseException) -> None:
         self.failures.append(error)
-        self.told.set()
+        self.received.set()
 
     def begin(self, pcsc: Any, driver: Driver | None = None) -> Listener:
         (driver or driver_of(pcsc)).submit(Subscribed(self, None), pcsc)
@@ -76,8 +76,8 @@ def test_it_starts_with_the_first_and_ends_with_the_watcher_after_the_last(pcsc:
     assert driver.threads() == []
     for _ in range(3):
         first, second = Listener().begin(pcsc), Listener().begin(pcsc)
-        assert first.told.wait(SOON)
-        assert second.told.wait(SOON)
+        assert first.received.wait(SOON)
+        assert second.received.wait(SOON)
         assert len(threads_named("scardface-driver")) == len(threads_named("scardface-watch")) == pcsc.open_contexts == 1
         driver.tell(Unsubscribed(first))
         pcsc.insert("A", LogCard())
@@ -88,18 +88,18 @@ def test_it_starts_with_the_first_and_ends_with_the_watcher_after_the_last(pcsc:
         pcsc.remove("A")
 
 
-def test_what_is_told_while_nobody_waits_is_forgotten(pcsc: SimulatedPCSC) -> None:
+def test_messages_are_dropped_while_nobody_waits(pcsc: SimulatedPCSC) -> None:
     driver = driver_of(pcsc)
     assert not driver.tell(Unsubscribed(Listener()))
     assert not driver.tell(WhenIdle(lambda nobody: pytest.fail("nobody is there")))
     assert driver._queue.empty()
 
 
-def test_what_is_told_just_as_the_thread_ends_is_waited_for_by_nobody(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_a_message_that_comes_as_the_thread_ends(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the question whether the thread runs and the put, it looks into the queue for the last time."""
     driver = driver_of(pcsc)
     listener = Listener().begin(pcsc)
-    assert listener.told.wait(SOON)
+    assert listener.received.wait(SOON)
     real = driver._queue
 
     class Late:
@@ -141,7 +141,7 @@ def test_an_interrupt_before_the_start_leaves_no_message(pcsc: SimulatedPCSC, mo
     assert driver._queue.empty()
 
 
-def test_quiet_says_whether_others_wait(pcsc: SimulatedPCSC) -> None:
+def test_when_idle_says_whether_others_wait(pcsc: SimulatedPCSC) -> None:
     driver, answers = driver_of(pcsc), list[bool]()
     listener = Listener().begin(pcsc)
     assert driver.tell(WhenIdle(answers.append))
@@ -154,7 +154,7 @@ def test_quiet_says_whether_others_wait(pcsc: SimulatedPCSC) -> None:
 
 
 @pytest.mark.parametrize("name", ["scardface-driver", "scardface-watch"])
-def test_a_thread_that_cannot_be_started_is_told_to_all_and_the_next_works(
+def test_all_are_given_the_error_of_a_thread_that_cannot_be_started_and_the_next_works(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     real, listeners = driving.spawn, [Listener(), Listener()]
@@ -173,21 +173,21 @@ def test_a_thread_that_cannot_be_started_is_told_to_all_and_the_next_works(
                     listener.begin(pcsc)
             else:
                 listener.begin(pcsc)
-            assert listener.told.wait(SOON)
+            assert listener.received.wait(SOON)
             assert {error.code for error in listener.failures if isinstance(error, SCardError)} == {NO_MEMORY}
     again = Listener().begin(pcsc)
-    assert again.told.wait(SOON)
+    assert again.received.wait(SOON)
     assert again.failures == []
     leave(driver_of(pcsc), again)
 
 
-def test_a_mistake_in_the_dispatcher_is_told_to_all_and_the_next_works(
+def test_all_are_given_the_error_of_the_dispatcher_and_the_next_works(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also to whom the message that met it belongs to."""
     first, second = Listener().begin(pcsc), Listener()
-    assert first.told.wait(SOON)
-    first.told.clear()
+    assert first.received.wait(SOON)
+    first.received.clear()
     handle = Dispatcher.handle
 
     def broken(self: Dispatcher, message: Any, now: float) -> Any:
@@ -199,11 +199,11 @@ def test_a_mistake_in_the_dispatcher_is_told_to_all_and_the_next_works(
         patch.setattr(Dispatcher, "handle", broken)
         second.begin(pcsc)
         for listener in (first, second):
-            assert listener.told.wait(SOON)
+            assert listener.received.wait(SOON)
             assert [type(error) for error in listener.failures] == [ZeroDivisionError]
     assert [record.levelno for record in caplog.records if record.name == "scardface.watch"] == [logging.ERROR]
     again = Listener().begin(pcsc)
-    assert again.told.wait(SOON)
+    assert again.received.wait(SOON)
     assert again.failures == []
     leave(driver_of(pcsc), again)
 
@@ -213,7 +213,7 @@ def test_a_watcher_that_cannot_be_interrupted_for_want_of_a_thread_is_later(
 ) -> None:
     """Nobody's wait ends of that: the driver comes again."""
     first, second, real = Listener().begin(pcsc), Listener(), watching.spawn
-    assert first.told.wait(SOON)
+    assert first.received.wait(SOON)
     wait_until(lambda: pcsc._service._waits)
     refused: list[str] = []
 
@@ -225,7 +225,7 @@ def test_a_watcher_that_cannot_be_interrupted_for_want_of_a_thread_is_later(
 
     monkeypatch.setattr(watching, "spawn", spawn)
     second.begin(pcsc)
-    assert second.told.wait(SOON)
+    assert second.received.wait(SOON)
     assert refused == ["scardface-cancel"] * 3
     assert first.failures == second.failures == []
     leave(driver_of(pcsc), first, second)
@@ -241,13 +241,13 @@ def test_a_loop_that_was_closed_is_forgotten(pcsc: SimulatedPCSC, monkeypatch: p
 
     listener.owner = loop.run_until_complete(owner())
     listener.begin(pcsc)
-    assert listener.told.wait(SOON)
+    assert listener.received.wait(SOON)
     loop.close()
     wait_until(lambda: not driver.threads() and not driver._runs)
 
 
 def test_no_message_is_lost_between_the_end_of_a_run_and_the_next(pcsc: SimulatedPCSC) -> None:
-    """Threads come and leave without a pause, so that runs end and start all the time: each hears its first look."""
+    """Threads come and leave without a pause, so that runs end and start all the time: each gets its first snapshot."""
     failures: list[object] = []
 
     def live() -> None:
@@ -255,7 +255,7 @@ def test_no_message_is_lost_between_the_end_of_a_run_and_the_next(pcsc: Simulate
         try:
             for turn in range(60):
                 listener = Listener().begin(pcsc)
-                assert listener.told.wait(SOON), turn
+                assert listener.received.wait(SOON), turn
                 assert listener.failures == [], turn
                 driver.tell(Unsubscribed(listener))
                 if turn % 3 == 0:
@@ -285,7 +285,7 @@ class Odd:
             setattr(self, name, getattr(pcsc, name))
 
     def __eq__(self, other: object) -> bool:
-        raise AssertionError("backends are told apart by what they are, not by what they say")
+        raise AssertionError("backends are told apart by identity")
 
     def establish(self) -> Context:
         return self._pcsc.establish()
@@ -314,7 +314,7 @@ def test_a_backend_that_nobody_has_any_more_has_no_driver() -> None:
 
 
 def test_a_backend_that_raises_errors_of_its_own(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its caller is told at the first look; a wait that has begun outlives it."""
+    """At the first query its caller gets the error; a wait that has begun goes on."""
     broken = threading.Event()
     establish = pcsc.establish
 
@@ -329,7 +329,7 @@ def test_a_backend_that_raises_errors_of_its_own(pcsc: SimulatedPCSC, monkeypatc
         sync.SCard(timeout=5)
     broken.clear()
     listener = Listener().begin(pcsc)
-    assert listener.told.wait(SOON)
+    assert listener.received.wait(SOON)
     broken.set()
     pcsc.stop_service()
     wait_until(lambda: any(type(event).__name__ == "ServiceDown" for event in listener.events))
@@ -340,7 +340,7 @@ def test_a_backend_that_raises_errors_of_its_own(pcsc: SimulatedPCSC, monkeypatc
 
 
 def test_a_message_that_comes_as_a_run_ends_is_answered_or_refused(pcsc: SimulatedPCSC) -> None:
-    """Who asks for quiet just then must not wait for an answer that nobody gives."""
+    """One who waits until it is idle just then must not wait for an answer that nobody gives."""
     driver = driver_of(pcsc)
 
     class Ending(dict[int, Any]):
@@ -406,7 +406,7 @@ def test_a_status_call_that_never_comes_back_is_left_to_pcsc(pcsc: SimulatedPCSC
         cancelled = len(cancels)
         pcsc.insert("A", LogCard())
         wait_until(lambda: [type(event) for event in first.events] == [CardInserted])
-        assert second.told.wait(SOON)
+        assert second.received.wait(SOON)
         leave(driver, first, second)
         assert len(cancels) <= cancelled + 1
         assert pcsc.open_contexts == 1
@@ -447,7 +447,7 @@ def test_log_handlers_that_raise_stop_nothing(pcsc: SimulatedPCSC, name: str) ->
     parent.setLevel(logging.DEBUG)
     try:
         first = Listener().begin(backend)
-        assert first.told.wait(SOON)
+        assert first.received.wait(SOON)
         watch = threads_named("scardface-watch")
         broken.set()
         second = Listener().begin(backend)
@@ -455,7 +455,7 @@ def test_log_handlers_that_raise_stop_nothing(pcsc: SimulatedPCSC, name: str) ->
         if name in ("get_status_change", "list_readers"):
             wait_until(lambda: odd_ones)
         broken.clear()
-        assert second.told.wait(SOON)
+        assert second.received.wait(SOON)
         assert threads_named("scardface-watch") == watch
         leave(driver, first, second)
     finally:

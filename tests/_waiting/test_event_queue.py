@@ -1,4 +1,4 @@
-"""A monitor's queue: what is told of which readers, the state after each event, and what a consumer who sleeps gets."""
+"""A monitor's queue: the events of which readers, the state after each event, and what a slow consumer gets."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from scardface._waiting.event_queue import EventQueue
 from scardface.errors import NO_MEMORY, SCardError, error_for
 from scardface.iso7816._atr import ATR
 from tests.support.readings import ATR as ONE
-from tests.support.readings import DOWN, IN_USE, card, empty, look, mute
+from tests.support.readings import DOWN, IN_USE, card, empty, mute, snapshot_of
 from tests.support.readings import OTHER_ATR as TWO
 
 NOTHING = ReaderState(present=False, atr=ATR(b""), mute=False, in_use=False, exclusive=False)
 
 
 class Listener:
-    """A queue, what is told to it, and how often it woke its consumer; it is its own home."""
+    """A queue, the snapshots given to it, and how often it woke its consumer; it is its own owner."""
 
     def __init__(self, readers: Any = None, groups: Any = None) -> None:
         self.woken = 0
@@ -57,7 +57,7 @@ class Listener:
         self.woken += 1
 
     def tell(self, snapshot: Snapshot) -> Listener:
-        """What the dispatcher does with a look: the first is the beginning."""
+        """What the dispatcher does with a snapshot: the first one begins."""
         if self.last is None:
             self.queue.receive(snapshot, [], True)
         else:
@@ -66,7 +66,7 @@ class Listener:
         return self
 
     def pop(self, most: int | None = None) -> list[Event]:
-        """All that can be heard, or `most` of it."""
+        """All events that can be popped, or `most` of them."""
         events: list[Event] = []
         while most is None or len(events) < most:
             event = self.queue.pop()
@@ -81,7 +81,7 @@ class Listener:
 
 
 def grouped(groups: dict[tuple[str, ...], set[str]], **readers: Reading) -> Snapshot:
-    return look(**readers)._replace(groups=MappingProxyType({key: frozenset(names) for key, names in groups.items()}))
+    return snapshot_of(**readers)._replace(groups=MappingProxyType({key: frozenset(names) for key, names in groups.items()}))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_the_initial_state_comes_first() -> None:
-    listener = Listener().tell(look(B=card(1, ONE), A=empty()))
+    listener = Listener().tell(snapshot_of(B=card(1, ONE), A=empty()))
     assert listener.woken == 1
     assert listener.pop() == [
         ReaderAdded("B", initial=True),
@@ -105,24 +105,24 @@ def test_the_initial_state_comes_first() -> None:
 
 
 def test_no_service_at_the_beginning() -> None:
-    listener = Listener().tell(look(DOWN))
+    listener = Listener().tell(snapshot_of(DOWN))
     assert listener.pop() == [ServiceDown(initial=True)]
     assert listener.state == {}
-    listener.tell(look(life=2, A=card(1, ONE)))
+    listener.tell(snapshot_of(life=2, A=card(1, ONE)))
     assert listener.pop() == [ServiceUp(), ReaderAdded("A"), CardInserted("A", ATR(ONE))]
 
 
-def test_nothing_to_hear() -> None:
+def test_no_event() -> None:
     listener = Listener()
     assert listener.queue.pop() is None
-    listener.tell(look())
+    listener.tell(snapshot_of())
     assert listener.queue.pop() is None
     assert listener.state == {}
 
 
-def test_everything_is_heard_once_and_in_order() -> None:
-    listener = Listener().tell(look(A=empty()))
-    listener.tell(look(A=card(1, ONE))).tell(look(A=card(3, TWO))).tell(look())
+def test_every_event_is_popped_once_and_in_order() -> None:
+    listener = Listener().tell(snapshot_of(A=empty()))
+    listener.tell(snapshot_of(A=card(1, ONE))).tell(snapshot_of(A=card(3, TWO))).tell(snapshot_of())
     assert listener.pop() == [
         ReaderAdded("A", initial=True),
         CardInserted("A", ATR(ONE)),
@@ -134,30 +134,30 @@ def test_everything_is_heard_once_and_in_order() -> None:
     assert listener.pop() == []
 
 
-def test_a_look_wakes_unless_something_waits_to_be_heard_already() -> None:
+def test_a_snapshot_wakes_the_consumer_unless_events_are_queued_already() -> None:
     """Who has not popped all pops before it waits."""
     listener = Listener()
     for number in range(1, 4):
-        listener.tell(look(A=card(number)))
-        listener.tell(look(A=empty(number)))
+        listener.tell(snapshot_of(A=card(number)))
+        listener.tell(snapshot_of(A=empty(number)))
         assert listener.woken == number
         listener.pop()
-    listener.tell(look(A=empty(3)))
+    listener.tell(snapshot_of(A=empty(3)))
     assert listener.woken == 3, "nothing has happened"
 
 
-def test_it_has_begun_with_its_first_look() -> None:
+def test_it_has_begun_with_its_first_snapshot() -> None:
     listener = Listener()
     assert not listener.queue.begun
-    listener.tell(look())
+    listener.tell(snapshot_of())
     assert listener.queue.begun
-    assert listener.woken == 1, "also if there is nothing to hear"
+    assert listener.woken == 1, "also without an event"
 
 
 def test_a_failure_ends_it_after_what_came_before() -> None:
     """Each pop raises it; each queue has an error of its own."""
     error = error_for(NO_MEMORY, "", "")
-    listener, other = Listener().tell(look(A=empty())), Listener()
+    listener, other = Listener().tell(snapshot_of(A=empty())), Listener()
     for queue in (listener.queue, other.queue):
         queue.fail(error)
     assert (listener.woken, other.woken) == (2, 1)
@@ -174,8 +174,8 @@ def test_a_failure_ends_it_after_what_came_before() -> None:
 
 
 def test_the_state_follows_what_was_popped() -> None:
-    listener = Listener().tell(look(A=card(1, ONE)))
-    listener.tell(look(A=mute(3))).tell(look())
+    listener = Listener().tell(snapshot_of(A=card(1, ONE)))
+    listener.tell(snapshot_of(A=mute(3))).tell(snapshot_of())
     inserted = card(1, ONE).state()
     expected: list[dict[str, ReaderState]] = [
         {},
@@ -193,10 +193,10 @@ def test_the_state_follows_what_was_popped() -> None:
 
 
 def test_the_state_is_a_copy_that_cannot_be_written() -> None:
-    listener = Listener().tell(look(A=empty()))
+    listener = Listener().tell(snapshot_of(A=empty()))
     listener.pop()
     before = listener.queue.state
-    listener.tell(look())
+    listener.tell(snapshot_of())
     listener.pop()
     assert "A" in before
     with pytest.raises(TypeError):
@@ -204,32 +204,32 @@ def test_the_state_is_a_copy_that_cannot_be_written() -> None:
 
 
 def test_a_service_that_goes_takes_nothing_from_the_state() -> None:
-    listener = Listener().tell(look(A=card(1, ONE, IN_USE)))
+    listener = Listener().tell(snapshot_of(A=card(1, ONE, IN_USE)))
     listener.pop()
     before = listener.state
-    listener.tell(look(DOWN, A=card(1, ONE)))
+    listener.tell(snapshot_of(DOWN, A=card(1, ONE)))
     assert listener.pop() == [ServiceDown()]
     assert listener.state == before
-    listener.tell(look(life=2, A=card(1, ONE)))
+    listener.tell(snapshot_of(life=2, A=card(1, ONE)))
     assert listener.pop() == [ServiceUp(), CardRemoved("A"), CardInserted("A", ATR(ONE))]
     assert listener.state == {"A": card(1, ONE).state()}
 
 
 @pytest.mark.parametrize("flags", [StateFlag.INUSE, IN_USE])
 def test_who_uses_it_changes_silently(flags: int) -> None:
-    listener = Listener().tell(look(A=card(1, ONE)))
+    listener = Listener().tell(snapshot_of(A=card(1, ONE)))
     listener.pop()
-    listener.tell(look(A=card(1, ONE, flags)))
+    listener.tell(snapshot_of(A=card(1, ONE, flags)))
     assert listener.state == {"A": card(1, ONE, flags).state()}
-    listener.tell(look(A=card(1, ONE)))
+    listener.tell(snapshot_of(A=card(1, ONE)))
     assert listener.state == {"A": card(1, ONE).state()}
     assert listener.pop() == []
 
 
 def test_flags_that_changed_while_the_consumer_was_behind() -> None:
-    """They are told when it has caught up, and not before: the state is that of the event popped last."""
-    listener = Listener().tell(look(A=card(1, ONE)))
-    listener.tell(look(A=card(1, ONE, IN_USE)))
+    """They show when it has caught up, and not before: the state is that after the event popped last."""
+    listener = Listener().tell(snapshot_of(A=card(1, ONE)))
+    listener.tell(snapshot_of(A=card(1, ONE, IN_USE)))
     assert listener.pop(1) == [ReaderAdded("A", initial=True)]
     assert listener.state == {"A": NOTHING}
     listener.pop()
@@ -238,15 +238,15 @@ def test_flags_that_changed_while_the_consumer_was_behind() -> None:
 
 def test_a_reader_in_use_without_a_card() -> None:
     """Another program has opened it with DIRECT."""
-    listener = Listener().tell(look(A=empty(0, StateFlag.INUSE)))
+    listener = Listener().tell(snapshot_of(A=empty(0, StateFlag.INUSE)))
     listener.pop()
     assert listener.state == {"A": empty(0, StateFlag.INUSE).state()}
 
 
 def test_flags_of_a_service_that_is_gone_say_nothing() -> None:
-    listener = Listener().tell(look(A=card(1, ONE, IN_USE)))
+    listener = Listener().tell(snapshot_of(A=card(1, ONE, IN_USE)))
     listener.pop()
-    listener.tell(look(DOWN, A=card(1, ONE)))
+    listener.tell(snapshot_of(DOWN, A=card(1, ONE)))
     listener.pop()
     assert listener.state == {"A": card(1, ONE, IN_USE).state()}
 
@@ -256,8 +256,8 @@ def test_flags_of_a_service_that_is_gone_say_nothing() -> None:
 
 @pytest.mark.parametrize("readers", ["A", ["A", "X"], re.compile("^A")])
 def test_only_readers_asked_for(readers: Any) -> None:
-    listener = Listener(readers).tell(look(A=empty(), B=card(1, ONE)))
-    listener.tell(look(B=empty(2), A=card(1, ONE), C=card())).tell(look(C=card()))
+    listener = Listener(readers).tell(snapshot_of(A=empty(), B=card(1, ONE)))
+    listener.tell(snapshot_of(B=empty(2), A=card(1, ONE), C=card())).tell(snapshot_of(C=card()))
     assert listener.pop() == [
         ReaderAdded("A", initial=True),
         CardInserted("A", ATR(ONE)),
@@ -267,9 +267,9 @@ def test_only_readers_asked_for(readers: Any) -> None:
     assert listener.state == {}
 
 
-def test_the_service_is_told_of_whatever_was_asked_for() -> None:
-    listener = Listener("A").tell(look(B=card()))
-    listener.tell(look(DOWN, B=card())).tell(look(life=2, B=card()))
+def test_events_of_the_service_come_with_any_filter() -> None:
+    listener = Listener("A").tell(snapshot_of(B=card()))
+    listener.tell(snapshot_of(DOWN, B=card())).tell(snapshot_of(life=2, B=card()))
     assert listener.pop() == [ServiceDown(), ServiceUp()]
 
 
@@ -293,10 +293,10 @@ def test_readers_and_groups_together() -> None:
 
 
 def test_groups_that_nobody_has_asked_for_yet() -> None:
-    assert Listener(None, "G").tell(look(A=card())).pop() == []
+    assert Listener(None, "G").tell(snapshot_of(A=card())).pop() == []
 
 
-def test_a_reader_told_of_is_told_of_to_its_end() -> None:
+def test_a_reader_that_was_announced_is_reported_until_it_goes() -> None:
     """A reader that is unplugged is in no group any more."""
     groups = ("G",)
     listener = Listener(None, groups).tell(grouped({groups: {"A"}}, A=card(1, ONE)))
@@ -304,7 +304,7 @@ def test_a_reader_told_of_is_told_of_to_its_end() -> None:
     assert listener.pop()[2:] == [CardRemoved("A"), ReaderRemoved("A")]
 
 
-def test_a_reader_that_went_is_told_of_no_more() -> None:
+def test_a_reader_that_went_is_not_reported_any_more() -> None:
     """It comes back in another group."""
     groups = ("G",)
     listener = Listener(None, groups).tell(grouped({groups: {"A"}}, A=empty())).tell(grouped({groups: set()}))
@@ -320,7 +320,7 @@ def test_a_reader_that_went_is_told_of_no_more() -> None:
 def turns(listener: Listener, count: int, reader: str = "A", start: int = 1) -> None:
     """One event each: in, out, in, out."""
     for number in range(start, start + count):
-        listener.tell(look(**{reader: card(number, ONE) if number % 2 else empty(number)}))
+        listener.tell(snapshot_of(**{reader: card(number, ONE) if number % 2 else empty(number)}))
 
 
 def test_how_far_is_far() -> None:
@@ -328,7 +328,7 @@ def test_how_far_is_far() -> None:
 
 
 def test_a_full_queue_loses_nothing(few: int) -> None:
-    listener = Listener().tell(look(A=empty()))
+    listener = Listener().tell(snapshot_of(A=empty()))
     turns(listener, few - 1)
     events = listener.pop()
     assert len(events) == few
@@ -336,9 +336,9 @@ def test_a_full_queue_loses_nothing(few: int) -> None:
 
 
 def test_one_more_loses_all_and_starts_afresh(few: int) -> None:
-    listener = Listener().tell(look(A=empty()))
+    listener = Listener().tell(snapshot_of(A=empty()))
     turns(listener, few - 1)
-    listener.tell(look(A=card(99, TWO, IN_USE), B=empty()))
+    listener.tell(snapshot_of(A=card(99, TWO, IN_USE), B=empty()))
     assert listener.pop(1) == [EventsLost(few + 3)]
     assert listener.state == {"A": card(99, TWO, IN_USE).state(), "B": NOTHING}
     assert listener.pop() == [
@@ -351,7 +351,7 @@ def test_one_more_loses_all_and_starts_afresh(few: int) -> None:
 
 def test_who_falls_behind_twice_has_lost_both(few: int) -> None:
     """Every event dropped is counted once, the repeated state included, the notice itself not."""
-    listener = Listener().tell(look(A=empty()))
+    listener = Listener().tell(snapshot_of(A=empty()))
     turns(listener, few)
     turns(listener, few - 1, start=few + 1)
     assert listener.pop() == [
@@ -362,14 +362,14 @@ def test_who_falls_behind_twice_has_lost_both(few: int) -> None:
 
 
 def test_the_queue_stays_bounded(few: int) -> None:
-    listener = Listener().tell(look(A=empty()))
+    listener = Listener().tell(snapshot_of(A=empty()))
     for number in range(1, 12 * few):
         turns(listener, 1, start=number)
         assert len(listener.queue._queue) <= few
 
 
 def fall_behind(listener: Listener, snapshot: Snapshot, few: int) -> Listener:
-    """With the queue almost full comes one look more, whose events it has no room for."""
+    """When the queue is almost full, one more snapshot comes, whose events it has no room for."""
     last = listener.last
     assert last is not None
     here = {name: reading for name, reading in last.readers.items() if name != "A"}
@@ -382,20 +382,20 @@ def fall_behind(listener: Listener, snapshot: Snapshot, few: int) -> Listener:
 
 
 def test_readers_that_went_meanwhile_are_gone_from_the_state(few: int) -> None:
-    listener = Listener().tell(look(A=empty(), B=card()))
+    listener = Listener().tell(snapshot_of(A=empty(), B=card()))
     listener.pop()
-    fall_behind(listener, look(B=card()), few)
+    fall_behind(listener, snapshot_of(B=card()), few)
     listener.pop()
     assert set(listener.state) == {"B"}
 
 
 def test_afresh_without_a_service(few: int) -> None:
-    """What was known last stays known; its return is told as ever."""
-    listener = Listener().tell(look(A=empty()))
-    fall_behind(listener, look(DOWN, A=card(1, ONE)), few)
+    """What was known last stays known; its return is reported as usual."""
+    listener = Listener().tell(snapshot_of(A=empty()))
+    fall_behind(listener, snapshot_of(DOWN, A=card(1, ONE)), few)
     assert listener.pop() == [EventsLost(few + 1), ServiceDown(initial=True)]
     assert listener.state == {"A": card(1, ONE).state()}
-    listener.tell(look(life=2, A=empty()))
+    listener.tell(snapshot_of(life=2, A=empty()))
     assert listener.pop() == [ServiceUp(), CardRemoved("A")]
     assert listener.state == {"A": NOTHING}
 
@@ -412,11 +412,11 @@ def test_afresh_tells_of_the_readers_asked_for_alone(few: int) -> None:
 
 
 def test_other_readers_events_do_not_fill_the_queue(few: int) -> None:
-    listener = Listener("A").tell(look(A=empty(), B=empty()))
+    listener = Listener("A").tell(snapshot_of(A=empty(), B=empty()))
     for number in range(1, few):
-        listener.tell(look(A=card(number) if number % 2 else empty(number), B=empty()))
+        listener.tell(snapshot_of(A=card(number) if number % 2 else empty(number), B=empty()))
     for number in range(1, 3 * few):
-        listener.tell(look(A=card(few - 1), B=card(number) if number % 2 else empty(number)))
+        listener.tell(snapshot_of(A=card(few - 1), B=card(number) if number % 2 else empty(number)))
     events = listener.pop()
     assert len(events) == few
     assert not [event for event in events if isinstance(event, EventsLost)]
@@ -424,30 +424,30 @@ def test_other_readers_events_do_not_fill_the_queue(few: int) -> None:
 
 def test_one_that_sleeps_does_not_disturb_another(few: int) -> None:
     awake, asleep = Listener(), Listener()
-    heard: list[Event] = []
-    last = look(A=empty())
+    popped: list[Event] = []
+    last = snapshot_of(A=empty())
     for listener in (awake, asleep):
         listener.tell(last)
     for number in range(1, 3 * few):
-        snapshot = look(A=card(number) if number % 2 else empty(number))
+        snapshot = snapshot_of(A=card(number) if number % 2 else empty(number))
         for listener in (asleep, awake):
             listener.tell(snapshot)
-        heard += awake.pop()
-    assert len(heard) == 3 * few
+        popped += awake.pop()
+    assert len(popped) == 3 * few
     assert isinstance(asleep.queue.pop(), EventsLost)
 
 
 def test_a_consumer_in_another_thread() -> None:
     """It hears everything in order while the driver goes on telling."""
-    listener = Listener().tell(look(A=empty()))
+    listener = Listener().tell(snapshot_of(A=empty()))
     listener.post = lambda wake: True  # type: ignore[method-assign]  # the consumer may hold the lock at that moment
-    heard: list[Event] = []
+    popped: list[Event] = []
 
     def consume() -> None:
-        while len(heard) < 2001:
+        while len(popped) < 2001:
             event = listener.queue.pop()
             if event is not None:
-                heard.append(event)
+                popped.append(event)
                 assert listener.queue.state["A"].present is isinstance(event, CardInserted)
 
     thread = threading.Thread(target=consume, daemon=True)
@@ -455,7 +455,7 @@ def test_a_consumer_in_another_thread() -> None:
     turns(listener, 2000)
     thread.join(30)
     assert not thread.is_alive()
-    kinds = [type(event) for event in heard[1:]]
+    kinds = [type(event) for event in popped[1:]]
     assert kinds == [CardInserted, CardRemoved] * 1000
 
 
@@ -469,7 +469,7 @@ READINGS = st.one_of(
 STEPS = st.lists(
     st.tuples(
         st.dictionaries(st.sampled_from("ABC"), READINGS),
-        st.sampled_from(["look", "look", "look", "down"]),
+        st.sampled_from(["up", "up", "up", "down"]),
         st.integers(0, 6),
     ),
     max_size=12,
@@ -478,16 +478,16 @@ STEPS = st.lists(
 
 @given(STEPS, st.sampled_from([None, ["A", "B"]]))
 def test_the_final_state_is_right(steps: list[tuple[dict[str, Reading], str, int]], readers: list[str] | None) -> None:
-    listener = Listener(readers).tell(look())
+    listener = Listener(readers).tell(snapshot_of())
     books: dict[str, bytes | None] = {}
     life = 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(event_queue, "MAX_EVENTS", 7)
-        for world, what, pops in [*steps, ({"A": card(7)}, "look", 0)]:
+        for world, what, pops in [*steps, ({"A": card(7)}, "up", 0)]:
             last = listener.last
             assert last is not None
             life += last.error is not None
-            snapshot = last._replace(error=DOWN) if what == "down" else look(life=life, **world)
+            snapshot = last._replace(error=DOWN) if what == "down" else snapshot_of(life=life, **world)
             listener.tell(snapshot)
             keep(books, listener, pops)
     keep(books, listener, None)
@@ -521,11 +521,11 @@ def keep(books: dict[str, bytes | None], listener: Listener, most: int | None) -
 def test_readers_known_to_others_are_new_to_who_began_without_the_service() -> None:
     """The watcher keeps the readers from before the service went, and compares with them."""
     listener = Listener()
-    listener.tell(look(DOWN, A=card(), B=empty()))
+    listener.tell(snapshot_of(DOWN, A=card(), B=empty()))
     listener.queue.pop()
     assert listener.state == {}
-    listener.tell(look(life=2, A=card(), B=empty()))
+    listener.tell(snapshot_of(life=2, A=card(), B=empty()))
     told = [listener.queue.pop() for _ in range(5)]
     assert told == [ServiceUp(), ReaderAdded("A"), CardInserted("A", ATR(ONE)), ReaderAdded("B"), None]
-    listener.tell(look(life=2, A=empty(1), B=empty()))
+    listener.tell(snapshot_of(life=2, A=empty(1), B=empty()))
     assert listener.queue.pop() == CardRemoved("A")

@@ -1,4 +1,4 @@
-"""Who disposes of an offer: one winner, whoever asks and however often."""
+"""Who disposes of an offer: one winner, whatever the order and however often it is asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def offer() -> Offer:
     return Offer(waiter, "A", Reading(0, 0, b""))
 
 
-def test_the_first_who_claims_it_has_it_and_hears_the_same_again() -> None:
+def test_the_first_who_claims_it_has_it_and_gets_the_same_answer_again() -> None:
     made, first, second = offer(), object(), object()
     assert made.claim(first)
     assert not made.claim(second)

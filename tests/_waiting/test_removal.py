@@ -122,7 +122,7 @@ async def test_a_service_that_goes(pcsc: SimulatedPCSC) -> None:
 
 @pytest.mark.parametrize("code", [errors.NO_MEMORY, errors.COMM_ERROR, errors.NO_SERVICE])
 async def test_the_watchers_own_trouble_is_not_the_cards(pcsc: SimulatedPCSC, code: int) -> None:
-    """It cannot get a context, at the start and under the wait; the card goes on, and its removal is heard."""
+    """It cannot get a context, at the start and during the wait; the card stays open, and its removal is noticed."""
     ended: list[object] = []
     async with SCard(timeout=5) as card, anyio.create_task_group() as tasks:
         pcsc.inject("SCardEstablishContext", code, 2)
@@ -182,7 +182,7 @@ async def test_a_reader_opened_directly_has_only_itself_to_lose(pcsc: SimulatedP
 
 
 def test_a_thread_waits_for_a_removal_and_is_cancelled(pcsc: SimulatedPCSC) -> None:
-    """Cancelled from another thread, and heard by the removal of the card."""
+    """Cancelled from another thread; the removal of the card ends with that."""
     with sync.SCard(timeout=5) as card:
         canceller = threading.Thread(target=lambda: (wait_until(lambda: watched(pcsc)), card.cancel()))
         canceller.start()
@@ -196,7 +196,7 @@ def test_a_thread_waits_for_a_removal_and_is_cancelled(pcsc: SimulatedPCSC) -> N
 
 
 def test_how_it_ends_is_decided_once(pcsc: SimulatedPCSC) -> None:
-    """Before it began, too; what several are told of is each one's own."""
+    """Also before it began; an error that several are given is a copy for each."""
     with sync.SCard(timeout=5) as card:
         assert card._session is not None
         removals = [Removal(card._session, pcsc, lambda job: pytest.fail("nobody waits")) for _ in range(3)]
@@ -240,7 +240,9 @@ def test_a_close_just_before_the_wait_begins_ends_it(pcsc: SimulatedPCSC, monkey
 
 
 @pytest.mark.parametrize("then", ["free", "held by another program"])
-async def test_a_reader_that_was_swapped_between_two_looks(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+async def test_a_reader_that_was_swapped_between_two_queries(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
     """Another one of the same name counts from the start, so that it may show the same, down to who uses it: the session knows."""
     if then != "free":
         monkeypatch.setattr(driving, "SWEEP_INTERVAL", 0.05)
@@ -288,13 +290,13 @@ with SimulatedPCSC() as pcsc:
     try:
         asyncio.run(main())
     except KeyboardInterrupt:
-        print("heard")
+        print("handled")
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals come to the main thread there")
-def test_a_signal_that_came_just_before_the_loop_slept_is_heard() -> None:
+def test_a_signal_that_came_just_before_the_loop_slept_is_handled() -> None:
     """asyncio's own loop sleeps on then: here the signal comes to another thread, which does not wake it either."""
     done = subprocess.run([sys.executable, "-c", SLEEPER], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "heard\n"
+    assert done.stdout == "handled\n"

@@ -91,7 +91,7 @@ async def test_a_reader_that_somebody_has_for_himself_is_asked_once_it_is_free(p
 async def test_a_reader_that_is_let_go_just_after_it_was_asked_is_asked_again(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, comes: str
 ) -> None:
-    """Whatever looks have seen of its being held: it is let go after the refusal, and before another look."""
+    """Whatever queries have shown of its being held: it is released after the refusal, and before the next query."""
     real, refused = serial_search.serial_numbers, 0
 
     def ask(*args: Any) -> dict[str, str | None]:

@@ -43,7 +43,7 @@ class Watching:
             self.snapshots.put(snapshot)
 
     def ask(self) -> int:
-        """Want a fresh look; its number."""
+        """Want a new query; its number."""
         self.asked += 1
         self.watcher.request_query(self.asked, self.groups)
         return self.asked
@@ -60,7 +60,7 @@ class Watching:
         raise AssertionError("it never came")
 
     def answer(self) -> Snapshot:
-        """A fresh look."""
+        """A new snapshot."""
         asked = self.ask()
         return self.until(lambda snapshot: snapshot.number >= asked)
 
@@ -103,7 +103,7 @@ def test_it_posts_the_start_and_every_change(pcsc: SimulatedPCSC, watching: Watc
     assert watching.snapshots.empty()
 
 
-def test_a_question_is_answered_by_a_fresh_look(pcsc: SimulatedPCSC, watching: Watching) -> None:
+def test_a_wanted_query_is_answered_by_a_new_snapshot(pcsc: SimulatedPCSC, watching: Watching) -> None:
     pcsc.add_reader("A")
     for number in range(1, 20):
         assert watching.answer().number == number
@@ -112,7 +112,7 @@ def test_a_question_is_answered_by_a_fresh_look(pcsc: SimulatedPCSC, watching: W
     assert watching.answer().groups == {groups: frozenset({"A"})}
 
 
-def test_questions_that_come_together_cost_one_look(pcsc: SimulatedPCSC, watching: Watching) -> None:
+def test_queries_wanted_together_cost_one(pcsc: SimulatedPCSC, watching: Watching) -> None:
     watching.answer()
     before = pcsc.calls.get("SCardListReaders", 0)
     numbers = [watching.ask() for _ in range(200)]
@@ -120,7 +120,7 @@ def test_questions_that_come_together_cost_one_look(pcsc: SimulatedPCSC, watchin
     assert pcsc.calls["SCardListReaders"] - before < 100
 
 
-def test_a_swap_between_two_looks_is_seen(pcsc: SimulatedPCSC, watching: Watching) -> None:
+def test_a_swap_between_two_queries_is_seen(pcsc: SimulatedPCSC, watching: Watching) -> None:
     pcsc.add_reader("A")
     pcsc.insert("A", LogCard())
     before = watching.until(lambda snapshot: present(snapshot) == ["A"])
@@ -129,7 +129,7 @@ def test_a_swap_between_two_looks_is_seen(pcsc: SimulatedPCSC, watching: Watchin
     pcsc.insert("A", LogCard())
     pcsc.driver_polls = True
     pcsc.poll()
-    assert len(diff(before, watching.answer())) in (0, 2)  # one driver's look sees nothing; what it saw comes as a pair
+    assert len(diff(before, watching.answer())) in (0, 2)  # a poll of the driver may miss it; what it found comes as a pair
 
 
 def test_it_outlives_the_service(pcsc: SimulatedPCSC, watching: Watching) -> None:
@@ -201,7 +201,7 @@ def test_a_failure_that_is_not_pcscs(pcsc: SimulatedPCSC, watching: Watching, ca
     assert [record.levelno for record in caplog.records if record.name == "scardface.watch"] == [logging.ERROR]
 
 
-def test_names_that_bindings_do_not_take_are_left_out_and_told_once(
+def test_names_that_bindings_do_not_take_are_left_out_and_logged_once(
     pcsc: SimulatedPCSC, watching: Watching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     listed = SimulatedContext.list_readers
@@ -297,7 +297,7 @@ def test_without_a_service_it_ends_too(pcsc: SimulatedPCSC) -> None:
 
 
 def test_lives_are_counted_on_from_those_before(pcsc: SimulatedPCSC) -> None:
-    """A card's offer of one watcher's time is told apart from those of another's."""
+    """A life of the service in one watcher's time is told apart from those in another's."""
     watching = Watching(pcsc, life=7)
     assert watching.answer().life == 8
     pcsc.stop_service()
@@ -354,7 +354,7 @@ def test_a_stop_at_any_moment_is_heeded(pcsc: SimulatedPCSC) -> None:
         watching.thread.join(2)
 
 
-def test_every_insertion_at_full_speed_is_told_in_order(pcsc: SimulatedPCSC, watching: Watching) -> None:
+def test_every_insertion_at_full_speed_is_reported_in_order(pcsc: SimulatedPCSC, watching: Watching) -> None:
     pcsc.add_reader("A")
     last = watching.until(lambda snapshot: "A" in snapshot.readers)
     for number, atr in zip(range(200), itertools.cycle([T1, BOTH])):

@@ -138,7 +138,7 @@ def test_loops_and_threads_at_once(pcsc: SimulatedPCSC) -> None:
     tell(f"{3 * len(BACKENDS)} event loops and 3 threads at once, {sum(served)} cards acquired: {served}")
 
 
-def test_a_monitor_of_each_loop_hears_all(pcsc: SimulatedPCSC) -> None:
+def test_a_monitor_of_each_loop_gets_all_events(pcsc: SimulatedPCSC) -> None:
     heard: dict[str, int] = {}
     entered = threading.Barrier(len(BACKENDS) + 1)
 

@@ -181,7 +181,7 @@ async def test_a_reader_that_comes_back_under_a_card_that_was_not_closed(pcsc: S
                 await old.send(C_APDU(0, ECHO))
 
 
-async def test_a_swap_between_two_looks(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_swap_between_two_queries(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     """The waiting call is held up while the card is swapped: its counter tells of two changes, or on macOS the other ATR does."""
     pcsc.insert("A", LogCard(T1))
     begin_call = pcsc._service.begin_call

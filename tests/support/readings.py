@@ -1,4 +1,4 @@
-"""What the watcher sees, said in one word each: readings of one reader, and looks at all of them."""
+"""Readings of one reader, and snapshots of all readers, made in one call each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ATR = bytes.fromhex("3B800181")
 OTHER_ATR = bytes.fromhex("3F6500")
 IN_USE = StateFlag.INUSE | StateFlag.EXCLUSIVE
 DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
-"""Why there is no service."""
+"""The error of a service that does not run."""
 
 
 def card(counter: int = 1, atr: bytes = ATR, flags: int = 0) -> Reading:
@@ -30,6 +30,6 @@ def mute(counter: int = 1) -> Reading:
     return Reading(StateFlag.PRESENT | StateFlag.MUTE, counter, b"")
 
 
-def look(error: SCardError | None = None, life: int = 1, **readers: Reading) -> Snapshot:
+def snapshot_of(error: SCardError | None = None, life: int = 1, **readers: Reading) -> Snapshot:
     """A snapshot of these readers, in this order."""
     return Snapshot(1, life, error, MappingProxyType(readers))

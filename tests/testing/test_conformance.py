@@ -123,7 +123,7 @@ class TestStatusOfAnEmptyReader:
         assert not change.timed_out
         assert change.entries[0].state == state | CHANGED
 
-    def test_ignored_readers_are_not_looked_at(self, world: World, context: Context) -> None:
+    def test_ignored_readers_are_not_evaluated(self, world: World, context: Context) -> None:
         world.clear()
         first, second = world.readers[:2]
         change = context.get_status_change(LONG_MS, [(first, IGNORE), (second, UNAWARE)])

@@ -231,7 +231,7 @@ class TestWhoUsesIt:
         handle.reconnect(EXCLUSIVE, ANY, LEAVE)
         assert flags(wait.result().entries[0].state) == PRESENT | IN_EXCLUSIVE_USE | CHANGED
 
-    def test_a_visit_between_two_looks_of_the_driver_is_missed(
+    def test_an_insertion_between_two_polls_of_the_driver_is_missed(
         self, world: World, card: Card, context: Context, other: Context, reader: str
     ) -> None:
         """Fact 13, and what the time-out then tells, fact 11. The real driver may look in between: once in a hundred times."""
@@ -331,7 +331,7 @@ class Answers(Card):
 
 class TestReset:
     @pytest.mark.parametrize("call", CALLS)
-    def test_handles_of_others_hear_of_a_reset(self, handle: CardHandle, other: Context, reader: str, call: str) -> None:
+    def test_handles_of_others_report_a_reset(self, handle: CardHandle, other: Context, reader: str, call: str) -> None:
         share(other, reader).disconnect(RESET)
         assert code_of(CALLS[call], handle) == RESET_CARD
         assert code_of(CALLS[call], handle) == RESET_CARD

@@ -118,7 +118,7 @@ class TestOthersWait:
         assert code_of(handle.end_transaction, LEAVE) == REMOVED_CARD
 
     @pytest.mark.parametrize("call", ["status", "transmit", "begin"])
-    def test_to_hear_of_a_reset(self, handle: CardHandle, contender: CardHandle, call: str) -> None:
+    def test_to_report_a_reset(self, handle: CardHandle, contender: CardHandle, call: str) -> None:
         waiting = Call(WAITING[call], contender)
         assert not waiting.ended()
         handle.end_transaction(RESET)
@@ -171,7 +171,7 @@ class TestOthersDoNotWait:
         assert handle.transmit(SELECT) == b"\x90\x00"
         handle.end_transaction(LEAVE)
 
-    def test_to_look_at_readers(self, handle: CardHandle, contender: CardHandle, world: World, other: Context, reader: str) -> None:
+    def test_to_query_readers(self, handle: CardHandle, contender: CardHandle, world: World, other: Context, reader: str) -> None:
         assert other.list_readers() == world.listed
         assert flags(state_of(other, reader)) == StateFlag.PRESENT | StateFlag.INUSE
 

@@ -19,7 +19,7 @@ LONG_MS = 10_000
 class TestTwoThreadsInOneContext:
     """What freezes every PC/SC call of a real process (fact 5)."""
 
-    def test_the_second_is_told_and_the_end_of_the_simulation_tells_again(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_second_gets_an_error_that_is_raised_again_at_the_end(self, caplog: pytest.LogCaptureFixture) -> None:
         pcsc = SimulatedPCSC()
         pcsc.add_reader("A")
         context = pcsc.establish()

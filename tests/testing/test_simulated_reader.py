@@ -93,7 +93,7 @@ class TestADriverThatDoesNotLook:
         handle.disconnect(disposition)
         assert flags(state_of(context, "A")) == EMPTY
 
-    def test_reports_a_hold_that_lasts_over_a_look(self, pcsc: SimulatedPCSC) -> None:
+    def test_reports_a_hold_that_lasts_over_a_poll(self, pcsc: SimulatedPCSC) -> None:
         pcsc.insert("A", Card())
         context, other = pcsc.establish(), pcsc.establish()
         pcsc.driver_polls = False

@@ -72,7 +72,7 @@ def test_a_card_whose_code_hangs_is_out_all_the_same(
     card.wait_for_log("on", "off")
 
 
-def test_who_waits_for_its_turn_hears_of_the_removal(pcsc: SimulatedPCSC) -> None:
+def test_a_call_that_waits_for_the_card_ends_with_the_removal(pcsc: SimulatedPCSC) -> None:
     card = SlowCard()
     pcsc.insert("A", card)
     first, second = share(pcsc.establish(), "A"), share(pcsc.establish(), "A")
