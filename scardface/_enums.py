@@ -65,14 +65,26 @@ class StateFlag(enum.IntFlag):
     """The lower half of a reader's state in SCardGetStatusChange; the upper half counts insertions and removals."""
 
     UNAWARE = 0x0000
+    """Given: nothing is known of the reader."""
     IGNORE = 0x0001
+    """Given: the reader does not count."""
     CHANGED = 0x0002
+    """Told: something differs from what was given."""
     UNKNOWN = 0x0004
+    """There is no such reader any more."""
     UNAVAILABLE = 0x0008
+    """The reader, or its driver, has failed."""
     EMPTY = 0x0010
+    """No card is in."""
     PRESENT = 0x0020
+    """A card is in."""
     ATRMATCH = 0x0040
+    """The card in it is one of those that Windows was asked to locate."""
     EXCLUSIVE = 0x0080
+    """Somebody has the card for itself."""
     INUSE = 0x0100
+    """Somebody uses the card."""
     MUTE = 0x0200
+    """The card in it does not answer."""
     UNPOWERED = 0x0400
+    """The card in it has no power; pcsc-lite never says so (fact 14)."""

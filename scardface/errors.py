@@ -333,9 +333,12 @@ _CONTEXT_CALLS = frozenset(
 
 
 def error_for(code: int, call: str, reader: str = "", platform: str | None = None) -> SCardError:
-    """The error for a code (unsigned) that a function of PC/SC returned, ready to raise.
+    """The error for a code that a function of PC/SC returned, ready to raise.
 
     Args:
+        code: PC/SC's, unsigned.
+        call: the function's name, with the prefix SCard.
+        reader: the reader's name, where one is concerned.
         platform: the platform that the code came from, as in `sys.platform`; None: this one.
     """
     table = meanings(platform or sys.platform)

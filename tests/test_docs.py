@@ -25,7 +25,16 @@ import pytest
 
 import scardface
 
-MODULES = ("scardface", "scardface.contactless", "scardface.errors", "scardface.replay", "scardface.sync", "scardface.testing")
+MODULES = (
+    "scardface",
+    "scardface.backend",
+    "scardface.contactless",
+    "scardface.errors",
+    "scardface.replay",
+    "scardface.sync",
+    "scardface.testing",
+    "scardface.testing.conformance",
+)
 SAYS_WHAT_COMES = re.compile(r"(A|An|Data|How|Reader name|SW1-SW2|Text|The|This|What|Whether|Which)\b")
 REFERS = re.compile(r"\b([Aa]s|[Ll]ike) (the card's )?`[\w.]+`")
 

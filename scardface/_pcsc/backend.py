@@ -25,7 +25,13 @@ ATTR_ATR_STRING = 0x00090303
 
 
 class StatusEntry(NamedTuple):
-    """One reader in the answer of a status call: its name, its state (flags and counter), its ATR."""
+    """One reader in the answer of a status call.
+
+    Attributes:
+        reader: its name, as it was given.
+        state: its flags, and in the upper half its event counter; 32 bits, unsigned.
+        atr: the ATR of the card in it; empty without one.
+    """
 
     reader: str
     state: int
@@ -33,14 +39,26 @@ class StatusEntry(NamedTuple):
 
 
 class StatusChange(NamedTuple):
-    """The answer of a status call. After a time-out the sharing flags may be stale; counters are correct (facts 10, 11)."""
+    """The answer of a status call. After a time-out the sharing flags may be stale; counters are correct (facts 10, 11).
+
+    Attributes:
+        timed_out: whether the time ran out before anything changed (SCARD_E_TIMEOUT).
+        entries: the readers, in the order of those that were given.
+    """
 
     timed_out: bool
     entries: Sequence[StatusEntry]
 
 
 class CardStatus(NamedTuple):
-    """The answer of SCardStatus: reader, state (the event counter in its upper half, fact 34), protocol, ATR."""
+    """The answer of SCardStatus.
+
+    Attributes:
+        reader: the reader's name.
+        state: as the platform has it, unsigned; on pcsc-lite with the event counter in its upper half (fact 34).
+        protocol: the protocol in use.
+        atr: the card's ATR.
+    """
 
     reader: str
     state: int
@@ -49,57 +67,150 @@ class CardStatus(NamedTuple):
 
 
 class CardHandle(Protocol):
-    """One connection to a card, for the thread that uses its context."""
+    """One connection to a card (SCARDHANDLE), for the thread that uses its context.
+
+    Every method raises SCardError with PC/SC's code: INVALID_HANDLE after `disconnect` or the context's release, RESET_CARD after
+    another handle's reset until `reconnect`, REMOVED_CARD after a removal for good (facts 33, 34).
+    """
 
     @property
     def protocol(self) -> CardProtocol:
         """The protocol in use since the connect or the last reconnect."""
 
     def status(self) -> CardStatus:
-        """SCardStatus. Waits while another handle holds a transaction (fact 4)."""
+        """SCardStatus. Waits while another handle holds a transaction (fact 4).
+
+        Returns:
+            Reader, state, protocol and ATR.
+        """
 
     def transmit(self, data: bytes) -> bytes:
-        """SCardTransmit: one exchange, bytes as they are; the answer may be empty (fact 38). Waits like `status`."""
+        """SCardTransmit: one exchange, bytes as they are. Waits like `status`.
+
+        Args:
+            data: what goes to the card, 65,535 bytes at most.
+
+        Returns:
+            What the card answered, status bytes included; it may be empty (fact 38). Nothing is fetched or taken off (fact 37).
+        """
 
     def begin_transaction(self) -> None:
         """SCardBeginTransaction. Waits for another handle's transaction; nothing cancels that (fact 4)."""
 
     def end_transaction(self, disposition: Disposition) -> None:
-        """SCardEndTransaction."""
+        """SCardEndTransaction. They are counted (fact 30); without a begin it is NOT_TRANSACTED.
+
+        Args:
+            disposition: LEAVE or RESET.
+        """
 
     def reconnect(self, share: ShareMode, protocols: CardProtocol, disposition: Disposition) -> CardProtocol:
-        """SCardReconnect. Waits like `status`."""
+        """SCardReconnect: hear of resets no more, or make one. Waits like `status`.
+
+        Args:
+            share: as from now on.
+            protocols: to choose from.
+            disposition: LEAVE, RESET or UNPOWER.
+
+        Returns:
+            The protocol, which is also `protocol` from now on.
+        """
 
     def disconnect(self, disposition: Disposition) -> None:
-        """SCardDisconnect. RESET waits like `status`."""
+        """SCardDisconnect. RESET waits like `status`.
+
+        Args:
+            disposition: what becomes of the card.
+        """
 
     def control(self, code: int, data: bytes) -> bytes:
-        """SCardControl. Never waits."""
+        """SCardControl. Never waits.
+
+        Args:
+            code: the platform's control code; 32 bits, unsigned.
+            data: what goes to the reader; may be empty.
+
+        Returns:
+            What the reader answered; may be empty.
+        """
 
     def get_attribute(self, attribute: int) -> bytes:
-        """SCardGetAttrib. Never waits: SHARING_VIOLATION while another handle holds a transaction."""
+        """SCardGetAttrib. Never waits: SHARING_VIOLATION while another handle holds a transaction.
+
+        Args:
+            attribute: its number; 32 bits, unsigned.
+
+        Returns:
+            Its value.
+        """
 
     def set_attribute(self, attribute: int, value: bytes) -> None:
-        """SCardSetAttrib."""
+        """SCardSetAttrib. Never waits, like `get_attribute`.
+
+        Args:
+            attribute: its number; 32 bits, unsigned.
+            value: its value.
+        """
 
 
 class Context(Protocol):
-    """One context (SCARDCONTEXT): a connection to the service."""
+    """One context (SCARDCONTEXT): a connection to the service.
+
+    Every method raises SCardError with PC/SC's code: INVALID_HANDLE after `release`; NO_SERVICE, SERVICE_STOPPED, COMM_ERROR or
+    SYSTEM_CANCELLED once the service has ended, even if it runs again (fact 22).
+    """
 
     def list_readers(self, groups: Sequence[str] | None = None) -> tuple[str, ...]:
-        """SCardListReaders: the names in PC/SC's order; no reader is an empty tuple on every platform (fact 49)."""
+        """SCardListReaders.
+
+        Args:
+            groups: those whose readers are meant, where there are any; None: all readers.
+
+        Returns:
+            The names in PC/SC's order; no reader is an empty tuple on every platform (fact 49).
+        """
 
     def list_reader_groups(self) -> tuple[str, ...]:
-        """SCardListReaderGroups."""
+        """SCardListReaderGroups.
+
+        Returns:
+            The names of the groups.
+        """
 
     def get_status_change(self, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
-        """SCardGetStatusChange: waits at most `timeout` ms until a state differs from the given one (0: unaware)."""
+        """SCardGetStatusChange: waits until a state differs from the given one, which is at once for a state of 0.
+
+        A reader that is not there is UNKNOWN_READER; one that goes meanwhile is success, with UNKNOWN in its state (fact 16).
+        `cancel` ends the call with CANCELLED. Without entries it returns at once.
+
+        Args:
+            timeout: whole milliseconds that it may wait, from 0 to 2**31 - 1. A time-out is an answer, no error.
+            entries: names of readers, or PNP_READER, and the state that is known of each; `max_entries` at most.
+
+        Returns:
+            The readers' states in the order of `entries`.
+
+        Raises:
+            ValueError: a name that the backend does not take, see `takes_reader_name`.
+        """
 
     def cancel(self) -> None:
         """SCardCancel, from any thread. Its success proves nothing: without a waiting status call it is lost (facts 1, 3)."""
 
     def connect(self, reader: str, share: ShareMode, protocols: CardProtocol) -> CardHandle:
-        """SCardConnect. Waits while another handle holds a transaction (fact 4)."""
+        """SCardConnect. Waits while another handle holds a transaction (fact 4).
+
+        Args:
+            reader: its name.
+            share: EXCLUSIVE against anything else is SHARING_VIOLATION at once (fact 26).
+            protocols: to choose from; UNDEFINED with DIRECT.
+
+        Returns:
+            The handle.
+
+        Raises:
+            ValueError: a name that the backend does not take, see `takes_reader_name`.
+        """
 
     def release(self) -> None:
         """SCardReleaseContext. Never while another thread is in a call of this context (fact 5)."""
@@ -127,11 +238,23 @@ class Backend(Protocol):
         """Whether SCardReleaseContext disconnects the context's handles: RESET for an EXCLUSIVE one, LEAVE for others."""
 
     def establish(self) -> Context:
-        """SCardEstablishContext."""
+        """SCardEstablishContext.
+
+        Returns:
+            A new context, which nobody else has.
+
+        Raises:
+            ServiceUnavailableError: there is no service.
+        """
 
 
 def takes_reader_name(backend: Backend, name: str) -> bool:
-    """Whether the binding can be called with this reader name: a backend's own method of that name, else as pyscard (fact 42)."""
+    """Whether the binding can be called with this reader name.
+
+    Args:
+        backend: its own method `takes_reader_name(name)` answers; without one it is taken to be as pyscard (fact 42).
+        name: the reader's name.
+    """
     own: Callable[[str], object] | None = getattr(backend, "takes_reader_name", None)
     return is_plain_ascii(name) if own is None else bool(own(name))
 
@@ -142,7 +265,7 @@ def is_plain_ascii(name: str) -> bool:
 
 
 def why_left_out(name: str) -> str:
-    """The reason why a binding cannot be called with this reader name, in words."""
+    """The reason why a binding cannot be called with the reader name `name`, in words."""
     if "\ufffd" in name:  # what could not be decoded
         return "it is not UTF-8"
     return "this PC/SC binding takes ASCII names only"
