@@ -503,23 +503,28 @@ def forget_at_fork(forget: Callable[[], None]) -> None:
     _forgetters.append(forget)
 
 
-class RLock(_thread.RLock):  # type: ignore[misc]  # typeshed calls it final, CPython does not
-    """As threading.RLock, for locks that a caller's own thread takes; no exception of a signal handler leaves it taken.
+if sys.version_info >= (3, 14):
 
-    Up to Python 3.13 `with threading.RLock():` releases the lock whenever such an exception comes. From 3.14 on the exception, for
-    instance that of Ctrl-C, may come after `__enter__` has returned and before the block begins, so that nothing calls `__exit__`
-    and the lock stays taken for ever (https://github.com/python/cpython/issues/148874; of 20,000 interrupts of a loop of empty
-    blocks, 12,865 did that on 3.14.10).
+    class RLock(_thread.RLock):  # type: ignore[misc]  # typeshed calls it final, CPython does not
+        """As threading.RLock, for locks that a caller's own thread takes; no exception of a signal handler leaves it taken.
 
-    Python checks for signals where a function begins, where a call of C code has returned, and where a loop repeats. So the lock is
-    taken while an iterator is unpacked, after which there is no such place until the block has begun.
-    """
+        Up to Python 3.13 `with threading.RLock():` releases the lock whenever such an exception comes. From 3.14 on the exception,
+        for instance that of Ctrl-C, may come after `__enter__` has returned and before the block begins, so that nothing calls
+        `__exit__` and the lock stays taken for ever (https://github.com/python/cpython/issues/148874; of 20,000 interrupts of a
+        loop of empty blocks, 12,865 did that on 3.14.10).
 
-    __slots__ = ()
+        Python checks for signals where a function begins, where a call of C code has returned, and where a loop repeats. So the
+        lock is taken while an iterator is unpacked, after which there is no such place until the block has begun.
+        """
 
-    def __enter__(self) -> bool:  # type: ignore[override]  # typeshed has it an alias of `acquire`
-        [taken] = map(self.acquire, _BLOCKING)
-        return taken
+        __slots__ = ()
+
+        def __enter__(self) -> bool:  # type: ignore[override]  # typeshed has it an alias of `acquire`
+            [taken] = map(self.acquire, _BLOCKING)
+            return taken
+
+else:
+    RLock = _thread.RLock
 
 
 class ForkLock:

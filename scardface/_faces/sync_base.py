@@ -156,29 +156,36 @@ class SyncBase(Card):
         disposition = member("disposition", Disposition, disposition)
         beginning = Beginning(session, disposition)
         outside = _here.held
-        with self._lock:
-            outer = self._lock.keeper
-            try:
-                self._beginning = beginning
-                self._lock.keeper = threading.current_thread()
-                beginning.wait()
-                _here.held = (*outside, session)
-                yield
-                _here.held = outside
-                if not self._closed:  # else the close has ended it
-                    session.end(beginning, disposition)
-            except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
-                session.abandon(beginning)
-                if session in _here.held:
+        lost = False
+        try:
+            with self._lock:
+                outer = self._lock.keeper
+                try:
+                    self._beginning = beginning
+                    self._lock.keeper = threading.current_thread()
+                    beginning.wait()
+                    _here.held = (*outside, session)
+                    yield
                     _here.held = outside
-                raise
-            except BaseException:
-                _here.held = outside
-                retry_if_interrupted(lambda: best_effort(beginning.leave))  # what went wrong is not hidden by what follows
-                raise
-            finally:
-                if self._lock._is_owned():  # type: ignore[attr-defined]  # else it is thrown away where the lock cannot be given back
+                    if not self._closed:  # else the close has ended it
+                        session.end(beginning, disposition)
                     self._lock.keeper = outer
+                except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
+                    session.abandon(beginning)
+                    if session in _here.held:
+                        _here.held = outside
+                    lost = not self._lock._is_owned()  # type: ignore[attr-defined]
+                    if not lost:
+                        self._lock.keeper = outer
+                    raise
+                except BaseException:
+                    _here.held = outside
+                    retry_if_interrupted(lambda: best_effort(beginning.leave))  # what went wrong is not hidden by what follows
+                    self._lock.keeper = outer
+                    raise
+        except RuntimeError:
+            if not lost:  # else the lock is another thread's, and cannot be given back here
+                raise
 
     # Closing.
 

@@ -39,7 +39,7 @@ _MAX_REPEATS = 3
 
 
 class Exchanger:
-    """SecretTracker commands with one card; see the module's docstring.
+    """Exchanges commands with one card; see the module's docstring.
 
     Args:
         transmit: sends one step to the card and returns its answer.
