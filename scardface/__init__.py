@@ -1,10 +1,10 @@
-"""Smart cards through PC/SC, asyncio-native: wait for a card, talk to it, hear it leave.
+"""Smart cards through PC/SC, asyncio-native: wait for a card, exchange commands with it, notice its removal.
 
-`SCard` waits for a card that matches and opens it; `ReaderMonitor` tells what comes and goes; `C_APDU` and `R_APDU` are commands
-and responses. `scardface.sync` has the same words without `await`; `scardface.testing` has virtual cards and a private daemon.
+`SCard` waits for a card that matches and opens it; `ReaderMonitor` reports readers and cards; `C_APDU` and `R_APDU` are commands
+and responses. `scardface.sync` has the same names without `await`; `scardface.testing` has virtual cards and a private daemon.
 
 Loggers: "scardface" (a card is held by another program), "scardface.apdu" (exchanges, DEBUG, secrets left out), "scardface.watch"
-(the wait for PC/SC), "scardface.session" (clean-ups that found something gone).
+(the wait for PC/SC), "scardface.session" (failures of clean-ups, which have no effect).
 """
 
 from __future__ import annotations

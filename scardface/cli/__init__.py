@@ -67,7 +67,7 @@ def _run_without_extra(words: list[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo_parser = commands.add_parser(
-        "demo", help="wait for a card, talk to it, hear it leave: on a PC/SC daemon with virtual cards"
+        "demo", help="wait for a card, exchange commands with it, notice its removal: on a PC/SC daemon with virtual cards"
     )
     demo_parser.add_argument("--json", action="store_true", help="one JSON object a line")
     demo_parser.add_argument("--virtual", action="store_true", help="on a simulated PC/SC, no daemon")

@@ -1,8 +1,7 @@
-"""Record a session with a card, and play it without one.
+"""Record a session with a card, and replay it without one.
 
-`Recorder` wraps an open card and writes what is exchanged to a cassette, a text file; `ReplayCard` is a virtual card that plays
-one. A cassette has no PINs and keys in it, as far as standards tell which commands carry them: see
-`carries_secret`.
+`Recorder` wraps an open card and writes commands and responses to a cassette, a text file; `ReplayCard` is a virtual card that
+plays one. A cassette contains no PINs and keys, as far as standards define which commands carry them: see `carries_secret`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A cassette on disk.
+"""Reading and writing cassette files.
 
 Rules:
 
-- What stands in it is for `_lines` (ours) and `_dump` (apdu4j's) to say; here a damaged one gets its file's name.
+- The format is in `_lines` (cassettes) and `_dump` (of apdu4j); here the file's name is added to errors.
 - A file is replaced as a whole: a program that is killed while it writes leaves the old one.
-- An error names the file that the caller named, and no folder is made: a path with a mistake in it is told of.
-- Lines are added behind what is there, and that is not touched: comments and what was edited by hand stay.
+- An error names the file that the caller named, and no folder is created, so that a mistyped path is an error.
+- Lines are appended without changing what is there: comments and manual edits stay.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 
 from .._enums import Protocol
 from ._dump import is_dump, parse_dump
-from ._lines import Damage, Line, exchange_lines, head_lines, parse
+from ._lines import Line, MalformedLineError, exchange_lines, head_lines, parse
 from ._tape import Exchange
 
 StrPath = str | os.PathLike[str]
 
 
 class CassetteError(ValueError):
-    """A cassette that cannot be read, or not be recorded on; `words` say why.
+    """A cassette that cannot be read, or cannot be added to; `words` say why.
 
     Attributes:
         path: the file.
@@ -50,11 +50,11 @@ class CassetteError(ValueError):
 
 @dataclass(frozen=True, repr=False)
 class Cassette:
-    """What a file says.
+    """The contents of a cassette.
 
     Attributes:
         atr: the card's ATR.
-        protocol: the protocol in which it was spoken to.
+        protocol: the protocol in use.
         exchanges: in the order of recording.
         is_dump: whether the file is a dump of apdu4j, which is read and never written.
     """
@@ -77,7 +77,7 @@ def read(path: StrPath) -> Cassette:
         lines = _lines(content)
         dump = is_dump(lines)
         return Cassette(*(parse_dump(lines) if dump else parse(lines)), is_dump=dump)
-    except Damage as damage:
+    except MalformedLineError as damage:
         raise CassetteError(path, damage.line, str(damage)) from None
 
 
@@ -87,7 +87,7 @@ def _utf8(content: bytes) -> bytes:
         try:
             return content.decode("utf-16").encode()
         except UnicodeError:
-            raise Damage(0, "neither UTF-8 nor UTF-16 text") from None
+            raise MalformedLineError(0, "neither UTF-8 nor UTF-16 text") from None
     return content.removeprefix(codecs.BOM_UTF8)
 
 
@@ -97,18 +97,18 @@ def _lines(content: bytes) -> list[Line]:
         try:
             lines.append((number, line.decode()))
         except UnicodeDecodeError:
-            raise Damage(number, "not UTF-8 text") from None
+            raise MalformedLineError(number, "not UTF-8 text") from None
     return lines
 
 
 def check_writable(path: StrPath) -> None:
-    """See whether a cassette can be written there, before anything depends on it.
+    """Check that a cassette can be written there, before anything depends on it.
 
     Raises:
         OSError: it cannot.
     """
     target = Path(path)
-    if target.exists() and not target.is_file():  # to replace a device would be the end of it
+    if target.exists() and not target.is_file():  # replacing a device file would remove it
         code = errno.EISDIR if target.is_dir() else errno.EINVAL
         raise OSError(code, "not a file that can be replaced", os.fspath(path))
     if target.exists() and not os.access(target, os.W_OK):
@@ -118,12 +118,12 @@ def check_writable(path: StrPath) -> None:
 
 
 def write(path: StrPath, atr: bytes, protocol: Protocol, exchanges: Iterable[Exchange]) -> None:
-    """Write a cassette in the place of what is there."""
+    """Write a cassette, replacing any file that is there."""
     _replace(path, "\n".join([*head_lines(atr, protocol), "", *exchange_lines(exchanges), ""]))
 
 
 def append(path: StrPath, exchanges: Iterable[Exchange]) -> None:
-    """Write exchanges behind those that are there."""
+    """Append exchanges to a cassette."""
     before = _utf8(Path(path).read_bytes()).decode()
     _replace(path, "\n".join([before.replace("\r\n", "\n").removesuffix("\n"), *exchange_lines(exchanges), ""]))
 
@@ -137,7 +137,7 @@ def _replace(path: StrPath, text: str) -> None:
 
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """A file of our own in the same folder; none is left."""
+    """A temporary file in the same folder, removed at the end."""
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         yield beside
@@ -148,7 +148,7 @@ def _beside(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _named(path: StrPath) -> Iterator[None]:
-    """Have errors name the file that the caller named, and not the one beside it."""
+    """Errors within the block name the caller's file, not the temporary one."""
     try:
         yield
     except OSError as error:

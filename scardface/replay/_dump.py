@@ -2,14 +2,14 @@
 
 Rules (apdu4j, DumpFormat.java):
 
-- A dump is text: `# ATR: ` and `# PROTOCOL: ` at its head, each with its value, other comments from `#` on; then, in lines by
-  turns, a command and its response in hexadecimal digits.
-- Programs that write them (GlobalPlatformPro) may leave the head out. The card then has the shortest ATR that offers the protocol,
-  T=1 if that is not told either.
-- Java's own smart card library asks for what 61xx and 6Cxx announce before the dump is written, apdu4j's newer layers after it.
-  So an exchange is a caller's, as `send` would have recorded it, unless its response is one of those, or the command cannot be
-  decoded: then it is one of `transmit`'s.
-- Nothing is hidden in a dump, and none is ever written.
+- A dump is text: `# ATR: ` and `# PROTOCOL: ` at the beginning, each with its value, other comments from `#` on; then commands and
+  responses in hexadecimal digits, in alternate lines.
+- Programs that write them (GlobalPlatformPro) may omit the head. The card then has the shortest ATR that offers the protocol, which
+  is T=1 if it is not given either.
+- Java's own smart card library asks for what 61xx and 6Cxx announce before the dump is written, apdu4j's newer layers after it. So
+  an exchange counts as one by `send`, unless its response is one of those, or the command cannot be decoded: then it counts as one
+  by `transmit`.
+- Nothing is hidden in a dump. Dumps are only read, never written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from .._enums import Protocol
 from ..iso7816._apdu import C_APDU, R_APDU, is_secret
-from ._lines import MAX_ATR, TITLE, Damage, Line, octets
+from ._lines import MAX_ATR, TITLE, Line, MalformedLineError, octets
 from ._tape import Exchange, Raw, Sent
 
 _ATR, _PROTOCOL = "# ATR:", "# PROTOCOL:"
@@ -40,7 +40,7 @@ def is_dump(lines: Sequence[Line]) -> bool:
 
 
 def parse_dump(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, ...]]:
-    """What a dump says.
+    """Parse a dump.
 
     Args:
         lines: all of them.
@@ -49,24 +49,24 @@ def parse_dump(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, 
         ATR, protocol, exchanges.
 
     Raises:
-        Damage: a line is not as it has to be.
+        MalformedLineError: a line does not have the format.
     """
     number, name = _value(lines, _PROTOCOL, "T=1")
     if name not in _PROTOCOLS:
-        raise Damage(number, f"the protocol of a dump is one of {', '.join(_PROTOCOLS)}")
+        raise MalformedLineError(number, f"the protocol of a dump is one of {', '.join(_PROTOCOLS)}")
     number, digits = _value(lines, _ATR, _SHORTEST_ATR[name])
     atr = octets(digits, number, "the ATR")
     if len(atr) > MAX_ATR:
-        raise Damage(number, f"an ATR has at most {MAX_ATR} bytes")
+        raise MalformedLineError(number, f"an ATR has at most {MAX_ATR} bytes")
     rows = [(number, text.strip()) for number, text in lines if text.strip() and not text.strip().startswith("#")]
     if len(rows) % 2:
-        raise Damage(rows[-1][0], "the last command has no response")
+        raise MalformedLineError(rows[-1][0], "the last command has no response")
     exchanges = (_exchange(command, response) for command, response in zip(rows[::2], rows[1::2], strict=True))
     return atr, _PROTOCOLS[name], tuple(exchanges)
 
 
 def _value(lines: Sequence[Line], name: str, default: str) -> Line:
-    """What the head says of a name, and in which line."""
+    """The value of a name in the head, with the number of its line."""
     found = ((number, text.strip()[len(name) :].strip()) for number, text in lines if text.strip().startswith(name))
     return next(found, (0, default))
 
@@ -75,9 +75,9 @@ def _exchange(command: Line, response: Line) -> Exchange:
     line = command[0]
     sent, received = octets(command[1], line, "the command"), octets(response[1], response[0], "the response")
     if len(sent) < 4:
-        raise Damage(line, "a command has at least 4 bytes")
+        raise MalformedLineError(line, "a command has at least 4 bytes")
     if len(received) < 2:
-        raise Damage(response[0], "a response has at least 2 bytes")
+        raise MalformedLineError(response[0], "a response has at least 2 bytes")
     if received[-2] in (0x61, 0x6C):
         return Raw(sent, received, line=line)
     try:

@@ -1,17 +1,17 @@
-"""What stands in a cassette, line by line.
+"""The format of a cassette, line by line.
 
 Rules:
 
-- UTF-8 text, made to be read, compared and edited by hand. The first line is `scardface cassette 1`; the number is the version of
+- UTF-8 text, for reading, comparing and editing by hand. The first line is `scardface cassette 1`; the number is the version of
   the format. Then `atr` and `protocol` (T0, T1 or RAW), then the exchanges, one in a line, in the order of recording.
 - `00A40400 A000000308 Ne=256 -> 6F10840E 9000`: a command's header, its data and Ne if it has them, an arrow, the response's data
-  if it has any, the status word. It is how the trace writes them, without the lengths that an encoded command has. Letters are
+  if it has any, the status word. The trace writes exchanges in the same way, without encoded lengths. Letters are
   upper or lower case, and blanks between bytes do not count: the first four bytes are the header, the last two the status.
-- `00200001 <secret> -> 9000`: data that are hidden, and match any that are some. `84B00000 <secret> -> <16 bytes> 9000`: data of a
-  response that are hidden, and are played as zeros.
-- `raw 00C0000010 -> 6F10 9000`: an exchange by `transmit`, as the bytes went.
-- From `#` on a line is a comment. Empty lines do not count.
-- Whatever is wrong is a `Damage` that names the line. It never quotes one: data stay where they are.
+- `00200001 <secret> -> 9000`: hidden data, which match any data that is not empty. `84B00000 <secret> -> <16 bytes> 9000`: hidden
+  data of a response, which are played as zeros.
+- `raw 00C0000010 -> 6F10 9000`: an exchange by `transmit`, its bytes as they are.
+- From `#` on a line is a comment. Empty lines are ignored.
+- Any error is a `MalformedLineError` with the number of the line. It never quotes the line, which may contain secret data.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Line = tuple[int, str]
 """A line's number, counted from 1, and its text."""
 
 
-class Damage(ValueError):
-    """Something is wrong in a line.
+class MalformedLineError(ValueError):
+    """A line does not have the format.
 
     Attributes:
-        line: its number; 0: the whole file.
+        line: its number; 0: the file as a whole.
     """
 
     def __init__(self, line: int, words: str) -> None:
@@ -50,15 +50,15 @@ class Damage(ValueError):
 
 
 def octets(digits: str, line: int, what: str) -> bytes:
-    """Hexadecimal digits as bytes, blanks between them allowed; Damage if they are none."""
+    """Hexadecimal digits as bytes, blanks between them allowed; a MalformedLineError if they are not."""
     try:
         return bytes.fromhex(digits)
     except ValueError:
-        raise Damage(line, f"{what}: not pairs of hexadecimal digits") from None
+        raise MalformedLineError(line, f"{what}: not pairs of hexadecimal digits") from None
 
 
 def parse(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, ...]]:
-    """What a cassette says.
+    """Parse a cassette.
 
     Args:
         lines: all of them.
@@ -67,7 +67,7 @@ def parse(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, ...]]
         ATR, protocol, exchanges.
 
     Raises:
-        Damage: a line is not as it has to be.
+        MalformedLineError: a line does not have the format.
     """
     meant = ((number, text.split("#", 1)[0].strip()) for number, text in lines)
     rest = [(number, text) for number, text in meant if text]
@@ -80,7 +80,7 @@ def parse(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, ...]]
             _check_head(head, number)
             exchanges.append(_parse_exchange(text, number))
         elif name in head:
-            raise Damage(number, f"'{name}' stands once, before the first exchange")
+            raise MalformedLineError(number, f"'{name}' stands once, before the first exchange")
         else:
             head[name] = value
             _check_value(name, value, number)
@@ -91,52 +91,52 @@ def parse(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, ...]]
 def _check_title(number: int, text: str) -> None:
     title, _, version = text.rpartition(" ")
     if title != TITLE or not version.isdecimal():
-        raise Damage(number, f"the first line of a cassette is '{TITLE} {VERSION}'")
+        raise MalformedLineError(number, f"the first line of a cassette is '{TITLE} {VERSION}'")
     if int(version) != VERSION:
-        raise Damage(number, f"version {version} of the format is not known here, {VERSION} is")
+        raise MalformedLineError(number, f"version {version} of the format is not known here, {VERSION} is")
 
 
 def _check_value(name: str, value: str, number: int) -> None:
     if name == "protocol" and value.strip() not in _PROTOCOLS:
-        raise Damage(number, f"the protocol is one of {', '.join(_PROTOCOLS)}")
+        raise MalformedLineError(number, f"the protocol is one of {', '.join(_PROTOCOLS)}")
     if name == "atr" and len(octets(value, number, "the ATR")) > MAX_ATR:
-        raise Damage(number, f"an ATR has at most {MAX_ATR} bytes")
+        raise MalformedLineError(number, f"an ATR has at most {MAX_ATR} bytes")
 
 
 def _check_head(head: dict[str, str], number: int) -> None:
     for name in ("atr", "protocol"):
         if name not in head:
-            raise Damage(number, f"there is no line '{name}' before this one")
+            raise MalformedLineError(number, f"there is no line '{name}' before this one")
 
 
 def _parse_exchange(text: str, number: int) -> Exchange:
     command, arrow, response = text.partition("->")
     if not arrow or "->" in response:
-        raise Damage(number, "an exchange is a command, '->' and a response")
+        raise MalformedLineError(number, "an exchange is a command, '->' and a response")
     fields = _FIELDS.findall(command)
     data, hidden = _parse_response(_FIELDS.findall(response), number)
     is_raw = fields[:1] == ["raw"]
-    any_data = _SECRET in fields
+    hides_data = _SECRET in fields
     ne = [field for field in fields if field.startswith("Ne=")]
     digits = [field for field in fields[is_raw:] if field != _SECRET and field not in ne]
     sent = octets(" ".join(digits), number, "the command")
-    if len(sent) < 4 or (any_data and len(sent) > 4):
-        raise Damage(number, "a command begins with four bytes (CLA INS P1 P2), and then has data or <secret>")
+    if len(sent) < 4 or (hides_data and len(sent) > 4):
+        raise MalformedLineError(number, "a command begins with four bytes (CLA INS P1 P2), and then has data or <secret>")
     if is_raw:
         if ne:
-            raise Damage(number, "a raw command has no Ne")
-        return Raw(sent, data, any_data, hidden, number)
+            raise MalformedLineError(number, "a raw command has no Ne")
+        return Raw(sent, data, hides_data, hidden, number)
     try:
         apdu = C_APDU(sent[0], sent[1], sent[2], sent[3], sent[4:], _parse_ne(ne, number))
     except ValueError as error:
-        raise Damage(number, str(error)) from None
-    return Sent(apdu, R_APDU.from_bytes(data, secret=is_secret(apdu)), any_data, hidden, number)
+        raise MalformedLineError(number, str(error)) from None
+    return Sent(apdu, R_APDU.from_bytes(data, secret=is_secret(apdu)), hides_data, hidden, number)
 
 
 def _parse_ne(fields: list[str], number: int) -> int:
     value = fields[0][3:] if fields else "0"
     if len(fields) > 1 or not value.isdecimal() or len(value) > 5:
-        raise Damage(number, "Ne is written once, as a number of bytes: Ne=256")
+        raise MalformedLineError(number, "Ne is written once, as a number of bytes: Ne=256")
     return int(value)
 
 
@@ -145,12 +145,12 @@ def _parse_response(fields: list[str], number: int) -> tuple[bytes, bool]:
     hidden = _HIDDEN.fullmatch(fields[0]) if fields else None
     received = octets(" ".join(fields[1:] if hidden else fields), number, "the response")
     if len(received) < 2 or (hidden and len(received) > 2):
-        raise Damage(number, "a response ends with a status word of two bytes, and has data or <n bytes> before it")
+        raise MalformedLineError(number, "a response ends with a status word of two bytes, and has data or <n bytes> before it")
     return (bytes(int(hidden[1])) if hidden else b"") + received, hidden is not None
 
 
 def head_lines(atr: bytes, protocol: Protocol) -> list[str]:
-    """How a cassette begins.
+    """The first lines of a cassette.
 
     Raises:
         ValueError: a card without a protocol cannot be recorded.
@@ -162,12 +162,12 @@ def head_lines(atr: bytes, protocol: Protocol) -> list[str]:
 
 
 def exchange_lines(exchanges: Iterable[Exchange]) -> list[str]:
-    """Exchanges as they are written."""
+    """The lines of exchanges."""
     return [_exchange_line(each) for each in exchanges]
 
 
 def _exchange_line(exchange: Exchange) -> str:
-    hidden = _SECRET if exchange.any_data else ""
+    hidden = _SECRET if exchange.hides_data else ""
     if isinstance(exchange, Raw):
         fields = ["raw", _digits(exchange.command), hidden]
     else:

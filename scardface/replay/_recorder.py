@@ -1,14 +1,15 @@
-"""The recorder: a live card, as its users have it, and a cassette beside it.
+"""The recorder: wraps an open card and writes a cassette.
 
 Rules:
 
-- It has `send`, `transmit`, `channel`, `layer` and `transaction` of the card that it wraps, and awaits where that one does.
-- Exchanges are taken down where the caller gives a command and gets a response, in the order in which the card answered them: in
-  front of a layer.
-- What is to be hidden is left out when an exchange is taken down, not when it is written. What fetches what another command left,
-  and goes on with its chain, is hidden as that one was; so are reads and updates of files that hold keys (`SecretTracker`).
-- Modes are vcrpy's. What is played from the cassette never reaches the live card, so its state does not follow.
-- The file is written by `save`, which the block's end calls, an exception or not: the exchanges up to a failure are of use, too.
+- It has `send`, `transmit`, `channel`, `layer` and `transaction` of the card that it wraps, asynchronous where the card's are.
+- Exchanges are recorded as the caller sees them, before a layer wraps a command and after it has unwrapped the response, in the
+  order in which the card answered.
+- Data to be hidden is left out when an exchange is recorded, not when it is written. Commands that fetch more of a hidden response,
+  or continue a hidden chain, are hidden, too; so are reads and updates of files that hold keys (`SecretTracker`).
+- Modes are those of vcrpy. What is played from the cassette is not sent to the live card, so the card's state does not follow.
+- The file is written by `save`, which is called at the end of the block even after an exception: the exchanges before it are
+  useful.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from ..iso7816._layer import Layer
 from ..iso7816._secrets import SecretTracker
 from ._cassette import CassetteError, StrPath, append, check_writable, read, write
 from ._secrets import carries_secret
-from ._tape import Exchange, Raw, Sent, Tape, outline
+from ._tape import Exchange, Raw, Sent, Tape, as_command
 
 CardT = TypeVar("CardT", SCard, sync.SCard)
 Mode = Literal["once", "none", "all", "new"]
@@ -114,9 +115,9 @@ class Recorder(Generic[CardT]):
         self._tape = Tape(self._load() if self._plays else (), path)
         if self._records:
             check_writable(path)
-        self._target = self.path.absolute()  # wherever the program goes meanwhile
+        self._target = self.path.absolute()  # even if the working directory changes
         self._fresh: list[Exchange] = []
-        self._saved = 0  # how many of these are in the file
+        self._saved = 0  # how many of these have been written
         self._secrets = SecretTracker(redact)
 
     def _load(self) -> tuple[Exchange, ...]:
@@ -163,7 +164,7 @@ class Recorder(Generic[CardT]):
         return self._exchange(commands(apdus), callback, None)
 
     def _send(self, card: sync.SCard, batch: list[C_APDU], callback: Callback | None, layer: Layer | None = None) -> R_APDU:
-        keep = self._keeping(callback)
+        keep = self._recording_callback(callback)
         response: R_APDU | None = None
         with card.transaction() if self._is_unit(batch, callback) else nullcontext():
             if not self._plays:
@@ -180,7 +181,7 @@ class Recorder(Generic[CardT]):
         return response
 
     async def _send_async(self, card: SCard, batch: list[C_APDU], callback: Callback | None, layer: Layer | None = None) -> R_APDU:
-        keep = self._keeping(callback)
+        keep = self._recording_callback(callback)
         response: R_APDU | None = None
         async with card.transaction() if self._is_unit(batch, callback) else nullcontext():
             if not self._plays:
@@ -200,7 +201,7 @@ class Recorder(Generic[CardT]):
         return response
 
     def _is_unit(self, batch: list[C_APDU], callback: Callback | None) -> bool:
-        """Whether the card's `send` would hold a transaction over the batch, which the callback that records divides."""
+        """Whether the card's `send` would hold one transaction over the batch, which it does not with the callback that records."""
         return callback is None and len(batch) > 1 and self._records and self.card.share is ShareMode.SHARED
 
     # Ways to the card other than `send`.
@@ -252,11 +253,11 @@ class Recorder(Generic[CardT]):
                 try:
                     number = stack.enter_context(card.channel()).number
                 except StatusError as refused:
-                    self._keep(OPEN, refused.response)
+                    self._record(OPEN, refused.response)
                     raise
-                self._keep(OPEN, R_APDU(bytes([number]), 0x90, 0x00))
+                self._record(OPEN, R_APDU(bytes([number]), 0x90, 0x00))
                 yield Channel(self._exchange, number)
-            self._keep(close_command(number), R_APDU(b"", 0x90, 0x00))
+            self._record(close_command(number), R_APDU(b"", 0x90, 0x00))
         else:
             number = opened(played)
             yield Channel(self._exchange, number)
@@ -270,11 +271,11 @@ class Recorder(Generic[CardT]):
                 try:
                     number = (await stack.enter_async_context(card.channel())).number
                 except StatusError as refused:
-                    self._keep(OPEN, refused.response)
+                    self._record(OPEN, refused.response)
                     raise
-                self._keep(OPEN, R_APDU(bytes([number]), 0x90, 0x00))
+                self._record(OPEN, R_APDU(bytes([number]), 0x90, 0x00))
                 yield Channel(self._exchange, number)
-            self._keep(close_command(number), R_APDU(b"", 0x90, 0x00))
+            self._record(close_command(number), R_APDU(b"", 0x90, 0x00))
         else:
             number = opened(played)
             yield Channel(self._exchange, number)
@@ -300,30 +301,30 @@ class Recorder(Generic[CardT]):
 
     def _transmit(self, card: sync.SCard, raw: bytes) -> bytes:
         response = self._play_raw(raw)
-        return self._keep_raw(raw, card.transmit(raw)) if response is None else response
+        return self._record_raw(raw, card.transmit(raw)) if response is None else response
 
     async def _transmit_async(self, card: SCard, raw: bytes) -> bytes:
         response = self._play_raw(raw)
         if response is None:
-            return self._keep_raw(raw, await card.transmit(raw))
+            return self._record_raw(raw, await card.transmit(raw))
         await anyio.lowlevel.checkpoint()
         return response
 
     # Playing.
 
     def _play(self, command: C_APDU) -> R_APDU | None:
-        """What is recorded of a command; None: it goes to the card."""
+        """The recorded response to a command; None: send it to the card."""
         found = self._take(lambda each: isinstance(each, Sent) and each.is_of(command), command)
         if not isinstance(found, Sent):
             return None
-        self._secrets.hides(command, found.response.sw)  # what is recorded next may hang on it
+        self._secrets.hides(command, found.response.sw)  # whether later commands are hidden depends on it
         return found.response
 
     def _play_raw(self, raw: bytes) -> bytes | None:
-        found = self._take(lambda each: isinstance(each, Raw) and each.is_of(raw), outline(raw))
+        found = self._take(lambda each: isinstance(each, Raw) and each.is_of(raw), as_command(raw))
         if not isinstance(found, Raw):
             return None
-        self._secrets.hides(outline(raw), int.from_bytes(found.response[-2:], "big"))
+        self._secrets.hides(as_command(raw), int.from_bytes(found.response[-2:], "big"))
         return found.response
 
     def _take(self, fits: Callable[[Exchange], bool], command: C_APDU) -> Exchange | None:
@@ -334,29 +335,29 @@ class Recorder(Generic[CardT]):
 
     # Recording.
 
-    def _keeping(self, callback: Callback | None) -> Callback:
-        """A callback that takes the exchange down, and then calls the caller's."""
+    def _recording_callback(self, callback: Callback | None) -> Callback:
+        """A callback that records the exchange, and then calls the caller's."""
 
         def keep(command: C_APDU, response: R_APDU) -> object:
-            self._keep(command, response)
+            self._record(command, response)
             return None if callback is None else callback(command, response)
 
         return keep
 
-    def _keep(self, command: C_APDU, response: R_APDU) -> None:
+    def _record(self, command: C_APDU, response: R_APDU) -> None:
         hidden = self._secrets.hides(command, response.sw, response.data)
-        any_data, hides_response = hidden and bool(command.data), hidden and bool(response.data)
-        if any_data:
+        hides_data, hides_response = hidden and bool(command.data), hidden and bool(response.data)
+        if hides_data:
             command = C_APDU(command.cla, command.ins, command.p1, command.p2, b"", command.le)
         if hides_response:
             response = R_APDU(bytes(len(response.data)), response.sw1, response.sw2, secret=response.secret)
-        self._fresh.append(Sent(command, response, any_data, hides_response))
+        self._fresh.append(Sent(command, response, hides_data, hides_response))
 
-    def _keep_raw(self, raw: bytes, response: bytes) -> bytes:
-        hidden = self._secrets.hides(outline(raw), int.from_bytes(response[-2:], "big"), response[:-2])
-        any_data, hides_response = hidden and len(raw) > 4, hidden and len(response) > 2
+    def _record_raw(self, raw: bytes, response: bytes) -> bytes:
+        hidden = self._secrets.hides(as_command(raw), int.from_bytes(response[-2:], "big"), response[:-2])
+        hides_data, hides_response = hidden and len(raw) > 4, hidden and len(response) > 2
         kept = bytes(len(response) - 2) + response[-2:] if hides_response else response
-        self._fresh.append(Raw(raw[:4] if any_data else raw, kept, any_data, hides_response))
+        self._fresh.append(Raw(raw[:4] if hides_data else raw, kept, hides_data, hides_response))
         return response
 
     # The file.

@@ -2,15 +2,16 @@
 
 Rules:
 
-- A cassette has commands as the caller gave them; what comes over the wire is what `_exchange` made of them. Here that is undone:
-  parts of a chain and of ENVELOPE are put together, Le is looked for where the protocol leaves it, and answers go out in the steps
-  that the protocol needs: on T=0 strictly (61xx and GET RESPONSE, 6Cxx; ISO/IEC 7816-3:2006, 12.2), on T=1 in one, except what is
-  too long for a short Le (ISO/IEC 7816-4:2020, 5.3.4).
-- Parts are only taken for parts while something recorded begins so. What was recorded raw is compared and answered verbatim.
-- A command that was not recorded is a mistake of the test, and is raised: the reader answers 6F00, and whoever takes the card out
-  gets the error. GET RESPONSE with nothing to get is answered 6985, as cards do: whether to try it is up to the terminal.
-- A reset, cold or warm, rewinds: the recorded card was fresh as well. It is rewound when the next command comes, so that what was
-  played can be looked at until then.
+- A cassette has commands as the caller gave them; the card receives the steps that `_exchange` made of them. Here that is reversed:
+  parts of a chain and of ENVELOPE are joined, Le is taken from where the protocol leaves it, and responses are sent in the steps
+  that the protocol needs: on T=0 strictly (61xx and GET RESPONSE, 6Cxx; ISO/IEC 7816-3:2006, 12.2), on T=1 in one step, except what
+  is too long for a short Le (ISO/IEC 7816-4:2020, 5.3.4).
+- A command counts as a part only while a recorded command begins with the parts so far. Raw exchanges are compared and answered
+  verbatim.
+- A command that was not recorded is an error of the test, and is raised: the reader answers 6F00, and the error is raised where the
+  card is removed. GET RESPONSE without pending data is answered 6985, as real cards do, since a terminal may try it.
+- A reset, cold or warm, rewinds the cassette: the recorded card was reset as well. It is rewound when the next command arrives, so
+  that what was played can be examined until then.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .._enums import Protocol
 from ..iso7816._apdu import C_APDU
 from ..testing import VirtualCard
 from ._cassette import StrPath, read
-from ._tape import Exchange, Raw, Sent, Tape, header, outline
+from ._tape import Exchange, Raw, Sent, Tape, as_command, header
 
 _CHAIN = 0x10
 """Bit 5 of CLA: more parts follow (ISO/IEC 7816-4:2020, 5.3.3)."""
@@ -61,11 +62,11 @@ class ReplayCard(VirtualCard):
 
     def _forget(self) -> None:
         self._collected: C_APDU | None = None
-        """A command that came in parts, as far as it has come."""
-        self._asked: C_APDU | None = None
-        """The command whose answer waits."""
-        self._waiting = b""
-        """That answer, data and status word."""
+        """A command that arrives in parts, as far as it has arrived."""
+        self._pending_command: C_APDU | None = None
+        """The command whose response has not been fetched completely."""
+        self._pending_answer = b""
+        """The rest of that response, data and status word."""
 
     @property
     def all_played(self) -> bool:
@@ -82,7 +83,7 @@ class ReplayCard(VirtualCard):
             command: as the terminal sent it.
 
         Returns:
-            The response recorded, or what is due of it.
+            The recorded response, or the part of it that is due.
 
         Raises:
             UnrecordedCommandError: it is not recorded, or was played already.
@@ -91,13 +92,13 @@ class ReplayCard(VirtualCard):
             self._is_fresh = False
             self._tape.rewind()
             self._forget()
-        apdu = outline(command)
+        apdu = as_command(command)
         return self._go_on(command, apdu) or self._begin(command, apdu)
 
     def _go_on(self, command: bytes, apdu: C_APDU) -> bytes:
-        """The next piece of the answer that waits; empty if the command does not ask for it."""
-        asked, answer = self._asked, self._waiting
-        self._asked, self._waiting = None, b""
+        """The next part of the pending response; empty if the command does not ask for it."""
+        asked, answer = self._pending_command, self._pending_answer
+        self._pending_command, self._pending_answer = None, b""
         if asked is None or apdu.data:
             return b""
         if apdu.ins != _GET_RESPONSE and (asked.data or header(apdu) != header(asked)) and not self._fetches(command, apdu):
@@ -105,18 +106,18 @@ class ReplayCard(VirtualCard):
         return self._piece(asked, answer, apdu.le or 256)
 
     def _fetches(self, command: bytes, apdu: C_APDU) -> bool:
-        """Whether a command fetches what waits, with an instruction of its own (`ExchangeOptions.response_instruction`)."""
+        """Whether a command fetches the pending response with another instruction (`ExchangeOptions.response_instruction`)."""
         return not (apdu.p1 or apdu.p2 or self._tape.holds(lambda each: self._fits(each, command, apdu)))
 
     def _piece(self, asked: C_APDU, answer: bytes, le: int) -> bytes:
-        """`le` bytes of an answer; what is left of it waits."""
+        """The first `le` bytes of a response; the rest is pending."""
         size = len(answer) - 2
         if self._is_t0 and size < le:
-            self._asked, self._waiting = asked, answer
+            self._pending_command, self._pending_answer = asked, answer
             return bytes((0x6C, size))
         if size <= le:
             return answer
-        self._asked, self._waiting = asked, answer[le:]
+        self._pending_command, self._pending_answer = asked, answer[le:]
         return answer[:le] + _more(size - le)
 
     def _begin(self, command: bytes, apdu: C_APDU) -> bytes:
@@ -139,7 +140,7 @@ class ReplayCard(VirtualCard):
 
     def _unwrap(self, envelope: C_APDU, is_full: bool) -> bytes:
         """A command in ENVELOPEs: each but the last is full (`_exchange`)."""
-        inner = outline(envelope.data)
+        inner = as_command(envelope.data)
         if is_full and self._tape.holds(lambda each: _is_wrapped_so(each, envelope.data)):
             self._collected = envelope
             return _OK
@@ -149,7 +150,7 @@ class ReplayCard(VirtualCard):
         return self._answer(found, inner)
 
     def _fits(self, each: Exchange, command: bytes, apdu: C_APDU) -> bool:
-        """Whether an exchange is the one that the wire asks for: verbatim, or as far as the protocol shows it."""
+        """Whether a recorded exchange matches: verbatim if raw, else as far as the protocol transmits the command."""
         if isinstance(each, Raw):
             return each.is_of(command)
         recorded = each.command
@@ -165,7 +166,7 @@ class ReplayCard(VirtualCard):
         if isinstance(found, Raw) or not size:
             return answer
         if self._is_t0 and apdu.data:
-            self._asked, self._waiting = apdu, answer
+            self._pending_command, self._pending_answer = apdu, answer
             return _more(size)
         le = apdu.le or 256
         if (self._is_t0 and size < le) or size > le == 256:
@@ -177,14 +178,14 @@ def _begins_so(each: Exchange, apdu: C_APDU) -> bool:
     """Whether a recorded command begins as the parts of a chain that have come."""
     if not isinstance(each, Sent) or header(each.command) != header(apdu):
         return False
-    return each.any_data or (len(each.command.data) > len(apdu.data) and each.command.data.startswith(apdu.data))
+    return each.hides_data or (len(each.command.data) > len(apdu.data) and each.command.data.startswith(apdu.data))
 
 
 def _is_wrapped_so(each: Exchange, data: bytes) -> bool:
     """Whether a recorded command begins as the contents of the ENVELOPEs that have come."""
     if not isinstance(each, Sent):
         return False
-    return bytes(header(each.command)) == data[:4] if each.any_data else bytes(each.command).startswith(data)
+    return bytes(header(each.command)) == data[:4] if each.hides_data else bytes(each.command).startswith(data)
 
 
 def _unchained(apdu: C_APDU) -> C_APDU:

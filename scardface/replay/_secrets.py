@@ -2,12 +2,12 @@
 
 Rules:
 
-- What is hidden is the data of the command, which then match any value, and the data of its response, which are played as so many
-  zero bytes. Header, Ne and status word are always written. Nothing is hidden where there is no data.
-- `carries_secret` is the default: the commands that standards say carry a PIN, a key or what is made with one. A proprietary
-  command that does so it cannot know: whoever records one adds it, or takes `may_carry_secret`, which hides the data of every
-  command that no standard says to be harmless, and with them much that a replay may need.
-- The table of commands, clause by clause, is the floors' (`scardface/_secrets.py`).
+- Hidden are the data of the command, which then matches any value, and the data of its response, which is played as so many zero
+  bytes. Header, Ne and status word are always written.
+- `carries_secret` is the default: commands that by standard carry a PIN, a key or a value derived from one. It cannot know which
+  proprietary commands do: a caller that records some adds them, or uses `may_carry_secret`, which hides the data of every command
+  that is not harmless by standard, and with it much that a replay may need.
+- The table of commands is `scardface.iso7816._secrets`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def carries_secret(command: C_APDU) -> bool:
 
 
 def may_carry_secret(command: C_APDU) -> bool:
-    """Whether the data of a command, or of its response, may be secret, as nobody says that they are not.
+    """Whether the data of a command, or of its response, may be secret, as no standard says that it is not.
 
     The data of SELECT, READ BINARY, READ RECORD, GET DATA and their like are written; those of all else, proprietary commands
     included, are not. It is the rule that repr and the trace keep.

@@ -1,12 +1,12 @@
-"""Recorded exchanges, and the playing of them.
+"""Recorded exchanges, and playing them.
 
 Rules:
 
-- An exchange is a command and its response: a `Sent` one as the caller of `send` gave and got it, whatever steps that took, or a
-  `Raw` one of `transmit`, verbatim. What is hidden in it is not there at all: hidden data of a command are no bytes and match any
-  that are some, hidden data of a response are zeros.
-- Each exchange is played once, until the tape is rewound. Of those that match, the first that was not played yet is.
-- A text for people shows no data that a trace would not show (`redacted`): it says where data differ, not how.
+- An exchange is a command and its response: `Sent` as the caller of `send` gave and got them, whatever steps that took, or `Raw` by
+  `transmit`, verbatim. Hidden data is not stored: that of a command is empty and matches any data that is not, that of a response
+  is zeros.
+- Each exchange is played once, until the tape is rewound: the first one that matches and was not played yet.
+- An error text shows no data that a trace would not show (`redacted`): it says where data differ, not how.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ class Sent:
     Attributes:
         command: as the caller gave it; without data if those are hidden.
         response: as the caller got it.
-        any_data: whether the command's data are hidden: any data match, but not none.
+        hides_data: whether the command's data are hidden: any data match, but not none.
         hides_response: whether the response's data are hidden.
         line: where it stands in the cassette; 0: nowhere yet.
     """
 
     command: C_APDU
     response: R_APDU
-    any_data: bool = False
+    hides_data: bool = False
     hides_response: bool = False
     line: int = 0
 
     @property
-    def outline(self) -> C_APDU:
+    def apdu(self) -> C_APDU:
         """The command, to compare with."""
         return self.command
 
     def is_of(self, command: C_APDU) -> bool:
         """Whether this is what was recorded of `command`."""
         mine = self.command
-        if self.any_data:
+        if self.hides_data:
             return header(mine) == header(command) and mine.le == command.le and bool(command.data)
         return mine == command
 
@@ -61,23 +61,23 @@ class Raw:
     Attributes:
         command: the bytes sent; the header alone if the rest is hidden.
         response: the bytes received.
-        any_data, hides_response, line: as in `Sent`.
+        hides_data, hides_response, line: as in `Sent`.
     """
 
     command: bytes
     response: bytes
-    any_data: bool = False
+    hides_data: bool = False
     hides_response: bool = False
     line: int = 0
 
     @property
-    def outline(self) -> C_APDU:
+    def apdu(self) -> C_APDU:
         """The command, to compare with."""
-        return outline(self.command)
+        return as_command(self.command)
 
     def is_of(self, command: bytes) -> bool:
         """Whether this is what was recorded of `command`."""
-        if self.any_data:
+        if self.hides_data:
             return self.command == command[:4] and len(command) > 4
         return self.command == command
 
@@ -101,7 +101,7 @@ class Tape:
         self._exchanges = tuple(exchanges)
         self._path = os.fspath(path)
         self._played: set[int] = set()
-        self._place = 0  # behind the one played last
+        self._place = 0  # after the one played last
         self._lock = RLock()
 
     def rewind(self) -> None:
@@ -137,7 +137,7 @@ class Tape:
         """The error to raise for a command that nothing fits."""
         with self._lock:
             ranked = sorted(range(len(self._exchanges)), key=lambda index: self._distance(index, command))
-            lines = [self._told(index, command) for index in ranked[:_NEAREST]]
+            lines = [self._describe(index, command) for index in ranked[:_NEAREST]]
         nearest = "\n".join(["The nearest that are:", *lines]) if lines else "Nothing is."
         return UnrecordedCommandError(
             f"{redacted(command)} is not recorded in {self._path}, or was played already. {nearest}\n"
@@ -147,20 +147,20 @@ class Tape:
     def _distance(self, index: int, command: C_APDU) -> tuple[Any, ...]:
         each = self._exchanges[index]
         words = _differences(each, command)
-        return each.outline.ins != command.ins, len(words), _missed(each, command), index in self._played, abs(index - self._place)
+        return each.apdu.ins != command.ins, len(words), _missed(each, command), index in self._played, abs(index - self._place)
 
-    def _told(self, index: int, command: C_APDU) -> str:
+    def _describe(self, index: int, command: C_APDU) -> str:
         each = self._exchanges[index]
         words = _differences(each, command)
         if index in self._played:
             words.append("played already")
         kind = "raw " if isinstance(each, Raw) else ""
-        hidden = " <secret>" if each.any_data else ""
-        return f"  line {each.line}: {kind}{redacted(each.outline)}{hidden} ({', '.join(words) or 'sent the other way'})"
+        hidden = " <secret>" if each.hides_data else ""
+        return f"  line {each.line}: {kind}{redacted(each.apdu)}{hidden} ({', '.join(words) or 'sent the other way'})"
 
 
-def outline(octets: bytes) -> C_APDU:
-    """`octets` as a command; what cannot be decoded is a header and data behind it."""
+def as_command(octets: bytes) -> C_APDU:
+    """`octets` as a command; if it cannot be decoded, a header and data."""
     try:
         return C_APDU.from_bytes(octets)
     except ValueError:
@@ -174,28 +174,28 @@ def header(command: C_APDU) -> tuple[int, int, int, int]:
 
 
 def _differences(exchange: Exchange, command: C_APDU) -> list[str]:
-    """What of a recorded command is not as in `command`, in words that give no data away."""
-    recorded = exchange.outline
+    """The differences between a recorded command and `command`, as texts without data."""
+    recorded = exchange.apdu
     names = ("CLA", "INS", "P1", "P2")
     pairs = zip(names, header(recorded), header(command), strict=True)
-    words = [f"{name} is {mine:02X}, not {wanted:02X}" for name, mine, wanted in pairs if mine != wanted]
-    if exchange.any_data:
+    words = [f"{name} is {mine:02X}, not {other:02X}" for name, mine, other in pairs if mine != other]
+    if exchange.hides_data:
         if not command.data:
             words.append("has data")
     elif len(recorded.data) != len(command.data):
         words.append(f"{len(recorded.data)} bytes of data, not {len(command.data)}")
     elif recorded.data != command.data:
         words.append(f"data differ from byte {1 + _common(recorded.data, command.data)} on")
-    if recorded.le != command.le and not (isinstance(exchange, Raw) and exchange.any_data):
+    if recorded.le != command.le and not (isinstance(exchange, Raw) and exchange.hides_data):
         words.append(f"Ne is {recorded.le}, not {command.le}")
     return words
 
 
 def _missed(exchange: Exchange, command: C_APDU) -> int:
     """How many bytes of the command's data are behind the first that differs."""
-    if exchange.any_data:
+    if exchange.hides_data:
         return 0
-    return len(command.data) - _common(exchange.outline.data, command.data)
+    return len(command.data) - _common(exchange.apdu.data, command.data)
 
 
 def _common(first: bytes, second: bytes) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from scardface import C_APDU, Protocol
 from scardface.replay._dump import is_dump, parse_dump
-from scardface.replay._lines import Damage, exchange_lines
+from scardface.replay._lines import MalformedLineError, exchange_lines
 
 LOGGED = """\
 # Generated on Mon, 1 Jan 2024 12:00:00 +0000 by apdu4j
@@ -40,7 +40,7 @@ def test_a_dump() -> None:
         "00A40400 Ne=256 -> 6F108408A000000003000000A5049F6501FF 9000",
         "80500000 0102030405060708 -> 6A88",
     ]
-    assert exchanges[0].outline == C_APDU(0x00, 0xA4, 0x04, 0x00, b"", 256)
+    assert exchanges[0].apdu == C_APDU(0x00, 0xA4, 0x04, 0x00, b"", 256)
 
 
 def test_steps_of_a_protocol_are_raw() -> None:
@@ -96,7 +96,7 @@ def test_what_is_no_dump(text: str) -> None:
 )
 def test_damage_is_named_by_its_line(lines: list[str], number: int, words: str) -> None:
     assert is_dump(numbered("\n".join(lines)))
-    with pytest.raises(Damage) as raised:
+    with pytest.raises(MalformedLineError) as raised:
         parse_dump(numbered("\n".join(lines)))
     assert words in str(raised.value)
     assert raised.value.line == number

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scardface import C_APDU, R_APDU, Protocol
-from scardface.replay._lines import Damage, exchange_lines, head_lines, parse
+from scardface.replay._lines import MalformedLineError, exchange_lines, head_lines, parse
 from scardface.replay._tape import Exchange, Raw, Sent
 
 HEAD = ["scardface cassette 1", "atr 3B800181", "protocol T1"]
@@ -19,10 +19,10 @@ def parsed(*lines: str) -> tuple[bytes, Protocol, tuple[Exchange, ...]]:
     return parse(list(enumerate(lines, 1)))
 
 
-def damage_of(*lines: str) -> Damage | None:
+def damage_of(*lines: str) -> MalformedLineError | None:
     try:
         parsed(*lines)
-    except Damage as damage:
+    except MalformedLineError as damage:
         return damage
     return None
 
@@ -36,11 +36,11 @@ def test_the_format_is_as_documented() -> None:
     select = C_APDU(0x00, 0xA4, 0x04, 0x00, bytes.fromhex("A000000308"), 256)
     exchanges: list[Exchange] = [
         Sent(select, R_APDU(b"\x6f\x10", 0x90, 0x00)),
-        Sent(C_APDU(0x00, 0x20, 0x00, 0x01), R_APDU(b"", 0x63, 0xC2), any_data=True),
-        Sent(C_APDU(0x0C, 0xB0, 0x00, 0x00, b"", 256), R_APDU(bytes(16), 0x90, 0x00), any_data=True, hides_response=True),
+        Sent(C_APDU(0x00, 0x20, 0x00, 0x01), R_APDU(b"", 0x63, 0xC2), hides_data=True),
+        Sent(C_APDU(0x0C, 0xB0, 0x00, 0x00, b"", 256), R_APDU(bytes(16), 0x90, 0x00), hides_data=True, hides_response=True),
         Sent(C_APDU(0x00, 0x70, 0x80, 0x01), R_APDU(b"", 0x90, 0x00)),
         Raw(bytes.fromhex("00C0000010"), bytes.fromhex("6F109000")),
-        Raw(bytes.fromhex("00870000"), bytes(4) + b"\x61\x10", any_data=True, hides_response=True),
+        Raw(bytes.fromhex("00870000"), bytes(4) + b"\x61\x10", hides_data=True, hides_response=True),
     ]
     assert head_lines(bytes.fromhex("3B800181"), Protocol.T1) == HEAD
     assert exchange_lines(exchanges) == [
@@ -163,7 +163,7 @@ DAMAGED = [
 
 @pytest.mark.parametrize(("lines", "number", "words"), DAMAGED)
 def test_damage_is_named_by_its_line(lines: list[str], number: int, words: str) -> None:
-    with pytest.raises(Damage) as raised:
+    with pytest.raises(MalformedLineError) as raised:
         parsed(*lines)
     assert words in str(raised.value)
     assert raised.value.line == number

@@ -11,7 +11,7 @@ import pytest
 
 from scardface import C_APDU, R_APDU
 from scardface.replay import UnrecordedCommandError
-from scardface.replay._tape import Exchange, Raw, Sent, Tape, outline
+from scardface.replay._tape import Exchange, Raw, Sent, Tape, as_command
 
 OK = R_APDU(b"", 0x90, 0x00)
 READ = C_APDU(0x00, 0xB0, 0x00, 0x00, b"", 16)
@@ -39,7 +39,7 @@ def test_a_command_matches_itself_alone() -> None:
 
 
 def test_hidden_data_match_any_but_none() -> None:
-    exchange = Sent(C_APDU(0x00, 0x20, 0x00, 0x01), OK, any_data=True)
+    exchange = Sent(C_APDU(0x00, 0x20, 0x00, 0x01), OK, hides_data=True)
     assert exchange.is_of(C_APDU(0x00, 0x20, 0x00, 0x01, PIN))
     assert exchange.is_of(C_APDU(0x00, 0x20, 0x00, 0x01, b"another, and longer"))
     assert not exchange.is_of(C_APDU(0x00, 0x20, 0x00, 0x01))
@@ -50,7 +50,7 @@ def test_hidden_data_match_any_but_none() -> None:
 def test_raw_bytes_match_themselves() -> None:
     assert Raw(b"\x00\xc0\x00\x00\x10", b"\x90\x00").is_of(b"\x00\xc0\x00\x00\x10")
     assert not Raw(b"\x00\xc0\x00\x00\x10", b"\x90\x00").is_of(b"\x00\xc0\x00\x00\x11")
-    hidden = Raw(b"\x00\x20\x00\x01", b"\x90\x00", any_data=True)
+    hidden = Raw(b"\x00\x20\x00\x01", b"\x90\x00", hides_data=True)
     assert hidden.is_of(b"\x00\x20\x00\x01\x04" + PIN)
     assert not hidden.is_of(b"\x00\x20\x00\x02\x04" + PIN)
     assert not hidden.is_of(b"\x00\x20\x00\x01")
@@ -156,7 +156,7 @@ def test_an_empty_cassette_says_so() -> None:
 def test_no_secret_is_told() -> None:
     verify = C_APDU(0x00, 0x20, 0x00, 0x01, PIN)
     unhidden: list[Exchange] = [sent(verify, 1), Raw(bytes(verify), b"\x90\x00", line=2)]  # as in a dump, which hides nothing
-    hidden = Sent(C_APDU(0x00, 0x20, 0x00, 0x02), OK, any_data=True, line=3)
+    hidden = Sent(C_APDU(0x00, 0x20, 0x00, 0x02), OK, hides_data=True, line=3)
     tape = Tape([*unhidden, hidden], "a.cassette")
     error = tape.unrecorded(C_APDU(0x00, 0x20, 0x00, 0x03, PIN + b"\x55"))
     assert isinstance(error, UnrecordedCommandError)
@@ -173,8 +173,8 @@ def test_what_was_sent_the_other_way_is_said() -> None:
     assert "line 7: raw 00B00000 Ne=16 (sent the other way)" in str(tape.unrecorded(READ))
 
 
-def test_outline_of_what_cannot_be_decoded() -> None:
-    assert outline(bytes(READ)) == READ
-    assert outline(b"\x00\x20\x00\x01\x05abcd") == C_APDU(0x00, 0x20, 0x00, 0x01, b"\x05abcd")
-    assert outline(b"\x00\x20") == C_APDU(0x00, 0x20)
-    assert len(outline(bytes(70000)).data) == 0xFFFF
+def test_the_command_of_what_cannot_be_decoded() -> None:
+    assert as_command(bytes(READ)) == READ
+    assert as_command(b"\x00\x20\x00\x01\x05abcd") == C_APDU(0x00, 0x20, 0x00, 0x01, b"\x05abcd")
+    assert as_command(b"\x00\x20") == C_APDU(0x00, 0x20)
+    assert len(as_command(bytes(70000)).data) == 0xFFFF
