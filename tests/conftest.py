@@ -175,8 +175,8 @@ def no_leaks() -> None:
 @pytest.fixture(autouse=True)
 def _loop_stays_free(request: pytest.FixtureRequest, _nothing_stays: None) -> Iterator[LoopWatch | None]:
     """Fails an async test whose event loop is blocked by code of scardface."""
-    if not inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
-        yield None
+    if not inspect.iscoroutinefunction(getattr(request.node, "obj", None)) or "SCARDFACE_STORM" in os.environ:
+        yield None  # an hour of it is more than CPython 3.11.2 survives; see `_stack` in tests/support/loop_watch.py
         return
     with LoopWatch() as watch:
         yield watch
