@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from scardface._enums import Disposition, ShareMode, StateFlag
 from scardface._enums import Protocol as CardProtocol
 from scardface._pcsc.backend import Backend, CardHandle, Context
+from scardface._pcsc.reader_states import status_change
 from scardface.errors import SCardError
 from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
 from tests.support.versions import pcscd_version
@@ -334,7 +335,7 @@ def code_of(call: Callable[..., object], *args: Any) -> int:
 
 def state_of(context: Context, reader: str) -> int:
     """A reader's state as it is now, without CHANGED: fit to be waited with."""
-    return context.get_status_change(0, [(reader, StateFlag.UNAWARE)]).entries[0].state & ~int(StateFlag.CHANGED)
+    return status_change(context, 0, [(reader, StateFlag.UNAWARE)]).entries[0].state & ~int(StateFlag.CHANGED)
 
 
 def flags(state: int) -> StateFlag:

@@ -8,6 +8,7 @@ import pytest
 
 from scardface._enums import Disposition, Protocol, ShareMode, StateFlag
 from scardface._pcsc.backend import ATTR_ATR_STRING, CardHandle, Context, takes_reader_name
+from scardface._pcsc.reader_states import status_change
 from scardface.errors import (
     INVALID_HANDLE,
     NO_SMARTCARD,
@@ -163,7 +164,7 @@ class TestConnect:
         world.insert(0, card)
         card.atr = T0_ONLY
         share(context, reader)
-        entry = context.get_status_change(0, [(reader, 0)]).entries[0]
+        entry = status_change(context, 0, [(reader, 0)]).entries[0]
         assert flags(entry.state) == PRESENT | INUSE | CHANGED
         assert entry.atr == T0_ONLY
 
@@ -190,7 +191,7 @@ class TestWhoUsesIt:
     def test_that_somebody_comes_wakes_nobody(
         self, world: World, card: Card, context: Context, other: Context, reader: str, mode: ShareMode
     ) -> None:
-        wait = Call(other.get_status_change, world.look_ms, [(reader, state_of(other, reader))])
+        wait = Call(status_change, other, world.look_ms, [(reader, state_of(other, reader))])
         context.connect(reader, mode, ANY)
         world.let_driver_look(card)
         change = wait.result()
@@ -203,7 +204,7 @@ class TestWhoUsesIt:
     ) -> None:
         handle = context.connect(reader, mode, ANY)
         world.let_driver_look(card)
-        wait = Call(other.get_status_change, LONG_MS, [(reader, state_of(other, reader))])
+        wait = Call(status_change, other, LONG_MS, [(reader, state_of(other, reader))])
         assert not wait.ended()
         handle.disconnect(LEAVE)
         change = wait.result()
@@ -215,7 +216,7 @@ class TestWhoUsesIt:
     ) -> None:
         share(context, reader)
         world.let_driver_look(card)
-        wait = Call(other.get_status_change, LONG_MS, [(reader, state_of(other, reader))])
+        wait = Call(status_change, other, LONG_MS, [(reader, state_of(other, reader))])
         handle.disconnect(LEAVE)
         world.let_driver_look(card)
         assert not wait.ended()
@@ -226,7 +227,7 @@ class TestWhoUsesIt:
         self, world: World, handle: CardHandle, card: Card, other: Context, reader: str
     ) -> None:
         world.let_driver_look(card)
-        wait = Call(other.get_status_change, LONG_MS, [(reader, state_of(other, reader))])
+        wait = Call(status_change, other, LONG_MS, [(reader, state_of(other, reader))])
         assert not wait.ended()
         handle.reconnect(EXCLUSIVE, ANY, LEAVE)
         assert flags(wait.result().entries[0].state) == PRESENT | IN_EXCLUSIVE_USE | CHANGED
@@ -238,7 +239,7 @@ class TestWhoUsesIt:
         for _ in range(5):
             with world.between_looks():
                 handle = context.connect(reader, EXCLUSIVE, ANY)
-                wait = Call(other.get_status_change, 2 * WHILE_MS, [(reader, state_of(other, reader))])
+                wait = Call(status_change, other, 2 * WHILE_MS, [(reader, state_of(other, reader))])
                 assert not wait.ended(0.02)
                 handle.disconnect(LEAVE)
                 change = wait.result()
@@ -340,7 +341,7 @@ class TestReset:
         second = share(other, reader)
         state = state_of(context, reader)
         second.disconnect(RESET)
-        assert context.get_status_change(0, [(reader, state)]).timed_out
+        assert status_change(context, 0, [(reader, state)]).timed_out
         assert state_of(context, reader) == state
 
     def test_reconnecting_makes_a_handle_good_again(self, handle: CardHandle, other: Context, reader: str) -> None:
