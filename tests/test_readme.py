@@ -318,7 +318,7 @@ def _(stage: Stage) -> None:
     card = LogCard()
     stage.pcscd.insert(0, card)
     assert stage.run().ends() == 'R_APDU(b"", 0x90, 0x00)\n'
-    assert card.heard == [bytes((0x80, 0x10, 0, number)) for number in (1, 2)]
+    assert card.commands == [bytes((0x80, 0x10, 0, number)) for number in (1, 2)]
 
 
 @example('print(card.reader, card.atr.hex(" "), response.data.hex(" "))')
@@ -399,7 +399,7 @@ def _(stage: Stage) -> None:
     (promise,) = re.findall(r"# (Tag\(.*), \.\.\.\)$", stage.source, re.MULTILINE)
     assert card_in_words.startswith(promise)
     assert data == bytes(range(16)).hex()
-    assert [command[1] for command in card.heard] == [0x82, 0x86, 0xB0]
+    assert [command[1] for command in card.commands] == [0x82, 0x86, 0xB0]
 
 
 @example("async def watch():")

@@ -35,7 +35,7 @@ async def say(card: Any, word: bytes) -> bytes:
 
 
 def said(virtual: LogCard) -> list[bytes]:
-    return [command[5:] for command in virtual.heard]
+    return [command[5:] for command in virtual.commands]
 
 
 def asyncio_only(test: Callable[..., Any]) -> Any:
@@ -352,7 +352,7 @@ def test_a_card_in_another_event_loop_is_refused_before_anything_is_sent(first: 
 
         card = anyio.run(make, backend=first)
         anyio.run(use, card, backend=second)
-        assert virtual.heard == []
+        assert virtual.commands == []
         assert not {"SCardBeginTransaction", "SCardReconnect", "SCardControl", "SCardGetAttrib"} & set(pcsc.calls)
         anyio.run(card.aclose, backend=second)
 

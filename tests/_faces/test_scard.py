@@ -91,8 +91,8 @@ async def test_the_card_that_matches_is_acquired_not_the_one_that_was_in_before(
             assert not card.closed
             assert (await card.send(b"\x00\x10\x00\x00\x02ab")).data == b"ab"
         assert card.closed
-    assert wrong.heard == []
-    assert right.heard == [b"\x00\x10\x00\x00\x02ab"]
+    assert wrong.commands == []
+    assert right.commands == [b"\x00\x10\x00\x00\x02ab"]
 
 
 @both_faces
@@ -201,7 +201,7 @@ async def test_waiters_are_served_oldest_first_and_handed_the_card_directly(pcsc
             tasks.start_soon(take, number)
             await until(lambda waiting=number: len(_waiting()) > waiting)
     assert served == list(range(8))
-    assert [command[2] for command in card.heard] == served
+    assert [command[2] for command in card.commands] == served
 
 
 def _waiting() -> list[Any]:
@@ -332,7 +332,7 @@ async def test_a_batch_stops_after_the_first_status_that_is_not_9000(pcscd: Priv
     async with face.open(timeout=30) as card:
         response = await card.send(*batch)
         assert response.sw == 0x6A82
-        assert virtual.heard == [bytes(command) for command in batch[:2]]
+        assert virtual.commands == [bytes(command) for command in batch[:2]]
         seen: list[Any] = []
         assert (await card.send(*batch, callback=lambda *pair: seen.append(pair))) == response
         assert [command for command, _ in seen] == batch[:2]
@@ -354,7 +354,7 @@ async def test_bad_input_is_refused_before_anything_is_sent(pcscd: PrivatePcscd,
             await card.transmit(b"\x00\x10\x00")
         with pytest.raises(TypeError, match="bytes-like, not list"):
             await card.transmit([0, 0x10, 0, 0])
-        assert virtual.heard == []
+        assert virtual.commands == []
 
 
 @both_faces
@@ -362,7 +362,7 @@ async def test_transmit_is_verbatim(pcscd: PrivatePcscd, face: Any) -> None:
     virtual = await put(pcscd, 0)
     async with face.open(timeout=30) as card:
         assert await card.transmit(b"\x80\x20\x01\x02") == b"\x6a\x82"
-    assert virtual.heard == [b"\x80\x20\x01\x02"]
+    assert virtual.commands == [b"\x80\x20\x01\x02"]
 
 
 @both_faces
@@ -375,7 +375,7 @@ async def test_a_callbacks_exception_ends_the_batch_and_the_card_stays_usable(pc
     async with face.open(timeout=30) as card:
         with pytest.raises(LookupError, match="enough"):
             await card.send(b"\x00\x10\x00\x00", b"\x00\x10\x00\x00", callback=fail)
-        assert len(virtual.heard) == 1
+        assert len(virtual.commands) == 1
         assert (await card.send(b"\x00\x10\x00\x00\x01x")).data == b"x"
 
 
@@ -399,7 +399,7 @@ async def test_batches_of_many_users_never_interleave(pcscd: PrivatePcscd, face:
         async with anyio.create_task_group() as tasks:
             for user in range(10):
                 tasks.start_soon(batch, user, None if user % 2 else lambda *pair: None)
-    told = [(command[2], command[3]) for command in virtual.heard]
+    told = [(command[2], command[3]) for command in virtual.commands]
     assert [step for _, step in told] == [0, 1, 2, 3] * 10
     assert all(len({user for user, _ in told[start : start + 4]}) == 1 for start in range(0, 40, 4))
     assert {user for user, _ in told} == set(range(10))
@@ -625,13 +625,13 @@ async def test_a_cancelled_send_ends_its_command_and_sends_no_later_one(pcscd: P
             tasks.start_soon(card.send, C_APDU(0, ECHO, 2))  # queued behind: sends nothing
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
-        assert [command[1] for command in virtual.heard] == [GATE]
+        assert [command[1] for command in virtual.commands] == [GATE]
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(card.send, C_APDU(0, ECHO, 3))
             await anyio.wait_all_tasks_blocked()
-            assert [command[1] for command in virtual.heard] == [GATE]  # it waits for the command in flight
+            assert [command[1] for command in virtual.commands] == [GATE]  # it waits for the command in flight
             virtual.gate.set()
-    assert [command[1:3] for command in virtual.heard] == [bytes([GATE, 0]), bytes([ECHO, 3])]
+    assert [command[1:3] for command in virtual.commands] == [bytes([GATE, 0]), bytes([ECHO, 3])]
 
 
 async def test_a_callback_that_can_be_awaited_is(pcscd: PrivatePcscd) -> None:
@@ -640,7 +640,7 @@ async def test_a_callback_that_can_be_awaited_is(pcscd: PrivatePcscd) -> None:
 
     async def callback(command: C_APDU, response: object) -> None:
         await anyio.lowlevel.checkpoint()
-        seen.append((command.p1, len(virtual.heard)))
+        seen.append((command.p1, len(virtual.commands)))
 
     async with SCard(timeout=30) as card:
         await card.send(C_APDU(0, ECHO, 1), C_APDU(0, ECHO, 2), callback=callback)
@@ -660,7 +660,7 @@ async def test_a_callback_cannot_send_on_its_own_card_but_on_another(pcscd: Priv
 
         with pytest.raises(RuntimeError, match="inside its own callback"):
             await card.send(b"\x00\x10\x00\x00", callback=callback)
-        assert len(other_virtual.heard) == 1
+        assert len(other_virtual.commands) == 1
         await card.send(b"\x00\x10\x00\x00")
 
 

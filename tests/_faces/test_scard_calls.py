@@ -57,9 +57,9 @@ async def test_another_program_waits_out_our_transaction(pcscd: PrivatePcscd, fo
                 assert await echo(card) == b"ab"
             await anyio.sleep(0.3)  # ample for a command that does not wait
             assert await echo(card) == b"ab"
-            assert not any(command[1] == 0xEE for command in virtual.heard)
+            assert not any(command[1] == 0xEE for command in virtual.commands)
         await off_loop(foreign.answer)
-        assert [command[1] for command in virtual.heard] == [ECHO] * 21 + [0xEE]
+        assert [command[1] for command in virtual.commands] == [ECHO] * 21 + [0xEE]
 
 
 @both_faces
@@ -84,7 +84,7 @@ async def test_we_wait_out_anothers_transaction(pcscd: PrivatePcscd, foreign: Fo
         await off_loop(foreign.end)
         with anyio.fail_after(30):
             await began.wait()
-    assert [command[1] for command in virtual.heard] == [0xEE] * 5 + [ECHO]
+    assert [command[1] for command in virtual.commands] == [0xEE] * 5 + [ECHO]
 
 
 @both_faces
@@ -106,7 +106,7 @@ async def test_other_tasks_wait_and_the_holder_may_nest(pcscd: PrivatePcscd, fac
                 await echo(card)
             await card.transmit(bytes([0, 0xAA, 0, 0]))
             await anyio.sleep(0.1)
-    assert [command[1] for command in virtual.heard] == [ECHO, 0xAA, 0xEE]
+    assert [command[1] for command in virtual.commands] == [ECHO, 0xAA, 0xEE]
 
 
 @both_faces
@@ -144,9 +144,9 @@ async def test_a_cancelled_transaction_leaves_at_once_and_is_undone(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(echo, card)
             await anyio.sleep(0.3)
-            assert virtual.heard == []
+            assert virtual.commands == []
             await off_loop(foreign.end)
-        assert len(virtual.heard) == 1
+        assert len(virtual.commands) == 1
         await off_loop(foreign.transmit, bytes([0, 0, 0, 0]))  # nothing holds it any more
 
 
@@ -270,7 +270,7 @@ async def test_a_swapped_card_is_not_touched(pcscd: PrivatePcscd, face: Any) -> 
         for call in (card.reset, card.reconnect, lambda: card.send(ECHOED)):
             with pytest.raises(CardRemovedError):
                 await call()
-    assert (second.resets, second.heard) == (0, [])
+    assert (second.resets, second.commands) == (0, [])
 
 
 @both_faces
@@ -370,7 +370,7 @@ async def test_on_reset_reconnect_begins_the_command_anew(pcscd: PrivatePcscd, f
             await off_loop(foreign.connect, card.reader, other.SHARED)
             await off_loop(foreign.disconnect, other.RESET)
             assert await echo(card) == b"ab"
-    assert (virtual.resets, len(virtual.heard)) == (3, 3)
+    assert (virtual.resets, len(virtual.commands)) == (3, 3)
 
 
 @both_faces
@@ -506,7 +506,7 @@ async def test_a_reader_without_a_pad(pcscd: PrivatePcscd, face: Any) -> None:
                 await call(VERIFY)
         with pytest.raises(ValueError, match="PIN block"):
             await card.verify_pin_on_pad(C_APDU(0, 0x20, 0, 1, b"1"))
-        assert virtual.heard == []
+        assert virtual.commands == []
 
 
 class Tag(LogCard):

@@ -175,7 +175,7 @@ async def test_a_foreign_transaction_is_waited_for_and_nothing_is_sent_by_who_le
             tasks.start_soon(card.send, ECHOED)
             await off_loop(foreign.transmit, bytes([0, 0xEE, 0, 0]))
             await off_loop(foreign.end)
-        assert [command[1] for command in virtual.heard] == [0xEE, ECHO]
+        assert [command[1] for command in virtual.commands] == [0xEE, ECHO]
         await off_loop(foreign.transmit, bytes([0, 0xEE, 0, 0]))
 
 
@@ -311,7 +311,7 @@ async def test_another_card_is_never_taken_for_the_one_before(face: Any, dialect
                 await (card.send(ECHOED) if call == "on_reset" else getattr(card, call)())
             with pytest.raises(CardRemovedError):
                 await card.send(ECHOED)
-            assert (second.heard, second.resets) == ([], 0)
+            assert (second.commands, second.resets) == ([], 0)
 
 
 # What a program has left behind.
@@ -408,4 +408,4 @@ async def test_who_would_wait_for_its_own_transaction_by_another_scard_is_told(f
                     assert (await elsewhere.send(ECHOED)).data == b"ab"
                     assert (await first.send(ECHOED)).data == b"ab"
                 assert (await second.send(ECHOED)).data == b"ab"
-    assert len(virtual.heard) == 2
+    assert len(virtual.commands) == 2

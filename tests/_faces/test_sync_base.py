@@ -52,7 +52,7 @@ def test_ctrl_c_leaves_a_transaction_that_waits_for_another_program(pcscd: Priva
     foreign.disconnect()
     with sync.SCard(timeout=30) as card:  # EXCLUSIVE: nothing is left of the first
         card.send(C_APDU(0, ECHO))
-    assert len(virtual.heard) == 2
+    assert len(virtual.commands) == 2
 
 
 def test_ctrl_c_and_the_card_goes_on(pcscd: PrivatePcscd, foreign: Foreign) -> None:
@@ -68,7 +68,7 @@ def test_ctrl_c_and_the_card_goes_on(pcscd: PrivatePcscd, foreign: Foreign) -> N
         foreign.end()
         card.send(C_APDU(0, ECHO))
         foreign.transmit(bytes(4))  # no transaction of ours is left
-    assert len(virtual.heard) == 2
+    assert len(virtual.commands) == 2
 
 
 def test_an_interrupt_between_the_begin_and_its_outcome_undoes_it(pcscd: PrivatePcscd, foreign: Foreign, monkeypatch: Any) -> None:
@@ -96,7 +96,7 @@ def test_threads_take_turns_around_a_transaction(pcscd: PrivatePcscd) -> None:
             time.sleep(0.1)
             card.send(C_APDU(0, ECHO))
         intruder.join(30)
-    assert [command[1] for command in virtual.heard] == [ECHO, 0xEE]
+    assert [command[1] for command in virtual.commands] == [ECHO, 0xEE]
 
 
 def test_a_callback_cannot_use_its_card(pcscd: PrivatePcscd) -> None:

@@ -189,7 +189,7 @@ def test_a_timeout_that_is_none(context: Context) -> None:
 def test_the_longest_command_and_the_longest_answer(context: Context, pcscd: PrivatePcscd) -> None:
     class Long(LogCard):
         def process(self, command: bytes) -> bytes:
-            self.heard.append(command)
+            self.commands.append(command)
             return bytes(65_533) + b"\x90\x00"
 
     card = Long(BOTH)
@@ -197,7 +197,7 @@ def test_the_longest_command_and_the_longest_answer(context: Context, pcscd: Pri
     pcscd.wait_for_card(0)
     handle = context.connect(pcscd.readers[0], ShareMode.SHARED, Protocol.T1)
     assert handle.transmit(bytes(65_535)) == bytes(65_533) + b"\x90\x00"
-    assert card.heard == [bytes(65_535)]
+    assert card.commands == [bytes(65_535)]
     assert refused(lambda: handle.transmit(bytes(70_000))).call == "SCardTransmit"
 
 

@@ -24,7 +24,7 @@ class Card:
 
     def __init__(self, *answers: bytes | SCardError, on_reset: Any = "raise") -> None:
         self.answers: Iterator[bytes | SCardError] = iter(answers)
-        self.heard: list[bytes] = []
+        self.commands: list[bytes] = []
         self.came_back = 0
         request = CardRequest.of(
             *(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.CHAINING), on_reset=on_reset
@@ -33,7 +33,7 @@ class Card:
         self.exchanger.configure(Protocol.T1, Lengths.CHAINING)
 
     def transmit(self, data: bytes) -> bytes:
-        self.heard.append(data)
+        self.commands.append(data)
         answer = next(self.answers)
         if isinstance(answer, bytes):
             return answer
@@ -54,7 +54,7 @@ def hex_of(sent: list[bytes]) -> list[str]:
 def test_a_batch_goes_in_order_and_stops_at_the_first_that_is_not_9000() -> None:
     card = Card(b"\1\x90\0", b"\2\x90\0", b"\x6a\x82", b"never")
     response = card.run(*[READ] * 5)
-    assert (response.sw, len(card.heard)) == (0x6A82, 3)
+    assert (response.sw, len(card.commands)) == (0x6A82, 3)
 
 
 def test_in_a_batch_no_step_is_sent_twice() -> None:
@@ -62,7 +62,7 @@ def test_in_a_batch_no_step_is_sent_twice() -> None:
     ok = b"\x90\0"
     card = Card(ok, b"\x6c\x02", b"ab" + ok, b"c\x61\x01", b"d" + ok, ok, ok, ok, b"e" + ok)
     assert card.run(READ, READ, READ, LONG, READ, READ).data == b"e"
-    assert [data[:2].hex() for data in card.heard] == ["00b0", "00b0", "00b0", "00b0", "00c0", "10d6", "00d6", "00b0", "00b0"]
+    assert [data[:2].hex() for data in card.commands] == ["00b0", "00b0", "00b0", "00b0", "00c0", "10d6", "00d6", "00b0", "00b0"]
     assert next(card.answers, None) is None
 
 
@@ -72,7 +72,7 @@ def test_a_card_that_is_pulled_says_how_many_were_answered(position: int) -> Non
     with pytest.raises(CardRemovedError) as caught:
         card.run(READ, READ, READ)
     assert caught.value.answered == position
-    assert len(card.heard) == position + 1
+    assert len(card.commands) == position + 1
     assert ("sent together" in str(caught.value)) == bool(position)
 
 
@@ -100,7 +100,7 @@ def test_after_a_reset_a_command_begins_anew_as_the_card_is_then() -> None:
     both = C_APDU(0, 0xA4, 0, 0, b"\x3f\0", 256)
     assert card.run(READ, both, READ).sw == 0x9000
     assert card.came_back == 1
-    assert hex_of(card.heard) == ["00b0000004", "00a40000023f0000", "00c0000001", "00a40000023f00", "00b0000004"]
+    assert hex_of(card.commands) == ["00b0000004", "00a40000023f0000", "00c0000001", "00a40000023f00", "00b0000004"]
 
 
 def test_resets_do_not_go_on_for_ever() -> None:
@@ -114,7 +114,7 @@ def test_without_leave_nothing_begins_anew() -> None:
     card = Card(error_for(RESET_CARD, "SCardTransmit", "A"))
     with pytest.raises(CardResetError):
         card.run(READ, READ)
-    assert (card.came_back, len(card.heard)) == (0, 1)
+    assert (card.came_back, len(card.commands)) == (0, 1)
 
 
 @pytest.mark.parametrize("count", [1, 3])

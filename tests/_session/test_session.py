@@ -85,11 +85,11 @@ def test_a_batch_ends_when_its_caller_left(session: Session, pcsc: SimulatedPCSC
     card = pcsc.cards["A"]
     assert isinstance(card, LogCard)
     assert session.send(session.prepare([ECHOED]), None, lambda: True) is None
-    assert card.heard == []
+    assert card.commands == []
     for callback in (None, lambda *_: None):
         left = iter([False, True])
         assert session.send(session.prepare([ECHOED, C_APDU(0, NOT_FOUND)]), callback, left.__next__) is None
-    assert [command[1] for command in card.heard] == [ECHO, ECHO]
+    assert [command[1] for command in card.commands] == [ECHO, ECHO]
 
 
 def test_nothing_is_sent_if_one_command_of_a_batch_cannot_go(pcsc: SimulatedPCSC) -> None:
@@ -169,7 +169,7 @@ def test_threads_wait_for_each_other_for_a_whole_batch(session: Session, pcsc: S
         thread.join(30)
     closer.start()
     closer.join(30)
-    assert [(command[1], command[2]) for command in card.heard] == [(GATE, 0), (ECHO, 1), (ECHO, 2)]
+    assert [(command[1], command[2]) for command in card.commands] == [(GATE, 0), (ECHO, 1), (ECHO, 2)]
 
 
 def test_a_reset_by_another_is_told(session: Session, pcsc: SimulatedPCSC) -> None:

@@ -291,7 +291,7 @@ def test_a_card_that_does_not_match_any_more_is_left_alone(pcsc: SimulatedPCSC, 
         sync.SCard(timeout=1, atr=re.escape(T1))
     wrong = pcsc.cards["A"]
     assert isinstance(wrong, LogCard)
-    assert wrong.heard == []
+    assert wrong.commands == []
     assert wrong.resets == 0
 
 

@@ -284,7 +284,7 @@ def test_a_card_is_left_as_it_is(scardface: Command) -> None:
     card = LogCard()
     with virtual_pcsc(card):
         assert scardface("doctor").status == 0
-    assert (card.resets, card.heard) == (0, [])
+    assert (card.resets, card.commands) == (0, [])
 
 
 def test_a_program_that_holds_a_card(

@@ -16,10 +16,10 @@ class Kept(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[str] = []
+        self.commands: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.append(record.getMessage())
+        self.commands.append(record.getMessage())
 
 
 def test_one_hears_at_a_time() -> None:
@@ -33,7 +33,7 @@ def test_one_hears_at_a_time() -> None:
             LOGGER.warning("loud")
         LOGGER.warning("three")
     LOGGER.warning("four")
-    assert (outer.heard, inner.heard) == (["one", "three"], ["two", "loud"])
+    assert (outer.commands, inner.commands) == (["one", "three"], ["two", "loud"])
     assert (LOGGER.level, list(LOGGER.handlers)) == before
 
 

@@ -143,7 +143,7 @@ def test_a_connect_after_an_unseen_removal_succeeds(pcscd: PrivatePcscd, context
         card = Card()
         put_in(pcscd, reader, card)
         handle = opened(context, reader)
-        card.wait_for_looks(1)
+        card.wait_for_polls(1)
         assert transmit(handle, SELECT)[0] == SUCCESS  # one call of the driver at a time: the look has ended
         pcscd.remove(reader)
         code, late, protocol = connect(other, reader)

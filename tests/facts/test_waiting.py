@@ -146,7 +146,7 @@ def test_a_release_between_two_looks_is_missed(card: Card, context: int, other: 
     """Facts 11 and 13: nothing wakes, and the time-out tells of a use that has ended. A look may come early: hardly ten times."""
     told = []
     for _ in range(10):
-        card.wait_for_looks(1)
+        card.wait_for_polls(1)
         handle = opened(other, reader, EXCLUSIVE)
         wait = Call(status_change, context, 500, (reader, state_of(context, reader)))
         too_late = wait.ended(0.05)  # else the look that the card was asked in has ended by now
@@ -163,7 +163,7 @@ def test_that_somebody_connects_wakes_nobody(card: Card, context: int, other: in
     """Fact 13."""
     wait = Call(status_change, context, LONG_MS, (reader, state_of(context, reader)))
     opened(other, reader)
-    card.wait_for_looks(2)
+    card.wait_for_polls(2)
     assert not wait.ended()
     cancel_until_ended(context, wait)
     assert wait.result()[0] == CANCELLED
@@ -175,7 +175,7 @@ def test_that_one_of_two_leaves_wakes_nobody(card: Card, context: int, other: in
     leaves, stays = opened(other, reader), opened(other, reader)
     wait = Call(status_change, context, LONG_MS, (reader, state_of(context, reader)))
     scard.SCardDisconnect(leaves, LEAVE)
-    card.wait_for_looks(2)
+    card.wait_for_polls(2)
     assert not wait.ended()
     scard.SCardDisconnect(stays, LEAVE)
     code, ((state, _),) = wait.result()
@@ -184,9 +184,9 @@ def test_that_one_of_two_leaves_wakes_nobody(card: Card, context: int, other: in
 
 def test_a_polled_driver_takes_its_time(card: Card) -> None:
     """Fact 12: it looks at its reader every 0.4 s, and asks the card once each time."""
-    card.wait_for_looks(1)
+    card.wait_for_polls(1)
     begin = time.monotonic()
-    card.wait_for_looks(3)
+    card.wait_for_polls(3)
     assert time.monotonic() - begin > 0.8
 
 

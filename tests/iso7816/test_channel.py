@@ -109,7 +109,7 @@ async def test_a_block_opens_uses_and_closes(pcscd: PrivatePcscd, face: Any) -> 
             async with card.channel():
                 raise LookupError
         await card.send(b"\x00\x50\x00\x00")
-    heard = [command.hex() for command in virtual.heard]
+    heard = [command.hex() for command in virtual.commands]
     assert heard == [
         "0070000001",
         "0070000001",
@@ -136,4 +136,4 @@ async def test_a_cancelled_block_closes_its_channel(pcscd: PrivatePcscd) -> None
                 scope.cancel()
                 await anyio.sleep_forever()
         await card.send(b"\x00\x50\x00\x00")
-    assert [command.hex() for command in virtual.heard] == ["0070000001", "00708003", "00500000"]
+    assert [command.hex() for command in virtual.commands] == ["0070000001", "00708003", "00500000"]

@@ -51,8 +51,8 @@ async def test_a_long_answer_arrives_whole_and_no_more_of_it_than_was_asked_for(
             virtual.forget()
             assert await card.send(C_APDU(0x00, READ, le=1001)) == R_APDU(LONG_ANSWER[:1001], 0x90, 0x00)
             assert virtual.said == 1001
-    assert [len(virtual.heard) for virtual in cards] == [4, 7, 4, 2]
-    assert [virtual.heard[-1].hex() for virtual in cards] == ["00c00000e9", "00c0000001", "00c00000e9", "00c0000001"]
+    assert [len(virtual.commands) for virtual in cards] == [4, 7, 4, 2]
+    assert [virtual.commands[-1].hex() for virtual in cards] == ["00c00000e9", "00c0000001", "00c00000e9", "00c0000001"]
 
 
 @both_faces
@@ -69,8 +69,8 @@ async def test_a_long_command_goes_the_way_that_the_atr_declares(pcscd: PrivateP
             assert await card.send(STORE_LONG, ASK_LONG) == R_APDU(LONG_ANSWER, 0x90, 0x00)
         assert virtual.done == [(STORE, LONG), (ASK, LONG)]
     # 60,000 bytes are 236 parts; the last ENVELOPE is no full one. 32,767 bytes are 128 parts; T=1 sends the first at once.
-    assert [len(virtual.heard) for virtual in cards] == [236 + 236 + 128, 236 + 236 + 128, 236 + 236 + 127, 2]
-    assert [virtual.heard[0][:5].hex() for virtual in cards] == ["10db3fffff", "00c20000ff", "10db3fffff", "00db3fff00"]
+    assert [len(virtual.commands) for virtual in cards] == [236 + 236 + 128, 236 + 236 + 128, 236 + 236 + 127, 2]
+    assert [virtual.commands[0][:5].hex() for virtual in cards] == ["10db3fffff", "00c20000ff", "10db3fffff", "00db3fff00"]
 
 
 @both_faces
@@ -96,12 +96,12 @@ async def test_a_long_command_goes_the_way_that_lengths_says_or_not_at_all(pcscd
     assert await send(extends, Lengths.AUTO) == "9000"
     with pytest.raises(CardCommunicationError, match=r"6700.*extended length: set lengths=Lengths\.CHAINING, or Lengths\.SHORT"):
         await send(chains_t1, Lengths.AUTO)
-    assert len(chains_t1.heard) == 1
+    assert len(chains_t1.commands) == 1
     # On T=0 ENVELOPE goes out, with the same. Where the caller has decided, a refusal is a status.
     assert await send(envelopes, Lengths.AUTO) == "9000"
     with pytest.raises(CardCommunicationError, match=r"6D00.*ENVELOPE that Lengths\.AUTO chose.*set lengths=Lengths\.CHAINING"):
         await send(chains_t0, Lengths.AUTO)
-    assert len(chains_t0.heard) == 1
+    assert len(chains_t0.commands) == 1
     assert await send(chains_t0, Lengths.ENVELOPE) == "6D00"
     assert await send(chains_t1, Lengths.EXTENDED) == "6700"
     assert await send(envelopes, Lengths.CHAINING) == "6884"
@@ -121,7 +121,7 @@ async def test_a_long_command_goes_the_way_that_lengths_says_or_not_at_all(pcscd
     ):
         with pytest.raises(ValueError, match=words):
             await send(virtual, lengths, short, command)
-        assert virtual.heard == []
+        assert virtual.commands == []
 
 
 def test_readme_has_a_row_for_each_way() -> None:
@@ -153,7 +153,7 @@ async def test_options_of_an_exchange(pcscd: PrivatePcscd, face: Any) -> None:
     assert await send(plain, read, max_steps=128, max_bytes=32767) == whole
     with pytest.raises(CardCommunicationError, match=r"command 00B00000, step 127 \(GET RESPONSE\).*max_steps"):
         await send(plain, read, max_steps=127)
-    assert len(plain.heard) == 127
+    assert len(plain.commands) == 127
     with pytest.raises(CardCommunicationError, match=r"command 00B00000, step 128 \(GET RESPONSE\).*max_bytes"):
         await send(plain, read, max_bytes=32766)
 
@@ -296,11 +296,11 @@ class Oath(VirtualCard):
     def __init__(self, protocol: Protocol) -> None:
         self.atr = bytes.fromhex("3B800181" if protocol == T1 else "3B00")
         self._waits = protocol == T0
-        self.heard: list[int] = []
+        self.commands: list[int] = []
         self._rest = b""
 
     def process(self, command: bytes) -> bytes:
-        self.heard.append(command[1])
+        self.commands.append(command[1])
         if command[1] == 0xA1:
             self._rest = self.WHOLE
             if self._waits:  # data came, so the answer is to be fetched
@@ -336,5 +336,5 @@ async def test_a_long_command_of_a_proprietary_class_on_t0(pcscd: PrivatePcscd, 
     async with face.open(pcscd.readers[0], timeout=30) as card:
         with pytest.raises(ValueError, match=r"class 80.*lengths=Lengths\.CHAINING"):
             await card.send(C_APDU(0x00, STORE, data=b"\x01"), C_APDU(0x80, STORE, data=bytes(300)))
-        assert sim.heard == []
+        assert sim.commands == []
         assert (await card.send(C_APDU(0x00, STORE, data=b"\x01"))).sw == 0x9000

@@ -206,14 +206,14 @@ class Noted:
     """A layer that changes nothing, and notes what it hears."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.commands: list[str] = []
 
     def wrap(self, command: C_APDU) -> C_APDU:
-        self.heard.append("wrap")
+        self.commands.append("wrap")
         return command
 
     def unwrap(self, response: R_APDU) -> R_APDU:
-        self.heard.append(f"{response.data.hex()}{response.sw:04x}")
+        self.commands.append(f"{response.data.hex()}{response.sw:04x}")
         return response
 
 
@@ -257,9 +257,9 @@ async def test_a_layer_hears_the_last_word_of_an_exchange_that_fails(
             secure = card.layer(layer)
             with pytest.raises(CardCommunicationError):
                 await secure.send(command, command)
-            assert layer.heard == ["wrap", heard]
+            assert layer.commands == ["wrap", heard]
             assert (await secure.send(READ)).sw == 0x9000
-            assert layer.heard == ["wrap", heard, "wrap", "9000"]
+            assert layer.commands == ["wrap", heard, "wrap", "9000"]
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ async def test_a_layer_that_heard_nothing_is_closed(
                 for _ in range(2):
                     with pytest.raises(LayerClosedError, match="Noted: the card has not answered"):
                         await secure.send(READ)
-                assert layer.heard == ["wrap"]
+                assert layer.commands == ["wrap"]
                 assert (await way.layer(layer).send(READ)).sw == 0x9000
 
 

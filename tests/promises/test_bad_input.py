@@ -134,7 +134,7 @@ async def test_arguments_of_an_open_cards_calls(pcsc: SimulatedPCSC, face: Any) 
         for call, kind in calls:
             with pytest.raises(kind):
                 await call()
-            assert not card.heard
+            assert not card.commands
         assert (await ours.send(SAY)).data == b"x"
 
 

@@ -1,4 +1,4 @@
-"""The promise: whoever cancels, by whatever means and at whatever moment, is obeyed at once, and nothing is left: no thread, no
+"""The promise: a cancellation, by whatever means and at whatever moment, takes effect at once, and nothing is left: no thread, no
 PC/SC context, no place in the line, no card held; the next wait works. What PC/SC holds for longer cleans up when PC/SC lets
 go.
 
@@ -420,7 +420,7 @@ def test_ctrl_c_at_random_moments(pcsc: SimulatedPCSC, reader: str) -> None:
     """While a card is waited for, opened, and its removal waited for.
 
     Between the constructor's return and the assignment nobody has the card: it warns then, and closes itself all the same. Python
-    drops an interrupt that meets it in a finalizer, so whoever is not heard presses again.
+    drops an interrupt that meets it in a finalizer, so one that has no effect is repeated.
     """
     count, late = times(20, 500), []
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)

@@ -69,7 +69,7 @@ class SocketWatch:
         self._thread.join()
 
 
-async def hear(monitor: Any, *expected: Any) -> None:
+async def expect_events(monitor: Any, *expected: Any) -> None:
     """The next events of a monitor are these."""
     for event in expected:
         with anyio.fail_after(RECOVERY):
@@ -87,24 +87,24 @@ async def test_sigkill_again_and_again_under_a_waiter_and_a_monitor(pcscd: Priva
             acquired.append((time.monotonic(), card.reader))
 
     async with face.monitor() as monitor:
-        await hear(monitor, *[ReaderAdded(name, initial=True) for name in pcscd.readers])
+        await expect_events(monitor, *[ReaderAdded(name, initial=True) for name in pcscd.readers])
         for number in range(rounds):
             name = pcscd.readers[number % 4]
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(acquire)
                 await until(lambda: len(waiters()) == 1)
                 await off_loop(pcscd.kill)
-                await hear(monitor, ServiceDown())
+                await expect_events(monitor, ServiceDown())
                 await off_loop(pcscd.insert, name, LogCard())
                 with SocketWatch() as back:
                     await off_loop(pcscd.start)
-                    await hear(monitor, ServiceUp())
+                    await expect_events(monitor, ServiceUp())
                     told.append(time.monotonic() - back.since)
-                await hear(monitor, CardInserted(name, ATR(T1)))
+                await expect_events(monitor, CardInserted(name, ATR(T1)))
             assert acquired[-1][1] == name
             acquired[-1] = acquired[-1][0] - back.since, name
             await off_loop(pcscd.remove, name)
-            await hear(monitor, CardRemoved(name))
+            await expect_events(monitor, CardRemoved(name))
     assert len(acquired) == rounds
     tell(f"{rounds} SIGKILLs, {face.name}: monitor back {spread(told)}; card acquired {spread([after for after, _ in acquired])}")
 
@@ -150,7 +150,7 @@ async def test_a_service_that_ends_under_everything_at_once(pcscd: PrivatePcscd,
     await off_loop(pcscd.wait_for_card, 0)
     threatened = Threatened(face, pcscd, card)
     async with face.monitor(pcscd.readers[1]) as monitor, anyio.create_task_group() as tasks:
-        await hear(monitor, ReaderAdded(pcscd.readers[1], initial=True))
+        await expect_events(monitor, ReaderAdded(pcscd.readers[1], initial=True))
         tasks.start_soon(threatened.acquire)
         tasks.start_soon(threatened.use)
         await threatened.opened.wait()
@@ -158,14 +158,14 @@ async def test_a_service_that_ends_under_everything_at_once(pcscd: PrivatePcscd,
         timer = threading.Timer(0.05, card.gate.set)  # the card's own code, which ending the service waits for
         timer.start()
         await off_loop(getattr(pcscd, how))
-        await hear(monitor, ServiceDown())
+        await expect_events(monitor, ServiceDown())
         await until(lambda: len(threatened.ends) == 5)
         assert all(isinstance(end, ServiceUnavailableError) for end in threatened.ends.values()), threatened.ends
-        assert len(card.heard) == 1  # the command that was in flight, and none of those after it
+        assert len(card.commands) == 1  # the command that was in flight, and none of those after it
         await off_loop(pcscd.start)
-        await hear(monitor, ServiceUp())
+        await expect_events(monitor, ServiceUp())
         await off_loop(pcscd.insert, 1, LogCard())
-        await hear(monitor, CardInserted(pcscd.readers[1], ATR(T1)))
+        await expect_events(monitor, CardInserted(pcscd.readers[1], ATR(T1)))
         timer.join()
     assert threatened.ends["acquire"] == pcscd.readers[1]
 
@@ -177,15 +177,15 @@ async def test_a_monitor_entered_while_the_service_is_down_beside_others(pcscd: 
     await off_loop(pcscd.insert, 0, LogCard())
     await off_loop(pcscd.wait_for_card, 0)
     async with face.monitor(name) as first:
-        await hear(first, ReaderAdded(name, initial=True), CardInserted(name, ATR(T1), initial=True))
+        await expect_events(first, ReaderAdded(name, initial=True), CardInserted(name, ATR(T1), initial=True))
         await off_loop(pcscd.stop)
-        await hear(first, ServiceDown())
+        await expect_events(first, ServiceDown())
         async with face.monitor(name) as second:
-            await hear(second, ServiceDown(initial=True))
+            await expect_events(second, ServiceDown(initial=True))
             assert second.state == {}
             await off_loop(pcscd.start)
-            await hear(first, ServiceUp(), CardRemoved(name), CardInserted(name, ATR(T1)))
-            await hear(second, ServiceUp(), ReaderAdded(name), CardInserted(name, ATR(T1)))
+            await expect_events(first, ServiceUp(), CardRemoved(name), CardInserted(name, ATR(T1)))
+            await expect_events(second, ServiceUp(), ReaderAdded(name), CardInserted(name, ATR(T1)))
 
 
 @pytest.fixture

@@ -338,7 +338,7 @@ async def close_by_disconnecting(pcsc: SimulatedPCSC, injection: Injection) -> N
 
 
 def look(name: str, expected: object) -> None:
-    """One of the functions that look once."""
+    """One of the functions that query once."""
 
     @action(name)
     async def look(pcsc: SimulatedPCSC, injection: Injection) -> None:

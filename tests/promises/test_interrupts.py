@@ -1,5 +1,5 @@
-"""The promise: Ctrl-C at any moment of a call is heard, and leaves nothing locked, neither in this process nor for other programs;
-a `close()` in a signal handler that interrupted a call is carried out.
+"""The promise: Ctrl-C at any moment of a call takes effect, and leaves nothing locked, neither in this process nor for other
+programs; a `close()` in a signal handler that interrupted a call is carried out.
 
 Proved here: `send` (one command, and several with a callback), `transmit`, `transaction` and `close`, on the sync face, shared and
 exclusive, interrupted 10,000 times each at random moments on the simulation and 1,000 times on a real daemon, by signals of another

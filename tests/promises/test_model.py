@@ -313,7 +313,7 @@ class Life(RuleBasedStateMachine):
         return {name: place.card is not None for name, place in self.places.items()}
 
     def _hear(self) -> None:
-        """One event, which must fit what was heard before."""
+        """One event, which must fit those before."""
         bound = threading.Timer(BOUND, self.monitor.__exit__, (None, None, None))  # which ends an iteration that hangs
         bound.start()
         event = next(self.monitor, None)

@@ -65,7 +65,7 @@ async def test_opensc_tool_beside_an_exclusive_card(pcscd: PrivatePcscd) -> None
         assert refused.returncode != 0
         assert "in use" in refused.stderr
         assert (await ours.send(SAY)).data == b"x"
-    assert len(card.heard) == 1
+    assert len(card.commands) == 1
     assert (await off_loop(opensc_tool, *SEND)).returncode == 0  # once we have closed
 
 
@@ -88,7 +88,7 @@ async def test_opensc_tool_beside_a_shared_card(pcscd: PrivatePcscd) -> None:
 
 @on_asyncio
 async def test_opensc_tool_again_and_again_beside_a_card_that_reconnects(pcscd: PrivatePcscd) -> None:
-    """A caller who says that state does not matter hears nothing of resets."""
+    """A caller who says that the card's state does not matter gets no error after a reset."""
     card = await put(pcscd)
     async with SCard(timeout=30, share=ShareMode.SHARED, on_reset="reconnect") as ours:
         powered = card.power_ons
@@ -138,7 +138,7 @@ async def test_a_reset_under_our_feet(pcscd: PrivatePcscd, face: Any, foreign: F
         assert (told.value.code, told.value.call, told.value.reader) == (0x80100068, "SCardBeginTransaction", pcscd.readers[0])
         with pytest.raises(CardResetError):
             await ours.transmit(bytes(SAY))
-        assert not card.heard
+        assert not card.commands
         await ours.reconnect()
         assert (await ours.send(SAY)).data == b"x"
         assert (ours.reader, ours.atr) == (pcscd.readers[0], card.atr)
@@ -154,7 +154,7 @@ async def test_resets_in_the_middle_of_a_batch(pcscd: PrivatePcscd, face: Any, f
         for command in batch:
             await off_loop(foreign.reconnect, RESET)
             await ours.send(command)
-    assert card.heard == [bytes(command) for command in batch]
+    assert card.commands == [bytes(command) for command in batch]
     assert card.resets == len(batch)
 
 
@@ -178,7 +178,7 @@ async def test_a_card_put_back_under_an_old_handle(pcscd: PrivatePcscd, face: An
     card = await put(pcscd)
     async with face.open(timeout=30) as ours:
         await ours.send(SAY)
-        card.heard.clear()
+        card.commands.clear()
         await off_loop(pcscd.remove, 0)
         await off_loop(pcscd.wait_for_removal, 0)
         await put(pcscd, card)
@@ -186,7 +186,7 @@ async def test_a_card_put_back_under_an_old_handle(pcscd: PrivatePcscd, face: An
             with pytest.raises(CardRemovedError):
                 await call
         await ours.wait()  # at once
-        assert not card.heard
+        assert not card.commands
     async with face.open(timeout=30) as ours:
         await ours.send(SAY)
 
@@ -204,7 +204,7 @@ async def test_a_reconnect_takes_no_other_card(pcscd: PrivatePcscd, face: Any) -
                 await ours.reconnect()
         with pytest.raises(CardRemovedError):
             await ours.send(SAY)
-        assert not card.heard
+        assert not card.commands
 
 
 @on_asyncio

@@ -2,7 +2,7 @@
 and in order, and what is known in the end is so.
 
 Proved here: 1,000 insertions and removals at full speed (fewer in the usual run), each waited for by a monitor, in every
-dialect of the simulation; a swap that no look saw; readers, the last one too, that go under a waiter, a monitor, an open card
+dialect of the simulation; a swap that no query saw; readers, the last one too, that go under a waiter, a monitor, an open card
 and its `wait`, at every call of PC/SC. Proved elsewhere: hot plug as such (testing/test_simulated_pcsc.py, test_watcher.py),
 swaps on a real pcscd (test_scard.py).
 """
@@ -57,7 +57,7 @@ def pcsc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         wait_until(lambda: not pcsc.open_contexts)
 
 
-async def hear(monitor: Any, *expected: Any) -> None:
+async def expect_events(monitor: Any, *expected: Any) -> None:
     """The next events of a monitor are these."""
     for event in expected:
         with anyio.fail_after(BOUND):
@@ -73,33 +73,33 @@ def nothing_more(monitor: ReaderMonitor) -> bool:
 async def test_every_insertion_and_removal_at_full_speed(pcsc: SimulatedPCSC) -> None:
     count = times(100, 1_000)
     async with ReaderMonitor() as monitor:
-        await hear(monitor, ReaderAdded("A", initial=True))
+        await expect_events(monitor, ReaderAdded("A", initial=True))
         begin = time.perf_counter()
         for number in range(count):
             atr = (T1, BOTH)[number % 2]
             pcsc.insert("A", LogCard(atr))
-            await hear(monitor, CardInserted("A", ATR(atr)))
+            await expect_events(monitor, CardInserted("A", ATR(atr)))
             assert monitor.state["A"].atr == atr
             pcsc.remove("A")
-            await hear(monitor, CardRemoved("A"))
+            await expect_events(monitor, CardRemoved("A"))
             assert not monitor.state["A"].present
         took = time.perf_counter() - begin
         assert nothing_more(monitor)
-    tell(f"{count} insertions and removals, each heard before the next: {took:.2f} s, {took / count / 2 * 1e6:.0f} us each")
+    tell(f"{count} insertions and removals, each received before the next: {took:.2f} s, {took / count / 2 * 1e6:.0f} us each")
 
 
 async def test_readers_at_full_speed(pcsc: SimulatedPCSC) -> None:
     """Plugged and unplugged, with a card in, beside one that stays."""
     count = times(15, 200)
     async with ReaderMonitor() as monitor:
-        await hear(monitor, ReaderAdded("A", initial=True))
+        await expect_events(monitor, ReaderAdded("A", initial=True))
         for _ in range(count):
             pcsc.add_reader("B")
-            await hear(monitor, ReaderAdded("B"))
+            await expect_events(monitor, ReaderAdded("B"))
             pcsc.insert("B", LogCard())
-            await hear(monitor, CardInserted("B", ATR(T1)))
+            await expect_events(monitor, CardInserted("B", ATR(T1)))
             pcsc.remove_reader("B")
-            await hear(monitor, CardRemoved("B"), ReaderRemoved("B"))
+            await expect_events(monitor, CardRemoved("B"), ReaderRemoved("B"))
             assert list(monitor.state) == ["A"]
         assert nothing_more(monitor)
 
@@ -115,22 +115,22 @@ async def test_the_last_reader_again_and_again(pcsc: SimulatedPCSC) -> None:
             await card.wait()
 
     async with ReaderMonitor() as monitor:
-        await hear(monitor, ReaderAdded("A", initial=True))
+        await expect_events(monitor, ReaderAdded("A", initial=True))
         for number in range(times(3, 30)):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(acquire)
                 await until(lambda: waiters(pcsc))
                 pcsc.remove_reader("A")
-                await hear(monitor, *([ServiceDown()] if windows else [ReaderRemoved("A")]))
+                await expect_events(monitor, *([ServiceDown()] if windows else [ReaderRemoved("A")]))
                 pcsc.add_reader("A")
-                await hear(monitor, *([ServiceUp()] if windows else [ReaderAdded("A")]))
+                await expect_events(monitor, *([ServiceUp()] if windows else [ReaderAdded("A")]))
                 pcsc.insert("A", LogCard())
-                await hear(monitor, CardInserted("A", ATR(T1)))
+                await expect_events(monitor, CardInserted("A", ATR(T1)))
                 with anyio.fail_after(BOUND):
                     while len(acquired) == number:
                         await anyio.sleep(0.002)
                 pcsc.remove("A")
-                await hear(monitor, CardRemoved("A"))
+                await expect_events(monitor, CardRemoved("A"))
         assert nothing_more(monitor)
 
 
@@ -168,11 +168,11 @@ async def test_a_reader_that_comes_back_under_a_card_that_was_not_closed(pcsc: S
     pcsc.add_reader("stays")
     pcsc.insert("A", LogCard())
     async with SCard("A", timeout=30) as old, ReaderMonitor() as monitor:
-        await hear(
+        await expect_events(
             monitor, ReaderAdded("A", initial=True), CardInserted("A", ATR(T1), initial=True), ReaderAdded("stays", initial=True)
         )
         pcsc.remove_reader("A")
-        await hear(monitor, CardRemoved("A"), ReaderRemoved("A"))
+        await expect_events(monitor, CardRemoved("A"), ReaderRemoved("A"))
         pcsc.add_reader("A")
         pcsc.insert("A", LogCard())
         async with SCard("A", timeout=30) as new:
@@ -195,9 +195,9 @@ async def test_a_swap_between_two_queries(pcsc: SimulatedPCSC, monkeypatch: pyte
         return begin_call(call)
 
     async with ReaderMonitor() as monitor:
-        await hear(monitor, ReaderAdded("A", initial=True), CardInserted("A", ATR(T1), initial=True))
+        await expect_events(monitor, ReaderAdded("A", initial=True), CardInserted("A", ATR(T1), initial=True))
         monkeypatch.setattr(pcsc._service, "begin_call", begin)
         for atr in (BOTH, T1, BOTH):
             swaps.append(atr)
-            await hear(monitor, CardRemoved("A"), CardInserted("A", ATR(atr)))
+            await expect_events(monitor, CardRemoved("A"), CardInserted("A", ATR(atr)))
         assert nothing_more(monitor)

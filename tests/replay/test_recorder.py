@@ -34,10 +34,10 @@ class EchoCard(VirtualCard):
     """Answers with the data of the command, or with as many bytes of AB as are asked for; INS 61 with 61xx."""
 
     def __init__(self) -> None:
-        self.heard: list[bytes] = []
+        self.commands: list[bytes] = []
 
     def process(self, command: bytes) -> bytes:
-        self.heard.append(command)
+        self.commands.append(command)
         apdu = C_APDU.from_bytes(command)
         if apdu.ins == 0x61:
             return b"\x61\x04"
@@ -136,7 +136,7 @@ async def test_what_was_recorded_is_played_without_the_card(face: Any, pcsc: Sim
         card = pcsc.remove(0)
         pcsc.insert(0, EchoCard())
     assert isinstance(card, EchoCard)
-    assert card.heard == []
+    assert card.commands == []
     assert before == cassette.read_bytes()
     assert recorder.all_played
 
@@ -171,13 +171,13 @@ async def test_new_adds_what_is_not_recorded(face: Any, pcsc: SimulatedPCSC, cas
     async with recording(face, cassette, "new") as recorder:
         await send(recorder, one)
     cassette.write_text(cassette.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
-    live.heard.clear()
+    live.commands.clear()
     heard: list[bytes] = []
     async with recording(face, cassette, "new") as recorder:
         response = await send(recorder, two, one, one, callback=lambda command, response: heard.append(command.data))
         assert response.data == b"1"
         assert await transmit(recorder, bytes.fromhex("80610000")) == b"\x61\x04"
-    assert live.heard == [bytes(two), bytes(one), bytes.fromhex("80610000")]
+    assert live.commands == [bytes(two), bytes(one), bytes.fromhex("80610000")]
     assert heard == [b"2", b"1", b"1"]
     assert lines(cassette) == [
         "80010000 31 -> 31 9000",
@@ -186,10 +186,10 @@ async def test_new_adds_what_is_not_recorded(face: Any, pcsc: SimulatedPCSC, cas
         "80010000 31 -> 31 9000",
         "raw 80610000 -> 6104",
     ]
-    live.heard.clear()
+    live.commands.clear()
     async with recording(face, cassette, "none") as recorder:
         assert (await send(recorder, one, two, one)).data == b"1"
-    assert live.heard == []
+    assert live.commands == []
 
 
 @both_faces
@@ -201,7 +201,7 @@ async def test_all_records_anew(face: Any, pcsc: SimulatedPCSC, cassette: Path) 
         async with recording(face, cassette, "all") as recorder:
             await send(recorder, C_APDU(0x80, 1, 0, 0, data))
     assert lines(cassette) == ["80010000 32 -> 32 9000"]
-    assert len(live.heard) == 2
+    assert len(live.commands) == 2
 
 
 @both_faces
@@ -317,10 +317,10 @@ class Yes(VirtualCard):
 
     def __init__(self, protocol: Protocol) -> None:
         self.atr = FileCard(protocol=protocol).atr
-        self.heard = 0
+        self.commands = 0
 
     def process(self, command: bytes) -> bytes:
-        self.heard += 1
+        self.commands += 1
         return b"\x90\x00"
 
 
@@ -492,7 +492,7 @@ def test_threads_may_share_a_recorder(pcsc: SimulatedPCSC, cassette: Path) -> No
             thread.start()
         for thread in threads:
             thread.join()
-    assert lines(cassette) == [f"{heard.hex().upper()} -> 9000" for heard in live.heard]
+    assert lines(cassette) == [f"{heard.hex().upper()} -> 9000" for heard in live.commands]
 
 
 def test_what_cannot_be_recorded(pcsc: SimulatedPCSC, cassette: Path) -> None:
@@ -637,7 +637,7 @@ class ChannelCard(EchoCard):
     def process(self, command: bytes) -> bytes:
         if command[1] != 0x70:
             return super().process(command)
-        self.heard.append(command)
+        self.commands.append(command)
         if self.refuses:
             return b"\x6a\x81"
         return b"\x02\x90\x00" if command[2] == 0 else b"\x90\x00"
@@ -668,7 +668,7 @@ async def test_transactions_channels_and_layers(face: Any, pcsc: SimulatedPCSC, 
     for _ in range(2):
         async with recording(face, cassette) as recorder:
             assert await through_everything(recorder) == [b"ab", b"c"]
-        assert [command.hex() for command in virtual.heard] == heard
+        assert [command.hex() for command in virtual.commands] == heard
     assert lines(cassette) == [
         "00700000 Ne=1 -> 02 9000",
         "00100000 6162 Ne=256 -> 6162 9000",
@@ -687,7 +687,7 @@ async def test_a_channel_that_is_refused_is_played_as_refused(face: Any, pcsc: S
         async with recording(face, cassette) as recorder:
             with pytest.raises(StatusError, match="6A81"):
                 await through_everything(recorder)
-    assert len(virtual.heard) == 1
+    assert len(virtual.commands) == 1
 
 
 @both_faces

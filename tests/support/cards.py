@@ -1,4 +1,4 @@
-"""Virtual cards for the tests of the library itself: they answer by the instruction byte and remember what they heard."""
+"""Virtual cards for the tests of the library itself: they answer by the instruction byte and record the commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LogCard(VirtualCard):
 
     def __init__(self, atr: bytes = T1) -> None:
         self.atr = atr
-        self.heard: list[bytes] = []
+        self.commands: list[bytes] = []
         self.resets = 0
         self.power_ons = 0
         self.reached = threading.Event()
@@ -33,7 +33,7 @@ class LogCard(VirtualCard):
         self.resets += 1
 
     def process(self, command: bytes) -> bytes:
-        self.heard.append(command)
+        self.commands.append(command)
         instruction = command[1]
         if instruction == ECHO:
             return command[5:] + b"\x90\x00"

@@ -3,8 +3,8 @@
 Rules:
 
 - A verb returns once PC/SC reports what it did; `yank` alone returns before.
-- Nobody sleeps to be on the safe side: the real driver reads a card's ATR each time it looks, so the card tells when it has looked.
-- Behind `world.backend` both worlds look alike; a test that asks which one it is in is no conformance test.
+- Nobody sleeps to be on the safe side: the real driver reads a card's ATR at each poll, so the card reports when it has polled.
+- Behind `world.backend` both worlds are the same; a test that asks which one it is in is no conformance test.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ class Card(VirtualCard):
 
     def __init__(self, atr: bytes = T0_AND_T1) -> None:
         self._atr = atr
-        self._looks = 0
-        self._looked = threading.Condition()
+        self._polls = 0
+        self._polled = threading.Condition()
         self.log: list[str] = []
         self.logged = threading.Condition()
 
     @property
     def atr(self) -> bytes:
-        with self._looked:
-            self._looks += 1
-            self._looked.notify_all()
+        with self._polled:
+            self._polls += 1
+            self._polled.notify_all()
         return self._atr
 
     @atr.setter
     def atr(self, atr: bytes) -> None:
         self._atr = atr
 
-    def wait_for_looks(self, count: int) -> None:
+    def wait_for_polls(self, count: int) -> None:
         """Return when the reader's driver has looked so many times from now on."""
-        with self._looked:
-            end = self._looks + count
-            assert self._looked.wait_for(lambda: self._looks >= end, PATIENCE), "the driver does not look at its reader"
+        with self._polled:
+            end = self._polls + count
+            assert self._polled.wait_for(lambda: self._polls >= end, PATIENCE), "the driver does not poll its reader"
 
     def wait_for_log(self, *words: str) -> None:
         """Return when the log is `words`."""
@@ -104,14 +104,14 @@ class World(Protocol):
     Attributes:
         readers: the names of the readers that its verbs count. The first is empty when a test begins, the others after `clear`.
         listed: the names in PC/SC's order.
-        look_ms: milliseconds in which the driver certainly looks at its readers.
+        poll_ms: milliseconds within which the driver certainly polls its readers.
         takes_seventeen: a status call takes more than 16 entries (pcscd 2.5).
     """
 
     backend: Backend
     readers: tuple[str, ...]
     listed: tuple[str, ...]
-    look_ms: int
+    poll_ms: int
 
     @property
     def takes_seventeen(self) -> bool: ...
@@ -132,10 +132,10 @@ class World(Protocol):
     def yank(self, reader: int) -> None:
         """Take the card out; return before the driver has looked."""
 
-    def between_looks(self) -> contextlib.AbstractContextManager[None]:
-        """Inside, the driver does not look; in the real world that is likely at best, if the block is short."""
+    def between_polls(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the driver does not poll; in the real world that is only likely, if the block is short."""
 
-    def let_driver_look(self, *cards: Card) -> None:
+    def let_driver_poll(self, *cards: Card) -> None:
         """Return when the driver has looked at the readers of all `cards`."""
 
     def let_driver_rest(self, card: Card) -> None:
@@ -159,7 +159,7 @@ class RealWorld:
     cards of the test before may still be on their way out.
     """
 
-    look_ms = 2000
+    poll_ms = 2000
 
     @property
     def takes_seventeen(self) -> bool:
@@ -216,12 +216,12 @@ class RealWorld:
     def yank(self, reader: int) -> None:
         self._pcscd.remove(self.readers[reader])
 
-    def between_looks(self) -> contextlib.AbstractContextManager[None]:
+    def between_polls(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def let_driver_look(self, *cards: Card) -> None:
+    def let_driver_poll(self, *cards: Card) -> None:
         for card in cards:
-            card.wait_for_looks(2)  # the first may have begun before
+            card.wait_for_polls(2)  # the first may have begun before
 
     def let_driver_rest(self, card: Card) -> None:
         card.wait_for_log(*card.log, "off")
@@ -238,7 +238,7 @@ class RealWorld:
 class SimulatedWorld:
     """The simulation, with readers that are called as the real ones are."""
 
-    look_ms = 150
+    poll_ms = 150
     takes_seventeen = False
 
     def __init__(self, pcsc: SimulatedPCSC, *, with_card: bool) -> None:
@@ -270,12 +270,12 @@ class SimulatedWorld:
         self._pcsc.remove(reader)
 
     @contextlib.contextmanager
-    def between_looks(self) -> Iterator[None]:
+    def between_polls(self) -> Iterator[None]:
         self._pcsc.driver_polls = False
         yield
         self._pcsc.driver_polls = True
 
-    def let_driver_look(self, *cards: Card) -> None:
+    def let_driver_poll(self, *cards: Card) -> None:
         self._pcsc.driver_polls = True
 
     def let_driver_rest(self, card: Card) -> None:

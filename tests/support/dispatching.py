@@ -62,7 +62,7 @@ def ends(effects: list[Effect]) -> list[Any]:
 
 
 def waiting(*waiters: Waiter, **readers: Reading) -> tuple[Dispatcher, list[Effect]]:
-    """A dispatcher with these, who have had their first look at these readers; what that brought."""
+    """A dispatcher with these waiters, after the first query found these readers; the effects of that."""
     dispatcher = Dispatcher()
     for one in waiters:
         dispatcher.handle(Joined(one), 0.0)

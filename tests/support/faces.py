@@ -261,7 +261,7 @@ def loops_and_faces(metafunc: pytest.Metafunc) -> pytest.MarkDecorator | None:
     """What a test is run with, for `pytest_generate_tests`; None: what it says itself.
 
     On the simulation an async test runs on every event loop. The real daemon knows nothing of event loops, and each test with it
-    waits half a second for the driver's next look: there a test runs on one of them, which hangs on the test's name, so that each
+    waits half a second for the driver's next poll: there a test runs on one of them, which depends on the test's name, so that each
     has its share; so it does on the simulation where the run is to be quick. When figures are wanted, it runs on all.
     """
     names, given = metafunc.fixturenames, metafunc.definition.iter_markers("parametrize")

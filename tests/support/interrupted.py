@@ -132,7 +132,7 @@ class Shooter:
         os.write(self._ask, b"x")
 
     def be_missed(self) -> None:
-        """Return when it has pressed as often as it was asked to; who was interrupted already hears nothing of the rest."""
+        """Return when it has pressed as often as it was asked to; one that was interrupted already does not notice the rest."""
         retry_if_interrupted(signal.signal, signal.SIGINT, signal.SIG_IGN)
         while self._fired < self._asked:
             self._fired += len(os.read(self._hear, 64))

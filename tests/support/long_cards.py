@@ -5,7 +5,7 @@ Rules:
 - A `LongCard` is strict, and written from ISO/IEC 7816-3:2006, 12 and 7816-4:2020, 5: it takes long commands in one way and refuses
   every other with the status that the standard has for it. It knows nothing of the exchange; that it decodes commands with
   `C_APDU`, another implementation vouches for (tests/iso7816/test_apdu.py).
-- A card asserts nothing: what it did and heard is for the test to compare.
+- A card asserts nothing: the test compares what it received and did.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LongCard(VirtualCard):
 
     Attributes:
         done: what it carried out: INS and data.
-        heard: what came over the line, verbatim.
+        commands: the commands received, verbatim.
         said: how many bytes of `content` it has said.
     """
 
@@ -77,7 +77,7 @@ class LongCard(VirtualCard):
         """
         self.atr = answer_to_reset(protocol, _DECLARED.get(takes, 0) if declares else None)
         self.done: list[tuple[int, bytes]] = []
-        self.heard: list[bytes] = []
+        self.commands: list[bytes] = []
         self.said = 0
         self._protocol = protocol
         self._takes = takes
@@ -93,11 +93,11 @@ class LongCard(VirtualCard):
         self._envelopes = b""
 
     def forget(self) -> None:
-        """Forget what was heard, done and said, which the loss of power does not take."""
-        self.heard, self.done, self.said = [], [], 0
+        """Forget what was received, done and said, which the loss of power does not change."""
+        self.commands, self.done, self.said = [], [], 0
 
     def process(self, command: bytes) -> bytes:
-        self.heard.append(command)
+        self.commands.append(command)
         try:
             return self._answer(self._decoded(command))
         except _Refused as refusal:

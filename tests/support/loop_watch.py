@@ -1,9 +1,9 @@
-"""Catches code of ours that blocks an event loop: a thread that looks at the loop's stack again and again.
+"""Catches code of ours that blocks an event loop: a thread that samples the loop's stack repeatedly.
 
 Rules:
 
 - Blocked means: a frame of ours, above the event loop's own frames, stays in one call, and the loop's thread either computes in it
-  for 25 ms of its own CPU time, or sleeps in it: it is found asleep in five looks, 5 ms apart, and has not run a nanosecond since
+  for 25 ms of its own CPU time, or sleeps in it: it is found asleep in five samples, 5 ms apart, and has not run a nanosecond since
   the first of them. No wall clock is read, so a machine that stalls, or stops the process, blocks nothing.
 - A frame of ours runs code of a file under scardface/. What a test calls in scardface/testing/ it may wait for: those frames, and
   all that they call, are not looked at.
@@ -12,8 +12,8 @@ Rules:
 - A thread that wants to run and gets no processor is not asleep. Nor does its sleep count while another thread of the process is
   not asleep: what the loop waits for, a lock or the interpreter's, may be in the hands of one that gets no processor.
 - The interpreter's own garbage collection is nobody's call: what it computes is not counted.
-- Frames are held, which keeps their locals alive, only during those looks, and only once a quick pair of looks without holding was
-  suspicious: tests that watch objects die are not disturbed.
+- Frames are held, which keeps their locals alive, only during those samples, and only once a quick pair of samples without holding
+  was suspicious: tests that watch objects die are not disturbed.
 - The kernel tells what a thread does, in /proc (Linux). Elsewhere nothing is watched.
 """
 
@@ -41,7 +41,7 @@ ASLEEP = 5
 """Looks in which the loop is asleep in one call."""
 
 INTERVAL = 0.005
-"""Seconds between two looks."""
+"""Seconds between two samples."""
 
 _STEP_FUNCTIONS = {("asyncio.events", "_run"), ("trio._core._run", "guest_tick")}
 _LOOP_FUNCTIONS = _STEP_FUNCTIONS | {
@@ -56,7 +56,7 @@ _SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_IT
 
 
 class _Look(NamedTuple):
-    """One frame as it was at one look: the frame (or its id) and how far it had come."""
+    """One frame as it was in one sample: the frame (or its id) and how far it had come."""
 
     frame: FrameType | int
     position: int
@@ -108,7 +108,7 @@ def _look(frames: Sequence[FrameType], hold: bool) -> list[_Look]:
 
 
 def _blocking(before: Sequence[_Look], now: Sequence[FrameType], after: Sequence[_Look]) -> bool:
-    """Whether a frame of ours is in the same call in both looks; `now` are the frames that `after` is a look at."""
+    """Whether a frame of ours is in the same call in both samples; `now` are the frames of the sample `after`."""
     same = 0
     while same < min(len(before), len(after)) and before[same] == after[same]:
         same += 1

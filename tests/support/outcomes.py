@@ -5,7 +5,7 @@ How to read it:
 - `PLACES` has a row for each place of a PC/SC call: what the program does just then, the thread and the call, which of several
   such calls, and the rule.
 - A rule is what comes of a code in general, then the codes of which something else comes. The general `CLASS` is the class of
-  error that `CLASSES` gives to the code; "recovered": the program gets what it asked for all the same; "ignored": nobody looks
+  error that `CLASSES` gives to the code; "recovered": the program gets what it asked for all the same; "ignored": nobody checks
   at the answer.
 - `CODES` are all codes of pcsclite.h and winscard.h, and two that nobody has defined.
 """
@@ -75,9 +75,9 @@ GONE = frozenset({UNAVAILABLE, UNKNOWN_READER, NO_CARD})
 NO_LIST = Rule(CLASS, {"no reader": frozenset({NO_READERS})})
 """No reader is an empty list, on every platform (fact 49)."""
 LOOK = Rule(CLASS, {RECOVERED: ASKED_AGAIN | {TIMEOUT}})
-"""A status call that looks; a time-out is an answer like any other."""
+"""A status call that returns at once; a time-out is an answer like any other."""
 FIRST_LOOK = Rule(RECOVERED, {"ServiceUnavailableError": CLASSES["ServiceUnavailableError"]})
-"""Any other trouble is this look's alone: the wait with the others begins."""
+"""Any other error concerns this query alone: the wait with the others begins."""
 NO_READER_OR_FIRST_LOOK = Rule(RECOVERED, {**FIRST_LOOK.others, "no reader": frozenset({NO_READERS})})
 EXCHANGED = Rule(CLASS, {REMOVAL: GONE})
 TRANSMITTED = Rule(CLASS, {REMOVAL: GONE, "CardResetError": frozenset({MISMATCH})})
@@ -105,12 +105,12 @@ class Place(NamedTuple):
 WATCH, CARD, ANY = "scardface-watch", "scardface-card", ""
 
 PLACES = (
-    # The first look of an acquisition, in the context that becomes the card's: no service is told at once.
+    # The first query of an acquisition, in the context that becomes the card's: a missing service is reported at once.
     Place("acquire", CARD, "SCardEstablishContext", 0, FIRST_LOOK),
     Place("acquire", CARD, "SCardListReaders", 0, NO_READER_OR_FIRST_LOOK),
     Place("acquire", CARD, "SCardGetStatusChange", 0, FIRST_LOOK),
     Place("acquire, no card yet", CARD, "SCardReleaseContext", 0, NOTHING),
-    # The first look of one who comes while somebody waits already: the watcher's.
+    # The first query of one that comes while somebody waits already: the watcher's.
     Place("acquire beside a waiter", WATCH, "SCardListReaders", 0, NO_READER_OR_FIRST_LOOK),
     Place("acquire beside a waiter", WATCH, "SCardGetStatusChange", 0, FIRST_LOOK),
     # Opening the card: what fails there is this card's, and it is tried again.
@@ -155,7 +155,7 @@ PLACES = (
     Place("wait for the removal", WATCH, "SCardGetStatusChange", 1, ALWAYS),
     Place("close", CARD, "SCardReleaseContext", 0, NOTHING),
     Place("close where a release does not disconnect", CARD, "SCardDisconnect", 0, NOTHING),
-    # One look without a monitor.
+    # One query without a monitor.
     Place("readers", ANY, "SCardEstablishContext", 0, RAISED),
     Place("readers", ANY, "SCardListReaders", 0, NO_LIST),
     Place("readers", ANY, "SCardReleaseContext", 0, NOTHING),

@@ -1,4 +1,4 @@
-"""`--quick`: the tests that need no PC/SC daemon and hardly a process of their own, for whoever has changed a line.
+"""`--quick`: the tests that need no PC/SC daemon and hardly a process of their own, to be run after a small change.
 
 Left out are those that ask for the daemon, and the files below, which try promises hundreds of times or start processes. An async
 test runs on one event loop (tests/support/faces.py).

@@ -7,7 +7,7 @@
   tests are skipped.
 - else: nothing. Tests are skipped where something is missing.
 
-Whoever is skipped for want of the daemon says so in one line, all together.
+Tests that are skipped because the daemon is missing are reported together, in one line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def without_program(words: str) -> NoReturn:
 
 
 class Missed:
-    """In the controller: whether tests were skipped for want of the daemon."""
+    """In the controller: whether tests were skipped because the daemon is missing."""
 
     any = False
 

@@ -23,7 +23,7 @@ PATIENCE = 30.0
 
 
 def waiters(backend: Backend | None = None) -> list[Waiter]:
-    """Those with the driver of `backend`, the default one unless given, that have had their first look and wait for a card."""
+    """Those with the driver of `backend`, the default one unless given, whose first query is answered and that wait for a card."""
     dispatcher = driver_of(default_backend() if backend is None else backend)._dispatcher
     return [waiter for queue in list(dispatcher._queues.values()) for waiter in list(queue._waiters.values())]
 

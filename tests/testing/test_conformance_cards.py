@@ -191,9 +191,9 @@ class TestWhoUsesIt:
     def test_that_somebody_comes_wakes_nobody(
         self, world: World, card: Card, context: Context, other: Context, reader: str, mode: ShareMode
     ) -> None:
-        wait = Call(status_change, other, world.look_ms, [(reader, state_of(other, reader))])
+        wait = Call(status_change, other, world.poll_ms, [(reader, state_of(other, reader))])
         context.connect(reader, mode, ANY)
-        world.let_driver_look(card)
+        world.let_driver_poll(card)
         change = wait.result()
         assert change.timed_out
         assert flags(change.entries[0].state) == PRESENT | (INUSE if mode is SHARED else IN_EXCLUSIVE_USE)
@@ -203,7 +203,7 @@ class TestWhoUsesIt:
         self, world: World, card: Card, context: Context, other: Context, reader: str, mode: ShareMode
     ) -> None:
         handle = context.connect(reader, mode, ANY)
-        world.let_driver_look(card)
+        world.let_driver_poll(card)
         wait = Call(status_change, other, LONG_MS, [(reader, state_of(other, reader))])
         assert not wait.ended()
         handle.disconnect(LEAVE)
@@ -215,10 +215,10 @@ class TestWhoUsesIt:
         self, world: World, handle: CardHandle, card: Card, context: Context, other: Context, reader: str
     ) -> None:
         share(context, reader)
-        world.let_driver_look(card)
+        world.let_driver_poll(card)
         wait = Call(status_change, other, LONG_MS, [(reader, state_of(other, reader))])
         handle.disconnect(LEAVE)
-        world.let_driver_look(card)
+        world.let_driver_poll(card)
         assert not wait.ended()
         world.remove(0)
         wait.result()
@@ -226,7 +226,7 @@ class TestWhoUsesIt:
     def test_who_changes_from_shared_to_exclusive_wakes_others(
         self, world: World, handle: CardHandle, card: Card, other: Context, reader: str
     ) -> None:
-        world.let_driver_look(card)
+        world.let_driver_poll(card)
         wait = Call(status_change, other, LONG_MS, [(reader, state_of(other, reader))])
         assert not wait.ended()
         handle.reconnect(EXCLUSIVE, ANY, LEAVE)
@@ -235,9 +235,9 @@ class TestWhoUsesIt:
     def test_an_insertion_between_two_polls_of_the_driver_is_missed(
         self, world: World, card: Card, context: Context, other: Context, reader: str
     ) -> None:
-        """Fact 13, and what the time-out then tells, fact 11. The real driver may look in between: once in a hundred times."""
+        """Fact 13, and what the time-out then reports, fact 11. The real driver may poll in between: once in a hundred times."""
         for _ in range(5):
-            with world.between_looks():
+            with world.between_polls():
                 handle = context.connect(reader, EXCLUSIVE, ANY)
                 wait = Call(status_change, other, 2 * WHILE_MS, [(reader, state_of(other, reader))])
                 assert not wait.ended(0.02)

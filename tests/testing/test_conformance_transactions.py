@@ -181,7 +181,7 @@ class TestOthersDoNotWait:
         second.end_transaction(LEAVE)
 
     def test_a_reset_is_told_before_a_transaction_by_some(self, handle: CardHandle, other: Context, reader: str) -> None:
-        """Begin and End look at the handle first, the others at the lock."""
+        """Begin and End check the handle first, the others the lock."""
         second, third = share(other, reader), share(other, reader)
         third.disconnect(RESET)
         handle.reconnect(SHARED, ANY, LEAVE)

@@ -1,4 +1,4 @@
-"""scardface.testing._simulated_reader: a driver that does not look, power. What pcscd can show: test_conformance*.py."""
+"""scardface.testing._simulated_reader: a driver that does not poll, power. What pcscd can show: test_conformance*.py."""
 
 from __future__ import annotations
 

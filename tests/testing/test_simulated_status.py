@@ -116,7 +116,7 @@ def test_only_what_was_touched_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> 
 
         monkeypatch.setattr(status, "evaluate", watched)
         wait = Call(context.get_status_change, LONG_MS, [(name, state & ~int(CHANGED)) for name, state, _ in change.entries])
-        wait_until(lambda: len(evaluated) == 1000)  # its first look at all; what comes now, it is told of
+        wait_until(lambda: len(evaluated) == 1000)  # its first evaluation; what comes now wakes it
         evaluated.clear()
         pcsc.insert(500, Card())
         assert len(wait.result().entries) == 1000
