@@ -1,25 +1,26 @@
-"""What the fixtures of the pytest plugin do. `pytest_scardface.py`, beside the package, declares them.
+"""The pytest plugin: fixtures with a simulated PC/SC, a real daemon and cassettes, and the option --card-record.
 
 Rules:
 
-- pytest imports every plugin when it starts, and a module of this package brings all of it along. So names and docstrings of the
-  fixtures stand outside the package, and this is imported when the first of them is asked for.
-- Everything is back as it was when a test ends. What a card's own code raised and nobody saw fails the test then.
+- pytest imports this module whenever it starts, in projects that do not use it, too. So nothing is imported here but pytest and
+  the package itself, which imports nothing; each fixture imports what it needs. A coverage measurement that pytest-cov starts
+  later sees everything but the module-level lines of these two files.
+- Everything is back as it was when a test ends. An exception in a card's own code, which its caller does not see, fails the test
+  then.
 - There is one real daemon per test run, started with the first test that asks for it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from .replay import Mode, Recorder, ReplayCard, carries_secret
-from .replay._recorder import CardT, Redact
-from .testing import FileCard, PcscdUnavailable, PrivatePcscd, SimulatedPCSC
+if TYPE_CHECKING:
+    from .replay import Mode
+    from .replay._card_cassette import CardCassette as CardCassette
+    from .testing import FileCard, PrivatePcscd, SimulatedPCSC
 
 __all__ = ["CardCassette"]
 
@@ -29,27 +30,69 @@ _READER = "Virtual Reader"
 _READERS = 2
 """How many readers the private pcscd has."""
 
+if not TYPE_CHECKING:
 
+    def __getattr__(name: str) -> object:
+        if name == "CardCassette":
+            from .replay._card_cassette import CardCassette
+
+            return CardCassette
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option --card-record."""
+    parser.getgroup("scardface").addoption(
+        "--card-record",
+        choices=("once", "none", "new", "all"),
+        default="once",
+        help="how the fixture card_cassette uses a cassette: 'once' (default) records where there is none, and plays it from then "
+        "on; 'none' only plays; 'new' plays what is recorded and adds what is not; 'all' records everything anew",
+    )
+
+
+@pytest.fixture
 def pcsc() -> Iterator[SimulatedPCSC]:
-    """See `pytest_scardface.pcsc`."""
-    with SimulatedPCSC() as pcsc:
-        pcsc.add_reader(_READER)
-        yield pcsc
+    """A simulated PC/SC, in place of the machine's while the test runs, with one empty reader.
+
+    Code under test that says `SCard(timeout=5)` uses it without being told. Readers and cards come and go by `add_reader`,
+    `remove_reader`, `insert` and `remove`, failures by `inject`, `stop_service` and `start_service`: see
+    `scardface.testing.SimulatedPCSC`.
+    """
+    from .testing import SimulatedPCSC
+
+    with SimulatedPCSC() as simulated:
+        simulated.add_reader(_READER)
+        yield simulated
 
 
-def virtual_card(pcsc: SimulatedPCSC, reader: str) -> FileCard:
-    """See `pytest_scardface.virtual_card`."""
+@pytest.fixture
+def virtual_reader(pcsc: SimulatedPCSC) -> str:
+    """The name of the reader of `pcsc`, which is empty."""
+    return pcsc.readers[0]
+
+
+@pytest.fixture
+def virtual_card(pcsc: SimulatedPCSC, virtual_reader: str) -> FileCard:
+    """A card with files and a PIN, in the reader of `pcsc`: see `scardface.testing.FileCard`.
+
+    Define a fixture of this name that inserts another card, and tests use that one.
+    """
+    from .testing import FileCard
+
     card = FileCard()
-    pcsc.insert(reader, card)
+    pcsc.insert(virtual_reader, card)
     return card
 
 
-def daemon() -> Iterator[PrivatePcscd]:
-    """The daemon of the test run; skips the test where none can run."""
+@pytest.fixture(scope="session")
+def _scardface_daemon() -> Iterator[PrivatePcscd]:
+    from . import testing
+
     try:
-        daemon = PrivatePcscd(_READERS)
+        daemon = testing.PrivatePcscd(_READERS)
         daemon.start()
-    except PcscdUnavailable as error:
+    except testing.PcscdUnavailable as error:
         pytest.skip(f"no private pcscd here: {error}")
     try:
         yield daemon
@@ -57,8 +100,14 @@ def daemon() -> Iterator[PrivatePcscd]:
         daemon.stop()
 
 
-def pcscd(daemon: PrivatePcscd) -> Iterator[PrivatePcscd]:
-    """See `pytest_scardface.pcscd`."""
+@pytest.fixture
+def pcscd(_scardface_daemon: PrivatePcscd) -> Iterator[PrivatePcscd]:
+    """A real PC/SC daemon of the test run's own, with two virtual readers, empty when the test begins.
+
+    Skips the test where it cannot run, and says why: it needs Linux and the Debian packages pcscd and vsmartcard-vpcd. It is
+    started once and kept. See `scardface.testing.PrivatePcscd`.
+    """
+    daemon = _scardface_daemon
     if not daemon.running or len(daemon.readers) != _READERS:  # the test before has left it so
         daemon.stop()
         daemon.start(_READERS)
@@ -68,60 +117,22 @@ def pcscd(daemon: PrivatePcscd) -> Iterator[PrivatePcscd]:
     daemon.remove_all()
 
 
-class CardCassette:
-    """What the fixture `card_cassette` is: call it with the open card, use what it returns instead.
+@pytest.fixture
+def card_cassette(request: pytest.FixtureRequest) -> Iterator[CardCassette]:
+    """Records a session with a live card the first time, and plays it, without a card, from then on.
 
-    Attributes:
-        path: where the test's cassette is: `cassettes/MODULE/TEST.cassette` beside the module. Its folder is made to record.
-        mode: how it is used, see `scardface.replay.Recorder`; option `--card-record`.
-        replays: whether the test runs without a live card.
+    `recorder = card_cassette(card)` wraps an open card; what goes through `recorder.send` and `recorder.transmit` is recorded in
+    `cassettes/MODULE/TEST.cassette` beside the test module. Once that file is there, `SCard(...)` opens a card that plays it, in
+    the reader of `pcsc`. The option --card-record chooses another way. PINs and keys are not recorded: see `scardface.replay`.
     """
+    from .replay import ReplayCard
+    from .replay._card_cassette import CardCassette, path_of
 
-    def __init__(self, path: Path, mode: Mode) -> None:
-        self.path: Path = path
-        self.mode: Mode = mode
-        self.replays: bool = mode == "none" or (mode == "once" and path.exists())
-        self._recorder: Recorder[Any] | None = None
-
-    def __call__(self, card: CardT, *, redact: Redact = carries_secret) -> Recorder[CardT]:
-        """Wrap a card: it is recorded, or played from the cassette.
-
-        Args:
-            card: an open card, of either face.
-            redact: which commands are written without their data.
-
-        Raises:
-            RuntimeError: called a second time; a test has one cassette, and that one card's session.
-            CassetteError: the cassette is damaged.
-        """
-        if self._recorder is not None:
-            raise RuntimeError("a test has one cassette, and a cassette one session: card_cassette can be called once")
-        if not self.replays:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        recorder = Recorder(card, self.path, self.mode, redact=redact)
-        self._recorder = recorder
-        return recorder
-
-    def save(self) -> None:
-        """Write what was recorded."""
-        if self._recorder is not None:
-            self._recorder.save()
-
-
-def card_cassette(module: Path, test: str, mode: Mode, pcsc: Callable[[], SimulatedPCSC]) -> Iterator[CardCassette]:
-    """See `pytest_scardface.card_cassette`.
-
-    Args:
-        module: the test's file.
-        test: the test's name, its class's in front of it.
-        mode: of the recorder.
-        pcsc: gives the fixture `pcsc`.
-    """
-    path = module.parent / "cassettes" / module.stem / (re.sub(r"[^\w.-]+", "_", test) + ".cassette")
-    cassette = CardCassette(path, mode)
+    test = request.node.name if request.cls is None else f"{request.cls.__name__}.{request.node.name}"
+    cassette = CardCassette(path_of(request.path, test), cast("Mode", request.config.getoption("card_record")))
     if cassette.replays:
-        if not path.exists():
-            pytest.fail(f"there is no cassette {path}; record it with --card-record=once", pytrace=False)
-        pcsc().insert(0, ReplayCard(path))
+        if not cassette.path.exists():
+            pytest.fail(f"there is no cassette {cassette.path}; record it with --card-record=once", pytrace=False)
+        request.getfixturevalue("pcsc").insert(0, ReplayCard(cassette.path))
     yield cassette
     cassette.save()

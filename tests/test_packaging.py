@@ -46,7 +46,7 @@ def foreign_imports(*folders: Path) -> Iterator[str]:
                 if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     names = [node.module]
                 roots = {name.partition(".")[0] for name in names}
-                yield from roots - sys.stdlib_module_names - {"scardface", "pytest_scardface"}
+                yield from roots - sys.stdlib_module_names - {"scardface"}
 
 
 def test_the_version_is_in_one_place() -> None:
@@ -111,10 +111,10 @@ def test_each_requirement_has_a_lowest_version() -> None:
 
 def test_the_entry_points_are_there() -> None:
     scripts = re.findall(r'^scardface = "([\w.:]+)"$', PROJECT, re.MULTILINE)
-    assert scripts == ["scardface.cli:main", "pytest_scardface"]
+    assert scripts == ["scardface.cli:main", "scardface.pytest_plugin"]
     module, name = scripts[0].split(":")
     assert callable(getattr(importlib.import_module(module), name))
-    assert (ROOT / f"{scripts[1]}.py").is_file()
+    assert importlib.import_module(scripts[1])
 
 
 def test_the_types_come_along() -> None:
@@ -125,5 +125,5 @@ def test_the_types_come_along() -> None:
 def test_the_sdist_has_what_the_tests_need() -> None:
     included = [ROOT / each.lstrip("/") for each in array("include")]
     assert not [path.name for path in included if not path.exists()]
-    needed = {"scardface", "tests", "docs", "examples", ".ci", "README.md", "noxfile.py", "pytest_scardface.py"}
+    needed = {"scardface", "tests", "docs", "examples", ".ci", "README.md", "noxfile.py"}
     assert needed <= {path.name for path in included}

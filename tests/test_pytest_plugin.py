@@ -1,7 +1,7 @@
 """The pytest plugin, in test runs of its own; the README's examples among them.
 
-The inner runs load the plugin by its name, `-p pytest_scardface`, and no plugin by itself: so they are the same whether the package
-is installed or not. They run in this process, which has one PC/SC daemon at a time: who needs it takes it from `pcscd`.
+The inner runs load the plugin by its name, `-p scardface.pytest_plugin`, and no plugin by itself: so they are the same whether the
+package is installed or not. They run in this process, which has one PC/SC daemon at a time: who needs it takes it from `pcscd`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import pytest_scardface
-from scardface import pytest_plugin
+from scardface import pytest_plugin, testing
 from scardface.sync import readers
 from scardface.testing import FileCard, PcscdUnavailable, SimulatedPCSC
 from tests.support.versions import remembers_readers
@@ -50,7 +49,7 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     return pytester
 
 
-PLUGINS = ("-p", "pytest_scardface", "-p", "anyio", "-p", "no:cacheprovider")
+PLUGINS = ("-p", "scardface.pytest_plugin", "-p", "anyio", "-p", "no:cacheprovider")
 
 
 def run(inner: pytest.Pytester, *arguments: str) -> pytest.RunResult:
@@ -72,12 +71,12 @@ COSTS = """
 import sys
 
 def test_nothing_is_loaded():
-    loaded = {name.partition(".")[0] for name in sys.modules}
-    assert "pytest_scardface" in loaded
-    assert not loaded & {"scardface", "anyio", "smartcard"}
+    ours = {name for name in sys.modules if name.partition(".")[0] == "scardface"}
+    assert ours == {"scardface", "scardface.pytest_plugin"}
+    assert not {"anyio", "smartcard"} & sys.modules.keys()
 
 def test_until_a_fixture_is_asked_for(pcsc):
-    assert "scardface" in sys.modules
+    assert "scardface.testing" in sys.modules
     assert "smartcard.scard" not in sys.modules
 """
 
@@ -85,28 +84,49 @@ def test_until_a_fixture_is_asked_for(pcsc):
 def test_it_costs_nothing_until_a_fixture_is_asked_for(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     inner.makepyfile(COSTS)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    command = [sys.executable, "-m", "pytest", "-p", "pytest_scardface", "-p", "no:cacheprovider", "-q"]
+    command = [sys.executable, "-m", "pytest", "-p", "scardface.pytest_plugin", "-p", "no:cacheprovider", "-q"]
     done = subprocess.run(command, cwd=inner.path, capture_output=True, text=True, timeout=60, check=False)
     assert "2 passed" in done.stdout, done.stdout
 
 
 def test_the_entry_point_is_the_declaring_module() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert '[project.entry-points.pytest11]\nscardface = "pytest_scardface"\n' in text
-    for target in ("wheel", "sdist"):
-        included = re.search(rf"^\[tool\.hatch\.build\.targets\.{target}\]\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
-        assert included
-        assert "pytest_scardface.py" in included[1]
+    assert '[project.entry-points.pytest11]\nscardface = "scardface.pytest_plugin"\n' in text
+    assert not list(ROOT.glob("*scardface*.py")), "the plugin is inside the package"
 
 
 def test_every_fixture_is_documented(inner: pytest.Pytester) -> None:
     told = run(inner, "--fixtures").stdout.str()
     for name in FIXTURES:
-        assert re.search(rf"^{name} -- .*pytest_scardface\.py", told, re.MULTILINE), name
-    assert "no docstring available" not in told[told.index("fixtures defined from pytest_scardface") :]
+        assert re.search(rf"^{name} -- .*pytest_plugin\.py", told, re.MULTILINE), name
+    assert "no docstring available" not in told[told.index("fixtures defined from scardface.pytest_plugin") :]
     table = re.findall(r"^\| `(\w+)` \|", section("Testing with pytest"), re.MULTILINE)
     assert table == list(FIXTURES)
-    assert pytest_scardface.__doc__
+
+
+def test_its_code_is_measured_and_coverage_warns_of_nothing(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest loads the plugin before pytest-cov starts: only the module-level lines of two files are not seen."""
+    inner.makepyfile("def test_one(virtual_card):\n    assert virtual_card.atr\n")
+    settings = re.search(
+        r"^\[tool\.coverage\.run\]\n.*?\n\n", (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert settings
+    inner.makepyprojecttoml(settings[0])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    arguments = ("-p", "scardface.pytest_plugin", "-p", "pytest_cov", "--cov", "--cov-report=term-missing", "-W", "error")
+    command = [sys.executable, "-m", "pytest", *arguments, "-p", "no:cacheprovider", "-q"]
+    done = subprocess.run(command, cwd=inner.path, capture_output=True, text=True, timeout=60, check=False)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "Warning" not in done.stdout + done.stderr
+    percents = {name: int(value) for name, value in re.findall(r"^\S*scardface/(\S+\.py) .* (\d+)%", done.stdout, re.MULTILINE)}
+    assert percents["testing/__init__.py"] == 100
+    assert percents["pytest_plugin.py"] > 0, "the bodies of its fixtures"
+
+
+def test_the_class_of_card_cassette_is_public() -> None:
+    assert pytest_plugin.CardCassette.__name__ == "CardCassette"
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        pytest_plugin.nothing_of_the_kind  # noqa: B018
 
 
 def test_the_option_is_documented(inner: pytest.Pytester) -> None:
@@ -253,7 +273,7 @@ def test_where_the_daemon_cannot_run_the_test_is_skipped(inner: pytest.Pytester,
         def __init__(self, readers: int) -> None:
             raise PcscdUnavailable("the program pcscd is missing: install the package pcscd")
 
-    monkeypatch.setattr(pytest_plugin, "PrivatePcscd", Unavailable)
+    monkeypatch.setattr(testing, "PrivatePcscd", Unavailable)
     inner.makepyfile("def test_one(pcscd): pass\ndef test_two(pcscd): pass\ndef test_three(): pass\n")
     result = run(inner, "-rs")
     result.assert_outcomes(passed=1, skipped=2)

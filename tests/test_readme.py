@@ -431,7 +431,7 @@ def _(stage: Stage) -> None:
     (greeter,) = (block.source for block in PYTHON if "async def greet_next(" in block.source)
     (stage.folder / "greeter.py").write_text(greeter, encoding="utf-8")
     stage.pcscd.insert(0, FileCard())
-    plugins = ["-p", "pytest_scardface", "-p", "anyio", "-p", "no:cacheprovider"]  # so it need not be installed
+    plugins = ["-p", "scardface.pytest_plugin", "-p", "anyio", "-p", "no:cacheprovider"]  # so it need not be installed
     shown = stage.run(name="test_greeter.py", command=["-m", "pytest", "-q", *plugins]).ends()
     assert "6 passed" in shown
     assert [path.name for path in stage.folder.rglob("*.cassette")] == ["test_the_card_on_my_desk.cassette"]
