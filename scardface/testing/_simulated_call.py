@@ -15,7 +15,7 @@ from ._simulated_service import SimulatedService
 
 
 class CallInProgress:
-    """See the head of this file.
+    """See the head of this module.
 
     Args:
         unplugged: the code for a reader that was unplugged; None: that is no error.

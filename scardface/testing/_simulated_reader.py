@@ -81,7 +81,7 @@ class Power(enum.IntEnum):
 
 
 class SimulatedReader:
-    """See the head of this file."""
+    """See the head of this module."""
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ CALLS = frozenset(
 
 
 class SimulatedService:
-    """See the head of this file. Attributes are guarded by `lock`, unless they say otherwise.
+    """See the head of this module. Attributes are guarded by `lock`, unless they say otherwise.
 
     Args:
         max_readers: readers, and entries of a status call.

@@ -29,7 +29,7 @@ class CardRemoved(Exception):
 
 
 class CardSlot:
-    """See the head of this file.
+    """See the head of this module.
 
     Args:
         changed: a condition of the service's lock, notified when the card has answered or is out.
