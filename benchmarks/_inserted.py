@@ -1,4 +1,4 @@
-"""A program that notes when it hears of a card: `python -m benchmarks._inserted KIND READER`.
+"""A program that notes when it is told of a card: `python -m benchmarks._inserted KIND READER`.
 
 It says "ready" when it listens, then, for every insertion, the monotonic clock's nanoseconds, and "out" for every removal. It ends
 when its standard input ends. Kinds: `bare` (a thread in SCardGetStatusChange), `monitor-LOOP` (a task that iterates over a
@@ -97,7 +97,7 @@ async def _pyscard_card(reader: str) -> None:
         return service
 
     def leave(service: Any) -> None:
-        """It hears of no removal: it asks until the card does not answer."""
+        """It gets no removal event: it sends commands until the card does not answer."""
         while True:
             try:
                 service.connection.getATR()

@@ -5,7 +5,7 @@ Rules:
 - Each contender lives in a thread of its own, with an event loop of its own if it needs one, from the first round to the last: its
   card stays open, its threads stay kept. While one plays all others are blocked, and use no processor.
 - A round is one turn of each, in an order that is drawn anew for every round. The first exchange of a turn is not counted: it finds
-  cold caches, whoever it belongs to.
+  cold caches, whichever contender it belongs to.
 - What would make it unfair: a turn so long that the machine changes within a round, or one so short that its first exchange counts.
 """
 

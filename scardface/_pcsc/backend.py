@@ -105,7 +105,7 @@ class CardHandle(Protocol):
         """
 
     def reconnect(self, share: ShareMode, protocols: CardProtocol, disposition: Disposition) -> CardProtocol:
-        """SCardReconnect: hear of resets no more, or make one. Waits like `status`.
+        """SCardReconnect: clear the mark of another program's reset, or reset the card. Waits like `status`.
 
         Args:
             share: as from now on.

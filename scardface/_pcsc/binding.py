@@ -5,7 +5,7 @@ Rules:
 - Codes and states are unsigned on this side, on every platform (fact 45).
 - SCardDisconnect walks libpcsclite's list of contexts without its lock (1.9.9; 2.3.3 has the same code): of 4 processes that called
   it beside SCardReleaseContext for 8 s one crashed. So these two, and SCardEstablishContext, come one after another, whichever
-  binding calls them (`contexts_lock`). Whoever disconnects with a reset has seen to it that no transaction makes it wait.
+  binding calls them (`contexts_lock`). A caller that disconnects with a reset first makes sure that no transaction blocks it.
 - No reader is an empty list, whatever code a platform has for it (fact 49).
 - libpcsclite 2.5 keeps a table of readers for the process, which grows and never shrinks. Once pcscd has fewer readers than the
   table has places, whatever needs the table answers UNSUPPORTED_FEATURE, in every context, until there are as many again: the
@@ -35,7 +35,7 @@ _FEWER_READERS = (
 )
 
 contexts_lock = ForkLock()
-"""Held by whoever establishes or releases a context, or disconnects."""
+"""Held while a context is established or released, and during SCardDisconnect."""
 
 
 def unsigned(number: int) -> int:

@@ -66,7 +66,7 @@ class Facts:
         readers: state by name, of those that can be used.
         trials: by name of those readers that have a card.
         unusable: the names of those that cannot, since the binding does not take them.
-        binding: which binding to PC/SC is used, and why, or why the one that was chosen is not; None: nobody knows.
+        binding: the binding in use and why, or the error of the one that was chosen; None: not known.
     """
 
     machine: Machine = field(default_factory=Machine)
