@@ -25,6 +25,7 @@ from smartcard.System import readers as pyscard_readers
 
 import scardface
 import scardface.sync
+from scardface.backend import Backend
 
 from ._turns import LOOPS, AsyncTurn, Contender, Turn, timed, timed_async
 
@@ -178,18 +179,27 @@ def in_thread(loop: str, reader: str, command: bytes, times: int = 1) -> Contend
     return Contender(f"to_thread(transmit), {loop}", opened, loop)
 
 
-def sync(reader: str, command: scardface.C_APDU, times: int = 1, *, alone: bool = False, name: str = "scardface.sync") -> Contender:
+def sync(
+    reader: str,
+    command: scardface.C_APDU,
+    times: int = 1,
+    *,
+    alone: bool = False,
+    name: str = "scardface.sync",
+    backend: Backend | None = None,
+) -> Contender:
     """`scardface.sync`.
 
     Args:
         alone: EXCLUSIVE, so the reader is its own.
+        backend: the binding; None: the default.
     """
     share = scardface.ShareMode.EXCLUSIVE if alone else scardface.ShareMode.SHARED
 
     @contextmanager
     def opened() -> Iterator[Turn]:
         batch = [command] * times
-        with scardface.sync.SCard(readers=reader, timeout=10, share=share) as card:
+        with scardface.sync.SCard(readers=reader, timeout=10, share=share, backend=backend) as card:
             send = card.send
             yield timed((lambda: send(*batch)) if times > 1 else lambda: send(command))
 

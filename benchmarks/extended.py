@@ -1,6 +1,6 @@
 """A 64 KB exchange of extended length: 65,000 bytes there, 65,533 bytes back.
 
-- Measured: one call, sync and async, bytes in and bytes out.
+- Measured: one call, sync and async, bytes in and bytes out; by pyscard's binding where it is the default, and by ctypes.
 - Against: the bare call that has bytes and wants bytes, as all who speak to cards do: `SCardTransmit` with `list(command)` before
   and `bytes(answer)` behind. Beside it the same call without the conversions, which is what the binding alone costs.
 - It would be unfair to leave the conversions out of the reference: they are a third of the exchange, and no use of the binding
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from scardface import C_APDU
+from scardface.backend import Ctypes
 
 from . import _exchanges
 from ._place import Place
@@ -19,6 +20,7 @@ from ._turns import LOOPS, contest
 
 TITLE = "64 KB exchange of extended length"
 REFERENCE = "bare call, bytes to bytes"
+BY_CTYPES = "scardface.sync by ctypes"
 
 _COMMAND = C_APDU(0x00, 0xB1, 0xFF, 0xFD, bytes(range(250)) * 260, 0x10000)
 
@@ -38,6 +40,7 @@ def measure(setting: str, quick: bool) -> object:
             _exchanges.bare(reader, encoded, converts=True, name=REFERENCE),
             _exchanges.bare(reader, encoded, name="bare call, lists"),
             _exchanges.sync(reader, _COMMAND),
+            _exchanges.sync(reader, _COMMAND, name=BY_CTYPES, backend=Ctypes()),
             *_exchanges.on_loops(reader, _COMMAND),
             _exchanges.pyscard(reader, encoded),
         ]
