@@ -3,10 +3,10 @@
 Rules:
 
 - A Python that the machine does not have is skipped, and nox says so; none is downloaded.
-- `tests` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_sync.py`. `core`,
-  `lowest -- core` and `package` are quick, and part of `.ci/run`.
+- `tests`, `builtin` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_sync.py`.
+  `core`, `lowest -- core` and `package` are quick, and part of `.ci/run`.
 - pyscard has no wheels for Linux: pip compiles it, with a C compiler, swig, libpcsclite-dev and Python's headers, once for each
-  Python. `lowest` takes Debian's where nox runs on Debian's Python, as the README's commands do, and `package` needs none.
+  Python. `builtin` and `lowest` take Debian's where nox runs on Debian's Python, as the README's commands do; `package` needs none.
 - The lowest versions are those that pyproject.toml names behind `>=`; they are written down nowhere else.
 """
 
@@ -88,6 +88,13 @@ def tests(session: nox.Session) -> None:
     """All tests, with the newest dependencies."""
     session.install("--editable", ".[test]")
     session.run("pytest", *(session.posargs or ["-n", "3"]))
+
+
+@nox.session(venv_params=SYSTEM)
+def builtin(session: nox.Session) -> None:
+    """All tests, or what stands behind `--`, with the built-in binding in pyscard's place."""
+    session.install("--editable", ".[test]")
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "3"]), env={"SCARDFACE_BINDING": "ctypes"})
 
 
 @nox.session(python=PYTHONS)

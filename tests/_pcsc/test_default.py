@@ -33,7 +33,8 @@ class Other:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_installed() -> Iterator[None]:
+def _nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(default.VARIABLE, raising=False)
     assert default._installed == []
     yield
     left = list(default._installed)

@@ -371,6 +371,7 @@ def test_fewer_readers_where_libpcsclite_cannot_forget_them(
     """Nothing is left of the daemon, and the next one with as many as before starts."""
     pcscd.stop()
     with monkeypatch.context() as patch:
+        patch.setenv("SCARDFACE_BINDING", "pyscard")
         patch.setattr("scardface._pcsc.pyscard.scard.SCardListReaders", lambda *_: (0x8010001F, []))
         with pytest.raises(ServiceUnavailableError, match="restart this program"):
             pcscd.start(2)
