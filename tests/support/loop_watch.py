@@ -87,10 +87,13 @@ def _stack(thread: int) -> list[FrameType]:
     """The frames of a thread from the innermost one of its event loop inwards; none if it runs no loop.
 
     CPython 3.11.2 may crash where the thread runs on meanwhile (seen once in eleven minutes of a storm), so it is kept from that.
+    Up to 3.11.5 a collection inside of `_current_frames` stops the process for good where a thread is just being started
+    (https://github.com/python/cpython/issues/106883; seen twice in storms of half an hour), so there is none.
     """
     frames: list[FrameType] = []
-    interval = sys.getswitchinterval()
+    interval, collects = sys.getswitchinterval(), gc.isenabled()
     sys.setswitchinterval(60)
+    gc.disable()
     try:
         frame = sys._current_frames().get(thread)
         while frame is not None:
@@ -101,6 +104,8 @@ def _stack(thread: int) -> list[FrameType]:
         return []
     finally:
         sys.setswitchinterval(interval)
+        if collects:
+            gc.enable()
 
 
 def _look(frames: Sequence[FrameType], hold: bool) -> list[_Look]:
