@@ -215,7 +215,7 @@ async def test_shared_holders_coexist_and_an_exclusive_waiter_makes_later_ones_q
     order: list[str] = []
 
     async def take(name: str, share: ShareMode, release: anyio.Event) -> None:
-        async with face.open(timeout=10, share=share):
+        async with face.open(timeout=30, share=share):
             order.append(name)
             await release.wait()
 
