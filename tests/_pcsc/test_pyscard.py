@@ -220,9 +220,16 @@ pcscd.stop()
 """
 
 
-def test_fewer_readers_than_before(pcscd: PrivatePcscd) -> None:
+BOTH_BINDINGS = pytest.mark.parametrize("binding", ["pyscard", "ctypes"])
+"""For what runs in a process of its own, which takes the binding that SCARDFACE_BINDING names."""
+
+
+@BOTH_BINDINGS
+def test_fewer_readers_than_before(pcscd: PrivatePcscd, binding: str) -> None:
     """In a process of its own, since libpcsclite 2.5 keeps its table of readers for the process; the older ones take it."""
-    said = subprocess.run([sys.executable, "-W", "ignore", "-c", FEWER], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-W", "ignore", "-c", FEWER]
+    environment = {**os.environ, "SCARDFACE_BINDING": binding}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     lines = said.stdout.splitlines()
     assert lines[:2] == ["added True", "ServiceDown"], said
     if len(lines) == 3:
@@ -300,9 +307,11 @@ LATIN = """if True:
 """
 
 
-def test_a_name_that_is_no_utf_8_keeps_one_reader_out_of_reach(pcscd: PrivatePcscd) -> None:
+@BOTH_BINDINGS
+def test_a_name_that_is_no_utf_8_keeps_one_reader_out_of_reach(pcscd: PrivatePcscd, binding: str) -> None:
     """In a process of its own: libpcsclite settles on one daemon for each."""
-    done = subprocess.run([sys.executable, "-c", LATIN], capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "SCARDFACE_BINDING": binding}
+    done = subprocess.run([sys.executable, "-c", LATIN], env=environment, capture_output=True, text=True, timeout=120)
     others = "['Virtual PCD 1 00 00', 'Virtual PCD 1 00 01']"
     lines = [line for line in done.stdout.splitlines() if "is left out" not in line]
     assert lines == [
