@@ -11,7 +11,8 @@ Rules:
   offers what is asked for, and no program uses it, a DIRECT connection resets it. A card in use is not reset.
 - SCardReconnect attaches to whatever card is in the reader by then (fact 34). The event counter shows whether it is the same; where
   it is unreliable (macOS) the ATR does, before a reset, after which a card may have another ATR.
-- If another program resets the card in the middle of a reconnect, the reconnect is repeated.
+- If another program resets the card in the middle of a reconnect, it is repeated: it fails with W_RESET_CARD, or, since a
+  card has no protocol for a moment, with PROTO_MISMATCH.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from .._enums import Disposition, Protocol, ShareMode, StateFlag
 from .._pcsc.backend import CardHandle, Context
 from .._pcsc.events import Reading
 from .._pcsc.reader_states import reader_state
-from ..errors import PROTO_MISMATCH, REMOVED_CARD, UNRESPONSIVE_CARD, CardRemovedError, CardResetError, SCardError
+from ..errors import (
+    PROTO_MISMATCH,
+    REMOVED_CARD,
+    UNRESPONSIVE_CARD,
+    CardRemovedError,
+    CardResetError,
+    ProtocolMismatchError,
+    SCardError,
+)
 from ..iso7816._atr import ATR
 from .card_request import ANY_PROTOCOL, CardRequest
 from .card_state import best_effort
@@ -95,8 +104,8 @@ def reconnect(
             done = dispositions[0]
             now = reader_state(context, reader)
             atr = handle.status().atr
-        except CardResetError:
-            if not left:
+        except (CardResetError, ProtocolMismatchError) as error:
+            if not left or (isinstance(error, ProtocolMismatchError) and dispositions[0] is not Disposition.LEAVE):
                 raise
             left -= 1
             continue

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from scardface import CardRemovedError, Disposition, Lengths, Protocol, SCardError, ShareMode, errors
+from scardface import CardRemovedError, Disposition, Lengths, Protocol, ProtocolMismatchError, SCardError, ShareMode, errors
 from scardface._pcsc.reader_states import reader_state
 from scardface._session.card_request import CardRequest
-from scardface._session.connect import connect, reconnect
+from scardface._session.connect import RESETS, connect, reconnect
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH, T1, LogCard
 
@@ -100,6 +100,25 @@ def test_a_swap_in_the_moment_of_the_reconnect_is_seen(pcsc: SimulatedPCSC) -> N
     seen = reader_state(context, "A")
     with pytest.raises(CardRemovedError, match="another was put in"):
         reconnect(context, Swapping(handle), "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)  # type: ignore[arg-type]
+    context.release()
+
+
+@pytest.mark.parametrize(("times", "disposition"), [(1, Disposition.LEAVE), (1, Disposition.RESET), (100, Disposition.LEAVE)])
+def test_a_card_that_has_no_protocol_in_the_middle_of_anothers_reset(
+    pcsc: SimulatedPCSC, times: int, disposition: Disposition
+) -> None:
+    """Another program's reset goes on for a moment; a mismatch that stays, or of a reset of our own, is one."""
+    pcsc.insert("A", LogCard(BOTH))
+    context = pcsc.establish()
+    handle, protocols = connect(context, "A", card_request())
+    seen = reader_state(context, "A")
+    pcsc.inject("SCardReconnect", errors.PROTO_MISMATCH, times)
+    if times == 1 and disposition is Disposition.LEAVE:
+        assert reconnect(context, handle, "A", seen, ShareMode.SHARED, protocols, disposition)[1] == BOTH
+    else:
+        with pytest.raises(ProtocolMismatchError):
+            reconnect(context, handle, "A", seen, ShareMode.SHARED, protocols, disposition)
+        assert pcsc.calls["SCardReconnect"] == (1 if times == 1 else RESETS + 1)
     context.release()
 
 
