@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from scardface import SCardError, ServiceUnavailableError
+from scardface import Disposition, Protocol, SCardError, ServiceUnavailableError, ShareMode
 from scardface._pcsc.binding import BRIEF, contexts_lock, is_no_reader, unsigned
 from scardface._pcsc.ctypes_binding import PCSC_LITE, signatures
+from scardface.backend import Backend, Ctypes, Pyscard
 from scardface.errors import NO_READERS_AVAILABLE, NO_SERVICE, error_for
+from scardface.testing import PrivatePcscd
+from tests.support.conformance import Call
 
 
 def test_numbers_have_no_sign() -> None:
@@ -35,3 +40,22 @@ def test_the_lock_is_one_for_both_bindings() -> None:
 
 def test_brief_calls_are_calls() -> None:
     assert set(signatures(PCSC_LITE)) >= BRIEF
+
+
+@pytest.mark.parametrize("choose", [Pyscard, Ctypes])
+def test_the_list_of_contexts_is_changed_and_walked_by_one_at_a_time(choose: Callable[[], Backend], pcscd: PrivatePcscd) -> None:
+    """Else SCardDisconnect may crash the process (fact 54); what needs no list waits for nobody."""
+    backend = choose()
+    context = backend.establish()
+    handle = context.connect(pcscd.readers[0], ShareMode.DIRECT, Protocol.UNDEFINED)
+    for call in (backend.establish, lambda: handle.disconnect(Disposition.LEAVE), context.release):
+        with contexts_lock.current:
+            if call != context.release:
+                Call(context.list_readers).result()
+                Call(context.get_status_change, 0, [(pcscd.readers[0], 0)]).result()
+            Call(context.cancel).result()
+            waiting = Call(call)
+            assert not waiting.ended()
+        made = waiting.result()
+        if made is not None:
+            made.release()

@@ -404,3 +404,18 @@ def test_refusals_are_named(pcscd: PrivatePcscd, context: Context) -> None:
     error = refused(CTYPES.establish)
     assert isinstance(error, ServiceUnavailableError)
     assert error.call == "SCardEstablishContext"
+
+
+def test_what_goes_in_and_out_of_a_status_call(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CHANGED is taken out of what goes in (fact 10); an ATR is cut to its length, and to its field."""
+
+    def played(_: int, timeout: int, states: Any, count: int) -> int:
+        assert [entry.dwCurrentState for entry in states] == [0x8001_0020, 0x10]
+        assert (timeout, count, states[0].szReader) == (7, 2, b"R")
+        states[0].dwEventState, states[0].cbAtr, states[1].cbAtr = 0x8001_0022, 2, 200
+        states[0].rgbAtr[0] = 0x3B
+        return 0x8010000A - 0x1_0000_0000  # signed, as on macOS and Windows
+
+    monkeypatch.setitem(ctypes_binding.library()._functions, "SCardGetStatusChange", played)
+    change = context.get_status_change(7, [("R", 0x8001_0022), ("S", 0x12)])
+    assert change == (True, [("R", 0x8001_0022, b"\x3b\x00"), ("S", 0, bytes(PCSC_LITE.atr_bytes))])
