@@ -4,7 +4,7 @@ Who owns what, who may call it from where, what ends it:
 
 - An open card owns a thread, the one that connected it. Every PC/SC call of the card happens there, one hop for a whole batch, in
   the order in which they were asked for.
-- Methods belong to the event loop that acquired the card; `cancel` comes from anywhere.
+- Methods belong to the event loop that acquired the card; `cancel` is signal-safe (see `_waiting`).
 - One task at a time, by the card's lock: a call waits for it, a transaction keeps it for its block.
 - A task that is cancelled leaves at once. A batch whose caller left ends with its command in flight, in the thread, where the next
   batch waits for that; no lock is held for it here. What else PC/SC cannot cancel (fact 4) ends in the card's thread, too, and is
@@ -95,9 +95,9 @@ class AsyncBase(Card):
         await self._aclose(None, cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
 
     def _acquire(self: CardT) -> Coroutine[Any, Any, CardT]:
-        return acquire(self._begin(), self._acquired)
+        return acquire(self._begin(), self._on_acquired)
 
-    def _acquired(self: CardT, session: Session) -> CardT:
+    def _on_acquired(self: CardT, session: Session) -> CardT:
         self._loop = Loop()
         self._lock = CardLock(self._loop, session.card_key)
         self._take_over(session)
@@ -107,7 +107,7 @@ class AsyncBase(Card):
 
     async def _run(self, job: Callable[[Session], T]) -> T:
         """One job in the card's thread, at this task's turn; nothing of it happens if the task has left before."""
-        session = self._opened()
+        session = self._require_session()
         self._refuse_inside()
         level = await self._lock.acquire()
         try:
@@ -141,7 +141,7 @@ class AsyncBase(Card):
 
     async def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
         """Commands to the card: what `send` does."""
-        session = self._opened()
+        session = self._require_session()
         self._refuse_inside()
         level = await self._lock.acquire()
         try:
@@ -194,7 +194,7 @@ class AsyncBase(Card):
 
     @asynccontextmanager
     async def _transaction(self, disposition: Disposition) -> AsyncIterator[None]:
-        session = self._opened()
+        session = self._require_session()
         self._refuse_inside()
         disposition = member("disposition", Disposition, disposition)
         transaction = object()

@@ -1,11 +1,11 @@
-"""One look at PC/SC without a monitor, blocking: the readers, their groups, their states.
+"""Single queries of PC/SC without a monitor, blocking: the readers, their groups, their states.
 
 Rules:
 
-- A look has a context of its own, and a thread of its own: a call of PC/SC cannot be taken back, and before a frozen service it
-  lasts (fact 23). Whoever asked waits in slices, so that Ctrl-C is heard, and no longer than the time given.
-- A look that was given up goes on until the service answers. As long as it does, no other look of that PC/SC begins: a frozen
-  service costs one thread, however often it is asked.
+- A query has a context of its own, and a thread of its own: a call of PC/SC cannot be cancelled, and does not return while the
+  service is frozen (fact 23). The caller waits in slices, so that Ctrl-C is heard, and no longer than the time given.
+- A query whose caller gave up goes on until the service answers. Until then no other query of that PC/SC begins: a frozen service
+  costs one thread, however often it is asked.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ logger = logging.getLogger("scardface.watch")
 
 T = TypeVar("T")
 
-PATIENCE = 10.0
+DEFAULT_TIMEOUT = 10.0
 """Seconds that a service has to answer, unless the caller says otherwise."""
-_ONE_LOOK = 1.0
-"""Seconds that `timeout=0` means: a service that is well has answered by then."""
+_SHORTEST_TIMEOUT = 1.0
+"""Seconds that the service has with `timeout=0`: one that works has answered by then."""
 _SLICE = 0.1 if sys.platform == "win32" else 1.0
-"""Seconds of one slice of a wait: on Windows Ctrl-C does not break one."""
-_LAST_WORD = 0.2
-"""Seconds that a thread whose work is done has to be gone."""
+"""Seconds of one slice of a wait. On Windows Ctrl-C does not end a slice."""
+_JOIN_TIMEOUT = 0.2
+"""Seconds to wait for the end of a thread that has delivered its result."""
 
 
-class _Look(Generic[T]):
-    """A look on its way."""
+class _RunningQuery(Generic[T]):
+    """A query in a thread of its own, and its outcome once the service has answered."""
 
     def __init__(self, job: Callable[[], T]) -> None:
         self._ended = threading.Event()
@@ -62,8 +62,12 @@ class _Look(Generic[T]):
         """Whether the service has answered."""
         return self._ended.is_set()
 
-    def ends_by(self, deadline: float | None) -> bool:
-        """Wait until it is over, or for the deadline (of `time.monotonic`; None: for ever); whether it is over."""
+    def wait_until(self, deadline: float | None) -> bool:
+        """Wait until the service has answered, but not longer than `deadline` (monotonic; None: for ever).
+
+        Returns:
+            True: it has answered.
+        """
         while not self._ended.is_set():
             left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
             if left <= 0:
@@ -72,8 +76,8 @@ class _Look(Generic[T]):
         return True
 
     def answer(self) -> T:
-        """What was seen, or the error that there was; once it is over."""
-        self._thread.join(_LAST_WORD)
+        """Return the result, or raise the error, of a query that `is_over`."""
+        self._thread.join(_JOIN_TIMEOUT)
         if self._error is not None:
             try:
                 raise self._error
@@ -82,37 +86,38 @@ class _Look(Generic[T]):
         return self._answer
 
 
-_given_up: dict[Backend, _Look[Any]] = {}
-"""The look that was given up last, by the PC/SC that did not answer it."""
+_given_up: dict[Backend, _RunningQuery[Any]] = {}
+"""The last query whose caller gave up before the service had answered, by PC/SC."""
 forget_at_fork(_given_up.clear)
 
 
 def _within(timeout: float | None, use: Callable[[Backend, Context], T]) -> T:
-    """What `use` makes of a context of its own, within the time.
+    """Call `use` with a new context, in a thread of its own, and return its result.
 
     Raises:
         ServiceUnavailableError: the time is over (code SCARD_E_TIMEOUT), or PC/SC says so.
     """
     seconds = seconds_of(timeout)
-    deadline = None if seconds is None else time.monotonic() + (seconds or _ONE_LOOK)
+    deadline = None if seconds is None else time.monotonic() + (seconds or _SHORTEST_TIMEOUT)
     backend = default_backend()
     earlier = _given_up.get(backend)
     if earlier is not None:
-        if not earlier.ends_by(deadline):
-            raise _silence(seconds)
+        if not earlier.wait_until(deadline):
+            raise _no_answer_error(seconds)
         _given_up.pop(backend, None)
-    current = _Look(lambda: _with_context(backend, use))
+    current = _RunningQuery(lambda: _with_context(backend, use))
     try:
-        if not current.ends_by(deadline):
-            raise _silence(seconds)
+        if not current.wait_until(deadline):
+            raise _no_answer_error(seconds)
     finally:  # also where Ctrl-C ended the wait
         if not current.is_over:
             _given_up[backend] = current
     return current.answer()
 
 
-def _silence(seconds: float | None) -> ServiceUnavailableError:
-    words = f"the PC/SC service did not answer within {seconds or _ONE_LOOK:g} s: it hangs, or was stopped by a signal; restart it"
+def _no_answer_error(seconds: float | None) -> ServiceUnavailableError:
+    seconds = seconds or _SHORTEST_TIMEOUT
+    words = f"the PC/SC service did not answer within {seconds:g} s: it hangs, or was stopped by a signal; restart it"
     return ServiceUnavailableError(words, TIMEOUT)
 
 
@@ -124,22 +129,22 @@ def _with_context(backend: Backend, use: Callable[[Backend, Context], T]) -> T:
         try:
             context.release()
         except Exception as error:  # what was seen is no less true, whatever a backend raises
-            logger.debug("after a look: %s", error)
+            logger.debug("after a query: %s", error)
 
 
-def list_readers(group: str | None, timeout: float | None = PATIENCE) -> tuple[str, ...]:
+def list_readers(group: str | None, timeout: float | None = DEFAULT_TIMEOUT) -> tuple[str, ...]:
     """The readers' names; of one group, where PC/SC keeps groups."""
     if group is not None and not isinstance(group, str):
         raise TypeError(f"group: a str or None is needed, not {type(group).__name__}")
     return _within(timeout, lambda _, context: context.list_readers(None if group is None else [group]))
 
 
-def list_groups(timeout: float | None = PATIENCE) -> tuple[str, ...]:
+def list_groups(timeout: float | None = DEFAULT_TIMEOUT) -> tuple[str, ...]:
     """The reader groups' names."""
     return _within(timeout, lambda _, context: context.list_reader_groups())
 
 
-def list_states(timeout: float | None = PATIENCE) -> Mapping[str, ReaderState]:
+def list_states(timeout: float | None = DEFAULT_TIMEOUT) -> Mapping[str, ReaderState]:
     """Reader name to state."""
     readings: dict[str, Reading] = _within(timeout, lambda backend, context: all_readers(backend, context))
     return MappingProxyType({name: reading.state() for name, reading in readings.items()})

@@ -24,7 +24,7 @@ from .._session.card_request import CardRequest, member, protocols_for
 from .._session.session import Session
 from .._threads import ForkLock, Worker, generation
 from .._waiting.acquisition import Acquisition
-from .._waiting.removal import Removal
+from .._waiting.removal import RemovalWait
 from ..iso7816._apdu import C_APDU, how_to_make_bytes
 from ..iso7816._atr import ATR
 
@@ -46,7 +46,7 @@ class Card:
     # Defaults of the class, so that `cancel` finds them on an object whose `__init__` has only begun.
     _cancel_asked: bool = False
     _acquisition: Acquisition | None = None
-    _removals: tuple[Removal, ...] = ()
+    _removals: tuple[RemovalWait, ...] = ()
     _session: Session | None = None
     _worker: Worker | None = None  # whose thread opened the card
     _closed: bool = False
@@ -84,7 +84,7 @@ class Card:
         assert self._acquisition is not None
         self._session, self._worker = session, self._acquisition.worker
 
-    def _opened(self) -> Session:
+    def _require_session(self) -> Session:
         """The open session.
 
         Raises:
@@ -102,20 +102,20 @@ class Card:
         if self._generation != generation():
             raise RuntimeError("this SCard was made before a fork and belongs to the parent process; make a new one in the child")
 
-    def _new_removal(self) -> Removal:
+    def _new_removal(self) -> RemovalWait:
         """A wait for this card's removal, not begun."""
-        session, worker, acquisition = self._opened(), self._worker, self._acquisition
+        session, worker, acquisition = self._require_session(), self._worker, self._acquisition
         assert worker is not None
         assert acquisition is not None
-        return Removal(session, acquisition.backend, worker.submit)
+        return RemovalWait(session, acquisition.backend, worker.submit)
 
-    def _begin_removal(self, removal: Removal) -> None:
+    def _begin_removal(self, removal: RemovalWait) -> None:
         with _lock.current:
             self._removals = (*self._removals, removal)
         if self._closed:  # since it was asked whether the card is open, by another thread or a signal handler
             removal.cancel()
 
-    def _end_removal(self, removal: Removal) -> None:
+    def _end_removal(self, removal: RemovalWait) -> None:
         with _lock.current:
             self._removals = tuple(other for other in self._removals if other is not removal)
 

@@ -3,10 +3,10 @@
 Rules:
 
 - One task has the lock for a batch; the others wait in their order.
-- A transaction has the lock for its whole block. The task that began it, and all that is started inside, share it: they lock each
-  other out on a level of their own. A context variable, which tasks inherit, says inside which transaction a task is. A task that
-  waits inside when the block ends, or comes later, is an outsider.
-- A block may be left by another task than entered it, as that of a fixture is.
+- A transaction has the lock for its whole block. The task that began it, and the tasks that are started inside, take turns by a
+  second lock, the transaction's own. A context variable, which tasks inherit, says inside which transaction a task is. A task that
+  still waits for the inner lock when the block ends, or that comes later, waits for the outer lock like any other task.
+- A block may be left by another task than the one that entered it: pytest fixtures do that.
 - A task that would wait for itself, or for a transaction whose task has ended without leaving it, is told so at once. (On asyncio
   also one that waits already; trio tells nobody of the end of a task.)
 - All of it belongs to the card's event loop; a task of another one is refused.
@@ -34,8 +34,8 @@ _BY_ANOTHER = "this task is in a transaction that it holds on the same card by a
 _ITSELF = "the card is in a transaction of this very task, outside of whose context it is used: it would wait for itself"
 
 
-class _Waiting:
-    """One task that waits."""
+class _QueuedTask:
+    """A task that waits for the lock of a level."""
 
     __slots__ = ("event", "has_lock")
 
@@ -45,39 +45,46 @@ class _Waiting:
 
 
 class Level:
-    """Tasks that lock each other out: all of them, or those inside one transaction.
+    """One lock of the card. Level 0 is for the tasks outside any transaction; each open transaction adds a level for those inside.
 
     Attributes:
-        outer: the level whose lock the transaction has; None: the card's own.
-        around: the transaction, of whatever card, inside which it began.
-        owner: the task that began it.
+        lock: the card's lock, which the level is a part of.
+        outer: the level below, on which the transaction itself has the lock; None for level 0.
+        enclosing: the transaction inside which this one began, perhaps on another card; None: outside any.
+        owner: the task that began the transaction; None for level 0, and once the block was left.
+        inner: the level of the transaction that has the lock of this level; None: there is none.
+        locked: a task has the lock of this level.
+        waiting: the tasks that wait for it, first come first.
+        ended: the block of the transaction has ended; tasks that come later use an outer level.
+        block_left: the transaction gives back the lock of `outer` as soon as no task has this one.
+        idle: set when no task has the lock any more; None: nobody waits for that.
     """
 
-    __slots__ = ("around", "ended", "idle", "inner", "left", "lock", "locked", "outer", "owner", "waiting")
+    __slots__ = ("block_left", "enclosing", "ended", "idle", "inner", "lock", "locked", "outer", "owner", "waiting")
 
-    def __init__(self, lock: CardLock, outer: Level | None = None, around: Level | None = None, owner: Any = None) -> None:
+    def __init__(self, lock: CardLock, outer: Level | None = None, enclosing: Level | None = None, owner: Any = None) -> None:
         self.lock = lock
         self.outer = outer
-        self.around = around
+        self.enclosing = enclosing
         self.owner = owner
-        self.inner: Level | None = None  # the transaction that has the lock
+        self.inner: Level | None = None
         self.locked = False
-        self.waiting: deque[_Waiting] = deque()
-        self.ended = self.left = False
+        self.waiting: deque[_QueuedTask] = deque()
+        self.ended = self.block_left = False
         self.idle: anyio.Event | None = None
 
     def wake_all(self, *_: object) -> None:
         """Have the tasks that wait find their level anew."""
         waiting, self.waiting = self.waiting, deque()
-        for one in waiting:
-            one.event.set()
+        for task in waiting:
+            task.event.set()
 
 
 _innermost: ContextVar[Level | None] = ContextVar("scardface_transaction", default=None)
 
 
 class CardLock:
-    """See the head of this file. Made inside the event loop.
+    """Whose turn it is among the tasks that use a card. Made inside the event loop.
 
     Args:
         place: equal for the locks of one card that is open twice: PC/SC lets the one wait for the transactions of the other.
@@ -117,7 +124,7 @@ class CardLock:
                 level.locked = True
                 return level
             self._refuse_for_ever(level)
-            waiting = _Waiting()
+            waiting = _QueuedTask()
             level.waiting.append(waiting)
             try:
                 await waiting.event.wait()
@@ -146,7 +153,7 @@ class CardLock:
         while level is not None and (level.ended or level.lock is not self):
             if not level.ended and self._place is not None and level.lock._place == self._place:
                 raise RuntimeError(_BY_ANOTHER)
-            level = level.around
+            level = level.enclosing
         return self._outermost if level is None else level
 
     def _refuse_for_ever(self, level: Level) -> None:
@@ -168,17 +175,17 @@ class CardLock:
         level.locked = False
         if level.idle is not None:
             level.idle.set()
-        if level.left and level.outer is not None:
+        if level.block_left and level.outer is not None:
             self.release(level.outer)
 
     # Transactions.
 
     def begin_transaction(self, outer: Level) -> Level:
         """The current task, which has the lock of `outer`, begins a transaction: a level of its own, for it and what it starts."""
-        around = _innermost.get()
-        while around is not None and around.ended:
-            around = around.around
-        level = outer.inner = Level(self, outer, around, self._current_task())
+        enclosing = _innermost.get()
+        while enclosing is not None and enclosing.ended:
+            enclosing = enclosing.enclosing
+        level = outer.inner = Level(self, outer, enclosing, self._current_task())
         _innermost.set(level)
         if hasattr(level.owner, "add_done_callback"):
             level.owner.add_done_callback(outer.wake_all)
@@ -190,7 +197,7 @@ class CardLock:
             return
         level.ended = True
         if _innermost.get() is level:
-            _innermost.set(level.around)
+            _innermost.set(level.enclosing)
         if level.outer is not None and hasattr(level.owner, "remove_done_callback"):
             level.owner.remove_done_callback(level.outer.wake_all)
         level.wake_all()
@@ -204,7 +211,7 @@ class CardLock:
     def leave_transaction(self, level: Level) -> None:
         """Give the lock back that the transaction had; if a task has it inside, then once that one gives it back."""
         self.end_transaction(level)
-        level.left, level.owner = True, None
+        level.block_left, level.owner = True, None
         if level.outer is not None:
             level.outer.inner = None
             if not level.locked:

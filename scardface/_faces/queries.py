@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .._pcsc.events import ReaderState
-from .blocking_queries import PATIENCE, in_own_thread, list_groups, list_readers, list_states
+from .blocking_queries import DEFAULT_TIMEOUT, in_own_thread, list_groups, list_readers, list_states
 
 
-async def readers(group: str | None = None, *, timeout: float | None = PATIENCE) -> tuple[str, ...]:
+async def readers(group: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT) -> tuple[str, ...]:
     """The names of the readers plugged in, in PC/SC's order.
 
     Args:
@@ -21,7 +21,7 @@ async def readers(group: str | None = None, *, timeout: float | None = PATIENCE)
     return await in_own_thread(list_readers, group, timeout)
 
 
-async def groups(*, timeout: float | None = PATIENCE) -> tuple[str, ...]:
+async def groups(*, timeout: float | None = DEFAULT_TIMEOUT) -> tuple[str, ...]:
     """The names of the reader groups.
 
     Args:
@@ -33,7 +33,7 @@ async def groups(*, timeout: float | None = PATIENCE) -> tuple[str, ...]:
     return await in_own_thread(list_groups, timeout)
 
 
-async def states(*, timeout: float | None = PATIENCE) -> Mapping[str, ReaderState]:
+async def states(*, timeout: float | None = DEFAULT_TIMEOUT) -> Mapping[str, ReaderState]:
     """Reader name to `ReaderState`: one look at all readers, without a monitor.
 
     Args:

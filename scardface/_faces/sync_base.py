@@ -44,24 +44,24 @@ T = TypeVar("T")
 Answer: TypeAlias = R_APDU
 """What a `send` of this face returns."""
 
-_LAST_WORD = 0.2
+_JOIN_TIMEOUT = 0.2
 """Seconds that a thread whose work is done has to be gone."""
 
 until_removed = wait_blocking
 
 
-class _Here(threading.local):
+class _HeldTransactions(threading.local):
     """What this thread holds transactions on: sessions."""
 
-    held: tuple[Session, ...] = ()
+    sessions: tuple[Session, ...] = ()
 
 
-_here = _Here()
+_this_thread = _HeldTransactions()
 
 
 def refuse_to_wait_for_itself(session: Session) -> None:
     """RuntimeError where this thread holds a transaction on the same card by another SCard: PC/SC would have it wait for ever."""
-    for other in _here.held:
+    for other in _this_thread.sessions:
         if other is not session and other.open_transactions and other.card_key == session.card_key:
             raise RuntimeError("this thread holds a transaction on the same card by another SCard: it would wait for itself")
 
@@ -112,7 +112,7 @@ class SyncBase(Card):
             raise
 
     def __enter__(self: CardT) -> CardT:
-        self._opened()
+        self._require_session()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -122,7 +122,7 @@ class SyncBase(Card):
 
     def _run(self, job: Callable[[Session], T]) -> T:
         """One job in this thread, at its turn."""
-        session = self._opened()
+        session = self._require_session()
         session.refuse_inside()
         refuse_to_wait_for_itself(session)
         with self._lock:
@@ -130,7 +130,7 @@ class SyncBase(Card):
 
     def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
         """Commands to the card: what `send` does."""
-        session = self._opened()
+        session = self._require_session()
         refuse_to_wait_for_itself(session)
         with self._lock:
             batch = session.prepare(commands, layer)  # with the lock: the one before may have changed the protocol
@@ -146,16 +146,16 @@ class SyncBase(Card):
     # Transactions.
 
     def _transaction(self, disposition: Disposition) -> AbstractContextManager[None]:
-        return _Block(self._transaction_block(disposition))
+        return _TransactionBlock(self._transaction_block(disposition))
 
     @contextmanager
     def _transaction_block(self, disposition: Disposition) -> Iterator[None]:
-        session = self._opened()
+        session = self._require_session()
         session.refuse_inside()
         refuse_to_wait_for_itself(session)
         disposition = member("disposition", Disposition, disposition)
         beginning = Beginning(session, disposition)
-        outside = _here.held
+        outside = _this_thread.sessions
         lost = False
         try:
             with self._lock:
@@ -164,22 +164,22 @@ class SyncBase(Card):
                     self._beginning = beginning
                     self._lock.keeper = threading.current_thread()
                     beginning.wait()
-                    _here.held = (*outside, session)
+                    _this_thread.sessions = (*outside, session)
                     yield
-                    _here.held = outside
+                    _this_thread.sessions = outside
                     if not self._closed:  # else the close has ended it
                         session.end(beginning, disposition)
                     self._lock.keeper = outer
                 except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
                     session.abandon(beginning)
-                    if session in _here.held:
-                        _here.held = outside
+                    if session in _this_thread.sessions:
+                        _this_thread.sessions = outside
                     lost = not self._lock._is_owned()  # type: ignore[attr-defined]
                     if not lost:
                         self._lock.keeper = outer
                     raise
                 except BaseException:
-                    _here.held = outside
+                    _this_thread.sessions = outside
                     retry_if_interrupted(lambda: best_effort(beginning.leave))  # what went wrong is not hidden by what follows
                     self._lock.keeper = outer
                     raise
@@ -216,19 +216,19 @@ class SyncBase(Card):
             return  # a signal handler that interrupted a call of its own thread: the close comes behind that call
         error = None
         if self._worker is not None:
-            error = _answer(ended, self._worker.thread)
-            self._worker.thread.join(_LAST_WORD)
+            error = _close_outcome(ended, self._worker.thread)
+            self._worker.thread.join(_JOIN_TIMEOUT)
         until_idle_blocking(driver_of(acquisition.backend))
         if error is not None:
             raise error
 
 
-def _answer(ended: SimpleQueue[Exception | None], thread: threading.Thread) -> Exception | None:
+def _close_outcome(ended: SimpleQueue[Exception | None], thread: threading.Thread) -> Exception | None:
     """What came of a close; None if another's, of a thread or a signal handler, came first: behind it the card's thread ends."""
     while True:
         alive = thread.is_alive()
         try:
-            return ended.get(timeout=_LAST_WORD)
+            return ended.get(timeout=_JOIN_TIMEOUT)
         except Empty:
             if not alive:
                 return None
@@ -247,7 +247,7 @@ def plain_callback(callback: Callback) -> Callback:
     return call
 
 
-class _Block(AbstractContextManager[None]):
+class _TransactionBlock(AbstractContextManager[None]):
     """A block that is left wherever it was interrupted: `with` answers for it only once `__enter__` has returned."""
 
     __reduce_ex__ = refuse_copy

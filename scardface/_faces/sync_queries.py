@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .._pcsc.events import ReaderState
-from .blocking_queries import PATIENCE, in_this_thread, list_groups, list_readers, list_states
+from .blocking_queries import DEFAULT_TIMEOUT, in_this_thread, list_groups, list_readers, list_states
 
 
-def readers(group: str | None = None, *, timeout: float | None = PATIENCE) -> tuple[str, ...]:
+def readers(group: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT) -> tuple[str, ...]:
     """The names of the readers plugged in, in PC/SC's order.
 
     Args:
@@ -21,7 +21,7 @@ def readers(group: str | None = None, *, timeout: float | None = PATIENCE) -> tu
     return in_this_thread(list_readers, group, timeout)
 
 
-def groups(*, timeout: float | None = PATIENCE) -> tuple[str, ...]:
+def groups(*, timeout: float | None = DEFAULT_TIMEOUT) -> tuple[str, ...]:
     """The names of the reader groups.
 
     Args:
@@ -33,7 +33,7 @@ def groups(*, timeout: float | None = PATIENCE) -> tuple[str, ...]:
     return in_this_thread(list_groups, timeout)
 
 
-def states(*, timeout: float | None = PATIENCE) -> Mapping[str, ReaderState]:
+def states(*, timeout: float | None = DEFAULT_TIMEOUT) -> Mapping[str, ReaderState]:
     """Reader name to `ReaderState`: one look at all readers, without a monitor.
 
     Args:

@@ -1,16 +1,17 @@
 """Who waits for what, and who gets it.
 
-- `dispatcher` decides: a plain object without thread, lock, I/O or clock; messages in, effects out. Its state is in `slots`, and
-  `timeout_text` puts into words what stood between a waiter and a card.
+- `dispatcher` decides: a plain object without thread, lock, I/O or clock; messages in, effects out. Its state is in
+  `dispatcher_state`, and `timeout_text` puts into words what stood between a waiter and a card.
 - `driver` is the one thread that calls it, with the one queue into which everybody else puts messages (`messages`).
 - `watcher` is blocked in SCardGetStatusChange, in the only waiting context, and posts snapshots of all readers.
 - `acquisition` is one wait for a card: it opens and checks an offered card and hands it over. `serial_search` finds the readers
   with a serial number for it.
 - `removal` is one wait for an open card to be removed; `event_queue` holds the events that one monitor has not read yet.
 
-Finalizers, callbacks of weak references, signal handlers and fork hooks run in the middle of anything, perhaps in a thread that
-holds a lock. So what they may call, here and in the faces, keeps to one rule: it puts an item into a `queue.SimpleQueue`
-(documented to be re-entrant), posts a callback into an event loop (`call_soon_threadsafe`, `run_sync_soon`), sets an attribute,
-appends to a list, or adds or removes one dictionary entry. It takes no lock of this package, starts no thread, and calls neither
-PC/SC nor code of the user. Methods for which this holds are said to come from anywhere.
+Signal-safe: a function that any thread may call at any moment, and that finalizers, callbacks of weak references, signal handlers
+and fork hooks may call, too. These run in the middle of anything, perhaps in a thread that holds a lock. So a signal-safe function,
+here and in the faces, does nothing but this: it puts an item into a `queue.SimpleQueue` (documented to be re-entrant), posts a
+callback into an event loop (`call_soon_threadsafe`, `run_sync_soon`), sets an attribute, appends to a list, adds or removes one
+dictionary entry, or calls other signal-safe functions. It takes no lock of this package, starts no thread, and calls neither PC/SC
+nor code of the user.
 """

@@ -2,7 +2,7 @@
 
 Who owns what, who may call it from where, what ends it:
 
-- `acquire` runs in one task, `acquire_blocking` in one thread. `cancel` and `leave` may be called from anywhere (see the package),
+- `acquire` runs in one task, `acquire_blocking` in one thread. `cancel` and `leave` are signal-safe (see the package),
   also before `begin`.
 - The outcome is the first item of `_outcomes`: the session of the thread that opened the card, an error of the driver's, of
   `cancel` or of `leave`. A thread that opened a card and came second closes it again.
@@ -53,17 +53,17 @@ from ..errors import (
 from .dispatcher import SINGLE_QUERY_TIMEOUT, Dispatcher
 from .driver import Driver, driver_of, until_idle, until_idle_blocking
 from .messages import (
-    Connected,
-    Connecting,
+    CardOpened,
+    ConnectFinished,
+    ConnectStarted,
     Disconnected,
     End,
     Failed,
     FirstQueryDone,
     Joined,
     Left,
-    Names,
+    NameSet,
     Offer,
-    Opened,
     ReadersChanged,
     Responsive,
     ShareModeChanged,
@@ -87,7 +87,7 @@ class Acquisition(Waiter):
     """See the head of this module. Once it has succeeded: `session`, and the `worker` whose thread opened it."""
 
     __slots__ = (
-        "_connecting",
+        "_connect_under_way",
         "_has_followers",
         "_joined",
         "_outcomes",
@@ -115,17 +115,17 @@ class Acquisition(Waiter):
         self.owner: Any = None
         self._wake: Callable[[], object] = _no_op
         self._outcomes: list[Session | BaseException] = []
-        self._readers: Names | Literal["not known"] = "not known"  # those it waits for, by its own first query
+        self._readers: NameSet | Literal["not known"] = "not known"  # those it waits for, by its own first query
         self._query_readings: Mapping[str, Reading] | None = None  # what that query saw, if only new cards are wanted
         self._query_summary: tuple[str, BaseException | None] | None = None  # what it saw, in words
-        self._connecting: Offer | None = None  # under way in its own first query
+        self._connect_under_way: Offer | None = None  # under way in its own first query
         self._has_followers = False  # younger ones wait for the end of its first query
         self._joined = False
         self._search: SerialSearch | None = None
         self._serial = request.readers.serial
         self._warned: dict[str, Reading] | None = None  # the cards that a warning was logged for, by reader
 
-    # From anywhere.
+    # Signal-safe.
 
     @property
     def ended(self) -> bool:
@@ -168,12 +168,12 @@ class Acquisition(Waiter):
     def _take_over(self) -> bool:
         """Whether the caller may use or close the open card; True once, for the face or for one that gives the card up."""
         driver = self.driver
-        return driver is not None and driver.undelivered.pop(self, self) is None
+        return driver is not None and driver.not_taken_over.pop(self, self) is None
 
     def _forget_owner(self) -> None:
         """Refer to no task and no loop any more."""
         if self.driver is not None:
-            self.driver.undelivered.pop(self, None)
+            self.driver.not_taken_over.pop(self, None)
         self._wake = _no_op
         if self.owner is not None:
             self.owner = NO_OWNER
@@ -191,7 +191,7 @@ class Acquisition(Waiter):
         self._outcomes.append(end)  # one step, so that an interrupted caller may begin again
         driver = self.driver
         if driver is not None:
-            driver.unserved.pop(self, None)
+            driver.without_outcome.pop(self, None)
             driver.first_queries.pop(self, None)
             if not isinstance(end, Session):
                 driver.tell(Left(self))
@@ -218,11 +218,11 @@ class Acquisition(Waiter):
         if timeout == 0:
             timeout = SINGLE_QUERY_TIMEOUT + self.request.settle
         self.deadline = math.inf if timeout is None else time.monotonic() + timeout
-        driver.take_back_undelivered()
+        driver.close_abandoned_cards()
         if self._outcomes:
             return
-        at_once = not driver.unserved
-        driver.unserved[self] = None
+        at_once = not driver.without_outcome
+        driver.without_outcome[self] = None
         if self._serial is not None:
             search = SerialSearch(self._serial, self.backend, driver, self.request.wait_for_reader, lambda: self.ended)
             self._search = search
@@ -244,7 +244,7 @@ class Acquisition(Waiter):
         """The deadline has passed: end, unless the dispatcher handles it."""
         if self._joined or self._outcomes:
             return
-        offer = self._connecting
+        offer = self._connect_under_way
         if offer is not None and offer.claim(self):  # PC/SC does not return from the connect: the dispatcher goes on
             try:
                 self._join(offer)
@@ -335,9 +335,9 @@ class Acquisition(Waiter):
         mine = Dispatcher()  # for this query
         now = time.monotonic()
         for waiter, (reader, share) in list(driver.open_cards.items()):
-            mine.handle(Opened(waiter, reader, share), now)
+            mine.handle(CardOpened(waiter, reader, share), now)
         for offer in list(driver.connects):
-            mine.handle(Connecting(offer), now)
+            mine.handle(ConnectStarted(offer), now)
         mine.handle(Joined(self), now)
         context: Context | None = None
         failures: list[Failed] = []
@@ -391,9 +391,9 @@ class Acquisition(Waiter):
         """Open a card of the first query. Return a message for its own dispatcher, or None: there is nothing more to do."""
         driver = self.driver
         assert driver is not None
-        self._connecting = offer
+        self._connect_under_way = offer
         driver.connects[offer] = None
-        driver.tell(Connecting(offer))
+        driver.tell(ConnectStarted(offer))
         try:
             error, opened = self._open(offer, worker, context)
             if opened:
@@ -403,8 +403,8 @@ class Acquisition(Waiter):
                 return None
         finally:
             driver.connects.pop(offer, None)
-            driver.tell(Connected(offer))
-        self._connecting = None
+            driver.tell(ConnectFinished(offer))
+        self._connect_under_way = None
         if error is not None and not isinstance(error, SCardError):
             raise error
         return Failed(offer, error)
@@ -422,7 +422,7 @@ class Acquisition(Waiter):
             self._warn(offer, error)
             driver.tell(Failed(offer, error))
         driver.connects.pop(offer, None)
-        driver.tell(Connected(offer))
+        driver.tell(ConnectFinished(offer))
         self._warn_of_holder(offer, error)
 
     def _open(self, offer: Offer, worker: Worker, context: Context | None) -> tuple[BaseException | None, bool]:
@@ -431,7 +431,7 @@ class Acquisition(Waiter):
         assert driver is not None
         session: Session | None = None
         try:
-            session = Session.open(self.backend, offer.reader, self.request, self._disconnected, context)
+            session = Session.open(self.backend, offer.reader, self.request, self._on_disconnected, context)
             if not self._is_what_was_offered(session, offer):
                 session.close(Disposition.LEAVE)
                 return None, False
@@ -441,8 +441,8 @@ class Acquisition(Waiter):
             return error, False
         self.worker = worker
         driver.open_cards[self] = (session.reader, session.share)
-        driver.tell(Opened(self, session.reader, session.share, offer if self._joined else None))
-        driver.undelivered[self] = None
+        driver.tell(CardOpened(self, session.reader, session.share, offer if self._joined else None))
+        driver.not_taken_over[self] = None
         wanted = self._end_with(session)
         if wanted and self._wake_up():
             return None, True
@@ -452,7 +452,7 @@ class Acquisition(Waiter):
             worker.finish()
         return None, True
 
-    def _disconnected(self) -> None:
+    def _on_disconnected(self) -> None:
         driver = self.driver
         if driver is not None and driver.open_cards.pop(self, None) is not None:
             driver.tell(Disconnected(self))

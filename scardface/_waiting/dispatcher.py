@@ -1,7 +1,7 @@
 """Decides who gets which card. A plain object: no thread, lock, I/O or clock of its own; messages in, effects out.
 
 Who owns what: there is one `Dispatcher` for each PC/SC, called by its driver's thread alone; an acquisition has one of its own for
-its first query (see `acquisition`). Its state is in `slots`; the text of a time-out is made in `timeout_text`.
+its first query (see `acquisition`). Its state is in `dispatcher_state`; the text of a time-out is made in `timeout_text`.
 
 Rules, in whatever order the messages come:
 
@@ -45,9 +45,11 @@ from ..errors import (
     WaitCancelledError,
     fresh_copy,
 )
+from .dispatcher_state import Refusal, TrackedReader, WaiterQueue
 from .messages import (
-    Connected,
-    Connecting,
+    CardOpened,
+    ConnectFinished,
+    ConnectStarted,
     Disconnected,
     Effect,
     End,
@@ -57,26 +59,24 @@ from .messages import (
     Left,
     Listener,
     Message,
-    Names,
+    NameSet,
     Notify,
     Offer,
-    Opened,
     Owner,
     OwnerGone,
     ReadersChanged,
     RemovalAwaited,
     RemovalSuspected,
+    RemovalWaiter,
     Responsive,
     ShareModeChanged,
     SnapshotTaken,
     Subscribed,
     Summary,
     Waiter,
-    WaitsForRemoval,
     Withdraw,
     Withdrawn,
 )
-from .slots import Queue, Refusal, Slot
 from .timeout_text import describe, left_out
 
 TAKE_TIMEOUT = 2.0
@@ -105,7 +105,7 @@ class _Timer(NamedTuple):
     number: int  # makes timers of the same time comparable
     due: Callable[[Any, float], None]
     about: Any
-    live: Container[Any] | None  # it has a purpose while `about` is in it; None: while the offer is open, or the slot has queues
+    live: Container[Any] | None  # it has a purpose while `about` is in it; None: while the offer is open, or the reader has queues
 
     def is_live(self) -> bool:
         if self.live is not None:
@@ -126,9 +126,9 @@ class Dispatcher:
         """The number of the query that is wanted: the next snapshot must have at least this number."""
         self._waiters: dict[Waiter, None] = {}
         self._awaiting_query: dict[Waiter, None] = {}  # those of them that wait for the first query that counts for them
-        self._queues: dict[Hashable, Queue] = {}
-        self._slots: dict[str, Slot] = {}  # in the order of the reader list
-        self._held: dict[Waiter, Slot] = {}
+        self._queues: dict[Hashable, WaiterQueue] = {}
+        self._readers: dict[str, TrackedReader] = {}  # in the order of the reader list
+        self._held: dict[Waiter, TrackedReader] = {}
         self._card_count = 0
         self._last = _NOTHING_YET
         self._unresponsive: set[Owner] = set()
@@ -136,10 +136,10 @@ class Dispatcher:
         self._listeners: dict[
             Listener, tuple[int, tuple[str, ...] | None]
         ] = {}  # the query that gives each its initial state; 0: it has that
-        self._removals: dict[WaitsForRemoval, Slot] = {}
-        self._unchecked_removals: dict[WaitsForRemoval, int] = {}  # those of them that wait for their first query, and its number
+        self._removals: dict[RemovalWaiter, TrackedReader] = {}
+        self._unchecked_removals: dict[RemovalWaiter, int] = {}  # those of them that wait for their first query, and its number
         self._groups: Counter[tuple[str, ...]] = Counter()  # how many waiters and listeners use each
-        self._names_by_filter: tuple[Snapshot, dict[Hashable, Names]] = (
+        self._names_by_filter: tuple[Snapshot, dict[Hashable, NameSet]] = (
             _NOTHING_YET,
             {},
         )  # by one snapshot
@@ -172,58 +172,58 @@ class Dispatcher:
         owners.update(removal.owner for removal in self._removals)
         return owners
 
-    def removals(self) -> list[WaitsForRemoval]:
+    def removals(self) -> list[RemovalWaiter]:
         """All who wait for a card's removal."""
         return list(self._removals)
 
-    def all_waiting(self) -> tuple[list[Waiter], list[Listener | WaitsForRemoval]]:
+    def all_waiting(self) -> tuple[list[Waiter], list[Listener | RemovalWaiter]]:
         """All acquisitions, and all others that wait for something."""
         return list(self._waiters), [*self._listeners, *self._removals]
 
     def handle(self, message: Message, now: float) -> list[Effect]:
         """Take a message; return what has to be done now."""
         if isinstance(message, SnapshotTaken):
-            self._snapshot_taken(message.snapshot, now)
+            self._on_snapshot(message.snapshot, now)
         elif isinstance(message, Joined):
-            self._joined(message, now)
+            self._on_joined(message, now)
         elif isinstance(message, ReadersChanged):
-            self._change_readers(message.waiter, now)
+            self._on_readers_changed(message.waiter, now)
         elif isinstance(message, FirstQueryDone):
-            self._first_query_done(message.waiter, now)
-        elif isinstance(message, Connecting):
-            self._slot(message.offer.reader).connects[message.offer] = None
-        elif isinstance(message, Connected):
-            self._connected(message.offer, now)
+            self._end_first_query(message.waiter, now)
+        elif isinstance(message, ConnectStarted):
+            self._tracked(message.offer.reader).connects[message.offer] = None
+        elif isinstance(message, ConnectFinished):
+            self._on_connect_finished(message.offer, now)
         elif isinstance(message, Left):
-            self._left(message.waiter, now)
+            self._on_left(message.waiter, now)
         elif isinstance(message, OwnerGone):
-            self._owner_gone(message.owner, now)
-        elif isinstance(message, Opened):
-            self._opened(message, now)
+            self._on_owner_gone(message.owner, now)
+        elif isinstance(message, CardOpened):
+            self._on_card_opened(message, now)
         elif isinstance(message, ShareModeChanged):
-            slot = self._held.get(message.waiter)
-            if slot is not None:
-                slot.holders[message.waiter] = message.share, self.query_wanted + 1
-                self._make_offers([slot], now)
+            reader = self._held.get(message.waiter)
+            if reader is not None:
+                reader.holders[message.waiter] = message.share, self.query_wanted + 1
+                self._make_offers([reader], now)
         elif isinstance(message, Disconnected):
-            self._disconnected(message.waiter, now)
+            self._on_disconnected(message.waiter, now)
         elif isinstance(message, Failed):
-            self._failed(message.offer, message.error, now)
+            self._on_failed(message.offer, message.error, now)
         elif isinstance(message, Withdrawn):
-            self._withdrawn(message.offer, now)
+            self._on_withdrawn(message.offer, now)
         elif isinstance(message, Responsive):
             self._unresponsive.discard(message.owner)
-            self._make_offers(self._slots.values(), now)
+            self._make_offers(self._readers.values(), now)
         elif isinstance(message, Subscribed):
             self._listeners[message.listener] = (self._want_query(), message.groups)
             self._count_groups(message.groups, 1)
         elif isinstance(message, RemovalAwaited):
-            slot = self._slot(message.reader)
-            slot.removals[message.removal] = message.seen
-            self._removals[message.removal] = slot
+            reader = self._tracked(message.reader)
+            reader.removals[message.removal] = message.seen
+            self._removals[message.removal] = reader
             self._unchecked_removals[message.removal] = self._want_query()
         else:
-            self._unsubscribed(message.listener)
+            self._on_unsubscribed(message.listener)
         return self._collect_effects(now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -237,8 +237,8 @@ class Dispatcher:
     def _withdraw(self, offer: Offer, now: float) -> None:
         self._effects.append(Withdraw(offer))
 
-    def _offer_again(self, slot: Slot, now: float) -> None:
-        self._make_offers([slot], now)
+    def _offer_again(self, reader: TrackedReader, now: float) -> None:
+        self._make_offers([reader], now)
 
     def _collect_effects(self, now: float) -> list[Effect]:
         for waiter in [waiter for waiter in self._zero_timeout if waiter._offer is None and not self._waits_behind(waiter, now)]:
@@ -247,12 +247,12 @@ class Dispatcher:
         return effects
 
     def _call_at(
-        self, when: float, due: Callable[[Any, float], None], about: Offer | Slot | Waiter, live: Container[Any] | None
+        self, when: float, due: Callable[[Any, float], None], about: Offer | TrackedReader | Waiter, live: Container[Any] | None
     ) -> None:
         """Have `due(about, now)` called then; see `_Timer` for `live`."""
         self._timer_number += 1
         heapq.heappush(self._timers, _Timer(when, self._timer_number, due, about, live))
-        if len(self._timers) > 64 + 4 * (len(self._waiters) + len(self._slots)):  # most belong to waiters that ended long ago
+        if len(self._timers) > 64 + 4 * (len(self._waiters) + len(self._readers)):  # most belong to waiters that ended long ago
             self._timers = [timer for timer in self._timers if timer.is_live()]
             heapq.heapify(self._timers)
 
@@ -266,104 +266,104 @@ class Dispatcher:
         self.query_wanted += 1
         return self.query_wanted
 
-    def _slot(self, name: str) -> Slot:
-        slot = self._slots.get(name)
-        if slot is None:
-            slot = self._slots[name] = Slot(name)
-            slot.place = len(self._slots)
-            slot.queues = [queue for queue in self._queues.values() if queue.includes(name)]
-        return slot
+    def _tracked(self, name: str) -> TrackedReader:
+        reader = self._readers.get(name)
+        if reader is None:
+            reader = self._readers[name] = TrackedReader(name)
+            reader.place = len(self._readers)
+            reader.queues = [queue for queue in self._queues.values() if queue.includes(name)]
+        return reader
 
     # What the watcher reports.
 
-    def _snapshot_taken(self, snapshot: Snapshot, now: float) -> None:
+    def _on_snapshot(self, snapshot: Snapshot, now: float) -> None:
         before, self._last = self._last, snapshot
-        changed = self._readers_seen(snapshot, now) if snapshot.error is None else self._service_gone(snapshot.error, now)
+        changed = self._update_readers(snapshot, now) if snapshot.error is None else self._mark_service_gone(snapshot.error, now)
         self._notify_listeners(before, snapshot)
         for removal in [removal for removal, number in self._unchecked_removals.items() if snapshot.number >= number]:
             del self._unchecked_removals[removal]
             self._check_removal(removal, self._removals[removal])  # what changed before the query counts as well
         for waiter in [waiter for waiter in self._awaiting_query if snapshot.number >= waiter._query_number]:
             if self._after_first_query(waiter, snapshot, now):
-                changed = list(self._slots.values())
+                changed = list(self._readers.values())
         self._make_offers(changed, now)
 
-    def _service_gone(self, error: SCardError, now: float) -> list[Slot]:
-        for slot in self._slots.values():
-            self._set_reading(slot, None, now)
-            for waiter in slot.holders:  # their sessions ended with the service
+    def _mark_service_gone(self, error: SCardError, now: float) -> list[TrackedReader]:
+        for reader in self._readers.values():
+            self._set_reading(reader, None, now)
+            for waiter in reader.holders:  # their sessions ended with the service
                 self._held.pop(waiter, None)
-            slot.holders.clear()
+            reader.holders.clear()
         self._effects += [
             RemovalSuspected(removal, gone=False) for removal in self._removals if removal not in self._unchecked_removals
         ]
         return []
 
-    def _readers_seen(self, snapshot: Snapshot, now: float) -> list[Slot]:
+    def _update_readers(self, snapshot: Snapshot, now: float) -> list[TrackedReader]:
         changed = []
-        for name in [name for name in self._slots if name not in snapshot.readers]:
-            slot = self._slots[name]
-            if slot.reading is not None or slot.card:
-                self._set_reading(slot, None, now)
-                slot.card = 0
-            for waiter in slot.holders:  # their handles became invalid with the reader (fact 35)
+        for name in [name for name in self._readers if name not in snapshot.readers]:
+            reader = self._readers[name]
+            if reader.reading is not None or reader.card:
+                self._set_reading(reader, None, now)
+                reader.card = 0
+            for waiter in reader.holders:  # their handles became invalid with the reader (fact 35)
                 self._held.pop(waiter, None)
-            slot.holders.clear()
-            if not slot.in_use:
-                del self._slots[name]
+            reader.holders.clear()
+            if not reader.in_use:
+                del self._readers[name]
         for place, (name, reading) in enumerate(snapshot.readers.items()):
-            slot = self._slots.get(name) or self._slot(name)
-            slot.place = place
-            stale = slot.holders and self._forget_dead_holders(slot, reading, snapshot.number)
-            if slot.reading is not reading and slot.reading != reading:
-                self._set_reading(slot, reading, now)
-                changed.append(slot)
+            reader = self._readers.get(name) or self._tracked(name)
+            reader.place = place
+            stale = reader.holders and self._forget_dead_holders(reader, reading, snapshot.number)
+            if reader.reading is not reading and reader.reading != reading:
+                self._set_reading(reader, reading, now)
+                changed.append(reader)
             elif stale:
-                changed.append(slot)
+                changed.append(reader)
         return changed
 
-    def _forget_dead_holders(self, slot: Slot, reading: Reading, number: int) -> bool:
+    def _forget_dead_holders(self, reader: TrackedReader, reading: Reading, number: int) -> bool:
         """Forget holders that the reader does not show, whose sessions have therefore ended unnoticed; whether there were any."""
         dead = [
             waiter
-            for waiter, (share, since) in slot.holders.items()
+            for waiter, (share, since) in reader.holders.items()
             if number >= since and not reading.flags & (_EXCLUSIVE if share is ShareMode.EXCLUSIVE else _SHARING)
         ]
         for waiter in dead:
-            del slot.holders[waiter]
+            del reader.holders[waiter]
             self._held.pop(waiter, None)
         if dead:  # perhaps the reader was replaced by one of the same name, whose counter begins anew and may show the same
-            self._effects += [RemovalSuspected(removal, gone=False) for removal in slot.removals]
+            self._effects += [RemovalSuspected(removal, gone=False) for removal in reader.removals]
         return bool(dead)
 
-    def _set_reading(self, slot: Slot, reading: Reading | None, now: float) -> None:
+    def _set_reading(self, reader: TrackedReader, reading: Reading | None, now: float) -> None:
         """Another card, or a sharing flag that is no longer set: waiters that were refused may try again."""
-        old, slot.reading = slot.reading, reading
+        old, reader.reading = reader.reading, reading
         if reading is not None:
-            self._number(slot, old, reading, now)
+            self._assign_card_number(reader, old, reading, now)
         if old is None or reading is None or old[1:] != reading[1:] or old.present != reading.present:
             if old is not None and old.present:
-                slot.last_removed = now, old.atr
-            slot.refusals.clear()
+                reader.last_removed = now, old.atr
+            reader.refusals.clear()
         elif old.flags & _SHARING & ~reading.flags:
-            slot.refusals = [refusal for refusal in slot.refusals if not refusal.is_sharing_violation]
-        for removal in slot.removals:
+            reader.refusals = [refusal for refusal in reader.refusals if not refusal.is_sharing_violation]
+        for removal in reader.removals:
             if removal not in self._unchecked_removals and self._last.error is None:
-                self._check_removal(removal, slot)
+                self._check_removal(removal, reader)
 
-    def _number(self, slot: Slot, old: Reading | None, reading: Reading, now: float) -> None:
-        """Give the card in `slot` a number if it is another one."""
+    def _assign_card_number(self, reader: TrackedReader, old: Reading | None, reading: Reading, now: float) -> None:
+        """Give the card in `reader` a number if it is another one."""
         if not reading.present:
-            slot.card = 0
-        elif slot.is_other_card(old, reading):
+            reader.card = 0
+        elif reader.is_other_card(old, reading):
             self._card_count += 1
-            slot.set_card(self._card_count, reading, now)
+            reader.set_card(self._card_count, reading, now)
 
-    def _check_removal(self, removal: WaitsForRemoval, slot: Slot) -> None:
-        seen = slot.removals[removal]
+    def _check_removal(self, removal: RemovalWaiter, reader: TrackedReader) -> None:
+        seen = reader.removals[removal]
         if self._last.error is not None:
             self._effects.append(RemovalSuspected(removal, gone=False))
-        elif slot.reading is None or (seen.present and not same_card(seen, slot.reading)):
+        elif reader.reading is None or (seen.present and not same_card(seen, reader.reading)):
             self._effects.append(RemovalSuspected(removal, gone=True))
 
     def _notify_listeners(self, before: Snapshot, snapshot: Snapshot) -> None:
@@ -375,17 +375,17 @@ class Dispatcher:
                 self._listeners[listener] = (0, groups)
                 self._effects.append(Notify(listener, snapshot, [], first=True))
 
-    def _unsubscribed(self, listener: Any) -> None:
+    def _on_unsubscribed(self, listener: Any) -> None:
         _, groups = self._listeners.pop(listener, (0, None))
         self._count_groups(groups, -1)
-        slot = self._removals.pop(listener, None)
-        if slot is not None:
-            slot.removals.pop(listener, None)
+        reader = self._removals.pop(listener, None)
+        if reader is not None:
+            reader.removals.pop(listener, None)
             self._unchecked_removals.pop(listener, None)
 
     # What acquisitions report.
 
-    def _joined(self, message: Joined, now: float) -> None:
+    def _on_joined(self, message: Joined, now: float) -> None:
         waiter, older = message.waiter, frozenset(message.older)
         if waiter in self._waiters:
             return
@@ -395,21 +395,21 @@ class Dispatcher:
         waiter._known_cards, waiter._queue, waiter._offer, waiter._tried = {}, None, None, None
         for other in older - self._first_queries.keys() - self._waiters.keys():
             self._first_queries[other] = now + FIRST_QUERY_PRIORITY
-            self._call_at(now + FIRST_QUERY_PRIORITY, self._first_query_done, other, self._first_queries)
+            self._call_at(now + FIRST_QUERY_PRIORITY, self._end_first_query, other, self._first_queries)
         if waiter.request.timeout == 0:
             waiter._tried = set()
         if waiter.deadline != float("inf"):
             self._call_at(waiter.deadline, self._at_deadline, waiter, self._waiters)
         offer = message.trying
-        if offer is not None and (slot := self._slot(offer.reader)).offer is None:
-            slot.offer = waiter._offer = offer
+        if offer is not None and (reader := self._tracked(offer.reader)).offer is None:
+            reader.offer = waiter._offer = offer
         waiter._query_number = self._want_query()
         if message.readers == "not known":
             self._awaiting_query[waiter] = None
         else:
             self._enqueue(waiter, message.readers)
-            self._make_offers(self._slots.values(), now)
-        self._first_query_done(waiter, now)
+            self._make_offers(self._readers.values(), now)
+        self._end_first_query(waiter, now)
 
     def _after_first_query(self, waiter: Waiter, snapshot: Snapshot, now: float) -> bool:
         """The query that `waiter` waited for is answered: find out which readers it waits for. Whether it is in a queue now."""
@@ -430,35 +430,35 @@ class Dispatcher:
         self._enqueue(waiter, names)
         return True
 
-    def _enqueue(self, waiter: Waiter, names: Names) -> None:
+    def _enqueue(self, waiter: Waiter, names: NameSet) -> None:
         request = waiter.request
         dynamic = request.wait_for_reader
         if request.new_only and waiter._readings_before is None:
-            waiter._known_cards = {slot.name: slot.card for slot in self._slots.values() if slot.card}
+            waiter._known_cards = {reader.name: reader.card for reader in self._readers.values() if reader.card}
         key = (request.readers if dynamic else names, request.atr, request.share, request.protocols)
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = Queue(key, request, names, dynamic)
-            for slot in self._slots.values():
-                if queue.includes(slot.name):
-                    slot.queues.append(queue)
+            queue = self._queues[key] = WaiterQueue(key, request, names, dynamic)
+            for reader in self._readers.values():
+                if queue.includes(reader.name):
+                    reader.queues.append(queue)
         queue.add(waiter)
         waiter._queue = queue
         if waiter._tried is not None:
             self._zero_timeout[waiter] = None
 
-    def _change_readers(self, waiter: Waiter, now: float) -> None:
+    def _on_readers_changed(self, waiter: Waiter, now: float) -> None:
         """The waiter keeps its place; a connect under way goes on, since what it opens is checked."""
         if waiter._queue is not None:
             self._dequeue(waiter, waiter._queue, now)
             self._enqueue(waiter, None)
-            self._make_offers(self._slots.values(), now)
+            self._make_offers(self._readers.values(), now)
 
-    def readers_of(self, waiter: Waiter) -> Names | Literal["not known"]:
+    def readers_of(self, waiter: Waiter) -> NameSet | Literal["not known"]:
         """The readers that `waiter` waits for."""
         return "not known" if waiter._queue is None else waiter._queue.names
 
-    def _readers_to_watch(self, waiter: Waiter, snapshot: Snapshot) -> Names:
+    def _readers_to_watch(self, waiter: Waiter, snapshot: Snapshot) -> NameSet:
         """As `readers_to_watch`; waiters with equal filters share the names."""
         if self._names_by_filter[0] is not snapshot:
             self._names_by_filter = snapshot, {}
@@ -468,9 +468,9 @@ class Dispatcher:
             known[key] = readers_to_watch(waiter.request, snapshot, waiter.service_may_be_absent)
         return known[key]
 
-    def _first_query_done(self, waiter: Waiter, now: float) -> None:
+    def _end_first_query(self, waiter: Waiter, now: float) -> None:
         if self._first_queries.pop(waiter, None) is not None:
-            self._make_offers(self._slots.values(), now)
+            self._make_offers(self._readers.values(), now)
 
     def _waits_behind(self, waiter: Waiter, now: float) -> bool:
         """Whether one with a timeout of 0 may get a card yet: an older one is in its first query, or a card has to settle."""
@@ -480,26 +480,26 @@ class Dispatcher:
         if not waiter.request.settle or queue is None:
             return False
         return any(
-            slot.offer is None
-            and self._suits(slot, queue)
-            and slot.name not in (waiter._tried or ())
-            and self._settles_at(slot, waiter) > now
-            for slot in self._slots.values()
-            if queue in slot.queues
+            reader.offer is None
+            and self._suits(reader, queue)
+            and reader.name not in (waiter._tried or ())
+            and self._settles_at(reader, waiter) > now
+            for reader in self._readers.values()
+            if queue in reader.queues
         )
 
-    def _left(self, waiter: Waiter, now: float) -> None:
-        self._first_query_done(waiter, now)
+    def _on_left(self, waiter: Waiter, now: float) -> None:
+        self._end_first_query(waiter, now)
         if waiter in self._waiters:
             self._remove(waiter, now)
 
-    def _owner_gone(self, owner: Owner, now: float) -> None:
+    def _on_owner_gone(self, owner: Owner, now: float) -> None:
         for waiter in [waiter for waiter in self._waiters if waiter.owner == owner]:
             self._effects.append(End(waiter, WaitCancelledError("the event loop was closed under the wait for a card", CANCELLED)))
-            self._left(waiter, now)
-        waiting: list[Listener | WaitsForRemoval] = [*self._listeners, *self._removals]
+            self._on_left(waiter, now)
+        waiting: list[Listener | RemovalWaiter] = [*self._listeners, *self._removals]
         for listener in [listener for listener in waiting if listener.owner == owner]:
-            self._unsubscribed(listener)
+            self._on_unsubscribed(listener)
         self._unresponsive.discard(owner)
 
     def _remove(self, waiter: Waiter, now: float) -> None:
@@ -512,108 +512,108 @@ class Dispatcher:
             self._effects.append(Withdraw(waiter._offer))
         queue, waiter._queue = waiter._queue, None
         if queue is None:  # younger ones need not wait for its first query any more
-            self._make_offers(self._slots.values(), now)
+            self._make_offers(self._readers.values(), now)
             return
         self._dequeue(waiter, queue, now)
 
-    def _dequeue(self, waiter: Waiter, queue: Queue, now: float) -> None:
+    def _dequeue(self, waiter: Waiter, queue: WaiterQueue, now: float) -> None:
         led = queue.is_oldest(waiter)
         queue.discard(waiter)
         if not queue:
             del self._queues[queue.key]
         if led:  # it may have been the only one that kept others from a card
-            self._make_offers((slot for slot in self._slots.values() if queue in slot.queues), now)
+            self._make_offers((reader for reader in self._readers.values() if queue in reader.queues), now)
         if not queue:
-            for slot in self._slots.values():
-                if queue in slot.queues:
-                    slot.queues.remove(queue)
+            for reader in self._readers.values():
+                if queue in reader.queues:
+                    reader.queues.remove(queue)
 
-    def _opened(self, message: Opened, now: float) -> None:
+    def _on_card_opened(self, message: CardOpened, now: float) -> None:
         waiter, offer = message.waiter, message.offer
         if self._last.error is None:  # else its session ended with the service
-            slot = self._slot(message.reader)
+            reader = self._tracked(message.reader)
             across = offer is not None and offer.life not in (
                 None,
                 self._last.life,
             )  # a restart of the service: a query tells
-            slot.holders[waiter] = message.share, self._want_query() if across else self.query_wanted + 1
-            self._held[waiter] = slot
+            reader.holders[waiter] = message.share, self._want_query() if across else self.query_wanted + 1
+            self._held[waiter] = reader
         if offer is not None:
             self._end_offer(offer)
         if waiter in self._waiters:
             self._remove(waiter, now)
-        self._first_query_done(waiter, now)
+        self._end_first_query(waiter, now)
 
-    def _connected(self, offer: Offer, now: float) -> None:
-        slot = self._slots.get(offer.reader)
-        if slot is not None and (offer in slot.connects or slot.offer is offer):
-            slot.connects.pop(offer, None)
+    def _on_connect_finished(self, offer: Offer, now: float) -> None:
+        reader = self._readers.get(offer.reader)
+        if reader is not None and (offer in reader.connects or reader.offer is offer):
+            reader.connects.pop(offer, None)
             self._end_offer(offer)
-            self._make_offers([slot], now)
+            self._make_offers([reader], now)
 
-    def _end_offer(self, offer: Offer) -> Slot | None:
-        """The offer has ended; return its slot if the offer was open there."""
-        waiter, slot = offer.waiter, self._slots.get(offer.reader)
+    def _end_offer(self, offer: Offer) -> TrackedReader | None:
+        """The offer has ended; return its reader if the offer was open there."""
+        waiter, reader = offer.waiter, self._readers.get(offer.reader)
         if waiter._offer is offer:
             waiter._offer = None
-        if slot is not None and slot.offer is offer:
-            slot.offer = None
-            return slot
+        if reader is not None and reader.offer is offer:
+            reader.offer = None
+            return reader
         return None
 
-    def _disconnected(self, waiter: Waiter, now: float) -> None:
-        slot = self._held.pop(waiter, None)
-        if slot is not None:
-            slot.holders.pop(waiter, None)
-            if not slot.holders:
-                slot.refusals.clear()
-            self._make_offers([slot], now)
+    def _on_disconnected(self, waiter: Waiter, now: float) -> None:
+        reader = self._held.pop(waiter, None)
+        if reader is not None:
+            reader.holders.pop(waiter, None)
+            if not reader.holders:
+                reader.refusals.clear()
+            self._make_offers([reader], now)
 
-    def _failed(self, offer: Offer, error: BaseException | None, now: float) -> None:
+    def _on_failed(self, offer: Offer, error: BaseException | None, now: float) -> None:
         waiter = offer.waiter
-        slot = self._end_offer(offer)
-        if slot is None:
+        reader = self._end_offer(offer)
+        if reader is None:
             return
         if waiter._tried is not None:
-            waiter._tried.add(slot.name)
+            waiter._tried.add(reader.name)
         if error is not None and not isinstance(error, SCardError):  # an error of the backend itself, which its caller is given
-            self._make_offers([slot], now)
+            self._make_offers([reader], now)
             return
         held = error is not None and error.code == SHARING_VIOLATION
         shares = frozenset({ShareMode.EXCLUSIVE}) if held and waiter.request.share is ShareMode.EXCLUSIVE else frozenset(ShareMode)
         until = now + (RETRY_HELD if held else RETRY_FAILED)
         refusal = Refusal(until, shares, None if held else waiter.request.protocols, error)
-        slot.refusals.append(refusal)
-        slot.refused_card = slot.card if held else 0
+        reader.refusals.append(refusal)
+        reader.refused_card = reader.card if held else 0
         if error is not None and not held:
-            slot.failure = slot.card, refusal
-        self._call_at(until, self._offer_again, slot, None)
+            reader.failure = reader.card, refusal
+        self._call_at(until, self._offer_again, reader, None)
         if error is None:
             self._want_query()  # the card in the reader is not the one of the last snapshot
-        self._make_offers(self._slots.values() if waiter in self._waiters else [slot], now)
+        self._make_offers(self._readers.values() if waiter in self._waiters else [reader], now)
 
-    def _withdrawn(self, offer: Offer, now: float) -> None:
-        slot = self._end_offer(offer)
+    def _on_withdrawn(self, offer: Offer, now: float) -> None:
+        reader = self._end_offer(offer)
         if offer.waiter in self._waiters:
             self._unresponsive &= self.owners()
             self._unresponsive.add(offer.owner)
-            self._make_offers(self._slots.values(), now)  # including cards kept for the first queries of others of that owner
-        elif slot is not None:
-            self._make_offers([slot], now)
+            self._make_offers(self._readers.values(), now)  # including cards kept for the first queries of others of that owner
+        elif reader is not None:
+            self._make_offers([reader], now)
 
     def summary_of(self, waiter: Waiter) -> Summary:
         """What `waiter` has found so far."""
-        return describe(waiter, self._slots, self._last)
+        return describe(waiter, self._readers, self._last)
 
     # Deadlines.
 
     def _at_deadline(self, waiter: Waiter, now: float) -> None:
         offer = waiter._offer
-        slot = self._slots.get(offer.reader) if offer is not None else None
-        if waiter.request.timeout != 0 or slot is None or now > waiter._started + _POWER_UP_TIMEOUT:
+        reader = self._readers.get(offer.reader) if offer is not None else None
+        if waiter.request.timeout != 0 or reader is None or now > waiter._started + _POWER_UP_TIMEOUT:
             self._time_out(waiter, now)
         elif waiter._query_number < 0:  # asked before: has the service answered, and does nobody else use the card?
-            reading = slot.reading
+            reading = reader.reading
             if self._last.number >= -waiter._query_number and self._last.error is None and reading and not reading.flags & _SHARING:
                 self._ask_service(waiter, now)  # the card is powering up
             else:
@@ -633,99 +633,103 @@ class Dispatcher:
 
     # Who is offered what.
 
-    def _make_offers(self, slots: Iterable[Slot], now: float) -> None:
+    def _make_offers(self, readers: Iterable[TrackedReader], now: float) -> None:
         """Offer the cards that are free, in the order of the reader list."""
-        free = [slot for slot in slots if slot.offer is None and not slot.connects and slot.reading is not None and slot.queues]
-        for slot in sorted(free, key=_place) if len(free) > 1 else free:
-            waiter = self._next_waiter(slot, now)
+        free = [
+            reader
+            for reader in readers
+            if reader.offer is None and not reader.connects and reader.reading is not None and reader.queues
+        ]
+        for reader in sorted(free, key=_by_place) if len(free) > 1 else free:
+            waiter = self._next_waiter(reader, now)
             if waiter is None:
                 continue
-            assert slot.reading is not None
-            offer = Offer(waiter, slot.name, slot.reading, self._last.life)
-            slot.offer = waiter._offer = offer
+            assert reader.reading is not None
+            offer = Offer(waiter, reader.name, reader.reading, self._last.life)
+            reader.offer = waiter._offer = offer
             self._call_at(now + TAKE_TIMEOUT, self._withdraw, offer, None)
             self._effects.append(offer)
 
-    def _next_waiter(self, slot: Slot, now: float) -> Waiter | None:
-        if any(share is ShareMode.EXCLUSIVE for share, _ in slot.holders.values()):
+    def _next_waiter(self, reader: TrackedReader, now: float) -> Waiter | None:
+        if any(share is ShareMode.EXCLUSIVE for share, _ in reader.holders.values()):
             return None
-        self._forget_refusals(slot, now)
+        self._forget_refusals(reader, now)
         heads = []
-        for queue in slot.queues:
-            if self._suits(slot, queue) and not slot.refuses(queue):
-                head = next((waiter for waiter in queue if self._may_try(waiter, slot)), None)
+        for queue in reader.queues:
+            if self._suits(reader, queue) and not reader.refuses(queue):
+                head = next((waiter for waiter in queue if self._may_try(waiter, reader)), None)
                 if head is not None:
                     heads.append(head)
-        heads.sort(key=_number)
+        heads.sort(key=_by_age)
         for waiter in heads:
-            if waiter.request.share is ShareMode.EXCLUSIVE and slot.holders:
+            if waiter.request.share is ShareMode.EXCLUSIVE and reader.holders:
                 return None
-            if self._is_overtaking(waiter, slot):
+            if self._is_overtaking(waiter, reader):
                 return None
-            if waiter.request.settle and (settled := self._settles_at(slot, waiter)) > now:
-                self._call_at(settled, self._offer_again, slot, None)
+            if waiter.request.settle and (settled := self._settles_at(reader, waiter)) > now:
+                self._call_at(settled, self._offer_again, reader, None)
                 return None
             return waiter
         return None
 
-    def _forget_refusals(self, slot: Slot, now: float) -> None:
+    def _forget_refusals(self, reader: TrackedReader, now: float) -> None:
         """Forget those that are over. An EXCLUSIVE attempt must fail while this process shares the card: that refusal stays."""
         kept = []
-        for refusal in slot.refusals:
+        for refusal in reader.refusals:
             if refusal.until > now:
                 kept.append(refusal)
-            elif refusal.is_sharing_violation and slot.holders and ShareMode.SHARED not in refusal.shares:
+            elif refusal.is_sharing_violation and reader.holders and ShareMode.SHARED not in refusal.shares:
                 kept.append(refusal._replace(until=now + RETRY_HELD))
-                self._call_at(now + RETRY_HELD, self._offer_again, slot, None)
-        slot.refusals = kept
+                self._call_at(now + RETRY_HELD, self._offer_again, reader, None)
+        reader.refusals = kept
 
-    def _settles_at(self, slot: Slot, waiter: Waiter) -> float:
-        return slot.since + waiter.request.settle
+    def _settles_at(self, reader: TrackedReader, waiter: Waiter) -> float:
+        return reader.since + waiter.request.settle
 
-    def _suits(self, slot: Slot, queue: Queue) -> bool:
-        """Whether the card in `slot` matches the criteria of `queue`."""
-        reading = slot.reading
-        if reading is None or (queue.groups is not None and slot.name not in self._last.groups.get(queue.groups, ())):
+    def _suits(self, reader: TrackedReader, queue: WaiterQueue) -> bool:
+        """Whether the card in `reader` matches the criteria of `queue`."""
+        reading = reader.reading
+        if reading is None or (queue.groups is not None and reader.name not in self._last.groups.get(queue.groups, ())):
             return False
         if queue.share is ShareMode.DIRECT:
             return True
         return reading.present and not reading.mute and queue.matches(reading.atr)
 
-    def _may_try(self, waiter: Waiter, slot: Slot) -> bool:
+    def _may_try(self, waiter: Waiter, reader: TrackedReader) -> bool:
         """Whether `waiter` can be offered the card: no other offer, a responsive owner, an attempt left, and no known card."""
         if waiter._offer is not None or waiter.owner in self._unresponsive:
             return False
-        if waiter.request.new_only and self._is_known_card(waiter, slot):
+        if waiter.request.new_only and self._is_known_card(waiter, reader):
             return False
-        return waiter._tried is None or slot.name not in waiter._tried
+        return waiter._tried is None or reader.name not in waiter._tried
 
-    def _is_known_card(self, waiter: Waiter, slot: Slot) -> bool:
-        """Whether the card in `slot` was in when the wait began."""
-        before = None if waiter._readings_before is None else waiter._readings_before.get(slot.name)
-        if before is not None and slot.reading is not None and slot.card and same_card(before, slot.reading):
-            waiter._known_cards[slot.name] = slot.card  # by its number it is known after a restart of the service as well
-        return slot.card != 0 and waiter._known_cards.get(slot.name) == slot.card
+    def _is_known_card(self, waiter: Waiter, reader: TrackedReader) -> bool:
+        """Whether the card in `reader` was in when the wait began."""
+        before = None if waiter._readings_before is None else waiter._readings_before.get(reader.name)
+        if before is not None and reader.reading is not None and reader.card and same_card(before, reader.reading):
+            waiter._known_cards[reader.name] = reader.card  # by its number it is known after a restart of the service as well
+        return reader.card != 0 and waiter._known_cards.get(reader.name) == reader.card
 
-    def _is_overtaking(self, waiter: Waiter, slot: Slot) -> bool:
+    def _is_overtaking(self, waiter: Waiter, reader: TrackedReader) -> bool:
         """Whether an older one whose first query is not answered may want this card."""
         for other in (*self._awaiting_query, *self._first_queries) if self._awaiting_query or self._first_queries else ():
-            if other.number < waiter.number and other.owner not in self._unresponsive and self._may_want(other, slot):
+            if other.number < waiter.number and other.owner not in self._unresponsive and self._may_want(other, reader):
                 return True
         return False
 
-    def _may_want(self, waiter: Waiter, slot: Slot) -> bool:
-        request, reading = waiter.request, slot.reading
-        if reading is None or not (request.pnp or request.readers.accepts(slot.name)):
+    def _may_want(self, waiter: Waiter, reader: TrackedReader) -> bool:
+        request, reading = waiter.request, reader.reading
+        if reading is None or not (request.pnp or request.readers.accepts(reader.name)):
             return False
         if request.share is ShareMode.DIRECT:
             return True
         return reading.present and not reading.mute and (request.atr is None or request.atr.search(reading.atr) is not None)
 
 
-_place, _number = attrgetter("place"), attrgetter("number")
+_by_place, _by_age = attrgetter("place"), attrgetter("number")  # a lower number is an older waiter
 
 
-def readers_to_watch(request: CardRequest, snapshot: Snapshot, service_may_be_absent: bool) -> Names:
+def readers_to_watch(request: CardRequest, snapshot: Snapshot, service_may_be_absent: bool) -> NameSet:
     """The readers that an acquisition without wait_for_reader waits for, by its first query.
 
     Raises:

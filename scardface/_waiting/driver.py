@@ -5,20 +5,26 @@ Who owns what, who may call it from where, what ends it:
 - `driver_of` returns the one `Driver` of a PC/SC. Its thread owns the dispatcher and the watcher, and calls neither PC/SC nor
   anything else that blocks.
 - `submit` is for those who begin to wait: it starts the thread if none runs, and raises if none can be started. `tell` takes all
-  other messages, and may be called from anywhere (see the package): it puts the message into a `SimpleQueue` while the thread runs,
-  and drops it otherwise, for then nobody waits.
+  other messages, and is signal-safe (see the package): it puts the message into a `SimpleQueue` while the thread runs, and drops it
+  otherwise, for then nobody waits.
 - Whether the thread runs is one dictionary entry, added and removed in single steps: who adds it starts the thread. The thread
-  removes it, looks into the queue once more, and goes on if it can add it again. So no message is lost as the thread ends.
+  removes the entry, looks into the queue once more, and goes on if it can add the entry again. So no message is lost as the
+  thread ends.
 - The thread ends, and the watcher with it, when the last who waited has ended; `until_idle` waits for that. A watcher that PC/SC
   does not let go is used again instead of a second one.
-- What it has for somebody is posted to that one's owner, a loop or a thread. A loop that takes no posts any more has been closed,
-  and all that waits there is dropped. Every `SWEEP_INTERVAL` seconds all owners are asked whether they are alive, and the sessions
-  of cards whose removal is waited for whether they are valid.
+- Offers and suspected removals are posted to the owner of the waiter, a loop or a thread. A loop that takes no posts any more has
+  been closed, and all that waits there is dropped. Every `SWEEP_INTERVAL` seconds all owners are asked whether they are alive, and
+  the sessions of cards whose removal is waited for whether they are valid.
 - An exception in the thread (no thread for the watcher, a mistake) is given to all who wait, and the next one begins anew.
 
-Five dictionaries may be changed from anywhere. Each entry belongs to one acquisition, and is added and removed in single steps:
-`open_cards`; `connects`, those under way; `undelivered`, opened and not taken over by the face yet; `unserved`, with neither card
-nor error yet; `first_queries`, still querying for itself because nobody was waiting when it came.
+Five dictionaries are changed by signal-safe functions. Each entry belongs to one acquisition, and is added and removed in single
+steps:
+
+- `open_cards`: acquisitions whose card is open, with its reader and share mode.
+- `connects`: offers whose connect is under way.
+- `not_taken_over`: acquisitions that have opened a card which the face has not taken over yet.
+- `without_outcome`: acquisitions that have begun and have neither a card nor an error yet.
+- `first_queries`: acquisitions that query the readers themselves, because nobody was waiting when they began.
 """
 
 from __future__ import annotations
@@ -43,14 +49,14 @@ from ..errors import SCardError
 from . import watcher as watching
 from .dispatcher import Dispatcher
 from .messages import (
-    Connecting,
+    CardOpened,
+    ConnectStarted,
     Effect,
     End,
     Joined,
     Message,
     Notify,
     Offer,
-    Opened,
     OwnerGone,
     RemovalSuspected,
     SnapshotTaken,
@@ -69,8 +75,8 @@ CANCEL_RETRY_INTERVAL = 0.1
 """Seconds until the watcher is called again after it could start no thread to cancel its wait."""
 
 
-class WhenIdle:
-    """A message: the driver's thread calls `answer`, with False as soon as others wait here, with True once nobody does."""
+class IdleQuestion:
+    """A message: is the driver idle? Its thread calls `answer`, with False as soon as others wait, with True once nobody does."""
 
     __slots__ = ("answer",)
 
@@ -88,8 +94,12 @@ class _WatcherMessage:
         self.snapshot = snapshot
 
 
-class _Run:
-    """One run of the driver's thread. `claim` decides whether the thread carries it out, or its starter has given it up."""
+class _DriverRun:
+    """One run of the driver's thread, from the first message to the last waiter.
+
+    It has been requested before the thread exists. Either the new thread claims it and carries it out, or the caller that
+    requested it claims it, because it was interrupted or could start no thread.
+    """
 
     __slots__ = ("_claims",)
 
@@ -97,41 +107,41 @@ class _Run:
         self._claims: list[object] = []
 
     def claim(self, by: object) -> bool:
-        """Whether `by` was the first to claim it."""
+        """Claim the run. Returns True if `by` was the first to do so."""
         self._claims.append(by)
         return self._claims[0] is by
 
 
 class Driver:
-    """See the head of this module."""
+    """Runs the dispatcher of one PC/SC in a thread, and carries out what it decides."""
 
     def __init__(self) -> None:
         self.open_cards: dict[Waiter, tuple[str, ShareMode]] = {}
-        self.unserved: dict[Waiter, None] = {}
+        self.without_outcome: dict[Waiter, None] = {}
         self.first_queries: dict[Waiter, None] = {}
         self.connects: dict[Offer, None] = {}
-        self.undelivered: dict[Any, None] = {}
+        self.not_taken_over: dict[Any, None] = {}
         self.serials: dict[str, str] = {}  # what readers answered, by name
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._runs: dict[int, _Run] = {}  # the present one, under key 0
+        self._runs: dict[int, _DriverRun] = {}  # the present one, under key 0
         self._threads: tuple[threading.Thread, ...] = ()
         self._watcher: watching.Watcher | None = None
         self._watcher_thread: threading.Thread | None = None
         self._life = 0
         self._same_life = False  # the next watcher continues that life of the service
         self._message: Any = None  # the one being handled
-        self._idle_questions: list[WhenIdle] = []
+        self._idle_questions: list[IdleQuestion] = []
         self._dispatcher = Dispatcher()
 
     # For everybody.
 
     def submit(self, message: Message, backend: Backend) -> None:
-        """Take the message of somebody who begins to wait; not from anywhere, since it may start a thread.
+        """Take the message of somebody who begins to wait. Not signal-safe, since it may start a thread.
 
         Raises:
             SCardError: no thread can be started. Those whose messages were in the queue are told, and nobody waits.
         """
-        run = _Run()
+        run = _DriverRun()
         try:
             self._queue.put(message)
             self._start(run, backend)
@@ -139,11 +149,11 @@ class Driver:
             retry_if_interrupted(self._give_up, run, backend, error)
             raise
 
-    def _start(self, run: _Run, backend: Backend) -> None:
+    def _start(self, run: _DriverRun, backend: Backend) -> None:
         if self._runs.setdefault(0, run) is run:
             self._threads = (*self.threads(), spawn("scardface-driver", self._run, run, backend))
 
-    def _give_up(self, run: _Run, backend: Backend, error: BaseException) -> None:
+    def _give_up(self, run: _DriverRun, backend: Backend, error: BaseException) -> None:
         """The starter of a run was interrupted, or no thread could be started: see to it that nobody waits for that run."""
         if self._runs.setdefault(0, run) is not run or not run.claim(self):
             return
@@ -158,16 +168,20 @@ class Driver:
         for message in messages:
             _fail_one(_sender_of(message), error)
 
-    def tell(self, message: Message | WhenIdle) -> bool:
-        """Take any other message, from anywhere. False: the thread does not run, so nobody waits and the message was dropped."""
+    def tell(self, message: Message | IdleQuestion) -> bool:
+        """Take any other message; signal-safe.
+
+        Returns:
+            False: the thread does not run, so nobody waits and the message was dropped.
+        """
         if not self._runs:
             return False
         self._queue.put(message)
         return bool(self._runs)  # the run may have ended between the two steps without having taken it
 
-    def take_back_undelivered(self) -> None:
-        """Close the cards that were opened for loops that were closed before they could take them over."""
-        for request in list(self.undelivered):
+    def close_abandoned_cards(self) -> None:
+        """Close the cards that were opened for an event loop which was closed before the face could take them over."""
+        for request in list(self.not_taken_over):
             if not request.owner.is_alive():
                 request.leave()
 
@@ -177,14 +191,14 @@ class Driver:
         return bool(self._runs)
 
     def threads(self) -> list[threading.Thread]:
-        """The threads of driver and watcher that have not ended; after `WhenIdle` they are about to."""
+        """The threads of driver and watcher that have not ended; after `IdleQuestion` they are about to."""
         watcher = self._watcher
         canceller = None if watcher is None else watcher.canceller
         return [thread for thread in (*self._threads, canceller) if thread is not None and thread.is_alive()]
 
     # In the driver's thread.
 
-    def _run(self, run: _Run, backend: Backend) -> None:
+    def _run(self, run: _DriverRun, backend: Backend) -> None:
         if not run.claim(current_thread()):
             return
         while True:
@@ -203,9 +217,9 @@ class Driver:
     def _drive(self, backend: Backend) -> None:
         dispatcher = self._dispatcher
         for waiter, (reader, share) in list(self.open_cards.items()):
-            dispatcher.handle(Opened(waiter, reader, share), time.monotonic())
+            dispatcher.handle(CardOpened(waiter, reader, share), time.monotonic())
         for offer in list(self.connects):
-            dispatcher.handle(Connecting(offer), time.monotonic())
+            dispatcher.handle(ConnectStarted(offer), time.monotonic())
         swept = time.monotonic()
         sweep_at = swept + SWEEP_INTERVAL
         while True:
@@ -215,7 +229,7 @@ class Driver:
                 sweep_at = min(sweep_at, swept + SWEEP_INTERVAL_ON_JOIN)
                 if message.trying not in self.connects:  # that connect has ended since, and no message will say so
                     message = message._replace(trying=None)
-            if isinstance(message, WhenIdle):
+            if isinstance(message, IdleQuestion):
                 self._idle_questions.append(message)
             elif isinstance(message, _WatcherMessage):
                 self._handle_snapshot(message, now)
@@ -284,7 +298,7 @@ class Driver:
 
     def _handle_snapshot(self, message: _WatcherMessage, now: float) -> None:
         if message.watcher is not self._watcher:
-            return  # an abandoned one
+            return  # from a watcher that was abandoned
         if message.snapshot is None:
             self._watcher = None
             return
@@ -315,9 +329,9 @@ class Driver:
 
     def _post(self, owner: Any, callback: Callable[..., object], argument: object) -> None:
         if not owner.post(callback, argument):
-            self._owner_gone(owner)
+            self._drop_owner(owner)
 
-    def _owner_gone(self, owner: Any) -> None:
+    def _drop_owner(self, owner: Any) -> None:
         for removal in self._dispatcher.removals():
             if removal.owner == owner:
                 removal.close_session()
@@ -325,14 +339,14 @@ class Driver:
 
     def _sweep(self) -> None:
         """Find what nobody reports."""
-        self.take_back_undelivered()
+        self.close_abandoned_cards()
         for owner in self._dispatcher.owners():
             if isinstance(
                 owner, Loop
             ):  # asyncio runs a signal's handler only when it wakes, if the signal came just before it slept
                 owner.post(_no_op)
             if not owner.is_alive():
-                self._owner_gone(owner)
+                self._drop_owner(owner)
         for removal in self._dispatcher.removals():  # a reader may have been replaced by one that shows the same
             self._post(removal.owner, removal.suspect, False)
 
@@ -406,7 +420,7 @@ async def until_idle(driver: Driver, *, cancelled: bool = False) -> None:
         loop.post(signal.set)
 
     async def wait() -> None:
-        if driver.tell(WhenIdle(answer)):
+        if driver.tell(IdleQuestion(answer)):
             await signal.wait()
             if not answers[0]:
                 return
@@ -422,7 +436,7 @@ def until_idle_blocking(driver: Driver, seconds: float = 0.2) -> None:
     """As `until_idle`, in the calling thread, for at most so many seconds."""
     until = time.monotonic() + seconds
     answers: SimpleQueue[bool] = SimpleQueue()
-    if driver.tell(WhenIdle(answers.put)):
+    if driver.tell(IdleQuestion(answers.put)):
         try:
             idle = answers.get(timeout=seconds)
         except Empty:

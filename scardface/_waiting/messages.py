@@ -2,7 +2,7 @@
 
 Who owns what:
 
-- `Owner`, `WaitsForCard`, `Listener` and `WaitsForRemoval` say what those who wait must offer; the driver calls it, the dispatcher
+- `Owner`, `CardWaiter`, `Listener` and `RemovalWaiter` say what those who wait must offer; the driver calls it, the dispatcher
   only tells them apart.
 - A `Waiter` is made by an acquisition, an `Offer` by the dispatcher. Their private fields are the dispatcher's alone, except for
   an offer's claims, which are everybody's.
@@ -19,8 +19,8 @@ from .._pcsc.events import Event, Reading, Snapshot
 from .._session.card_request import CardRequest
 from ..errors import SCardError
 
-Names: TypeAlias = "frozenset[str] | None"
-"""Names of readers; None: of all readers, also of those that are plugged in later."""
+NameSet: TypeAlias = "frozenset[str] | None"
+"""NameSet of readers; None: of all readers, also of those that are plugged in later."""
 Summary: TypeAlias = "tuple[str, BaseException | None]"
 """What an acquisition has found, in words; the error of the last card that could not be opened."""
 
@@ -38,7 +38,7 @@ class Owner(Protocol):
         """Whether it can still run callbacks."""
 
 
-class WaitsForCard(Protocol):
+class CardWaiter(Protocol):
     """What the driver asks of an acquisition."""
 
     __slots__ = ()
@@ -65,7 +65,7 @@ class Listener(Protocol):
         """Called in the driver's thread: there will be no more snapshots."""
 
 
-class WaitsForRemoval(Protocol):
+class RemovalWaiter(Protocol):
     """What the driver asks of one who waits for an open card to be removed."""
 
     owner: Owner
@@ -80,7 +80,7 @@ class WaitsForRemoval(Protocol):
         """Called in the driver's thread: the wait ends with an error that others are given as well."""
 
 
-class Waiter(WaitsForCard):
+class Waiter(CardWaiter):
     """One acquisition's place in the queue.
 
     Set by the acquisition and never changed: `request` (except for its readers, see `ReadersChanged`), `owner` (where its offers
@@ -148,19 +148,19 @@ class Joined(NamedTuple):
 
     waiter: Waiter
     older: tuple[Waiter, ...] = ()
-    readers: Names | Literal["not known"] = "not known"
+    readers: NameSet | Literal["not known"] = "not known"
     trying: Offer | None = None
     readings: Mapping[str, Reading] | None = None
     summary: Summary | None = None
 
 
-class Connecting(NamedTuple):
-    """A connect that this dispatcher did not offer is under way: its reader is not offered until `Connected`."""
+class ConnectStarted(NamedTuple):
+    """A connect that this dispatcher did not offer is under way: its reader is not offered until `ConnectFinished`."""
 
     offer: Offer
 
 
-class Connected(NamedTuple):
+class ConnectFinished(NamedTuple):
     """That connect has returned, with or without success."""
 
     offer: Offer
@@ -190,7 +190,7 @@ class OwnerGone(NamedTuple):
     owner: Owner
 
 
-class Opened(NamedTuple):
+class CardOpened(NamedTuple):
     """A waiter has opened the card in `reader`, by an offer of this dispatcher or without, and holds it until `Disconnected`."""
 
     waiter: Waiter
@@ -241,7 +241,7 @@ class Subscribed(NamedTuple):
 class RemovalAwaited(NamedTuple):
     """Somebody waits until the card `seen` in `reader` is removed."""
 
-    removal: WaitsForRemoval
+    removal: RemovalWaiter
     reader: str
     seen: Reading
 
@@ -249,19 +249,19 @@ class RemovalAwaited(NamedTuple):
 class Unsubscribed(NamedTuple):
     """A listener, or one who waited for a removal, has ended. None: there was none."""
 
-    listener: Listener | WaitsForRemoval | None
+    listener: Listener | RemovalWaiter | None
 
 
 Message: TypeAlias = (
     SnapshotTaken
     | Joined
-    | Connecting
-    | Connected
+    | ConnectStarted
+    | ConnectFinished
     | ReadersChanged
     | FirstQueryDone
     | Left
     | OwnerGone
-    | Opened
+    | CardOpened
     | ShareModeChanged
     | Disconnected
     | Failed
@@ -302,7 +302,7 @@ class Notify(NamedTuple):
 class RemovalSuspected(NamedTuple):
     """Have somebody's session asked whether its card is gone. `gone`: the reader shows it; else only the session can know."""
 
-    removal: WaitsForRemoval
+    removal: RemovalWaiter
     gone: bool
 
 

@@ -2,7 +2,7 @@
 
 Who owns what, who may call it from where, what ends it:
 
-- `wait` runs in one task, `wait_blocking` in one thread. `cancel` and `leave` may be called from anywhere (see the package).
+- `wait` runs in one task, `wait_blocking` in one thread. `cancel` and `leave` are signal-safe (see the package).
 - The dispatcher only suspects that the card is gone: readers do not show that a session was lost when the service restarted, and an
   error of the watcher's need not be the card's. So the session is asked, in the card's own thread, without waiting for other
   programs; also at the start, since the last snapshot may be older than the wait.
@@ -23,7 +23,7 @@ from .driver import driver_of, until_idle, until_idle_blocking
 from .messages import RemovalAwaited, Unsubscribed
 
 
-class Removal:
+class RemovalWait:
     """See the head of this module.
 
     Args:
@@ -116,7 +116,7 @@ def _no_op() -> None:
     """There is nobody to wake."""
 
 
-async def wait(removal: Removal) -> None:
+async def wait(removal: RemovalWait) -> None:
     """Return when the card is gone.
 
     Raises:
@@ -140,7 +140,7 @@ async def wait(removal: Removal) -> None:
     removal.result()
 
 
-def wait_blocking(removal: Removal) -> None:
+def wait_blocking(removal: RemovalWait) -> None:
     """As `wait`, in the calling thread; Ctrl-C ends the wait."""
     caller = WaitingThread()
     try:

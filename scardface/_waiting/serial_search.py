@@ -3,7 +3,7 @@
 Who owns what, who may call it from where, what ends it:
 
 - One `SerialSearch` belongs to one acquisition. `results` is used in a thread that the acquisition starts for it: asking a reader
-  for its number may block. `receive` and `fail` are the driver's; `stop` comes from anywhere, see `driver` for what it may do.
+  for its number may block. `receive` and `fail` are the driver's; `stop` is signal-safe (see the package).
 - It ends after the first result, unless readers are waited for; then when `stop` was called, or with the driver's error.
 - A reader that another program holds exclusively cannot be asked; it is asked as soon as it is free.
 """
@@ -116,7 +116,7 @@ class SerialSearch:
             return not self._ended()
         return False
 
-    # From anywhere.
+    # Signal-safe.
 
     def stop(self) -> None:
         """The acquisition has ended."""

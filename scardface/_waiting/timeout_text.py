@@ -10,27 +10,27 @@ from collections.abc import Iterable
 from .._enums import StateFlag
 from .._pcsc.backend import why_left_out
 from .._pcsc.events import Reading, Snapshot
+from .dispatcher_state import TrackedReader, WaiterQueue
 from .messages import Summary, Waiter
-from .slots import Queue, Slot
 
 _MAX_LISTED = 5
 _SHARING = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
 
 
-def describe(waiter: Waiter, slots: dict[str, Slot], last: Snapshot) -> Summary:
+def describe(waiter: Waiter, readers: dict[str, TrackedReader], last: Snapshot) -> Summary:
     """What `waiter` has found so far, by the last snapshot, and the error of the last card that it could not open."""
     if last.error is not None:
         return "the PC/SC service is not available", last.error
     offer = waiter._offer
     if waiter._summary is not None and last.number < waiter._query_number and offer is None:
         return waiter._summary
-    if offer is not None and slots[offer.reader].reading is None:  # a connect from before there was a watcher
+    if offer is not None and readers[offer.reader].reading is None:  # a connect from before there was a watcher
         return _connecting(offer.reader, offer.reading), None
     queue = waiter._queue
     if queue is None:
         return "the PC/SC service did not answer", None
     return _describe_all(
-        waiter, queue, [slot for slot in slots.values() if queue in slot.queues and slot.reading is not None], last
+        waiter, queue, [reader for reader in readers.values() if queue in reader.queues and reader.reading is not None], last
     )
 
 
@@ -42,23 +42,23 @@ def left_out(names: Iterable[str]) -> str:
     return "".join(f"; left out, since {reason}: {', '.join(listed)}" for reason, listed in by_reason.items())
 
 
-def _describe_all(waiter: Waiter, queue: Queue, slots: list[Slot], last: Snapshot) -> Summary:
+def _describe_all(waiter: Waiter, queue: WaiterQueue, readers: list[TrackedReader], last: Snapshot) -> Summary:
     texts, cause = [], None
-    for slot in slots:
-        text, error = _describe_slot(slot, waiter, queue)
+    for reader in readers:
+        text, error = _describe_reader(reader, waiter, queue)
         if text:
             texts.append(text)
         cause = cause or error
     more = [f"and {len(texts) - _MAX_LISTED} more"] if len(texts) > _MAX_LISTED else []
-    text = "; ".join(texts[:_MAX_LISTED] + more) or ("no card" if slots else "no reader")
+    text = "; ".join(texts[:_MAX_LISTED] + more) or ("no card" if readers else "no reader")
     return text + left_out(filter(waiter.request.readers.accepts, last.left_out)), cause
 
 
-def _describe_slot(slot: Slot, waiter: Waiter, queue: Queue) -> Summary:
-    """Why the card in `slot` is not the waiter's; no text: there is none."""
-    reading, where = slot.reading, f"in reader {slot.name!r}"
+def _describe_reader(reader: TrackedReader, waiter: Waiter, queue: WaiterQueue) -> Summary:
+    """Why the card in `reader` is not the waiter's; no text: there is none."""
+    reading, where = reader.reading, f"in reader {reader.name!r}"
     if reading is None or not reading.present:
-        removed = slot.last_removed
+        removed = reader.last_removed
         if removed is not None and removed[0] >= waiter._started and not queue.matches(removed[1]):
             return f"a card whose ATR did not match ({removed[1].hex(' ')}), {where}, taken out again", None
         return "", None
@@ -66,18 +66,18 @@ def _describe_slot(slot: Slot, waiter: Waiter, queue: Queue) -> Summary:
         return f"a card that does not answer, {where}", None
     if not queue.matches(reading.atr):
         return f"a card whose ATR did not match ({reading.atr.hex(' ')}), {where}", None
-    failed_card, refusal = slot.failure or (0, None)
-    if refusal is not None and failed_card == slot.card and refusal.applies_to(queue):
+    failed_card, refusal = reader.failure or (0, None)
+    if refusal is not None and failed_card == reader.card and refusal.applies_to(queue):
         return f"a card that could not be opened ({refusal.error}), {where}", refusal.error
-    if slot.offer is not None and slot.offer.waiter is waiter and slot.refused_card != slot.card:
-        return _connecting(slot.name, reading), None
-    if slot.connects or (slot.offer is not None and slot.offer.waiter is not waiter):
+    if reader.offer is not None and reader.offer.waiter is waiter and reader.refused_card != reader.card:
+        return _connecting(reader.name, reading), None
+    if reader.connects or (reader.offer is not None and reader.offer.waiter is not waiter):
         return f"a card that another SCard of this program is opening, {where}", None
-    if slot.holders:
+    if reader.holders:
         return f"a card held by another SCard of this program, {where}", None
-    if slot.refused_card == slot.card or any(refusal.is_sharing_violation for refusal in slot.refusals):
+    if reader.refused_card == reader.card or any(refusal.is_sharing_violation for refusal in reader.refusals):
         return f"a card held by another program, {where}", None
-    if waiter._known_cards and waiter._known_cards.get(slot.name) == slot.card:
+    if waiter._known_cards and waiter._known_cards.get(reader.name) == reader.card:
         return f"a card that was in before, {where}", None
     return f"a card that could not be opened, {where}", None
 

@@ -37,11 +37,11 @@ from ..errors import CANCELLED, SCardError
 
 logger = logging.getLogger("scardface.watch")
 
-SLICE = 6000
+SLICE_MS = 6000
 """Milliseconds of one blocked status call, in case a cancel is lost (fact 3). Each call costs an idle program 0.5 ms."""
 OVERDUE_AFTER = 3.0
 """Seconds past its timeout after which a status call is given up: with pcscd 2.5.3 some never returned, cancelled or not."""
-LIST_INTERVAL = 1000
+LIST_INTERVAL_MS = 1000
 """Milliseconds between two calls of SCardListReaders if no plug-and-play entry reports readers (fact 19)."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 """Seconds between two attempts to reach a service that does not run; no event reports that its socket is back."""
@@ -99,18 +99,18 @@ class Watcher:
     def request_query(self, query_wanted: int, groups: tuple[tuple[str, ...], ...]) -> None:
         """Query the readers anew, unless the last snapshot has at least this number; ask for the readers of `groups` as well."""
         with self._lock:
-            news = query_wanted > self._query_wanted
+            is_new = query_wanted > self._query_wanted
             self._query_wanted = max(query_wanted, self._query_wanted)
             self._groups = groups
-        if news or self.cancel_failed:
+        if is_new or self.cancel_failed:
             self._interrupt()
 
     def stop(self) -> None:
         """Let the thread end."""
         with self._lock:
-            news = not self._stopping
+            is_new = not self._stopping
             self._stopping = True
-        if news or self.cancel_failed:
+        if is_new or self.cancel_failed:
             self._interrupt()
 
     def resume(self) -> bool:
@@ -145,7 +145,7 @@ class Watcher:
             try:
                 self.canceller = spawn("scardface-cancel", self._cancel, context, wait_over)
                 self._cancelling = wait_over
-            except SCardError as error:  # the driver calls again, and each wait ends by itself after `SLICE`
+            except SCardError as error:  # the driver calls again, and each wait ends by itself after `SLICE_MS`
                 log_safely(logger.warning, "the wait for PC/SC could not be cancelled yet: %s", error)
                 self.cancel_failed = True
 
@@ -251,13 +251,13 @@ class Watcher:
         if len(names) > limit:  # a window at a time; the queries in between cover all
             self._window = (self._window + limit) % len(names)
             names = (names + names)[self._window : self._window + limit]
-            timeout = max(100, LIST_INTERVAL * limit // len(readings))
+            timeout = max(100, LIST_INTERVAL_MS * limit // len(readings))
         elif pnp is None or len(names) == limit:
-            timeout = LIST_INTERVAL
+            timeout = LIST_INTERVAL_MS
         else:
-            timeout = SLICE
+            timeout = SLICE_MS
         entries = [(name, readings[name].counter << 16 | readings[name].flags) for name in names]
-        if timeout == SLICE and pnp is not None:
+        if timeout == SLICE_MS and pnp is not None:
             entries.insert(0, (PNP_READER, pnp))
         return timeout, entries
 

@@ -195,7 +195,7 @@ def test_a_service_that_is_silent_costs_one_thread_however_often_it_is_asked(pcs
 
 
 def test_one_look_at_a_silent_service_is_bounded_too(pcsc: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "_ONE_LOOK", 0.05)
+    monkeypatch.setattr(queries, "_SHORTEST_TIMEOUT", 0.05)
     pcsc.answers.clear()
     with pytest.raises(ServiceUnavailableError, match=r"did not answer within 0\.05 s"):
         queries.list_readers(None, 0)

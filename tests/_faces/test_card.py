@@ -24,7 +24,7 @@ from scardface._pcsc.backend import Context
 from scardface._session.session import Session
 from scardface._waiting.acquisition import Acquisition
 from scardface._waiting.driver import Driver
-from scardface._waiting.removal import Removal
+from scardface._waiting.removal import RemovalWait
 from scardface.testing import PrivatePcscd
 from tests.support.cards import T1, LogCard
 from tests.support.faces import off_loop
@@ -186,7 +186,7 @@ def test_what_finalizers_and_signal_handlers_may_call_is_what_there_is() -> None
     """The rule stands in one place, and names what exists."""
     rule = (_faces.__doc__ or "").partition("What finalizers and signal handlers may call.")[2]
     named = re.findall(r"`([A-Z]\w+)\.(\w+)`(?: and `(\w+)`)?", rule)
-    classes = {kind.__name__: kind for kind in (Acquisition, Removal, Driver, Session, _threads.Worker)}
+    classes = {kind.__name__: kind for kind in (Acquisition, RemovalWait, Driver, Session, _threads.Worker)}
     assert {name for name, *_ in named} == set(classes)
     assert all(callable(getattr(classes[name], method)) for name, *methods in named for method in methods if method)
 
@@ -377,7 +377,7 @@ def test_a_card_of_the_parent_refuses_in_the_child(kind: Any, monkeypatch: pytes
     if kind is scardface.SCard:
         card.__init__()
     monkeypatch.setattr(_threads, "_generation", _threads.generation() + 1)
-    for call in (card._begin, card._opened, card.cancel):
+    for call in (card._begin, card._require_session, card.cancel):
         with pytest.raises(RuntimeError, match="made before a fork"):
             call()
     assert not card._cancel_asked

@@ -114,7 +114,7 @@ def is_offered(acquisition: Acquisition, pcsc: SimulatedPCSC) -> WaitingThread:
     """The offer is posted, and not taken: the thread does not turn."""
     caller = waits(acquisition, pcsc)
     pcsc.insert("A", LogCard())
-    slots = driver_of(pcsc)._dispatcher._slots
+    slots = driver_of(pcsc)._dispatcher._readers
     wait_until(lambda: "A" in slots and slots["A"].offer)
     return caller
 
@@ -145,7 +145,7 @@ def test_ended_at_any_state(pcsc: SimulatedPCSC, state: Callable[..., WaitingThr
     pcsc.latency = 0.0
     wait_until(lambda: not pcsc.open_contexts and not threads_named("scardface-card", *OWN))
     assert not driver_of(pcsc).open_cards
-    assert not driver_of(pcsc).unserved
+    assert not driver_of(pcsc).without_outcome
     assert not driver_of(pcsc).first_queries
     if not pcsc.cards:
         pcsc.insert("A", LogCard())
@@ -442,7 +442,7 @@ def test_a_deadline_in_the_moment_in_which_the_connect_ends(
     waiting = acquisition_for(pcsc, atr=b"never")  # keeps the driver, and what it knows
     waits(waiting, pcsc)
     driver, join, decide = driver_of(pcsc), Acquisition._join, Acquisition._end_with
-    driver.unserved.clear()  # the next one looks by itself, as where this one began to wait a moment later
+    driver.without_outcome.clear()  # the next one looks by itself, as where this one began to wait a moment later
     joined = threading.Event()
 
     def late(acquisition: Acquisition, trying: Offer | None = None) -> None:
@@ -465,7 +465,7 @@ def test_a_deadline_in_the_moment_in_which_the_connect_ends(
         assert ending != "opened"
     assert joined.is_set()
     pcsc.latency = 0.0
-    driver.unserved[waiting] = None  # and the next one waits with the others
+    driver.without_outcome[waiting] = None  # and the next one waits with the others
     with sync.SCard(timeout=PATIENCE) as card:
         assert card.reader == "A"
     wait_until(lambda: list(driver._dispatcher._waiters) == [waiting])

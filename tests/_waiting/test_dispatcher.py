@@ -30,8 +30,9 @@ from scardface._pcsc.events import Reading, Snapshot
 from scardface._session.card_request import ANY_PROTOCOL, CardRequest
 from scardface._waiting.dispatcher import RETRY_HELD, Dispatcher
 from scardface._waiting.messages import (
-    Connected,
-    Connecting,
+    CardOpened,
+    ConnectFinished,
+    ConnectStarted,
     Disconnected,
     Effect,
     End,
@@ -41,7 +42,6 @@ from scardface._waiting.messages import (
     Left,
     Message,
     Offer,
-    Opened,
     OwnerGone,
     Responsive,
     SnapshotTaken,
@@ -160,7 +160,7 @@ class World:
             self._refusal(offer)
             return
         self.held[waiter] = name
-        self._tell(Opened(waiter, name, waiter.request.share, offer))
+        self._tell(CardOpened(waiter, name, waiter.request.share, offer))
         if waiter in self.ended:  # nobody wants it any more
             self._close(waiter)
         self.ended.add(waiter)
@@ -336,16 +336,16 @@ class World:
             tuple(sorted(waiter.number for waiter in state._waiters)),
             tuple(
                 (
-                    slot.name,
-                    slot.reading is not None and slot.reading.flags,
-                    number(slot.offer),
-                    tuple(sorted((holder.number, since > self.answered) for holder, (_, since) in slot.holders.items())),
+                    reader.name,
+                    reader.reading is not None and reader.reading.flags,
+                    number(reader.offer),
+                    tuple(sorted((holder.number, since > self.answered) for holder, (_, since) in reader.holders.items())),
                     tuple(
                         (round(refusal.until - since, 3), refusal.is_sharing_violation, len(refusal.shares))
-                        for refusal in slot.refusals
+                        for refusal in reader.refusals
                     ),
                 )
-                for slot in sorted(state._slots.values(), key=lambda slot: slot.name)
+                for reader in sorted(state._readers.values(), key=lambda reader: reader.name)
             ),
             tuple(sorted((round(timer.when - since, 3), timer.due.__name__) for timer in state._timers if timer.is_live())),
             tuple(sorted((round(until - since, 3), only) for name in READERS for until, only, _ in self.refused[name])),
@@ -497,11 +497,11 @@ def test_no_service_at_the_start_ends_it_and_later_ends_nobody() -> None:
 def test_a_connect_of_somebody_who_did_not_ask_here_keeps_its_reader() -> None:
     elsewhere = Offer(make_waiter(1, card_request()), "A", card())
     dispatcher, effects = Dispatcher(), []
-    dispatcher.handle(Connecting(elsewhere), 0.0)
+    dispatcher.handle(ConnectStarted(elsewhere), 0.0)
     dispatcher.handle(Joined(make_waiter(2, card_request())), 0.0)
     effects = dispatcher.handle(snapshot_taken(1, A=card(), B=empty()), 0.0)
     assert offers(effects) == []
-    assert offers(dispatcher.handle(Connected(elsewhere), 1.0)) == [(2, "A")]
+    assert offers(dispatcher.handle(ConnectFinished(elsewhere), 1.0)) == [(2, "A")]
 
 
 def test_a_connect_that_has_returned_is_no_offer_although_it_was_reported_late() -> None:
@@ -509,10 +509,10 @@ def test_a_connect_that_has_returned_is_no_offer_although_it_was_reported_late()
     late = make_waiter(1, card_request())
     trying = Offer(late, "A", card())
     dispatcher, _ = waiting(make_waiter(2, card_request("A", atr=b"never")), A=card())
-    dispatcher.handle(Connecting(trying), 0.0)
+    dispatcher.handle(ConnectStarted(trying), 0.0)
     dispatcher.handle(Failed(trying, HELD), 0.0)
     assert offers(dispatcher.handle(Joined(late, (), None, trying), 0.0)) == []
-    assert offers(dispatcher.handle(Connected(trying), 0.0)) == [(1, "A")]
+    assert offers(dispatcher.handle(ConnectFinished(trying), 0.0)) == [(1, "A")]
 
 
 def test_one_in_its_first_query_is_not_overtaken_for_a_quarter_of_a_second() -> None:

@@ -19,7 +19,7 @@ from scardface._threads import Loop, WaitingThread
 from scardface._waiting import driver as driving
 from scardface._waiting import watcher as watching
 from scardface._waiting.dispatcher import Dispatcher
-from scardface._waiting.driver import Driver, WhenIdle, driver_of, until_idle_blocking
+from scardface._waiting.driver import Driver, IdleQuestion, driver_of, until_idle_blocking
 from scardface._waiting.messages import Subscribed, Unsubscribed
 from scardface.errors import NO_MEMORY
 from scardface.testing import SimulatedPCSC
@@ -91,7 +91,7 @@ def test_it_starts_with_the_first_and_ends_with_the_watcher_after_the_last(pcsc:
 def test_messages_are_dropped_while_nobody_waits(pcsc: SimulatedPCSC) -> None:
     driver = driver_of(pcsc)
     assert not driver.tell(Unsubscribed(Listener()))
-    assert not driver.tell(WhenIdle(lambda nobody: pytest.fail("nobody is there")))
+    assert not driver.tell(IdleQuestion(lambda nobody: pytest.fail("nobody is there")))
     assert driver._queue.empty()
 
 
@@ -107,13 +107,13 @@ def test_nobody_waits_for_a_message_that_comes_as_the_thread_ends(pcsc: Simulate
             return getattr(real, name)
 
         def put(self, message: Any) -> None:
-            if isinstance(message, WhenIdle):
+            if isinstance(message, IdleQuestion):
                 leave(driver, listener)
             real.put(message)
 
     monkeypatch.setattr(driver, "_queue", Late())
     answers: list[bool] = []
-    assert not driver.tell(WhenIdle(answers.append))
+    assert not driver.tell(IdleQuestion(answers.append))
     leave(driver, again := Listener().begin(pcsc))
     assert again.failures == []
 
@@ -144,10 +144,10 @@ def test_an_interrupt_before_the_start_leaves_no_message(pcsc: SimulatedPCSC, mo
 def test_when_idle_says_whether_others_wait(pcsc: SimulatedPCSC) -> None:
     driver, answers = driver_of(pcsc), list[bool]()
     listener = Listener().begin(pcsc)
-    assert driver.tell(WhenIdle(answers.append))
+    assert driver.tell(IdleQuestion(answers.append))
     wait_until(lambda: answers == [False])
     driver.tell(Unsubscribed(listener))
-    if driver.tell(WhenIdle(answers.append)):
+    if driver.tell(IdleQuestion(answers.append)):
         wait_until(lambda: answers == [False, True])
     until_idle_blocking(driver, SOON)
     assert threads_named(*OWN) == []
@@ -355,7 +355,7 @@ def test_a_message_that_comes_as_a_run_ends_is_answered_or_refused(pcsc: Simulat
             return self.asked == 1
 
     driver._runs = Ending()
-    assert not driver.tell(WhenIdle(lambda nobody: None))
+    assert not driver.tell(IdleQuestion(lambda nobody: None))
     driver._runs = {}
 
 
@@ -378,7 +378,7 @@ class Others:
 
 def test_a_status_call_that_never_comes_back_is_left_to_pcsc(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its timeout nor a cancel ends it; another watcher goes on, and its context is not touched again."""
-    monkeypatch.setattr(watching, "SLICE", 200)
+    monkeypatch.setattr(watching, "SLICE_MS", 200)
     monkeypatch.setattr(watching, "OVERDUE_AFTER", 0.3)
     held, free, cancels = threading.Event(), threading.Event(), list[int]()
 

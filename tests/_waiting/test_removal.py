@@ -26,7 +26,7 @@ from scardface import (
 )
 from scardface._waiting import driver as driving
 from scardface._waiting.driver import driver_of
-from scardface._waiting.removal import Removal
+from scardface._waiting.removal import RemovalWait
 from scardface._waiting.watcher import Watcher
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
@@ -131,7 +131,7 @@ async def test_the_watchers_own_trouble_is_not_the_cards(pcsc: SimulatedPCSC, co
         pcsc.inject("SCardListReaders", code)
         pcsc.add_reader("B")
         assert (await card.send(b"\x00\x10\x00\x00\x01x")).data == b"x"
-        await until(lambda: "B" in driver_of(pcsc)._dispatcher._slots)
+        await until(lambda: "B" in driver_of(pcsc)._dispatcher._readers)
         assert ended == []
         pcsc.remove("A")
     assert ended == [None]
@@ -199,7 +199,7 @@ def test_how_it_ends_is_decided_once(pcsc: SimulatedPCSC) -> None:
     """Also before it began; an error that several are given is a copy for each."""
     with sync.SCard(timeout=5) as card:
         assert card._session is not None
-        removals = [Removal(card._session, pcsc, lambda job: pytest.fail("nobody waits")) for _ in range(3)]
+        removals = [RemovalWait(card._session, pcsc, lambda job: pytest.fail("nobody waits")) for _ in range(3)]
         error = errors.error_for(errors.NO_MEMORY, "", "")
         for removal in removals[:2]:
             removal.fail(error)
@@ -219,7 +219,7 @@ def test_a_close_just_before_the_wait_begins_ends_it(pcsc: SimulatedPCSC, monkey
     begin = card._begin_removal
     ended = threading.Event()
 
-    def close_first(removal: Removal) -> None:
+    def close_first(removal: RemovalWait) -> None:
         card.close()
         begin(removal)
 

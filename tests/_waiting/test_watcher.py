@@ -217,8 +217,8 @@ def test_names_that_bindings_do_not_take_are_left_out_and_logged_once(
 
 @pytest.mark.parametrize("dialect", ["pcsclite", "pcsclite-1.9", "macos", "windows"])
 def test_readers_come_and_go_in_every_dialect(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._waiting.watcher.LIST_INTERVAL", 50)
-    monkeypatch.setattr("scardface._waiting.watcher.SLICE", 200)
+    monkeypatch.setattr("scardface._waiting.watcher.LIST_INTERVAL_MS", 50)
+    monkeypatch.setattr("scardface._waiting.watcher.SLICE_MS", 200)
     with SimulatedPCSC(dialect) as pcsc:  # type: ignore[arg-type]
         watching = Watching(pcsc)
         for _ in range(3):
@@ -235,7 +235,7 @@ def test_readers_come_and_go_in_every_dialect(dialect: str, monkeypatch: pytest.
 
 
 def test_more_readers_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._waiting.watcher.LIST_INTERVAL", 300)
+    monkeypatch.setattr("scardface._waiting.watcher.LIST_INTERVAL_MS", 300)
     with SimulatedPCSC(max_readers=40) as pcsc:
         for number in range(40):
             pcsc.add_reader(f"R{number:02}")

@@ -352,7 +352,7 @@ async def test_a_cancel_that_pcsc_loses(pcsc: SimulatedPCSC, monkeypatch: pytest
         cancel(self)
         lost.set()
 
-    monkeypatch.setattr("scardface._waiting.watcher.SLICE", 600_000)  # the wait's own end helps nobody
+    monkeypatch.setattr("scardface._waiting.watcher.SLICE_MS", 600_000)  # the wait's own end helps nobody
     monkeypatch.setattr(SimulatedContext, "get_status_change", wait_late)
     monkeypatch.setattr(SimulatedContext, "cancel", cancel_early)
     late, card = [], pcsc.cards["in"]

@@ -47,9 +47,9 @@ BOUND = 30.0
 def pcsc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedPCSC]:
     """A simulation with one reader, of each dialect."""
     monkeypatch.setattr(
-        "scardface._waiting.watcher.LIST_INTERVAL", 20
+        "scardface._waiting.watcher.LIST_INTERVAL_MS", 20
     )  # where nothing reports readers (macOS), they are listed so often
-    monkeypatch.setattr("scardface._waiting.watcher.SLICE", 100)  # and what a call cannot report (1.9), the next one does
+    monkeypatch.setattr("scardface._waiting.watcher.SLICE_MS", 100)  # and what a call cannot report (1.9), the next one does
     with SimulatedPCSC(request.param) as pcsc:
         pcsc.add_reader("A")
         yield pcsc

@@ -6,13 +6,13 @@ from collections import Counter
 
 from scardface._enums import Protocol, ShareMode
 from scardface._session.card_request import CardRequest
-from scardface._waiting.slots import Queue, Refusal, Slot
+from scardface._waiting.dispatcher_state import Refusal, TrackedReader, WaiterQueue
 from scardface.errors import PROTO_MISMATCH, SHARING_VIOLATION, error_for
 from tests.support.dispatching import ATR, OTHER_ATR, card, card_request, empty, make_waiter, snapshot_taken, waiting
 
 
-def queue_for(request: CardRequest) -> Queue:
-    return Queue("key", request, None, False)
+def queue_for(request: CardRequest) -> WaiterQueue:
+    return WaiterQueue("key", request, None, False)
 
 
 def test_a_queue_keeps_the_order_of_numbers_and_forgets_who_left() -> None:
@@ -32,9 +32,9 @@ def test_a_queue_keeps_the_order_of_numbers_and_forgets_who_left() -> None:
 
 
 def test_readers_that_come_later_are_included_by_name_or_by_criteria() -> None:
-    named = Queue("key", card_request("B"), frozenset({"A"}), False)
+    named = WaiterQueue("key", card_request("B"), frozenset({"A"}), False)
     assert [named.includes(name) for name in "AB"] == [True, False]
-    waits = Queue("key", card_request("B", wait_for_reader=True), None, True)
+    waits = WaiterQueue("key", card_request("B", wait_for_reader=True), None, True)
     assert [waits.includes(name) for name in "AB"] == [False, True]
 
 
@@ -50,14 +50,14 @@ def test_a_refusal_is_for_those_who_ask_in_the_same_way() -> None:
 
 
 def test_which_card_is_another_one() -> None:
-    slot = Slot("A")
-    assert slot.is_other_card(None, card(1))
-    slot.set_card(7, card(1), 2.0)
-    assert (slot.card, slot.since) == (7, 2.0)
-    assert not slot.is_other_card(card(1), card(1))
-    assert not slot.is_other_card(None, card(0)), "the service was away, and counts anew"
-    assert slot.is_other_card(None, card(0, OTHER_ATR))
-    assert slot.is_other_card(empty(2), card(3)), "the same kind of card, inserted anew"
+    reader = TrackedReader("A")
+    assert reader.is_other_card(None, card(1))
+    reader.set_card(7, card(1), 2.0)
+    assert (reader.card, reader.since) == (7, 2.0)
+    assert not reader.is_other_card(card(1), card(1))
+    assert not reader.is_other_card(None, card(0)), "the service was away, and counts anew"
+    assert reader.is_other_card(None, card(0, OTHER_ATR))
+    assert reader.is_other_card(empty(2), card(3)), "the same kind of card, inserted anew"
 
 
 def test_a_pattern_is_asked_once_for_each_atr() -> None:

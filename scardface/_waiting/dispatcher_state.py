@@ -1,4 +1,4 @@
-"""What the dispatcher knows of one reader (`Slot`), and of the waiters with equal criteria (`Queue`).
+"""What the dispatcher knows of one reader (`TrackedReader`), and of the waiters with equal criteria (`WaiterQueue`).
 
 Who owns what: both belong to one dispatcher, and are used in its driver's thread alone. They hold and compare; what is offered to
 whom is decided in `dispatcher`.
@@ -14,7 +14,7 @@ from .._enums import Protocol, ShareMode
 from .._pcsc.events import Reading
 from .._session.card_request import CardRequest
 from ..errors import SHARING_VIOLATION, SCardError
-from .messages import Names, Offer, Waiter, WaitsForRemoval
+from .messages import NameSet, Offer, RemovalWaiter, Waiter
 
 _MAX_VERDICTS = 256
 """ATRs of which a queue remembers whether they match."""
@@ -28,7 +28,7 @@ class Refusal(NamedTuple):
     protocols: Protocol | None  # None: whatever protocols they ask for
     error: BaseException | None
 
-    def applies_to(self, queue: Queue) -> bool:
+    def applies_to(self, queue: WaiterQueue) -> bool:
         """Whether the waiters of `queue` ask for the card in a way that was refused."""
         return queue.share in self.shares and (self.protocols is None or self.protocols == queue.protocols)
 
@@ -38,7 +38,7 @@ class Refusal(NamedTuple):
         return isinstance(self.error, SCardError) and self.error.code == SHARING_VIOLATION
 
 
-class Slot:
+class TrackedReader:
     """One reader: the card in it, and what this process does with it."""
 
     __slots__ = (
@@ -59,8 +59,8 @@ class Slot:
         self.refusals: list[Refusal] = []
         self.failure: tuple[int, Refusal] | None = None  # the number of the card that could not be opened last, and why
         self.refused_card = 0  # the number of the card that another program held at the last attempt
-        self.queues: list[Queue] = []  # those that include this reader
-        self.removals: dict[WaitsForRemoval, Reading] = {}
+        self.queues: list[WaiterQueue] = []  # those that include this reader
+        self.removals: dict[RemovalWaiter, Reading] = {}
         self.last_removed: tuple[float, bytes] | None = None  # the card before: when it was removed, its ATR
 
     @property
@@ -68,7 +68,7 @@ class Slot:
         """Whether this process uses the reader or waits for something there, even while it is not plugged in."""
         return bool(self.holders or self.offer is not None or self.connects or self.removals)
 
-    def refuses(self, queue: Queue) -> bool:
+    def refuses(self, queue: WaiterQueue) -> bool:
         """Whether its card was refused to waiters like those of `queue` a moment ago."""
         return any(refusal.applies_to(queue) for refusal in self.refusals)
 
@@ -81,12 +81,12 @@ class Slot:
         self.card, self._atr, self.since = number, reading.atr, now
 
 
-class Queue:
+class WaiterQueue:
     """The waiters that want the same, oldest first."""
 
     __slots__ = ("_numbers", "_verdicts", "_waiters", "dynamic", "groups", "key", "names", "pattern", "protocols", "share")
 
-    def __init__(self, key: Hashable, request: CardRequest, names: Names, dynamic: bool) -> None:
+    def __init__(self, key: Hashable, request: CardRequest, names: NameSet, dynamic: bool) -> None:
         self.key = key
         self.names = names
         self.dynamic = request.readers if dynamic else None  # readers that are plugged in later are included
