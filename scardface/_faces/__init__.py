@@ -20,8 +20,8 @@ What finalizers and signal handlers may call. They come between any two steps of
 call waits for nothing, and may come twice. In this folder that is `cancel`, `cancel_all`, a card's hand-over of its close (in
 `__del__`, and for a block that is thrown away), and the sync monitor's `close`. They may set attributes, append to lists, put
 into a SimpleQueue, and call what does no more than that: `Acquisition.cancel` and `leave`, `RemovalWait.cancel` and `leave`,
-`Driver.tell`, `Session.abandon`, `Worker.submit` and `finish`, `post` of a Loop and a WaitingThread. The one lock that they
-take, `card._lock`, is re-entrant, so its own thread does not wait for itself, and other threads hold it for assignments only.
-The sync `close` is for signal handlers, too, but not for finalizers: it waits for the card's thread, unless the handler
-interrupted a call of the very card, which closes it then.
+`Driver.tell`, `Session.abandon_transaction`, `Worker.submit` and `finish`, `post` of a Loop and a WaitingThread. The one lock
+that they take, `card._lock`, is re-entrant, so its own thread does not wait for itself, and other threads hold it for
+assignments only. The sync `close` is for signal handlers, too, but not for finalizers: it waits for the card's thread, unless
+the handler interrupted a call of the very card, which closes it then.
 """

@@ -211,15 +211,15 @@ class AsyncBase(Card):
             await self._lock.wait_until_idle(level)
             if not self._closed:  # else the close has ended it
                 end: Reply[None] = Reply(self._loop)
-                await self._in_card_thread(end, end.run, session.end, transaction, disposition)
+                await self._in_card_thread(end, end.run, session.end_transaction, transaction, disposition)
         except GeneratorExit:  # thrown away, perhaps with its loop
-            self._submit(best_effort, lambda: session.end(transaction, disposition))
+            self._submit(best_effort, lambda: session.end_transaction(transaction, disposition))
             with suppress(RuntimeError):
                 self._lock.leave_transaction(level)
             raise
         except BaseException:
             # Handed over rather than awaited: no cancellation loses it, and what went wrong is not hidden by what follows.
-            self._submit(best_effort, lambda: session.end(transaction, disposition))
+            self._submit(best_effort, lambda: session.end_transaction(transaction, disposition))
             self._lock.leave_transaction(level)
             raise
         self._lock.leave_transaction(level)
@@ -228,9 +228,9 @@ class AsyncBase(Card):
         """Begin one; cancelled, have it ended again."""
         reply: Reply[None] = Reply(self._loop)
         try:
-            await self._in_card_thread(reply, lambda: reply.run_if_awaited(lambda: session.begin(transaction)))
+            await self._in_card_thread(reply, lambda: reply.run_if_awaited(lambda: session.begin_transaction(transaction)))
         except BaseException:
-            self._submit(best_effort, lambda: session.end(transaction, Disposition.LEAVE))
+            self._submit(best_effort, lambda: session.end_transaction(transaction, Disposition.LEAVE))
             raise
 
     # Closing.

@@ -168,10 +168,10 @@ class SyncBase(Card):
                     yield
                     _this_thread.sessions = outside
                     if not self._closed:  # else the close has ended it
-                        session.end(beginning, disposition)
+                        session.end_transaction(beginning, disposition)
                     self._lock.keeper = outer
                 except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
-                    session.abandon(beginning)
+                    session.abandon_transaction(beginning)
                     if session in _this_thread.sessions:
                         _this_thread.sessions = outside
                     lost = not self._lock._is_owned()  # type: ignore[attr-defined]
@@ -294,7 +294,7 @@ class Beginning:
         """Return once the transaction has begun."""
         if self._session.share is ShareMode.EXCLUSIVE:
             self._begun = True
-            self._session.begin(self)
+            self._session.begin_transaction(self)
             return
         self._thread = spawn("scardface-begin", self._begin)
         error = get(self._outcome)
@@ -308,15 +308,15 @@ class Beginning:
         """End it, or have it ended once it has begun."""
         self._left = True
         if self._begun:
-            self._session.end(self, self._disposition)
+            self._session.end_transaction(self, self._disposition)
 
     def _begin(self) -> None:
         error: BaseException | None = None
         try:
-            self._session.begin(self)
+            self._session.begin_transaction(self)
             self._begun = True
         except BaseException as failure:
             error = failure
         if self._begun and self._left:
-            best_effort(lambda: self._session.end(self, Disposition.LEAVE))
+            best_effort(lambda: self._session.end_transaction(self, Disposition.LEAVE))
         self._outcome.put(error)

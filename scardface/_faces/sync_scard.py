@@ -11,7 +11,7 @@ from .._enums import Disposition, Lengths, Protocol, ShareMode
 from .._pcsc.backend import Backend
 from .._reader.attributes import NumberAttribute, TextAttribute, decode_attribute, encode_attribute
 from .._reader.contactless import GET_ATS, GET_UID, ats, uid
-from .._reader.features import ReaderProperties, features, properties
+from .._reader.features import ReaderProperties, query_features, query_properties
 from .._reader.pin_entry import PinEntry
 from .._reader.pin_pad import PadResult, modify, verify
 from .._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, CardRequest, Groups, OnReset, Readers
@@ -317,7 +317,7 @@ class SCard(SyncBase):
         Raises:
             CardCommunicationError: the reader's answer makes no sense. And as `control`.
         """
-        return self._run(lambda session: session.control_exchange(features()))
+        return self._run(lambda session: session.control_exchange(query_features()))
 
     def properties(self) -> ReaderProperties:
         """The reader's properties: its display, its keypad's limits, its maker (PC/SC part 10, 2.02.09, 2.6).
@@ -328,7 +328,7 @@ class SCard(SyncBase):
         Raises:
             CardCommunicationError: the reader's answer makes no sense. And as `control`.
         """
-        return self._run(lambda session: session.control_exchange(properties()))
+        return self._run(lambda session: session.control_exchange(query_properties()))
 
     def verify_pin_on_pad(self, command: C_APDU, entry: PinEntry = PLAIN_ENTRY) -> PadResult:
         """Have the user enter a PIN on the reader's keypad, and the card verify it (PC/SC part 10, 2.02.09, 2.5.2).

@@ -183,7 +183,7 @@ _SINGLE_BYTES: frozenset[int] = frozenset(
     )
 )
 """Numbers of one byte; all others have four (DWORD)."""
-_LONGEST_NUMBER = 8
+_MAX_NUMBER_BYTES = 8
 
 
 def decode_attribute(attribute: int, value: bytes) -> str | int | bytes:
@@ -201,7 +201,7 @@ def decode_attribute(attribute: int, value: bytes) -> str | int | bytes:
         text = value.decode("utf-16-le" if attribute in _WIDE else "utf-8", "replace")
         return text.partition("\0")[0]
     if attribute in _NUMBERS:
-        if not 1 <= len(value) <= _LONGEST_NUMBER:
+        if not 1 <= len(value) <= _MAX_NUMBER_BYTES:
             raise CardCommunicationError(
                 f"attribute {_name(attribute)}: the driver answered {len(value)} bytes, where a number was expected"
             )

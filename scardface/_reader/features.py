@@ -28,7 +28,7 @@ from typing import Any
 from ..errors import COMM_DATA_LOST, CardCommunicationError, SCardError
 from .control_exchange import ControlExchange
 
-__all__ = ["EntryEnd", "Feature", "ReaderProperties", "control_code", "features", "properties"]
+__all__ = ["EntryEnd", "Feature", "ReaderProperties", "control_code", "query_features", "query_properties"]
 
 
 def control_code(function: int) -> int:
@@ -149,7 +149,7 @@ class ReaderProperties:
     other: Mapping[int, bytes] = field(default_factory=dict, hash=False)
 
 
-def features() -> ControlExchange[Mapping[int, int]]:
+def query_features() -> ControlExchange[Mapping[int, int]]:
     """Ask a reader for its features; `Feature` (a plain number, where `Feature` lacks it) to control code. Empty: it has none.
 
     Raises:
@@ -170,14 +170,14 @@ def features() -> ControlExchange[Mapping[int, int]]:
     return found
 
 
-def properties() -> ControlExchange[ReaderProperties]:
+def query_properties() -> ControlExchange[ReaderProperties]:
     """Ask a reader for its properties, by FEATURE_GET_TLV_PROPERTIES, else FEATURE_IFD_PIN_PROPERTIES; all None if it has neither.
 
     Raises:
         CardCommunicationError: an answer is malformed.
         SCardError: SCardControl failed.
     """
-    found = yield from features()
+    found = yield from query_features()
     if (code := found.get(Feature.GET_TLV_PROPERTIES)) is not None:
         return _properties((yield code, b""))
     if (code := found.get(Feature.IFD_PIN_PROPERTIES)) is not None:

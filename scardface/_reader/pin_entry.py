@@ -192,7 +192,7 @@ def verify_structure(command: C_APDU, entry: PinEntry) -> bytes:
     """
     _check_command(command)
     data = command.data or entry.blank
-    if len(data) < entry.span or (_is_open(entry) and len(data) > entry.span):
+    if len(data) < entry.span or (_has_variable_length_block(entry) and len(data) > entry.span):
         raise ValueError(f"the PIN block has {entry.span} bytes, and the command has {len(data)} bytes of data")
     template = _template(command, data)
     number, indexes = entry._indexes(1)
@@ -231,11 +231,11 @@ def modify_structure(
     """
     _check_command(command)
     if new_offset is None:
-        new_offset = current_offset + entry.span if ask_current and not _is_open(entry) else 0
+        new_offset = current_offset + entry.span if ask_current and not _has_variable_length_block(entry) else 0
     _check("current_offset", current_offset, 0, 0xFF)
     _check("new_offset", new_offset, 0, 0xFF)
     offsets = [current_offset, new_offset] if ask_current else [new_offset]
-    if ask_current and abs(new_offset - current_offset) < entry.span and not _is_open(entry):
+    if ask_current and abs(new_offset - current_offset) < entry.span and not _has_variable_length_block(entry):
         raise ValueError(
             f"two PIN blocks of {entry.span} bytes overlap at current_offset={current_offset}, new_offset={new_offset}"
         )
@@ -256,7 +256,7 @@ def modify_structure(
     )
 
 
-def _is_open(entry: PinEntry) -> bool:
+def _has_variable_length_block(entry: PinEntry) -> bool:
     """Whether the PIN block is as long as the PIN."""
     return entry.format is not PinFormat.ISO_9564_2 and not entry.block_size
 

@@ -19,7 +19,7 @@ from ..errors import SCardError
 from ..iso7816 import _status
 from ..iso7816._apdu import C_APDU, R_APDU
 from .control_exchange import ControlExchange
-from .features import UNSUPPORTED_FEATURE, Feature, features, malformed
+from .features import UNSUPPORTED_FEATURE, Feature, malformed, query_features
 from .pin_entry import PinEntry, modify_structure, verify_structure
 
 __all__ = ["PadResult", "modify", "verify"]
@@ -114,7 +114,7 @@ def modify(
 
 
 def _enter_pin(structure: bytes, direct: Feature, start: Feature, finish: Feature) -> ControlExchange[PadResult]:
-    found = yield from features()
+    found = yield from query_features()
     if direct in found:
         answer = yield found[direct], structure
     elif start in found and finish in found:

@@ -60,7 +60,7 @@ OnReset: TypeAlias = Literal["raise", "reconnect"]
 
 ANY_PROTOCOL = Protocol.T0 | Protocol.T1
 DEFAULT_OPTIONS = ExchangeOptions()
-_LONGEST_SETTLE = 60.0
+_MAX_SETTLE = 60.0
 """Seconds; longer than any contact bounce."""
 
 
@@ -264,8 +264,8 @@ def seconds_of(timeout: float | None) -> float | None:
 def _settle(settle: float) -> float:
     if isinstance(settle, bool) or not isinstance(settle, (int, float)):
         raise TypeError(f"settle: seconds as a number, not {type(settle).__name__}")
-    if not 0 <= settle <= _LONGEST_SETTLE:
-        raise ValueError(f"settle: 0 to {_LONGEST_SETTLE:g} seconds, not {settle!r}")
+    if not 0 <= settle <= _MAX_SETTLE:
+        raise ValueError(f"settle: 0 to {_MAX_SETTLE:g} seconds, not {settle!r}")
     return float(settle)
 
 

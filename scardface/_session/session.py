@@ -148,7 +148,7 @@ class Session:
         """RuntimeError if this thread is inside a batch's callback."""
         self._lock.refuse_in_callback()
 
-    # SecretTracker.
+    # Commands.
 
     def send(
         self, batch: Sequence[Prepared], callback: ResponseCallback | None = None, abandoned: IsAbandoned | None = None
@@ -184,11 +184,11 @@ class Session:
                 break
         return response
 
-    def _begin_own_transaction(self, recovers: bool) -> None:
+    def _begin_own_transaction(self, ignore_reset: bool) -> None:
         """Begin a transaction for what follows, where other programs may share the card; it ends with the call at the latest."""
         if self._needs_transaction:
             try:
-                self._transactions.acquire(recovers)
+                self._transactions.acquire(ignore_reset)
             except CardRemovedError as error:
                 error.answered = 0
                 raise
@@ -235,29 +235,31 @@ class Session:
 
     # Transactions.
 
-    def begin(self, transaction: object) -> None:
+    def begin_transaction(self, transaction: object) -> None:
         """SCardBeginTransaction: waits for another program's transaction, and nothing cancels that (fact 4). They nest.
 
         Args:
-            transaction: any object of the caller that identifies it. If `begin` is interrupted, the caller calls `end` with it.
+            transaction: any object of the caller that identifies it. If the call is interrupted, the caller calls `end_transaction`
+                with it.
         """
         self._lock.call(self._transactions.begin, transaction, self._request.on_reset == "reconnect")
 
-    def end(self, transaction: object, disposition: Disposition) -> None:
+    def end_transaction(self, transaction: object, disposition: Disposition) -> None:
         """SCardEndTransaction; never waits, and raises nothing if the card, the service or (Windows) a reconnect has ended it
         before.
 
         A reset by SCardEndTransaction would be reported to this handle, too; one by SCardReconnect is not (fact 33).
 
         Args:
-            transaction: as given to `begin`. Nothing happens if it has ended, so an interrupted caller may end it again.
+            transaction: as given to `begin_transaction`. Nothing happens if it has ended, so an interrupted caller may end it
+                again.
         """
         try:
-            self._lock.call(self._end, transaction, disposition)
+            self._lock.call(self._end_transaction, transaction, disposition)
         except (CardRemovedError, ServiceUnavailableError) as error:
             logger.debug("at the end of a transaction: %s", error)
 
-    def _end(self, transaction: object, disposition: Disposition) -> None:
+    def _end_transaction(self, transaction: object, disposition: Disposition) -> None:
         if transaction not in self._transactions.open:
             return
         reported = self._reset_reported
@@ -270,7 +272,7 @@ class Session:
         if error is not None and error.code != NOT_TRANSACTED and not (reported and isinstance(error, CardResetError)):
             raise self._translate(error) from error
 
-    def abandon(self, transaction: object) -> None:
+    def abandon_transaction(self, transaction: object) -> None:
         """Leave a transaction to be ended by the next call. Takes no lock and calls no PC/SC: finalizers may call it."""
         self._transactions.abandoned_ids.put(transaction)
 

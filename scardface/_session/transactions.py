@@ -20,7 +20,7 @@ from ..errors import CardResetError, SCardError
 
 logger = logging.getLogger("scardface.session")
 
-_RESETS = 3
+_MAX_RESETS = 3
 """How many resets by other programs in a row a begin survives where they do not matter."""
 
 
@@ -49,22 +49,22 @@ class Transactions:
         self.held = False
         self.end_refused = False
 
-    def begin(self, transaction: object, recovers: bool) -> None:
-        """Begin a transaction of the caller."""
+    def begin(self, transaction: object, ignore_reset: bool) -> None:
+        """Begin a transaction of the caller; `ignore_reset` as for `acquire`."""
         self.open.append(transaction)
         try:
-            self.acquire(recovers)
+            self.acquire(ignore_reset)
         except Exception:
             self.open.remove(transaction)
             raise
 
-    def acquire(self, recovers: bool = False) -> None:
+    def acquire(self, ignore_reset: bool = False) -> None:
         """Begin PC/SC's transaction, unless it is held; waits for another program's to end.
 
         Args:
-            recovers: whether a reset by another program does not matter.
+            ignore_reset: whether to reconnect and try again after a reset by another program.
         """
-        left = _RESETS if recovers else 0
+        left = _MAX_RESETS if ignore_reset else 0
         while not self.held:
             try:
                 self.held = True

@@ -29,7 +29,7 @@ _SMART_CARD_CLASS = "0b"
 """bInterfaceClass of CCID readers (USB device class for smart cards)."""
 _NFC_DRIVERS = frozenset(("pn533_usb", "pn533", "port100", "nfcmrvl_usb"))
 """Drivers of the kernel's NFC subsystem that take contactless readers for themselves."""
-_MOST_DEVICES = 256
+_MAX_DEVICES = 256
 _LOAD = f"import ctypes; ctypes.CDLL({LIBRARY!r}).SCardEstablishContext(2, None, None, ctypes.byref(ctypes.c_long()))"
 _LOADING, _SILENCE, _SLICE = 3.0, 1.5, 0.05
 """Seconds that loading may take, that a service has to answer, and of one slice of a wait."""
@@ -265,7 +265,7 @@ def _usb_readers(devices: Path) -> tuple[UsbReader, ...] | None:
     if not devices.is_dir():
         return None
     found: dict[str, UsbReader] = {}
-    for interface in sorted(devices.glob("*:*"))[: _MOST_DEVICES * 4]:
+    for interface in sorted(devices.glob("*:*"))[: _MAX_DEVICES * 4]:
         driver = interface / "driver"
         kernel_driver = driver.resolve().name if driver.exists() else ""
         is_reader = _read(interface / "bInterfaceClass").strip().lower() == _SMART_CARD_CLASS

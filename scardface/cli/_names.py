@@ -22,7 +22,7 @@ from ..contactless import tag
 
 LIST = "smartcard_list.txt"
 SYSTEM = ("/usr/local/pcsc", "/usr/share/pcsc", "/usr/local/share/pcsc", "/opt/homebrew/share/pcsc")
-_MOST_NAMES = 8
+_MAX_NAMES = 8
 _SIMPLE = re.compile(r"[0-9A-F. ]+")
 _BRACKETS = re.compile(r"(?:[0-9A-F. ]|\[[0-9A-F-]{1,20}\])+")
 
@@ -52,7 +52,7 @@ def names_of(atr: bytes, path: Path | None = None) -> tuple[str, ...]:
     """
     storage_card = tag(ATR(atr))
     known = () if storage_card is None else (f"{storage_card.name} ({storage_card.standard})",)
-    return tuple(dict.fromkeys((*known, *_listed(atr, path or list_file()))))[:_MOST_NAMES]
+    return tuple(dict.fromkeys((*known, *_listed(atr, path or list_file()))))[:_MAX_NAMES]
 
 
 def _listed(atr: bytes, path: Path | None) -> list[str]:

@@ -69,7 +69,7 @@ def run_shell(sender: Sender, card: SCard, output: OutputOptions) -> int:
     with exit_deadline(), Shell(sender, card, output) as open_shell:
         for line in _typed(open_shell.prompt):
             with exit_on_interrupt():
-                goes_on = open_shell.do(line)
+                goes_on = open_shell.run_line(line)
             if not goes_on:
                 break
     return OK
@@ -123,8 +123,8 @@ class Shell:
         """The prompt."""
         return f"{self._current or ''}> "
 
-    def do(self, line: str) -> bool:
-        """Carry out one line; whether the shell goes on.
+    def run_line(self, line: str) -> bool:
+        """Carry out one line; returns False if it was `quit`.
 
         Raises:
             CardRemovedError, ServiceUnavailableError: it cannot go on.

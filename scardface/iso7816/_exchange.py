@@ -39,7 +39,7 @@ from .. import errors
 from .._enums import Lengths, Protocol
 from ..errors import CardCommunicationError, SCardError, converted
 from ._apdu import C_APDU, R_APDU, is_secret
-from ._tpdu import has_extended_fields, resolve_lengths, response_class, t0, tpdus, with_le
+from ._tpdu import encode_t0, has_extended_fields, resolve_lengths, response_class, tpdus, with_ne
 
 __all__ = ["CardTraits", "ExchangeOptions", "exchange", "resolve_lengths"]
 
@@ -166,7 +166,7 @@ def _never(command: C_APDU) -> None:
 
 
 def _short_t0(command: C_APDU) -> bytes | None:
-    return t0(command) if len(command.data) <= 0xFF and command.le <= 0x100 else None
+    return encode_t0(command) if len(command.data) <= 0xFF and command.le <= 0x100 else None
 
 
 def _short_t1(command: C_APDU) -> bytes | None:
@@ -260,7 +260,7 @@ def _steps(
     expected = _expected_size(command, lengths)
     answer, is_last = yield from _send(sender, parts)
     if is_last and answer[-2] == 0x6C:
-        again = tpdus(with_le(command, answer[-1] or 0x100), protocol, lengths, options.response_class)
+        again = tpdus(with_ne(command, answer[-1] or 0x100), protocol, lengths, options.response_class)
         if again == parts:
             raise sender.error("command", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")
         answer, is_last = yield from _send(sender, again)

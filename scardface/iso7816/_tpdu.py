@@ -23,7 +23,7 @@ from .._enums import Lengths, Protocol
 from ._apdu import C_APDU
 from ._atr import ATR
 
-__all__ = ["has_extended_fields", "resolve_lengths", "response_class", "t0", "tpdus", "with_le"]
+__all__ = ["encode_t0", "has_extended_fields", "resolve_lengths", "response_class", "tpdus", "with_ne"]
 
 _PART = 255
 
@@ -77,10 +77,10 @@ def tpdus(command: C_APDU, protocol: Protocol, lengths: Lengths, envelope_class:
     nc, ne = len(command.data), command.le
     if nc <= 0xFF:
         if protocol == Protocol.T0:
-            return [t0(command)]
+            return [encode_t0(command)]
         if ne <= 0x100 or lengths in (Lengths.AUTO, Lengths.EXTENDED):
             return [bytes(command)]
-        return [bytes(with_le(command, 0x100))]
+        return [bytes(with_ne(command, 0x100))]
     if lengths is Lengths.SHORT:
         raise ValueError(f"{nc} bytes of data are more than Lengths.SHORT takes (255): set another one")
     if lengths is Lengths.CHAINING:
@@ -88,8 +88,8 @@ def tpdus(command: C_APDU, protocol: Protocol, lengths: Lengths, envelope_class:
     return [bytes(command)] if protocol != Protocol.T0 else _envelopes(command, lengths, envelope_class)
 
 
-def t0(command: C_APDU) -> bytes:
-    """A command of at most 255 bytes of data, as T=0 carries it."""
+def encode_t0(command: C_APDU) -> bytes:
+    """Encode a command of at most 255 bytes of data for T=0."""
     header = bytes((command.cla, command.ins, command.p1, command.p2))
     if command.data:
         return b"%b%c%b" % (header, len(command.data), command.data)
@@ -107,7 +107,7 @@ def _chain(command: C_APDU, protocol: Protocol) -> list[bytes]:
     last = (len(data) - 1) // _PART * _PART
     parts = [b"%c%b" % (header[0] | 0x10, bytes((*header[1:], _PART)) + data[at : at + _PART]) for at in range(0, last, _PART)]
     end = C_APDU(*header, data[last:], min(command.le, 0x100))
-    return [*parts, t0(end) if protocol == Protocol.T0 else bytes(end)]
+    return [*parts, encode_t0(end) if protocol == Protocol.T0 else bytes(end)]
 
 
 def _envelopes(command: C_APDU, lengths: Lengths, cla: int | None) -> list[bytes]:
@@ -123,7 +123,7 @@ def _envelopes(command: C_APDU, lengths: Lengths, cla: int | None) -> list[bytes
             cla = 0x40 | cla & 0x0F if cla & 0xF0 == 0xC0 else cla & 0x03 if cla & 0xF0 == 0x80 else 0
     encoded = bytes(command)
     # + 1: a full last part is followed by an empty one.
-    return [t0(C_APDU(cla, 0xC2, 0, 0, encoded[at : at + _PART])) for at in range(0, len(encoded) + 1, _PART)]
+    return [encode_t0(C_APDU(cla, 0xC2, 0, 0, encoded[at : at + _PART])) for at in range(0, len(encoded) + 1, _PART)]
 
 
 def _is_interindustry(cla: int) -> bool:
@@ -131,9 +131,9 @@ def _is_interindustry(cla: int) -> bool:
     return cla <= 0x1F or 0x40 <= cla <= 0x7F
 
 
-def with_le(command: C_APDU, le: int) -> C_APDU:
-    """A command with another Ne."""
-    return C_APDU(command.cla, command.ins, command.p1, command.p2, command.data, le)
+def with_ne(command: C_APDU, ne: int) -> C_APDU:
+    """The same command with another Ne."""
+    return C_APDU(command.cla, command.ins, command.p1, command.p2, command.data, ne)
 
 
 def has_extended_fields(tpdu: bytes) -> bool:

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ._recorder import CardT, Mode, Recorder, Redact
+from ._recorder import CardT, Mode, Recorder, SecretPredicate
 from ._secrets import carries_secret
 
 __all__ = ["CardCassette", "path_of"]
@@ -43,7 +43,7 @@ class CardCassette:
         self.replays: bool = mode == "none" or (mode == "once" and path.exists())
         self._recorder: Recorder[Any] | None = None
 
-    def __call__(self, card: CardT, *, redact: Redact = carries_secret) -> Recorder[CardT]:
+    def __call__(self, card: CardT, *, redact: SecretPredicate = carries_secret) -> Recorder[CardT]:
         """Wrap a card: it is recorded, or played from the cassette.
 
         Args:

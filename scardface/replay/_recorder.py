@@ -50,7 +50,8 @@ from ._tape import Exchange, Raw, Sent, Tape, as_command
 CardT = TypeVar("CardT", SCard, sync.SCard)
 Mode = Literal["once", "none", "all", "new"]
 Octets = bytes | bytearray | memoryview
-Redact = Callable[[C_APDU], bool]
+SecretPredicate = Callable[[C_APDU], bool]
+"""Whether the data of a command, and of its response, are left out of the cassette."""
 
 
 class Recorder(Generic[CardT]):
@@ -84,7 +85,7 @@ class Recorder(Generic[CardT]):
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse_copy(self, protocol)
 
-    def __init__(self, card: CardT, path: StrPath, mode: Mode = "once", *, redact: Redact = carries_secret) -> None:
+    def __init__(self, card: CardT, path: StrPath, mode: Mode = "once", *, redact: SecretPredicate = carries_secret) -> None:
         """Begin to record, or to play.
 
         Args:
@@ -155,7 +156,7 @@ class Recorder(Generic[CardT]):
     def send(self: Recorder[sync.SCard], *apdus: C_APDU | Octets, callback: Callback | None = None) -> R_APDU: ...
 
     def send(self, *apdus: C_APDU | Octets, callback: Callback | None = None) -> Any:
-        """As the card's `send`. A batch that is played, or partly so, is no unit: another `send` may come between its commands.
+        """As the card's `send`. A batch that is played, or partly so, is not atomic: another `send` may come between its commands.
 
         Raises:
             UnrecordedCommandError: nothing is recorded any more, and this is not on the cassette.
@@ -166,7 +167,7 @@ class Recorder(Generic[CardT]):
     def _send(self, card: sync.SCard, batch: list[C_APDU], callback: Callback | None, layer: Layer | None = None) -> R_APDU:
         keep = self._recording_callback(callback)
         response: R_APDU | None = None
-        with card.transaction() if self._is_unit(batch, callback) else nullcontext():
+        with card.transaction() if self._is_atomic(batch, callback) else nullcontext():
             if not self._plays:
                 return card._exchange(batch, keep, layer)
             for command in batch:
@@ -183,7 +184,7 @@ class Recorder(Generic[CardT]):
     async def _send_async(self, card: SCard, batch: list[C_APDU], callback: Callback | None, layer: Layer | None = None) -> R_APDU:
         keep = self._recording_callback(callback)
         response: R_APDU | None = None
-        async with card.transaction() if self._is_unit(batch, callback) else nullcontext():
+        async with card.transaction() if self._is_atomic(batch, callback) else nullcontext():
             if not self._plays:
                 return await card._exchange(batch, keep, layer)
             for command in batch:
@@ -200,7 +201,7 @@ class Recorder(Generic[CardT]):
         assert response is not None, "commands() refuses an empty batch"
         return response
 
-    def _is_unit(self, batch: list[C_APDU], callback: Callback | None) -> bool:
+    def _is_atomic(self, batch: list[C_APDU], callback: Callback | None) -> bool:
         """Whether the card's `send` would hold one transaction over the batch, which it does not with the callback that records."""
         return callback is None and len(batch) > 1 and self._records and self.card.share is ShareMode.SHARED
 
@@ -314,20 +315,28 @@ class Recorder(Generic[CardT]):
 
     def _play(self, command: C_APDU) -> R_APDU | None:
         """The recorded response to a command; None: send it to the card."""
-        found = self._take(lambda each: isinstance(each, Sent) and each.is_of(command), command)
+        found = self._take_recorded(lambda each: isinstance(each, Sent) and each.is_of(command), command)
         if not isinstance(found, Sent):
             return None
         self._secrets.hides(command, found.response.sw)  # whether later commands are hidden depends on it
         return found.response
 
     def _play_raw(self, raw: bytes) -> bytes | None:
-        found = self._take(lambda each: isinstance(each, Raw) and each.is_of(raw), as_command(raw))
+        found = self._take_recorded(lambda each: isinstance(each, Raw) and each.is_of(raw), as_command(raw))
         if not isinstance(found, Raw):
             return None
         self._secrets.hides(as_command(raw), int.from_bytes(found.response[-2:], "big"))
         return found.response
 
-    def _take(self, fits: Callable[[Exchange], bool], command: C_APDU) -> Exchange | None:
+    def _take_recorded(self, fits: Callable[[Exchange], bool], command: C_APDU) -> Exchange | None:
+        """The next recorded exchange that fits, which counts as played from now on.
+
+        Returns:
+            None: there is none, so the command has to be sent.
+
+        Raises:
+            UnrecordedCommandError: there is none, and nothing is recorded any more.
+        """
         found = self._tape.take(fits)
         if found is None and not self._records:
             raise self._tape.unrecorded(command)

@@ -154,7 +154,7 @@ class ReplayCard(VirtualCard):
         if isinstance(each, Raw):
             return each.is_of(command)
         recorded = each.command
-        if not each.is_of(_with_le(apdu, recorded.le)):
+        if not each.is_of(_with_ne(apdu, recorded.le)):
             return False
         if not self._is_t0:
             return apdu.le in (recorded.le, min(recorded.le, 256))
@@ -196,8 +196,8 @@ def _with_data(apdu: C_APDU, data: bytes) -> C_APDU:
     return C_APDU(apdu.cla, apdu.ins, apdu.p1, apdu.p2, data, apdu.le)
 
 
-def _with_le(apdu: C_APDU, le: int) -> C_APDU:
-    return C_APDU(apdu.cla, apdu.ins, apdu.p1, apdu.p2, apdu.data, le)
+def _with_ne(apdu: C_APDU, ne: int) -> C_APDU:
+    return C_APDU(apdu.cla, apdu.ins, apdu.p1, apdu.p2, apdu.data, ne)
 
 
 def _more(size: int) -> bytes:

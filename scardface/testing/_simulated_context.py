@@ -51,14 +51,14 @@ from ._main_thread import uninterruptible
 from ._simulated_call import CallInProgress
 from ._simulated_reader import MUTE, CardState, Power, SimulatedReader
 from ._simulated_service import SimulatedService
-from ._simulated_slot import CardRemoved
+from ._simulated_slot import SlotEmptyError
 from ._simulated_status import EXCLUSIVE, IGNORE, Wait, is_plug_and_play
 
 T = TypeVar("T")
 
 _INTERNAL_ERROR = 0x80100001
 _NO_MEMORY = 0x80100006
-_MOST_HANDLES = 200
+_MAX_HANDLES = 200
 """Handles of one context, and of one reader (fact 8)."""
 _GROUPS = ("SCard$DefaultReaders",)
 
@@ -211,9 +211,9 @@ class SimulatedContext:
         alone = reader.is_exclusive(share)
         if alone and reader.sharing:
             raise running.error(SHARING_VIOLATION)
-        if len(reader.handles) >= _MOST_HANDLES:
+        if len(reader.handles) >= _MAX_HANDLES:
             raise running.error(_INTERNAL_ERROR)
-        if len(self.handles) >= _MOST_HANDLES:
+        if len(self.handles) >= _MAX_HANDLES:
             raise running.error(_NO_MEMORY)
         handle = SimulatedHandle(self, self._service, reader, reader.protocol)
         self.handles.add(handle)
@@ -266,7 +266,7 @@ class SimulatedHandle:
                 if self._context.life != self._service.life:
                     raise running.error(self._service.dialect.session_lost)
                 running.check()
-                with self._reader.used_by(self):
+                with self._reader.restart_idle_timer(self):
                     yield running
 
     def _wait_for_lock(self, running: CallInProgress) -> None:
@@ -305,7 +305,7 @@ class SimulatedHandle:
                 raise running.error(NOT_TRANSACTED)
             try:
                 return self._reader.exchange(bytes(data))
-            except CardRemoved:
+            except SlotEmptyError:
                 running.check(NOT_TRANSACTED)
                 return b""  # as with vpcd: the exchange ends with what has been received
 
@@ -441,7 +441,7 @@ class SimulatedHandle:
                 running.check()
                 try:
                     return self._reader.exchange(bytes(command))
-                except CardRemoved:
+                except SlotEmptyError:
                     raise running.error(NOT_TRANSACTED) from None
 
         return exchange

@@ -27,7 +27,7 @@ from .._threads import RLock, spawn
 from ..errors import NOT_TRANSACTED, PROTO_MISMATCH, RESET_CARD
 from ..iso7816._atr import ATR
 from ._dialects import Dialect
-from ._simulated_slot import CardRemoved, CardSlot
+from ._simulated_slot import CardSlot, SlotEmptyError
 from ._simulated_status import EXCLUSIVE
 from ._virtual_card import VirtualCard
 
@@ -227,7 +227,7 @@ class SimulatedReader:
             try:
                 atr = self.slot.power_on()
                 break
-            except CardRemoved:  # perhaps another one was inserted already
+            except SlotEmptyError:  # perhaps another one was inserted already
                 continue
         if life == self._service.life:
             self._set_state(READY if atr else MUTE, atr)
@@ -259,7 +259,7 @@ class SimulatedReader:
         """Switch the card on if it was switched off; whether it is ready to be used, which it then is."""
         if self.power is Power.OFF:
             with contextlib.suppress(
-                CardRemoved
+                SlotEmptyError
             ):  # it was removed, which the driver has not found yet: connecting works all the same (fact 28)
                 self.atr = self._card().power_on()
                 if self.atr:
@@ -283,7 +283,7 @@ class SimulatedReader:
             else:
                 atr = slot.reset()
             state = READY if atr else MUTE
-        except CardRemoved:
+        except SlotEmptyError:
             state = CardState.ABSENT
         if life == self._service.life:
             self._set_state(state, atr)
@@ -301,16 +301,16 @@ class SimulatedReader:
 
     def wait_until_free(self) -> None:
         """Return when no exchange is in progress."""
-        with contextlib.suppress(CardRemoved):
+        with contextlib.suppress(SlotEmptyError):
             self._card().wait_until_free()
 
     def exchange(self, command: bytes) -> bytes:
-        """The card's answer. Raises CardRemoved."""
+        """The card's answer. Raises SlotEmptyError."""
         return self._card().exchange(command)
 
     def _card(self) -> CardSlot:
         if self.slot is None:
-            raise CardRemoved
+            raise SlotEmptyError
         return self.slot
 
     # Who uses it.
@@ -347,8 +347,8 @@ class SimulatedReader:
         self.changed.notify_all()
 
     @contextlib.contextmanager
-    def used_by(self, handle: Handle) -> Iterator[None]:
-        """A call on `handle` is in progress, so its transaction does not idle."""
+    def restart_idle_timer(self, handle: Handle) -> Iterator[None]:
+        """Around a call on `handle`: its transaction is not idle meanwhile, and the idle time starts anew when the call ends."""
         counted = handle is self.owner
         self._calls += counted
         try:

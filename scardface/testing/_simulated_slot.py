@@ -24,8 +24,8 @@ _JOIN_TIMEOUT = 1.0
 """Seconds that taking a card out waits for the card's own code to return."""
 
 
-class CardRemoved(Exception):
-    """The card was removed, before or during the call."""
+class SlotEmptyError(Exception):
+    """There is no card in the slot: it was removed before or during the call."""
 
 
 class CardSlot:
@@ -44,12 +44,12 @@ class CardSlot:
         self.out = False
 
     def power_on(self) -> bytes:
-        """Switch the card on; its ATR, empty if it is mute. Raises CardRemoved."""
+        """Switch the card on; its ATR, empty if it is mute. Raises SlotEmptyError."""
         self._powered = True
         return self._exchange(lambda: _card_calls.power_on(self._card))
 
     def reset(self) -> bytes:
-        """Reset the card; its ATR, empty if it is mute. Raises CardRemoved."""
+        """Reset the card; its ATR, empty if it is mute. Raises SlotEmptyError."""
         self._powered = True
         return self._exchange(lambda: _card_calls.reset(self._card))
 
@@ -60,15 +60,15 @@ class CardSlot:
             self._worker.submit(lambda: _card_calls.power_off(self._card))
 
     def exchange(self, command: bytes) -> bytes:
-        """The card's answer. Raises CardRemoved."""
+        """The card's answer. Raises SlotEmptyError."""
         return self._exchange(lambda: _card_calls.answer(self._card, command) or None)
 
     def wait_until_free(self) -> None:
-        """Return when no exchange is in progress. Raises CardRemoved."""
+        """Return when no exchange is in progress. Raises SlotEmptyError."""
         while self._busy and not self.out:
             self._changed.wait()
         if self.out:
-            raise CardRemoved
+            raise SlotEmptyError
 
     def _exchange(self, job: Callable[[], bytes | None]) -> bytes:
         self.wait_until_free()
@@ -82,7 +82,7 @@ class CardSlot:
             self._busy = False
             self._changed.notify_all()
         if self.out:
-            raise CardRemoved
+            raise SlotEmptyError
         return answers[0]
 
     def _run(self, job: Callable[[], bytes | None], answers: list[bytes]) -> None:

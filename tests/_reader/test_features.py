@@ -19,8 +19,8 @@ from scardface._reader.features import (
     Feature,
     ReaderProperties,
     control_code,
-    features,
-    properties,
+    query_features,
+    query_properties,
 )
 from scardface.errors import NOT_TRANSACTED, error_for
 from scardface.testing import PrivatePcscd
@@ -77,7 +77,7 @@ class TestFeatures:
         assert {f"FEATURE_{one.name}": int(one) for one in Feature if one is not Feature.EXECUTE_PACE} == theirs
 
     def test_of_a_reader_with_a_pad(self) -> None:
-        found = run(features(), listing(PINPAD))
+        found = run(query_features(), listing(PINPAD))
         assert found == {
             Feature.VERIFY_PIN_DIRECT: 0x42330006,
             Feature.MODIFY_PIN_DIRECT: 0x42330007,
@@ -91,32 +91,32 @@ class TestFeatures:
         from smartcard.pcsc.PCSCPart10 import Features, parseFeatureRequest
 
         answer = b"".join(bytes((tag, 4)) + code.to_bytes(4, "big") for tag, code in codes.items())
-        assert run(features(), listing(answer)) == {Features[name]: code for name, code in parseFeatureRequest(list(answer))}
+        assert run(query_features(), listing(answer)) == {Features[name]: code for name, code in parseFeatureRequest(list(answer))}
 
     @pytest.mark.parametrize("code", [0x8010001F, 0x80100022, 1, 50])
     def test_of_a_driver_that_knows_nothing_of_them(self, code: int) -> None:
         def refuse(_code: int, _data: bytes) -> bytes:
             raise error_for(code, "SCardControl", "A")
 
-        assert run(features(), refuse) == {}
-        assert run(properties(), refuse) == ReaderProperties()
+        assert run(query_features(), refuse) == {}
+        assert run(query_properties(), refuse) == ReaderProperties()
 
     def test_of_a_reader_that_has_none(self) -> None:
-        assert run(features(), listing(b"")) == {}
+        assert run(query_features(), listing(b"")) == {}
 
     def test_another_failure_is_one(self) -> None:
         def fail(_code: int, _data: bytes) -> bytes:
             raise error_for(NOT_TRANSACTED, "SCardControl", "A")
 
         with pytest.raises(SCardError) as caught:
-            run(features(), fail)
+            run(query_features(), fail)
         assert caught.value.code == NOT_TRANSACTED
 
     def test_unknown_ones_are_numbers(self) -> None:
-        assert run(features(), listing(b"\x7f\x04\0\0\0\x05")) == {0x7F: 5}
+        assert run(query_features(), listing(b"\x7f\x04\0\0\0\x05")) == {0x7F: 5}
 
     def test_the_first_of_two_counts(self) -> None:
-        assert run(features(), listing(b"\x06\x04\0\0\0\x05\x06\x04\0\0\0\x07")) == {6: 5}
+        assert run(query_features(), listing(b"\x06\x04\0\0\0\x05\x06\x04\0\0\0\x07")) == {6: 5}
 
     @pytest.mark.parametrize(
         ("answer", "words"),
@@ -131,13 +131,13 @@ class TestFeatures:
     )
     def test_malformed(self, answer: bytes, words: str) -> None:
         with pytest.raises(CardCommunicationError, match=words) as caught:
-            run(features(), listing(answer))
+            run(query_features(), listing(answer))
         assert caught.value.call == "SCardControl"
 
     @given(st.binary(max_size=40))
     def test_nonsense_raises_nothing_else(self, answer: bytes) -> None:
         try:
-            found = run(features(), listing(answer))
+            found = run(query_features(), listing(answer))
         except CardCommunicationError:
             return
         assert len(answer) % 6 == 0
@@ -145,7 +145,7 @@ class TestFeatures:
 
 
 def told(answer: bytes) -> ReaderProperties:
-    return run(properties(), reader({CM_IOCTL_GET_FEATURE_REQUEST: PINPAD, 0x42330012: answer}))
+    return run(query_properties(), reader({CM_IOCTL_GET_FEATURE_REQUEST: PINPAD, 0x42330012: answer}))
 
 
 class TestProperties:
@@ -185,16 +185,16 @@ class TestProperties:
         """ACS APG8201-B2, reference manual 1.00, 9.3.4: wLcdLayout 0210h, two lines of 16 characters."""
         answers = {CM_IOCTL_GET_FEATURE_REQUEST: b"\x0a\x04\0\0\0\x0a", 10: bytes.fromhex("10 02 07 00")}
         expected = ReaderProperties(display_columns=16, display_lines=2, entry_end=EntryEnd(7), distinguishes_timeouts=False)
-        assert run(properties(), reader(answers)) == expected
+        assert run(query_properties(), reader(answers)) == expected
 
     @pytest.mark.parametrize("size", [0, 3, 5])
     def test_a_structure_of_another_size(self, size: int) -> None:
         answers = {CM_IOCTL_GET_FEATURE_REQUEST: b"\x0a\x04\0\0\0\x0a", 10: bytes(size)}
         with pytest.raises(CardCommunicationError, match=f"have {size} bytes"):
-            run(properties(), reader(answers))
+            run(query_properties(), reader(answers))
 
     def test_neither(self) -> None:
-        assert run(properties(), listing(b"\x06\x04\0\0\0\x06")) == ReaderProperties()
+        assert run(query_properties(), listing(b"\x06\x04\0\0\0\x06")) == ReaderProperties()
 
     def test_values_of_another_length_are_kept_as_they_are(self) -> None:
         assert told(b"\x06\x02\x04\x00\x01\x01\x10") == ReaderProperties(other={6: b"\x04\0", 1: b"\x10"})
@@ -220,7 +220,7 @@ class TestProperties:
 
     def test_a_failure_is_one(self) -> None:
         with pytest.raises(SCardError, match="UNSUPPORTED_FEATURE"):
-            run(properties(), listing(PINPAD))
+            run(query_properties(), listing(PINPAD))
 
 
 def test_a_virtual_reader_of_a_real_pcscd_has_none(pcscd: PrivatePcscd) -> None:
@@ -229,8 +229,8 @@ def test_a_virtual_reader_of_a_real_pcscd_has_none(pcscd: PrivatePcscd) -> None:
     try:
         with pytest.raises(SCardError, match="0x8010001F"):
             handle.control(CM_IOCTL_GET_FEATURE_REQUEST, b"")
-        assert run(features(), handle.control) == {}
-        assert run(properties(), handle.control) == ReaderProperties()
+        assert run(query_features(), handle.control) == {}
+        assert run(query_properties(), handle.control) == ReaderProperties()
     finally:
         handle.disconnect(Disposition.LEAVE)
         context.release()

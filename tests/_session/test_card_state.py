@@ -158,7 +158,7 @@ def test_a_command_to_a_reader_that_was_opened_without_a_card(code: int) -> None
             assert misleading not in str(caught.value)
         pcsc.inject("SCardBeginTransaction", errors.RESET_CARD)  # as pcsc-lite says after a reset that found no card
         with pytest.raises(NoCardError, match="opened without one"):
-            session.begin("one")
+            session.begin_transaction("one")
         pcsc.inject("SCardTransmit", errors.READER_UNAVAILABLE)
         with pytest.raises(CardRemovedError, match="reader unplugged"):
             echo(session)
@@ -183,7 +183,7 @@ def test_what_windows_says_of_a_pulled_card(code: int) -> None:
             echo(session)
         pcsc.inject("SCardBeginTransaction", code)
         with pytest.raises(CardRemovedError):
-            session.begin("one")
+            session.begin_transaction("one")
         session.close()
 
 

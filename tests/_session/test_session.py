@@ -207,15 +207,15 @@ def test_check_tells_of_a_lost_service_and_of_nothing_else(session: Session, pcs
 def test_a_transaction_that_is_ended_again_ends_no_other(session: Session, pcsc: SimulatedPCSC) -> None:
     """An interrupted caller ends what it has begun once more; the one around it goes on."""
     other = opened(pcsc)  # before: a connect waits for a transaction, too
-    session.begin("outer")
-    session.begin("inner")
+    session.begin_transaction("outer")
+    session.begin_transaction("inner")
     for _ in range(3):
-        session.end("inner", Disposition.LEAVE)
+        session.end_transaction("inner", Disposition.LEAVE)
     waiting = threading.Thread(target=other.transmit, args=(bytes([0, ECHO, 0, 0]),), daemon=True)
     waiting.start()
     waiting.join(0.2)
     assert waiting.is_alive(), "the outer transaction has ended"
-    session.end("outer", Disposition.LEAVE)
+    session.end_transaction("outer", Disposition.LEAVE)
     waiting.join(30)
     assert not waiting.is_alive()
     assert (pcsc.calls["SCardBeginTransaction"], pcsc.calls["SCardEndTransaction"]) == (1, 1)

@@ -206,7 +206,7 @@ def test_what_is_recorded_has_one_channel(tmp_path: Path, capsys: pytest.Capture
         pcsc.insert(READER, FileCard())
         with SCard(timeout=30) as card, Recorder(card, tmp_path / "cassette") as recorder:
             conversation = Shell(recorder, card, OutputOptions(False, False))
-            assert conversation.do("channel")
+            assert conversation.run_line("channel")
     assert conversation.prompt() == "> "
     assert "through the basic channel" in capsys.readouterr().err
 

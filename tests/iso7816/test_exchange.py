@@ -18,7 +18,7 @@ from scardface.errors import CardCommunicationError, CardRemovedError, SCardErro
 from scardface.iso7816._apdu import C_APDU, R_APDU
 from scardface.iso7816._atr import ATR
 from scardface.iso7816._exchange import CardTraits, ExchangeOptions, exchange, resolve_lengths, run_steps, single_step_encoder
-from scardface.iso7816._tpdu import response_class, t0
+from scardface.iso7816._tpdu import encode_t0, response_class
 
 T0, T1 = Protocol.T0, Protocol.T1
 AUTO, EXTENDED, CHAINING, ENVELOPE, SHORT = Lengths.AUTO, Lengths.EXTENDED, Lengths.CHAINING, Lengths.ENVELOPE, Lengths.SHORT
@@ -621,7 +621,7 @@ def test_another_instruction_can_fetch(protocol: Protocol) -> None:
 def test_61_can_be_left_to_the_caller(protocol: Protocol, answer: str) -> None:
     options = ExchangeOptions(follow_61=False)
     for command in ("00A4040002A00100", "00A4040002A001", "00CA000010", "00440000"):
-        line = (C_APDU.fromhex(command) if protocol == T1 else t0(C_APDU.fromhex(command)), answer)
+        line = (C_APDU.fromhex(command) if protocol == T1 else encode_t0(C_APDU.fromhex(command)), answer)
         assert Script((bytes(line[0]).hex(), answer)).play(command, protocol, AUTO, options) == answer
     fetch = "00C0000002"
     assert Script((fetch, "AABB9000")).play(fetch, protocol, AUTO, options) == "AABB9000", "the caller's own GET RESPONSE"

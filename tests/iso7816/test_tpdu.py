@@ -6,7 +6,7 @@ import pytest
 
 from scardface._enums import Lengths, Protocol
 from scardface.iso7816._apdu import C_APDU
-from scardface.iso7816._tpdu import has_extended_fields, t0, tpdus
+from scardface.iso7816._tpdu import encode_t0, has_extended_fields, tpdus
 
 T0, T1 = Protocol.T0, Protocol.T1
 INTERINDUSTRY = {*range(0x20), *range(0x40, 0x80)}
@@ -44,7 +44,7 @@ def test_short_commands_go_in_any_class() -> None:
     for cla in range(256):
         command = C_APDU(cla, 0xE2, data=bytes(255))
         for lengths in (Lengths.AUTO, Lengths.ENVELOPE, Lengths.CHAINING, Lengths.SHORT):
-            assert tpdus(command, T0, lengths) == [t0(command)]
+            assert tpdus(command, T0, lengths) == [encode_t0(command)]
 
 
 def test_extended_fields() -> None:
