@@ -1,17 +1,17 @@
-"""What users touch: the async face and the sync face.
+"""The two faces, which programs use: the async one (`scardface`) and the sync one (`scardface.sync`).
 
 | module | what it is |
 | --- | --- |
 | `card` | what both faces of a card have in common |
-| `scard` | the async `SCard`, written on `async_base`: everything that differs by `await` alone |
-| `sync_scard` | the sync `SCard`, generated from `scard`, on `sync_base` |
-| `async_base`, `sync_base` | what differs in kind: how a call is run, who waits for whom, how a card is acquired and closed |
+| `scard` | the async `SCard`, a subclass of `async_base`: every method whose two versions differ only by `await` |
+| `sync_scard` | the sync `SCard`, generated from `scard`, a subclass of `sync_base` |
+| `async_base`, `sync_base` | what is written twice: running a call, waiting for the card's turn, acquiring and closing |
 | `card_lock` | the lock of an open card among the tasks that use it; among threads it is an RLock |
-| `routes` | a logical channel, a layer: ways to an open card, the same for both faces |
-| `monitor`, `sync_monitor` | the two `ReaderMonitor`s, each written: how they wait is what they are |
-| `queries`, `sync_queries` | one look at PC/SC, written and generated; `blocking_queries` does it |
+| `routes` | sending through a logical channel or a layer, the same for both faces |
+| `monitor`, `sync_monitor` | the two `ReaderMonitor`s; both are written, since waiting is most of what they do |
+| `queries`, `sync_queries` | `readers`, `groups` and `states`, written and generated; `blocking_queries` does the work |
 
-`python .ci/generate_sync.py` writes what is generated.
+`python .ci/generate_sync.py` writes the generated files.
 
 Who owns what: a card owns its acquisition until it is open, then its session (PC/SC's context and handle) and its worker (the
 card's thread). A monitor owns its queue, which the driver fills. Nobody owns the driver: it ends after the last who waits.

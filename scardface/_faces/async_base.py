@@ -1,4 +1,4 @@
-"""How the async face works: what differs from the sync face by more than `await`. `scard.py` is written on top of it.
+"""The base class of the async `SCard` in `scard.py`: the methods that differ from the sync face by more than `await`.
 
 Who owns what, who may call it from where, what ends it:
 
@@ -63,7 +63,7 @@ _inside: contextvars.ContextVar[_RunningCallback | None] = contextvars.ContextVa
 
 
 class AsyncBase(Card):
-    """The part of the async SCard that the head of this file tells of."""
+    """The base class of the async SCard: it runs calls in the card's thread, takes turns, acquires and closes."""
 
     _how_to_open = "use 'async with SCard(...)' or 'await SCard(...)'"
     _loop: Loop

@@ -193,7 +193,7 @@ class Card:
         """Queue the close in the card's thread, where no cancellation, Ctrl-C or signal handler can lose it. May be begun again.
 
         Args:
-            ended: called in the card's thread with what came of it, once it is done.
+            ended: called in the card's thread after the close, with the error, if any.
         """
         self._closed = True
         self._cancel_removals()
@@ -224,7 +224,7 @@ def _close(session: Session, disposition: Disposition | None, ended: Callable[[E
 
 
 def ignore_outcome(error: Exception | None) -> None:
-    """What came of a close that nobody waits for."""
+    """Does nothing with the outcome of a close that nobody waits for."""
 
 
 def commands(apdus: tuple[Any, ...]) -> list[C_APDU]:

@@ -1,4 +1,4 @@
-"""Ways to an open card other than `card.send`: a logical channel, a layer. Both faces use these, since nothing here waits.
+"""Sending to an open card through a logical channel or a layer. Both faces use these classes, since nothing here waits.
 
 Rules:
 

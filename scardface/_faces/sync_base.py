@@ -1,4 +1,4 @@
-"""How the sync face works: what differs from the async face by more than `await`. `sync_scard.py` is generated on top of it.
+"""The base class of the sync `SCard` in `sync_scard.py`: the methods that differ from the async face by more than `await`.
 
 Who owns what, who may call it from where, what ends it:
 
@@ -45,13 +45,13 @@ Answer: TypeAlias = R_APDU
 """What a `send` of this face returns."""
 
 _JOIN_TIMEOUT = 0.2
-"""Seconds that a thread whose work is done has to be gone."""
+"""Seconds to wait for the end of a thread that has delivered its result."""
 
 until_removed = wait_blocking
 
 
 class _HeldTransactions(threading.local):
-    """What this thread holds transactions on: sessions."""
+    """The sessions on which this thread is in a transaction."""
 
     sessions: tuple[Session, ...] = ()
 
@@ -91,7 +91,7 @@ class _ThreadLock(RLock):  # type: ignore[misc]  # as RLock itself
 
 
 class SyncBase(Card):
-    """The part of the sync SCard that the head of this file tells of."""
+    """The base class of the sync SCard: it runs calls in the caller's thread, takes turns, acquires and closes."""
 
     _how_to_open = "its constructor opens it"
     _lock: _ThreadLock
@@ -224,7 +224,7 @@ class SyncBase(Card):
 
 
 def _close_outcome(ended: SimpleQueue[Exception | None], thread: threading.Thread) -> Exception | None:
-    """What came of a close; None if another's, of a thread or a signal handler, came first: behind it the card's thread ends."""
+    """The outcome of this close, or None if another close was queued first and the thread ended after it."""
     while True:
         alive = thread.is_alive()
         try:
@@ -248,7 +248,10 @@ def plain_callback(callback: Callback) -> Callback:
 
 
 class _TransactionBlock(AbstractContextManager[None]):
-    """A block that is left wherever it was interrupted: `with` answers for it only once `__enter__` has returned."""
+    """The context manager of a transaction. It leaves the block also if an exception interrupts `__enter__`.
+
+    `with` itself calls `__exit__` only after `__enter__` has returned.
+    """
 
     __reduce_ex__ = refuse_copy
 
@@ -273,9 +276,9 @@ class _TransactionBlock(AbstractContextManager[None]):
 
 
 class Beginning:
-    """The begin of a transaction: in a thread of its own, unless nobody else can have the card. Undone there if its caller leaves.
+    """The begin of a transaction; also the transaction's key in the session.
 
-    It names the transaction, too.
+    If others share the card, it happens in a thread of its own, which undoes it if its caller has left meanwhile.
     """
 
     def __init__(self, session: Session, disposition: Disposition) -> None:

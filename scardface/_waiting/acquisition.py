@@ -4,11 +4,13 @@ Who owns what, who may call it from where, what ends it:
 
 - `acquire` runs in one task, `acquire_blocking` in one thread. `cancel` and `leave` are signal-safe (see the package),
   also before `begin`.
-- The outcome is the first item of `_outcomes`: the session of the thread that opened the card, an error of the driver's, of
-  `cancel` or of `leave`. A thread that opened a card and came second closes it again.
-- The acquisition owns the open session until its face has taken it over; a return value never does.
-- If nobody waits, it queries the readers and connects at once, in the thread that becomes the card's, without the driver. A
-  dispatcher of its own decides then, by the same rules. If it gets no card in this way, it waits with the others.
+- The first item of `_outcomes` is the outcome: the session that a connect has opened, or the error that the driver, `cancel` or
+  `leave` has put there. A thread whose session comes second closes it again.
+- The acquisition owns the open session until its face has taken it over. It is handed over by a call (`opened` of `acquire`), not
+  by a return value, which an interrupt or a cancellation could lose.
+- If nobody else waits, it makes a first query: in the thread that becomes the card's, without the driver, it queries the readers
+  and connects at once. A dispatcher of its own decides then, by the same rules. If it gets no card in this way, it joins the
+  waiters of the driver.
 - An offered card is taken at the owner, and opened in a thread of its own. Before the session counts, it is checked: the card that
   was offered (by its event counter), the ATR, the protocol, the reader's serial number.
 - One deadline, on the monotonic clock, for everything: the caller's until it waits with the others, the dispatcher's from then on.
@@ -80,11 +82,11 @@ logger = logging.getLogger("scardface")
 _numbers = itertools.count(1)
 _CANCELLED = "cancel() ended the wait for a card"
 _LEFT = WaitCancelledError("the wait for a card was given up", CANCELLED)
-"""The outcome after `leave`; nobody is given it."""
+"""The outcome after `leave`; nobody gets to see it."""
 
 
 class Acquisition(Waiter):
-    """See the head of this module. Once it has succeeded: `session`, and the `worker` whose thread opened it."""
+    """The wait of one SCard for its card. After success it has the open `session`, and the `worker` whose thread opened it."""
 
     __slots__ = (
         "_connect_under_way",
@@ -119,7 +121,7 @@ class Acquisition(Waiter):
         self._query_readings: Mapping[str, Reading] | None = None  # what that query saw, if only new cards are wanted
         self._query_summary: tuple[str, BaseException | None] | None = None  # what it saw, in words
         self._connect_under_way: Offer | None = None  # under way in its own first query
-        self._has_followers = False  # younger ones wait for the end of its first query
+        self._has_followers = False  # younger waiters wait for the end of its first query
         self._joined = False
         self._search: SerialSearch | None = None
         self._serial = request.readers.serial
@@ -162,11 +164,11 @@ class Acquisition(Waiter):
         self._wake_up()
 
     def fail(self, error: BaseException) -> None:
-        """As `end_with`, with an error that others are given as well."""
+        """As `end_with`, with a copy of `error`, which every waiter is given."""
         self.end_with(fresh_copy(error) if isinstance(error, SCardError) else error)
 
     def _take_over(self) -> bool:
-        """Whether the caller may use or close the open card; True once, for the face or for one that gives the card up."""
+        """Claim the open card. Returns True to the first caller only, who then uses or closes it."""
         driver = self.driver
         return driver is not None and driver.not_taken_over.pop(self, self) is None
 
@@ -179,15 +181,16 @@ class Acquisition(Waiter):
             self.owner = NO_OWNER
 
     def _wake_up(self) -> bool:
-        """Wake the caller. Also after an outcome of somebody else's, who may have been interrupted before waking it.
+        """Wake the caller, also if another thread has set the outcome: it may have been interrupted before it woke the caller.
 
-        A loop that is being closed accepts a post and loses it, so it is asked after the post whether it is alive.
+        Returns False if the caller's loop is closed. A loop that is being closed accepts a post and loses it, so it is asked after
+        the post whether it is alive.
         """
         owner = self.owner
         return owner is not None and owner.post(self._wake) and owner.is_alive()
 
     def _end_with(self, end: Session | BaseException) -> bool:
-        """Add an outcome; whether it is the one that counts."""
+        """Add an outcome. Returns True if it is the first, which counts."""
         self._outcomes.append(end)  # one step, so that an interrupted caller may begin again
         driver = self.driver
         if driver is not None:
@@ -272,7 +275,7 @@ class Acquisition(Waiter):
         """At the owner: take an offered card and have it opened."""
         driver = self.driver
         assert driver is not None
-        if not offer.claim(self):  # too late; even if this one has ended, others of this owner can be offered cards
+        if not offer.claim(self):  # too late; also if this wait has ended, other waiters of its owner can be offered cards
             driver.tell(Responsive(offer.owner))
         elif self._outcomes:
             driver.tell(Withdrawn(offer))
@@ -284,7 +287,11 @@ class Acquisition(Waiter):
                 driver.tell(Withdrawn(offer))
 
     def reconnect(self, share: ShareMode, protocols: Protocol | None) -> None:
-        """Reconnect the open card, blocking, and report its share mode: never a less exclusive one than it has."""
+        """Reconnect the open card, blocking, and report its share mode.
+
+        EXCLUSIVE is reported before the reconnect and SHARED after it, so that the dispatcher never believes the card more free
+        than it is.
+        """
         if share is ShareMode.EXCLUSIVE:
             self._share(share)
         try:
@@ -331,7 +338,7 @@ class Acquisition(Waiter):
             worker.finish()
 
     def _first_query(self, driver: Driver, worker: Worker) -> bool:
-        """Query the readers and try the cards that match; whether one was opened."""
+        """Query the readers and try the cards that match. Returns True if one was opened."""
         mine = Dispatcher()  # for this query
         now = time.monotonic()
         for waiter, (reader, share) in list(driver.open_cards.items()):
@@ -426,7 +433,11 @@ class Acquisition(Waiter):
         self._warn_of_holder(offer, error)
 
     def _open(self, offer: Offer, worker: Worker, context: Context | None) -> tuple[BaseException | None, bool]:
-        """Connect, check, and hand over or close again; raises nothing. Returns the error, and whether a checked card was open."""
+        """Connect, check the card, then hand it over or close it again. Raises nothing.
+
+        Returns:
+            The error, if any; and True if the card could be opened and was the one offered.
+        """
         driver = self.driver
         assert driver is not None
         session: Session | None = None
@@ -512,7 +523,7 @@ class Acquisition(Waiter):
             self.end_with(error)
 
     def _set_readers(self, names: frozenset[str]) -> bool:
-        """Wait for the readers of these names; whether they are others than before."""
+        """Wait for the readers of these names. Returns True if they are not the same as before."""
         before = self.request.readers
         readers = before.found(names)
         if readers == before:

@@ -6,18 +6,18 @@ its first query (see `acquisition`). Its state is in `dispatcher_state`; the tex
 Rules, in whatever order the messages come:
 
 - Oldest first. A waiter takes its place when its acquisition begins, in whatever loop or thread that is, and keeps it while it
-  tries, fails and waits on. One that is in its own first query is not overtaken at a card that it may want, for
+  tries, fails and waits on. While a waiter is in its own first query, younger waiters are not offered a card that it may want, for
   `FIRST_QUERY_PRIORITY` seconds.
 - A reader is offered to one waiter at a time, and to the next when that one has failed, declined or ended. A connect that PC/SC
   does not answer blocks that reader and nothing else.
-- An offer that is not taken at its owner within `TAKE_TIMEOUT` seconds goes to the next waiter of another owner. The late one keeps
-  its place, and is offered cards again as soon as its owner has reported that it runs.
-- SHARED holders coexist. An EXCLUSIVE waiter makes younger SHARED ones wait, unless another program refused it the card: then it
+- An offer that is not taken at its owner within `TAKE_TIMEOUT` seconds goes to the next waiter of another owner. The late waiter
+  keeps its place, and is offered cards again as soon as its owner has reported that it runs.
+- SHARED holders coexist. An EXCLUSIVE waiter makes younger SHARED waiters wait, unless another program holds the card: then it
   keeps its place and lets them pass until it can try again.
 - A card that cannot be opened ends no wait: it is tried again when its reader changes, and every `RETRY_HELD` seconds if another
   program holds it (nothing reports reliably that it is free), every `RETRY_FAILED` seconds otherwise.
 - If several cards match, the order of the reader list decides.
-- A service that stops ends no wait. One that does not run at the start does, unless the waiter accepts that.
+- A service that stops ends no wait. A service that does not run when a wait begins ends it, unless the waiter accepts that.
 - A reader's change costs time linear in the number of different criteria that include the reader, however many waiters share them.
 """
 
@@ -82,7 +82,7 @@ from .timeout_text import describe, left_out
 TAKE_TIMEOUT = 2.0
 """Seconds after which an offer that was not taken goes to the next waiter."""
 FIRST_QUERY_PRIORITY = 0.25
-"""Seconds for which one that is in its own first query keeps younger ones from a card that it may want."""
+"""Seconds for which a waiter that is in its own first query keeps younger waiters from a card that it may want."""
 RETRY_HELD = 0.25
 """Seconds between two attempts at a card that another program holds (facts 11 and 13: nothing reports its release)."""
 RETRY_FAILED = 1.0
@@ -119,25 +119,25 @@ _NOTHING_YET = Snapshot(0, 0, None, {})
 
 
 class Dispatcher:
-    """See the head of this module. `needed`, `query_wanted` and `groups` are for the watcher; `wake_at` is when to call `tick`."""
+    """Decides which waiter is offered which card. `needed`, `query_wanted` and `groups` tell the driver what to watch."""
 
     def __init__(self) -> None:
         self.query_wanted = 0
         """The number of the query that is wanted: the next snapshot must have at least this number."""
         self._waiters: dict[Waiter, None] = {}
-        self._awaiting_query: dict[Waiter, None] = {}  # those of them that wait for the first query that counts for them
+        self._awaiting_query: dict[Waiter, None] = {}  # waiters whose first query is not answered yet
         self._queues: dict[Hashable, WaiterQueue] = {}
         self._readers: dict[str, TrackedReader] = {}  # in the order of the reader list
         self._held: dict[Waiter, TrackedReader] = {}
         self._card_count = 0
         self._last = _NOTHING_YET
         self._unresponsive: set[Owner] = set()
-        self._first_queries: dict[Waiter, float] = {}  # those in their own first query that others wait behind, and until when
+        self._first_queries: dict[Waiter, float] = {}  # waiters in their own first query that others wait behind, and until when
         self._listeners: dict[
             Listener, tuple[int, tuple[str, ...] | None]
         ] = {}  # the query that gives each its initial state; 0: it has that
         self._removals: dict[RemovalWaiter, TrackedReader] = {}
-        self._unchecked_removals: dict[RemovalWaiter, int] = {}  # those of them that wait for their first query, and its number
+        self._unchecked_removals: dict[RemovalWaiter, int] = {}  # removal waits whose first query is not answered yet: its number
         self._groups: Counter[tuple[str, ...]] = Counter()  # how many waiters and listeners use each
         self._names_by_filter: tuple[Snapshot, dict[Hashable, NameSet]] = (
             _NOTHING_YET,
@@ -146,7 +146,7 @@ class Dispatcher:
         self._timers: list[_Timer] = []
         self._timer_number = 0
         self._effects: list[Effect] = []
-        self._zero_timeout: dict[Waiter, None] = {}  # those with a timeout of 0 whose query has been answered
+        self._zero_timeout: dict[Waiter, None] = {}  # waiters with a timeout of 0 whose query has been answered
 
     # For the driver.
 
@@ -323,7 +323,7 @@ class Dispatcher:
         return changed
 
     def _forget_dead_holders(self, reader: TrackedReader, reading: Reading, number: int) -> bool:
-        """Forget holders that the reader does not show, whose sessions have therefore ended unnoticed; whether there were any."""
+        """Forget holders that the reader's flags do not show: their sessions have ended. Returns True if there were any."""
         dead = [
             waiter
             for waiter, (share, since) in reader.holders.items()
@@ -332,12 +332,12 @@ class Dispatcher:
         for waiter in dead:
             del reader.holders[waiter]
             self._held.pop(waiter, None)
-        if dead:  # perhaps the reader was replaced by one of the same name, whose counter begins anew and may show the same
+        if dead:  # perhaps another reader has this name now, whose counter begins anew and may show the same
             self._effects += [RemovalSuspected(removal, gone=False) for removal in reader.removals]
         return bool(dead)
 
     def _set_reading(self, reader: TrackedReader, reading: Reading | None, now: float) -> None:
-        """Another card, or a sharing flag that is no longer set: waiters that were refused may try again."""
+        """Take over a reading. If the card is another one, or is shared no more, waiters that were refused it may try again."""
         old, reader.reading = reader.reading, reading
         if reading is not None:
             self._assign_card_number(reader, old, reading, now)
@@ -352,7 +352,7 @@ class Dispatcher:
                 self._check_removal(removal, reader)
 
     def _assign_card_number(self, reader: TrackedReader, old: Reading | None, reading: Reading, now: float) -> None:
-        """Give the card in `reader` a number if it is another one."""
+        """Give the card in `reader` a number of its own if it is not the card that was there before."""
         if not reading.present:
             reader.card = 0
         elif reader.is_other_card(old, reading):
@@ -412,7 +412,7 @@ class Dispatcher:
         self._end_first_query(waiter, now)
 
     def _after_first_query(self, waiter: Waiter, snapshot: Snapshot, now: float) -> bool:
-        """The query that `waiter` waited for is answered: find out which readers it waits for. Whether it is in a queue now."""
+        """The first query of `waiter` is answered: find out which readers it waits for. Returns True if it is in a queue now."""
         request = waiter.request
         dynamic = request.wait_for_reader
         try:
@@ -448,7 +448,7 @@ class Dispatcher:
             self._zero_timeout[waiter] = None
 
     def _on_readers_changed(self, waiter: Waiter, now: float) -> None:
-        """The waiter keeps its place; a connect under way goes on, since what it opens is checked."""
+        """The waiter keeps its place. A connect under way goes on, since the card that it opens is checked."""
         if waiter._queue is not None:
             self._dequeue(waiter, waiter._queue, now)
             self._enqueue(waiter, None)
@@ -473,7 +473,7 @@ class Dispatcher:
             self._make_offers(self._readers.values(), now)
 
     def _waits_behind(self, waiter: Waiter, now: float) -> bool:
-        """Whether one with a timeout of 0 may get a card yet: an older one is in its first query, or a card has to settle."""
+        """Whether `waiter`, whose timeout is 0, may get a card yet: an older one is in its first query, or a card has to settle."""
         if not self._first_queries.keys().isdisjoint(waiter._older):
             return True
         queue = waiter._queue
@@ -511,7 +511,7 @@ class Dispatcher:
         if waiter._offer is not None:
             self._effects.append(Withdraw(waiter._offer))
         queue, waiter._queue = waiter._queue, None
-        if queue is None:  # younger ones need not wait for its first query any more
+        if queue is None:  # younger waiters need not wait for its first query any more
             self._make_offers(self._readers.values(), now)
             return
         self._dequeue(waiter, queue, now)
@@ -521,7 +521,7 @@ class Dispatcher:
         queue.discard(waiter)
         if not queue:
             del self._queues[queue.key]
-        if led:  # it may have been the only one that kept others from a card
+        if led:  # it may have been the only waiter that kept others from a card
             self._make_offers((reader for reader in self._readers.values() if queue in reader.queues), now)
         if not queue:
             for reader in self._readers.values():
@@ -673,7 +673,7 @@ class Dispatcher:
         return None
 
     def _forget_refusals(self, reader: TrackedReader, now: float) -> None:
-        """Forget those that are over. An EXCLUSIVE attempt must fail while this process shares the card: that refusal stays."""
+        """Forget refusals whose time is over. An EXCLUSIVE attempt fails while this process shares the card: that refusal stays."""
         kept = []
         for refusal in reader.refusals:
             if refusal.until > now:
@@ -711,7 +711,7 @@ class Dispatcher:
         return reader.card != 0 and waiter._known_cards.get(reader.name) == reader.card
 
     def _is_overtaking(self, waiter: Waiter, reader: TrackedReader) -> bool:
-        """Whether an older one whose first query is not answered may want this card."""
+        """Whether an older waiter whose first query is not answered may want this card."""
         for other in (*self._awaiting_query, *self._first_queries) if self._awaiting_query or self._first_queries else ():
             if other.number < waiter.number and other.owner not in self._unresponsive and self._may_want(other, reader):
                 return True

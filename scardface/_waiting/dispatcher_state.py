@@ -1,4 +1,4 @@
-"""What the dispatcher knows of one reader (`TrackedReader`), and of the waiters with equal criteria (`WaiterQueue`).
+"""What the dispatcher knows: of a tracked reader (`TrackedReader`), and of the waiters with equal criteria (`WaiterQueue`).
 
 Who owns what: both belong to one dispatcher, and are used in its driver's thread alone. They hold and compare; what is offered to
 whom is decided in `dispatcher`.
@@ -39,7 +39,7 @@ class Refusal(NamedTuple):
 
 
 class TrackedReader:
-    """One reader: the card in it, and what this process does with it."""
+    """A reader that the dispatcher keeps track of: the card in it, and what this process does with it."""
 
     __slots__ = (
         *("_atr", "card", "connects", "failure", "holders", "last_removed", "name", "offer", "place", "queues"),
@@ -59,7 +59,7 @@ class TrackedReader:
         self.refusals: list[Refusal] = []
         self.failure: tuple[int, Refusal] | None = None  # the number of the card that could not be opened last, and why
         self.refused_card = 0  # the number of the card that another program held at the last attempt
-        self.queues: list[WaiterQueue] = []  # those that include this reader
+        self.queues: list[WaiterQueue] = []  # those whose criteria include this reader
         self.removals: dict[RemovalWaiter, Reading] = {}
         self.last_removed: tuple[float, bytes] | None = None  # the card before: when it was removed, its ATR
 
@@ -69,11 +69,14 @@ class TrackedReader:
         return bool(self.holders or self.offer is not None or self.connects or self.removals)
 
     def refuses(self, queue: WaiterQueue) -> bool:
-        """Whether its card was refused to waiters like those of `queue` a moment ago."""
+        """Whether this reader's card was refused to the waiters of `queue` a moment ago, so that they do not try it yet."""
         return any(refusal.applies_to(queue) for refusal in self.refusals)
 
     def is_other_card(self, old: Reading | None, reading: Reading) -> bool:
-        """Whether a present card is not the numbered one. With the same ATR after the service was away, it is."""
+        """Whether the card in `reading` is not the one that `card` is the number of.
+
+        After the service was away (`old` is None) the ATR alone decides: a card with the same one counts as the same card.
+        """
         return not self.card or self._atr != reading.atr or (old is not None and old.counter != reading.counter)
 
     def set_card(self, number: int, reading: Reading, now: float) -> None:
@@ -82,7 +85,7 @@ class TrackedReader:
 
 
 class WaiterQueue:
-    """The waiters that want the same, oldest first."""
+    """The waiters with equal criteria, oldest first. (`groups` are reader groups.)"""
 
     __slots__ = ("_numbers", "_verdicts", "_waiters", "dynamic", "groups", "key", "names", "pattern", "protocols", "share")
 
@@ -99,13 +102,13 @@ class WaiterQueue:
         self._verdicts: dict[bytes, bool] = {}
 
     def includes(self, name: str) -> bool:
-        """Whether its readers include this one, apart from groups."""
+        """Whether these waiters want the reader `name`, reader groups apart."""
         if self.dynamic is not None:
             return self.dynamic.accepts(name)
         return self.names is None or name in self.names
 
     def matches(self, atr: bytes) -> bool:
-        """Whether its pattern is found in the ATR. The pattern may be the program's own code: it is called once for each ATR."""
+        """Whether these waiters want a card with this ATR. The pattern may be the program's own code: it is called once per ATR."""
         if self.pattern is None:
             return True
         verdict = self._verdicts.get(atr)
@@ -116,17 +119,17 @@ class WaiterQueue:
         return verdict
 
     def add(self, waiter: Waiter) -> None:
-        """Put a waiter in, at the place of its number."""
+        """Add a waiter, by its age."""
         bisect.insort(self._numbers, waiter.number)
         self._waiters[waiter.number] = waiter
 
     def discard(self, waiter: Waiter) -> None:
-        """Take a waiter out, if it is in."""
+        """Remove a waiter, if it is there."""
         if self._waiters.pop(waiter.number, None) is not None:
             del self._numbers[bisect.bisect_left(self._numbers, waiter.number)]
 
     def is_oldest(self, waiter: Waiter) -> bool:
-        """Whether it is the first of the queue."""
+        """Whether `waiter` is the oldest of the queue."""
         return bool(self._numbers) and self._numbers[0] == waiter.number
 
     def __iter__(self) -> Iterator[Waiter]:

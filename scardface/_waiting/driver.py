@@ -338,7 +338,7 @@ class Driver:
         self._carry_out(self._dispatcher.handle(OwnerGone(owner), time.monotonic()))
 
     def _sweep(self) -> None:
-        """Find what nobody reports."""
+        """Find out what nobody reports: closed event loops, and cards whose reader was replaced."""
         self.close_abandoned_cards()
         for owner in self._dispatcher.owners():
             if isinstance(
@@ -351,7 +351,7 @@ class Driver:
             self._post(removal.owner, removal.suspect, False)
 
     def _fail(self, error: BaseException) -> None:
-        """Give the error to all who wait, and begin anew."""
+        """End every wait with a copy of `error`, and begin anew with the next message."""
         if not isinstance(error, SCardError):
             log_safely(logger.error, "waiting for PC/SC failed, and begins anew with the next who waits", exc_info=error)
         waiters, listeners = self._dispatcher.all_waiting()
@@ -370,7 +370,7 @@ def _no_op() -> None:
 
 
 def _sender_of(message: Any) -> Any:
-    """Who sent the message, if it is one with which waiting begins."""
+    """The waiter, listener or removal wait of a message; None: the message has none."""
     return next((getattr(message, name) for name in ("waiter", "listener", "removal") if hasattr(message, name)), None)
 
 

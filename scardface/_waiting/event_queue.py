@@ -40,7 +40,7 @@ MAX_EVENTS = 10_000
 
 
 class EventQueue:
-    """See the head of this module.
+    """The events that one monitor has not read yet. The driver fills it, the monitor's consumer pops.
 
     Args:
         wanted: the readers whose events are wanted.
@@ -115,7 +115,7 @@ class EventQueue:
         self.owner.post(self._wake)
 
     def _queue_events(self, snapshot: Snapshot, events: list[Event]) -> bool:
-        """Whether any of the events is for this consumer."""
+        """Queue those of `events` that are for this consumer. Returns True if there is one."""
         if self._began_without_service is not None and snapshot.error is None:
             # Other monitors knew these readers before the service stopped; for this one they are new.
             events, self._began_without_service = (

@@ -39,7 +39,7 @@ class Owner(Protocol):
 
 
 class CardWaiter(Protocol):
-    """What the driver asks of an acquisition."""
+    """What the driver calls of an acquisition, which waits for a card."""
 
     __slots__ = ()
 
@@ -50,11 +50,11 @@ class CardWaiter(Protocol):
         """Called in the driver's thread: the wait ends with this error."""
 
     def fail(self, error: BaseException) -> None:
-        """Called in the driver's thread: as `end_with`, with an error that others are given as well."""
+        """Called in the driver's thread: as `end_with`, with a copy of `error`, which every waiter is given."""
 
 
 class Listener(Protocol):
-    """What the driver asks of a monitor, or of another that wants to see every snapshot."""
+    """What the driver calls of a monitor's event queue, or of another object that wants every snapshot."""
 
     owner: Owner
 
@@ -66,7 +66,7 @@ class Listener(Protocol):
 
 
 class RemovalWaiter(Protocol):
-    """What the driver asks of one who waits for an open card to be removed."""
+    """What the driver calls of a wait for the removal of an open card."""
 
     owner: Owner
 
@@ -77,7 +77,7 @@ class RemovalWaiter(Protocol):
         """Called in the driver's thread: the owner was closed, so nobody can use the card any more."""
 
     def fail(self, error: BaseException) -> None:
-        """Called in the driver's thread: the wait ends with an error that others are given as well."""
+        """Called in the driver's thread: the wait ends with a copy of `error`, which every waiter is given."""
 
 
 class Waiter(CardWaiter):
@@ -102,8 +102,8 @@ class Waiter(CardWaiter):
     def __init__(self) -> None:
         self._known_cards: dict[str, int] = {}  # with new_only: the cards that were in when the wait began, by reader
         self._offer: Offer | None = None
-        self._older: frozenset[Waiter] = frozenset()  # older ones that were in their own first query then
-        self._query_number = 0  # of the first query that counts for it; negative: of the one that tells whether the service answers
+        self._older: frozenset[Waiter] = frozenset()  # older waiters that were in their own first query when this one joined
+        self._query_number = 0  # of its first query; negative: of the query that tells whether the service answers
         self._queue: Any = None  # None: its first query has not been answered
         self._readings_before: Mapping[str, Reading] | None = None  # with new_only: what its own first query saw
         self._started = 0.0
@@ -125,7 +125,7 @@ class Offer:
         self._claims: list[object] = []
 
     def claim(self, by: object) -> bool:
-        """Whether `by` was the first to claim it. From any thread; asked again, the answer is the same."""
+        """Claim the offer; from any thread. Returns True if `by` was the first to do so, also if it claims again."""
         self._claims.append(by)  # one step, so that an interrupted caller may ask again
         return self._claims[0] is by
 
@@ -140,10 +140,10 @@ class SnapshotTaken(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """A waiter takes its place, behind those of `older`, whose own first queries are under way.
+    """A waiter takes its place, behind the waiters in `older`, whose own first queries are under way.
 
-    The rest is what its own first query found, if it made one: `readers`, those that it waits for; `trying`, the one of them that
-    it is connecting to; `readings`, all that it saw, if only new cards are wanted; `summary`, the same in words.
+    The other fields are what the waiter's own first query found, if it made one: `readers`, the names of the readers that it waits
+    for; `trying`, its connect under way; `readings`, of all readers, if only new cards are wanted; `summary`, the same in words.
     """
 
     waiter: Waiter
@@ -161,7 +161,7 @@ class ConnectStarted(NamedTuple):
 
 
 class ConnectFinished(NamedTuple):
-    """That connect has returned, with or without success."""
+    """That connect has returned; whether the card is open is told by `CardOpened` or `Failed`."""
 
     offer: Offer
 
@@ -173,7 +173,7 @@ class ReadersChanged(NamedTuple):
 
 
 class FirstQueryDone(NamedTuple):
-    """An acquisition that younger ones wait behind has finished its own first query."""
+    """A waiter that younger waiters wait behind has finished its own first query."""
 
     waiter: Waiter
 
@@ -247,7 +247,7 @@ class RemovalAwaited(NamedTuple):
 
 
 class Unsubscribed(NamedTuple):
-    """A listener, or one who waited for a removal, has ended. None: there was none."""
+    """A listener or a removal wait has ended. None: it had not begun."""
 
     listener: Listener | RemovalWaiter | None
 
@@ -300,7 +300,7 @@ class Notify(NamedTuple):
 
 
 class RemovalSuspected(NamedTuple):
-    """Have somebody's session asked whether its card is gone. `gone`: the reader shows it; else only the session can know."""
+    """Have a removal wait ask its session whether the card is gone. `gone`: the reader shows it; else only the session can know."""
 
     removal: RemovalWaiter
     gone: bool

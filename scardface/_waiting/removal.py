@@ -24,7 +24,7 @@ from .messages import RemovalAwaited, Unsubscribed
 
 
 class RemovalWait:
-    """See the head of this module.
+    """One wait for the removal of an open card.
 
     Args:
         submit: runs a job in the card's thread.
@@ -50,7 +50,7 @@ class RemovalWait:
         self._end_with(WaitCancelledError("cancel() or a close ended the wait for the card's removal", CANCELLED))
 
     def fail(self, error: BaseException) -> None:
-        """End the wait with an error that others are given as well."""
+        """End the wait with a copy of `error`, which every waiter is given."""
         self._end_with(fresh_copy(error) if isinstance(error, SCardError) else error)
 
     def _end_with(self, end: BaseException | None) -> None:

@@ -39,7 +39,7 @@ class _Change(enum.Enum):
 
 
 class SerialSearch:
-    """See the head of this module.
+    """Finds the readers that have a serial number, for one acquisition.
 
     Args:
         serial: the serial number.

@@ -38,7 +38,7 @@ from ..errors import CANCELLED, SCardError
 logger = logging.getLogger("scardface.watch")
 
 SLICE_MS = 6000
-"""Milliseconds of one blocked status call, in case a cancel is lost (fact 3). Each call costs an idle program 0.5 ms."""
+"""Milliseconds until a blocked status call is made anew, if a cancel was lost (fact 3). Each call costs an idle program 0.5 ms."""
 OVERDUE_AFTER = 3.0
 """Seconds past its timeout after which a status call is given up: with pcscd 2.5.3 some never returned, cancelled or not."""
 LIST_INTERVAL_MS = 1000
@@ -52,11 +52,11 @@ _UNKNOWN = int(StateFlag.UNKNOWN)  # arithmetic with enumerations is slow, and t
 
 
 class Watcher:
-    """See the head of this module.
+    """Watches the readers of one PC/SC in a thread of its own, and posts snapshots.
 
     Args:
         backend: the PC/SC to watch.
-        life: how often earlier watchers of this PC/SC found the service.
+        life: the number of the life of the service that earlier watchers of this PC/SC saw last (see the glossary).
     """
 
     def __init__(self, backend: Backend, life: int = 0) -> None:
