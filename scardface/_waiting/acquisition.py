@@ -190,8 +190,9 @@ class Acquisition(Waiter):
         return owner is not None and owner.post(self._wake) and owner.is_alive()
 
     def _end_with(self, end: Session | BaseException) -> bool:
-        """Add an outcome. Returns True if it is the first, which counts."""
-        self._outcomes.append(end)  # one step, so that an interrupted caller may begin again
+        """Add an outcome, unless there is one. Returns True if it is the first, which counts."""
+        if not self._outcomes:  # else one more, with each cancel of an open card, would be kept as long as the card
+            self._outcomes.append(end)  # one step, so that an interrupted caller may begin again
         driver = self.driver
         if driver is not None:
             driver.without_outcome.pop(self, None)

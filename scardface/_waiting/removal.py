@@ -54,7 +54,8 @@ class RemovalWait:
         self._end_with(fresh_copy(error) if isinstance(error, SCardError) else error)
 
     def _end_with(self, end: BaseException | None) -> None:
-        self._outcomes.append(end)
+        if not self._outcomes:
+            self._outcomes.append(end)
         self.driver.tell(Unsubscribed(self))
         if self.owner is not None:
             self.owner.post(self._wake)

@@ -283,6 +283,7 @@ class Watcher:
             if name not in self._unusable:
                 self._unusable.add(name)
                 log_safely(logger.warning, "reader %r is left out: %s", name, why_left_out(name))
+        self._unusable.intersection_update(left_out)
         self._left_out = left_out
         return usable
 

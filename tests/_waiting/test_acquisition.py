@@ -27,6 +27,7 @@ from scardface import (
     ServiceUnavailableError,
     ShareMode,
     WaitCancelledError,
+    cancel_all,
     errors,
     serial,
     sync,
@@ -42,6 +43,7 @@ from scardface._waiting.messages import Offer, Waiter
 from scardface._waiting.watcher import Watcher
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import T1, LogCard
+from tests.support.faces import both_faces
 from tests.support.waits import PATIENCE, threads_named, until, wait_until, waiters
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -471,6 +473,21 @@ def test_a_deadline_in_the_moment_in_which_the_connect_ends(
     wait_until(lambda: list(driver._dispatcher._waiters) == [waiting])
     waiting.leave()
     wait_until(lambda: not driver.threads())
+
+
+@pytest.mark.anyio
+@both_faces
+async def test_cancels_of_an_open_card_leave_nothing(pcsc: SimulatedPCSC, face: Any) -> None:
+    """A service may call `cancel_all` again and again while a card is open for months."""
+    pcsc.insert("A", LogCard())
+    async with face.open(timeout=PATIENCE) as card:
+        acquisition = next(iter(driver_of(pcsc).open_cards))
+        assert isinstance(acquisition, Acquisition)
+        for _ in range(100):
+            cancel_all()
+            card.cancel()
+        assert len(acquisition._outcomes) == 1
+        await card.send(b"\x00\x10\x00\x00\x01x")
 
 
 # Readers that nothing can be asked about.
