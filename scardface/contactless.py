@@ -179,8 +179,8 @@ def meaning(command: C_APDU, response: R_APDU) -> str:
         command: one of this module's; of any other the response's own `meaning` comes back.
         response: what `send` returned for it, or a callback was given.
     """
-    words = _MEANINGS.get(command.ins, {}) if command.cla == 0xFF else {}
-    return words.get(response.sw) or response.meaning
+    meanings = _MEANINGS.get(command.ins, {}) if command.cla == 0xFF else {}
+    return meanings.get(response.sw) or response.meaning
 
 
 def _check(name: str, value: int, largest: int) -> None:

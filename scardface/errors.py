@@ -140,6 +140,9 @@ READER_UNAVAILABLE = 0x80100017
 SHUTDOWN = 0x80100018
 NO_SERVICE = 0x8010001D
 SERVICE_STOPPED = 0x8010001E
+UNSUPPORTED_FEATURE = 0x8010001F
+"""Not on Windows, where this number is SCARD_E_UNEXPECTED (fact 21)."""
+UNSUPPORTED_FEATURE_ON_WINDOWS = 0x80100022
 NO_READERS_AVAILABLE = 0x8010002E
 COMM_DATA_LOST = 0x8010002F
 SERVER_TOO_BUSY = 0x80100031
@@ -203,7 +206,11 @@ def meanings(platform: str) -> Mapping[int, _Meaning]:
     refuses = _ACCESS_DENIED.get(platform, _ACCESS_DENIED_ELSEWHERE)
     table[SECURITY_VIOLATION] = ServiceUnavailableError, "SCARD_W_SECURITY_VIOLATION", refuses
     if platform == "win32":
-        table[0x8010001F] = CardCommunicationError, "SCARD_E_UNEXPECTED", "something unexpected happened to the card; try again"
+        table[UNSUPPORTED_FEATURE] = (
+            CardCommunicationError,
+            "SCARD_E_UNEXPECTED",
+            "something unexpected happened to the card; try again",
+        )
         table.update({code: (ServiceUnavailableError, name, absent) for code, name in _RPC.items()})
         table[5] = ServiceUnavailableError, "ERROR_ACCESS_DENIED", refuses
         table.update({code: (CardRemovedError, name, _REMOVED_TEXT) for code, name in REMOVED_ON_WINDOWS.items()})
@@ -249,10 +256,10 @@ _COMMON: dict[int, _Meaning] = {
     0x8010001A: (SCardError, "SCARD_E_READER_UNSUPPORTED", "the reader's driver does not do what PC/SC needs; install its own"),
     0x8010001B: (SCardError, "SCARD_E_DUPLICATE_READER", "there is another reader of that name"),
     0x8010001C: (SCardError, "SCARD_E_CARD_UNSUPPORTED", "the card does not do what PC/SC needs"),
-    0x8010001F: _UNSUPPORTED,
+    UNSUPPORTED_FEATURE: _UNSUPPORTED,
     0x80100020: (SCardError, "SCARD_E_ICC_INSTALLATION", "the card has no provider of its first kind installed"),
     0x80100021: (SCardError, "SCARD_E_ICC_CREATEORDER", "the card's objects cannot be made in that order"),
-    0x80100022: _UNSUPPORTED,
+    UNSUPPORTED_FEATURE_ON_WINDOWS: _UNSUPPORTED,
     0x80100023: (SCardError, "SCARD_E_DIR_NOT_FOUND", "the card has no such directory"),
     0x80100024: (SCardError, "SCARD_E_FILE_NOT_FOUND", "the card has no such file"),
     0x80100025: (SCardError, "SCARD_E_NO_DIR", "that is no directory of the card"),
@@ -342,19 +349,19 @@ def error_for(code: int, call: str, reader: str = "", platform: str | None = Non
         platform: the platform that the code came from, as in `sys.platform`; None: this one.
     """
     table = meanings(platform or sys.platform)
-    kind, name, words = table.get(code, (SCardError, "", "PC/SC failed"))
+    kind, name, message = table.get(code, (SCardError, "", "PC/SC failed"))
     if call in _READER_CALLS and name in _DRIVER_FAILURES:
-        kind, words = SCardError if kind is CardRemovedError else kind, _READER_CALLS[call]
+        kind, message = SCardError if kind is CardRemovedError else kind, _READER_CALLS[call]
     elif call in _CONTEXT_CALLS and kind is CardRemovedError and code in REMOVED_ON_WINDOWS:
         # The context was lost with the service that it was connected to; a new one is needed.
-        kind, words = (ServiceUnavailableError, table[SERVICE_STOPPED][2]) if code == 6 else (SCardError, "Windows failed")
+        kind, message = (ServiceUnavailableError, table[SERVICE_STOPPED][2]) if code == 6 else (SCardError, "Windows failed")
     where = f" on reader {reader!r}" if reader else ""
-    return kind(f"{call}{where}: {words} ({name + ' ' if name else ''}0x{code:08X})", code, call, reader)
+    return kind(f"{call}{where}: {message} ({name + ' ' if name else ''}0x{code:08X})", code, call, reader)
 
 
-def converted(kind: type[SCardError], error: SCardError, words: str) -> SCardError:
-    """`error` as another class, for where the situation says more than the code; `words` come before its text."""
-    return kind(f"{words} [{error}]", error.code, error.call, error.reader)
+def converted(kind: type[SCardError], error: SCardError, message: str) -> SCardError:
+    """`error` as another class, for where the situation says more than the code; `message` comes before its text."""
+    return kind(f"{message} [{error}]", error.code, error.call, error.reader)
 
 
 def fresh_copy(error: SCardError) -> SCardError:

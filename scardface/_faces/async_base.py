@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import anyio
 
 from .._enums import Disposition
+from .._session.card_errors import best_effort
 from .._session.card_request import member
-from .._session.card_state import best_effort
-from .._session.exchanger import Prepared
+from .._session.exchanger import PreparedCommand
 from .._session.session import Session
 from .._threads import Loop, Reply, until_ended, within_grace
 from .._waiting.acquisition import acquire
@@ -152,13 +152,13 @@ class AsyncBase(Card):
         finally:
             self._lock.release(level)
 
-    async def _send(self, session: Session, batch: list[Prepared]) -> R_APDU:
+    async def _send(self, session: Session, batch: list[PreparedCommand]) -> R_APDU:
         reply: Reply[R_APDU | None] = Reply(self._loop)
         response = await self._in_card_thread(reply, reply.run, session.send, batch, None, reply.is_abandoned)
         assert response is not None, "only an abandoned batch has no response, and nobody awaits that one"
         return response
 
-    async def _send_each(self, session: Session, batch: list[Prepared], callback: Callback) -> R_APDU:
+    async def _send_each(self, session: Session, batch: list[PreparedCommand], callback: Callback) -> R_APDU:
         """A hop for each command, since the callback runs in this task before the next goes out."""
         response: R_APDU | None = None
         for answered, prepared in enumerate(batch):

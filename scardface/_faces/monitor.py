@@ -16,7 +16,7 @@ from typing import NoReturn, SupportsIndex
 from .._pcsc.backend import Backend
 from .._pcsc.default import backend_or_default
 from .._pcsc.events import Event, ReaderState
-from .._pcsc.ownership import refuse_copy
+from .._pcsc.no_copy import refuse_copy
 from .._session.card_request import Groups, Names, ReaderFilter
 from .._threads import Loop, Wakeup, generation
 from .._waiting.driver import Driver, driver_of, until_idle

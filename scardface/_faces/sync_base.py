@@ -24,9 +24,9 @@ from typing import TypeAlias, TypeVar
 
 from .._enums import Disposition, ShareMode
 from .._pcsc.backend import Backend
-from .._pcsc.ownership import refuse_copy
+from .._pcsc.no_copy import refuse_copy
+from .._session.card_errors import best_effort
 from .._session.card_request import CardRequest, member
-from .._session.card_state import best_effort
 from .._session.session import Session
 from .._threads import SLICE, RLock, get, retry_if_interrupted, spawn, uninterrupted
 from .._waiting.acquisition import acquire_blocking

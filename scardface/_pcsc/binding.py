@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 
 from .._threads import ForkLock
-from ..errors import NO_READERS_AVAILABLE, SCardError, ServiceUnavailableError
+from ..errors import NO_READERS_AVAILABLE, UNSUPPORTED_FEATURE, SCardError, ServiceUnavailableError
 
 BRIEF = frozenset({"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardReleaseContext"})
 """What a fork waits for, see `fork_gate`."""
@@ -28,7 +28,6 @@ PCSC_LITE = sys.platform not in ("win32", "darwin")
 MAX_ENTRIES = 16
 """Entries of a status call: what pcsc-lite takes, before 2.5 with the entry for plug and play (fact 18)."""
 
-_UNSUPPORTED_FEATURE = 0x8010001F
 _FEWER_READERS = (
     "SCardListReaders: pcscd was started again with fewer readers than this process has seen, which libpcsclite 2.5 cannot read: "
     "restart this program (SCARD_E_UNSUPPORTED_FEATURE 0x8010001F)"
@@ -53,6 +52,6 @@ def is_no_reader(error: SCardError, pcsc_lite: bool) -> bool:
     Raises:
         ServiceUnavailableError: the table of readers cannot be read any more.
     """
-    if error.code == _UNSUPPORTED_FEATURE and pcsc_lite:
+    if error.code == UNSUPPORTED_FEATURE and pcsc_lite:
         raise ServiceUnavailableError(_FEWER_READERS, error.code, error.call) from None
     return error.code == NO_READERS_AVAILABLE

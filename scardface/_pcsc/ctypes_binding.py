@@ -29,7 +29,7 @@ from .backend import CardStatus, StatusChange, StatusEntry
 from .binding import BRIEF, MAX_ENTRIES, ON_WINDOWS, contexts_lock, is_no_reader, unsigned
 from .binding import PCSC_LITE as ON_PCSC_LITE
 from .fork_gate import enter, leave
-from .ownership import refuse_copy
+from .no_copy import refuse_copy
 
 _SCOPE_USER = 0
 _INFINITE = 0xFFFFFFFF

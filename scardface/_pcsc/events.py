@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import ClassVar, NamedTuple, TypeAlias
 
 from .._enums import StateFlag
-from ..errors import SCardError
+from ..errors import UNSUPPORTED_FEATURE, SCardError
 from ..iso7816._atr import ATR
 
 
@@ -183,9 +183,8 @@ def initial_events(snapshot: Snapshot) -> list[Event]:
     return events
 
 
-_UNTIL_RESTART = frozenset({0x8010001F})
-"""Codes that last until this process is restarted: UNSUPPORTED_FEATURE, of pcsc-lite's reader table that cannot shrink
-(`pyscard`)."""
+_UNTIL_RESTART = frozenset({UNSUPPORTED_FEATURE})
+"""Codes that last until this process is restarted: libpcsclite's reader table cannot shrink (fact 67)."""
 
 
 def is_service_event(before: SCardError | None, now: SCardError | None) -> bool:

@@ -27,7 +27,7 @@ from ..errors import COMM_ERROR, SUCCESS, TIMEOUT, UNKNOWN_ERROR, SCardError, er
 from .backend import CardStatus, StatusChange, StatusEntry, is_plain_ascii
 from .binding import BRIEF, MAX_ENTRIES, ON_WINDOWS, PCSC_LITE, contexts_lock, is_no_reader, unsigned
 from .fork_gate import enter, leave
-from .ownership import refuse_copy
+from .no_copy import refuse_copy
 
 _PCI = {Protocol.T0: scard.SCARD_PCI_T0, Protocol.T1: scard.SCARD_PCI_T1, Protocol.RAW: scard.SCARD_PCI_RAW}
 _LISTS = ("SCardListReaders", "SCardListReaderGroups")

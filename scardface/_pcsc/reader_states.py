@@ -17,14 +17,25 @@ import time
 from collections.abc import Iterable, Sequence
 
 from .._enums import StateFlag
-from ..errors import NO_READERS_AVAILABLE, READER_UNAVAILABLE, UNKNOWN_READER, NoReaderError, SCardError, error_for
+from ..errors import (
+    NO_READERS_AVAILABLE,
+    READER_UNAVAILABLE,
+    UNKNOWN_READER,
+    UNSUPPORTED_FEATURE,
+    UNSUPPORTED_FEATURE_ON_WINDOWS,
+    NoReaderError,
+    SCardError,
+    error_for,
+)
 from .backend import PNP_READER, Backend, Context, StatusChange, takes_reader_name
 from .events import Reading
 
 TRIES = 50
 """How many wrong answers in a row are not believed. A call and a list take 0.3 ms."""
 
-PERHAPS_GONE = frozenset({UNKNOWN_READER, READER_UNAVAILABLE, NO_READERS_AVAILABLE, 0x8010001F, 0x80100022})
+READER_MAY_BE_GONE = frozenset(
+    {UNKNOWN_READER, READER_UNAVAILABLE, NO_READERS_AVAILABLE, UNSUPPORTED_FEATURE, UNSUPPORTED_FEATURE_ON_WINDOWS}
+)
 """Codes of a status call if a reader is gone, or if libpcsclite misread an answer (facts 16, 17, 21)."""
 
 _CALL = "SCardGetStatusChange"
@@ -39,7 +50,7 @@ def status_change(context: Context, timeout: int, entries: Sequence[tuple[str, i
 
     Raises:
         NoReaderError: a reader of `entries` is gone; the error's `reader` is its name.
-        SCardError: any other error of PC/SC, also one of `PERHAPS_GONE` if it persists.
+        SCardError: any other error of PC/SC, also one of `READER_MAY_BE_GONE` if it persists.
     """
     end = time.monotonic() + timeout / 1000
     names = [name for name, _ in entries if name != PNP_READER]
@@ -50,7 +61,7 @@ def status_change(context: Context, timeout: int, entries: Sequence[tuple[str, i
             if not tries_left or not any(state & _UNKNOWN for name, state, _ in change.entries if name != PNP_READER):
                 return change
         except SCardError as error:
-            if error.code not in PERHAPS_GONE or not tries_left:
+            if error.code not in READER_MAY_BE_GONE or not tries_left:
                 raise
         listed = context.list_readers()
         for name in names:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import COMM_DATA_LOST, CardCommunicationError, SCardError
+from ..errors import COMM_DATA_LOST, UNSUPPORTED_FEATURE, UNSUPPORTED_FEATURE_ON_WINDOWS, CardCommunicationError, SCardError
 from .control_exchange import ControlExchange
 
 __all__ = ["EntryEnd", "Feature", "ReaderProperties", "control_code", "query_features", "query_properties"]
@@ -188,9 +188,9 @@ def query_properties() -> ControlExchange[ReaderProperties]:
     return ReaderProperties()
 
 
-def malformed(words: str) -> CardCommunicationError:
+def malformed(message: str) -> CardCommunicationError:
     """The error for a malformed answer of a driver."""
-    return CardCommunicationError(f"SCardControl: {words}", COMM_DATA_LOST, "SCardControl")
+    return CardCommunicationError(f"SCardControl: {message}", COMM_DATA_LOST, "SCardControl")
 
 
 def _properties(answer: bytes) -> ReaderProperties:
@@ -245,7 +245,5 @@ def _tlv(what: str, answer: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 _FEATURES: frozenset[int] = frozenset(Feature)
-UNSUPPORTED_FEATURE = 0x8010001F
-"""SCARD_E_UNSUPPORTED_FEATURE on pcsc-lite (fact 21)."""
-_UNSUPPORTED = frozenset((UNSUPPORTED_FEATURE, 0x80100022, 1, 50))
-"""The same, on Windows; ERROR_INVALID_FUNCTION and ERROR_NOT_SUPPORTED of its drivers (winerror.h)."""
+_UNSUPPORTED = frozenset((UNSUPPORTED_FEATURE, UNSUPPORTED_FEATURE_ON_WINDOWS, 1, 50))
+"""Fact 21; 1 and 50 are ERROR_INVALID_FUNCTION and ERROR_NOT_SUPPORTED of drivers on Windows (winerror.h)."""

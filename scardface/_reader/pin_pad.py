@@ -15,11 +15,11 @@ Rules:
 
 from __future__ import annotations
 
-from ..errors import SCardError
+from ..errors import UNSUPPORTED_FEATURE, SCardError
 from ..iso7816 import _status
 from ..iso7816._apdu import C_APDU, R_APDU
 from .control_exchange import ControlExchange
-from .features import UNSUPPORTED_FEATURE, Feature, malformed, query_features
+from .features import Feature, malformed, query_features
 from .pin_entry import PinEntry, modify_structure, verify_structure
 
 __all__ = ["PadResult", "modify", "verify"]
@@ -87,8 +87,8 @@ class PadResult(R_APDU):
     @property
     def meaning(self) -> str:
         """The status word in words."""
-        if (words := _READER_MEANINGS.get(self.sw)) is not None:
-            return words
+        if (text := _READER_MEANINGS.get(self.sw)) is not None:
+            return text
         if self.sw & 0xFFF0 == 0x63C0:
             left = self.sw2 & 0x0F
             return f"wrong PIN, {left} {'try' if left == 1 else 'tries'} left" + ("" if left else ": blocked")

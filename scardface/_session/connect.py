@@ -33,8 +33,8 @@ from ..errors import (
     SCardError,
 )
 from ..iso7816._atr import ATR
+from .card_errors import best_effort
 from .card_request import ANY_PROTOCOL, CardRequest
-from .card_state import best_effort
 
 _WRONG_PROTOCOL = frozenset({PROTO_MISMATCH, UNRESPONSIVE_CARD})
 _IN_USE = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)

@@ -24,12 +24,12 @@ from ..errors import CardCommunicationError, CardRemovedError, CardResetError, S
 from ..iso7816._apdu import C_APDU, R_APDU, redacted
 from ..iso7816._exchange import CardTraits, Steps, complete_response, exchange, run_steps, single_step_encoder
 from ..iso7816._layer import Layer, layered
-from ..iso7816._secrets import SecretTracker, may_be_secret
+from ..iso7816._secrets import SecretTracker, may_carry_secret
 from .card_request import CardRequest
 
 logger = logging.getLogger("scardface.apdu")
 
-Prepared: TypeAlias = "tuple[C_APDU, bytes | Steps, bool]"
+PreparedCommand: TypeAlias = "tuple[C_APDU, bytes | Steps, bool]"
 """A checked command; its only step as bytes, or the generator of its steps, not started; whether a reset lets it be repeated."""
 ResponseCallback: TypeAlias = Callable[[C_APDU, R_APDU], object]
 IsAbandoned: TypeAlias = Callable[[], bool]
@@ -55,14 +55,14 @@ class Exchanger:
         self._transmit = transmit
         self._reconnect = reconnect
         self._traits = CardTraits()
-        self._secrets = SecretTracker(may_be_secret)
+        self._secrets = SecretTracker(may_carry_secret)
 
     def configure(self, protocol: Protocol, lengths: Lengths) -> None:
         """Set what the connection uses now; called after each connect and reconnect."""
         self._protocol, self._lengths = protocol, lengths
         self._encode = single_step_encoder(protocol, lengths, self._options)
 
-    def prepare(self, commands: Sequence[C_APDU], layer: Layer | None = None) -> list[Prepared]:
+    def prepare(self, commands: Sequence[C_APDU], layer: Layer | None = None) -> list[PreparedCommand]:
         """Encode commands for `run`.
 
         Raises:
@@ -78,7 +78,7 @@ class Exchanger:
     def _steps(self, command: C_APDU) -> Steps:
         return exchange(command, self._protocol, self._lengths, self._options, self._traits)
 
-    def run(self, batch: Sequence[Prepared], abandoned: IsAbandoned | None = None) -> R_APDU | None:
+    def run(self, batch: Sequence[PreparedCommand], abandoned: IsAbandoned | None = None) -> R_APDU | None:
         """Exchange the commands in order, up to the first whose final status is not 9000.
 
         Args:
@@ -95,10 +95,12 @@ class Exchanger:
         answered = 0
         traced = logger.isEnabledFor(logging.DEBUG)
         try:
-            for command, carrier, repeatable in batch:
+            for command, step_or_steps, repeatable in batch:
                 if abandoned is not None and abandoned():
                     return None
-                response = self._exchange_repeatedly(command, carrier) if repeatable else self._exchange(command, carrier)
+                response = (
+                    self._exchange_repeatedly(command, step_or_steps) if repeatable else self._exchange(command, step_or_steps)
+                )
                 answered += 1
                 if traced:
                     hidden = self._secrets.hides(command, response.sw)
@@ -110,13 +112,13 @@ class Exchanger:
             raise
         return response
 
-    def _exchange(self, command: C_APDU, carrier: bytes | Steps) -> R_APDU:
-        """Exchange one command: by the shortcut if `carrier` is its only step and the answer is complete, else step by step."""
-        if not isinstance(carrier, bytes):
-            return self._run_steps(carrier)
+    def _exchange(self, command: C_APDU, step_or_steps: bytes | Steps) -> R_APDU:
+        """Exchange one command: by the shortcut if it has only one step and the answer is complete, else step by step."""
+        if not isinstance(step_or_steps, bytes):
+            return self._run_steps(step_or_steps)
         first: bytes | SCardError
         try:
-            first = self._transmit(carrier)
+            first = self._transmit(step_or_steps)
         except SCardError as error:
             first = error
         else:
@@ -125,15 +127,15 @@ class Exchanger:
                 return response
         return self._run_steps(self._steps(command), first)
 
-    def _exchange_repeatedly(self, command: C_APDU, carrier: bytes | Steps) -> R_APDU:
+    def _exchange_repeatedly(self, command: C_APDU, step_or_steps: bytes | Steps) -> R_APDU:
         """As `_exchange`, again after each reset by another program: the step was not executed, and earlier ones are undone."""
         for _ in range(_MAX_REPEATS):
             try:
-                return self._exchange(command, carrier)
+                return self._exchange(command, step_or_steps)
             except CardResetError:
                 self._reconnect()
-                [(_, carrier, _)] = self.prepare([command])
-        return self._exchange(command, carrier)
+                [(_, step_or_steps, _)] = self.prepare([command])
+        return self._exchange(command, step_or_steps)
 
     def _run_steps(self, steps: Steps, first: bytes | SCardError | None = None) -> R_APDU:
         try:

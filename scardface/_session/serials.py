@@ -18,7 +18,7 @@ from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend, Context
 from .._reader.attributes import Attribute, decode_attribute
 from ..errors import SHARING_VIOLATION, SCardError
-from .card_state import best_effort
+from .card_errors import best_effort
 
 _IN_NAME = re.compile(r"\(([^()]+)\) \d\d \d\d$")
 

@@ -5,7 +5,7 @@ Ownership, threads and the end:
 - A session owns its PC/SC context and its card handle. Any thread may call it; its lock admits one at a time, for a whole batch,
   and PC/SC is never called outside the lock (fact 5: a second thread in one context freezes every PC/SC call of the process).
 - Where other programs may share the card, `send` holds a transaction from before its first step to after its last, so that no other
-  program's command comes in between (fact 64). Inside a transaction of the caller that one serves.
+  program's command comes in between (fact 64). Inside a transaction of the caller, `send` uses that one.
 - A transaction of the caller spans several calls, so the lock is not held for it: the face decides who else may call meanwhile.
   Only the outermost transaction reaches PC/SC.
 - `close` ends the session: transactions, connection, context, then the report that the card is free. It is final, and never raises.
@@ -24,7 +24,7 @@ from typing import TypeVar
 from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import ATTR_ATR_STRING, Backend, CardHandle, Context, reconnect_ends_transaction
 from .._pcsc.events import Reading
-from .._pcsc.ownership import refuse_copy
+from .._pcsc.no_copy import refuse_copy
 from .._pcsc.reader_states import reader_state
 from .._reader.control_exchange import ControlExchange, run
 from ..errors import (
@@ -41,10 +41,10 @@ from ..errors import (
 from ..iso7816._apdu import R_APDU
 from ..iso7816._atr import ATR
 from ..iso7816._exchange import resolve_lengths
+from .card_errors import best_effort, translate
 from .card_request import CardRequest
-from .card_state import best_effort, translate
 from .connect import connect, reconnect
-from .exchanger import Exchanger, IsAbandoned, Prepared, ResponseCallback
+from .exchanger import Exchanger, IsAbandoned, PreparedCommand, ResponseCallback
 from .session_lock import SessionLock
 from .transactions import Transactions
 
@@ -151,7 +151,7 @@ class Session:
     # Commands.
 
     def send(
-        self, batch: Sequence[Prepared], callback: ResponseCallback | None = None, abandoned: IsAbandoned | None = None
+        self, batch: Sequence[PreparedCommand], callback: ResponseCallback | None = None, abandoned: IsAbandoned | None = None
     ) -> R_APDU | None:
         """Exchange the commands in order, up to the first whose final status is not 9000; see `Exchanger.run`.
 
@@ -162,14 +162,17 @@ class Session:
             return self._lock.call(self._send, batch, abandoned)
         return self._lock.call(self._send_each, batch, callback, abandoned)
 
-    def _send(self, batch: Sequence[Prepared], abandoned: IsAbandoned | None) -> R_APDU | None:
+    def _send(self, batch: Sequence[PreparedCommand], abandoned: IsAbandoned | None) -> R_APDU | None:
         """Exchange commands with no other program's command in between."""
-        self._begin_own_transaction(batch[0][2])
+        _, _, repeatable = batch[0]
+        self._begin_own_transaction(ignore_reset=repeatable)
         response = self._exchanger.run(batch, abandoned)
         self._transactions.release()
         return response
 
-    def _send_each(self, batch: Sequence[Prepared], callback: ResponseCallback, abandoned: IsAbandoned | None) -> R_APDU | None:
+    def _send_each(
+        self, batch: Sequence[PreparedCommand], callback: ResponseCallback, abandoned: IsAbandoned | None
+    ) -> R_APDU | None:
         response: R_APDU | None = None
         for answered, prepared in enumerate(batch):
             try:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from .._enums import Disposition
 from .._threads import RLock
-from .card_state import SessionClosedError
+from .card_errors import SessionClosedError
 
 T = TypeVar("T")
 

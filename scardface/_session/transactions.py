@@ -29,7 +29,7 @@ class Transactions:
 
     Args:
         handle: the card's.
-        translate: turns an error of the handle into the one to raise for an open card (`card_state.translate`).
+        translate: turns an error of the handle into the one to raise for an open card (`card_errors.translate`).
         reconnect: reconnects after another program's reset.
 
     Attributes:

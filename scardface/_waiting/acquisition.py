@@ -34,8 +34,8 @@ import anyio.lowlevel
 from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend, Context
 from .._pcsc.events import Reading, Snapshot, same_card
+from .._pcsc.no_copy import refuse_copy
 from .._pcsc.other_programs import other_programs
-from .._pcsc.ownership import refuse_copy
 from .._pcsc.reader_states import reader_states, usable_readers
 from .._session.card_request import ANY_PROTOCOL, CardRequest
 from .._session.serials import has_serial

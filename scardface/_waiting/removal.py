@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._pcsc.backend import Backend
-from .._session.card_state import SessionClosedError, best_effort
+from .._session.card_errors import SessionClosedError, best_effort
 from .._session.session import Session
 from .._threads import Loop, WaitingThread, retry_if_interrupted
 from ..errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, fresh_copy

@@ -31,7 +31,7 @@ from types import MappingProxyType
 from .._enums import StateFlag
 from .._pcsc.backend import PNP_READER, Backend, Context, StatusChange, why_left_out
 from .._pcsc.events import Reading, Snapshot, is_service_event
-from .._pcsc.reader_states import PERHAPS_GONE, reader_states, status_change, usable_readers
+from .._pcsc.reader_states import READER_MAY_BE_GONE, reader_states, status_change, usable_readers
 from .._threads import RLock, log_safely, spawn
 from ..errors import CANCELLED, SCardError
 
@@ -266,7 +266,7 @@ class Watcher:
         try:
             state = status_change(context, 0, [(PNP_READER, StateFlag.UNAWARE)]).entries[0].state
         except SCardError as error:
-            if error.code in PERHAPS_GONE:
+            if error.code in READER_MAY_BE_GONE:
                 return None
             raise
         return None if state & _UNKNOWN else state
@@ -319,7 +319,7 @@ class Watcher:
         try:
             return context.get_status_change(timeout, entries)
         except SCardError as error:
-            if error.code == CANCELLED or error.code in PERHAPS_GONE:
+            if error.code == CANCELLED or error.code in READER_MAY_BE_GONE:
                 return None
             raise
         finally:
@@ -353,6 +353,6 @@ def _list_group(context: Context, groups: tuple[str, ...]) -> Sequence[str]:
     try:
         return context.list_readers(groups)
     except SCardError as error:
-        if error.code in PERHAPS_GONE:
+        if error.code in READER_MAY_BE_GONE:
             return ()
         raise

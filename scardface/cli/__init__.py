@@ -38,27 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, see `_failures`.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    argv = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a reader's name that cannot be encoded must not end the command
-    with logging_to(Warnings(), logging.WARNING), _interrupt.command():
-        return guarded(lambda: _run(words))
+    with logging_to(Warnings(), logging.WARNING), _interrupt.running_command():
+        return guarded(lambda: _run(argv))
 
 
-def _run(words: list[str]) -> int:
+def _run(argv: list[str]) -> int:
     try:
         from ._main import run
     except ModuleNotFoundError as missing:
         if (missing.name or "").split(".")[0] not in EXTRA:
             raise
-        return _run_without_extra(words)
-    return run(words)
+        return _run_without_extra(argv)
+    return run(argv)
 
 
-def _run_without_extra(words: list[str]) -> int:
+def _run_without_extra(argv: list[str]) -> int:
     """The command line with the standard library alone: `demo`, and how to get the other commands."""
-    if words and words[0] in COMMANDS:
-        print_error(f"the command {words[0]!r} needs click, rich and prompt_toolkit: pip install 'scardface[cli]'")
+    if argv and argv[0] in COMMANDS:
+        print_error(f"the command {argv[0]!r} needs click, rich and prompt_toolkit: pip install 'scardface[cli]'")
         return USAGE
     parser = argparse.ArgumentParser(
         prog="scardface",
@@ -72,7 +72,7 @@ def _run_without_extra(words: list[str]) -> int:
     demo_parser.add_argument("--json", action="store_true", help="one JSON object a line")
     demo_parser.add_argument("--virtual", action="store_true", help="on a simulated PC/SC, no daemon")
     try:
-        chosen = parser.parse_args(words)
+        chosen = parser.parse_args(argv)
     except SystemExit as ended:  # argparse has printed the error, or its help
         return ended.code if isinstance(ended.code, int) else USAGE
     from . import demo

@@ -84,7 +84,7 @@ async def _next_card(reader: str | None, timeout: float | None, patient: bool) -
 
 def fields(found: ATR, where: str) -> dict[str, object]:
     """An ATR as JSON has it."""
-    rows = [{"name": row.name, "bytes": row.octets.hex().upper(), "meaning": row.words} for row in explain(found)]
+    rows = [{"name": row.name, "bytes": row.octets.hex().upper(), "meaning": row.meaning} for row in explain(found)]
     return {
         "atr": found.hex().upper(),
         "reader": where or None,
@@ -105,7 +105,7 @@ def _print(found: bytes, where: str) -> None:
     table.add_column(overflow="fold")
     for row in explain(found):
         style = "red" if row.name in ("missing", "extra") else ""
-        table.add_row(as_text(row.name, style or "cyan"), as_text(digits(row.octets)), as_text(row.words, style))
+        table.add_row(as_text(row.name, style or "cyan"), as_text(digits(row.octets)), as_text(row.meaning, style))
     print_table(screen, table)
     names = names_of(found)
     for name in names:

@@ -82,12 +82,12 @@ class Finding:
     """Something that is wrong.
 
     Attributes:
-        words: what, in one sentence.
+        message: what, in one sentence.
         cure: the command that mends it; None: there is none to be typed.
         ends: whether the following checks could not succeed.
     """
 
-    words: str
+    message: str
     cure: str | None = None
     ends: bool = True
 
@@ -117,13 +117,13 @@ def service_is_not_running(facts: Facts) -> Iterator[Finding]:
     elif machine.socket == "other version":
         versions = f"the library here speaks version {machine.library_version} of it, the service {machine.service_version}"
         where = "the library in this container or Flatpak" if machine.in_container else "one of the two, perhaps built by hand,"
-        words = f"library and service are of releases of pcsc-lite that do not understand each other's protocol: {versions}"
-        yield Finding(f"{words}; {where} has to be replaced by one of the other's release")
+        message = f"library and service are of releases of pcsc-lite that do not understand each other's protocol: {versions}"
+        yield Finding(f"{message}; {where} has to be replaced by one of the other's release")
     elif machine.socket == "answers":
         return
     elif machine.has_service is False and machine.in_container:
-        words = "the PC/SC service, pcscd, is not installed in this container, nor is the host's /run/pcscd mounted into it"
-        yield Finding(words, _cures.install(machine, "service"))
+        message = "the PC/SC service, pcscd, is not installed in this container, nor is the host's /run/pcscd mounted into it"
+        yield Finding(message, _cures.install(machine, "service"))
     elif machine.has_service is False:
         yield Finding("the PC/SC service, pcscd, is not installed", _cures.install(machine, "service"))
     else:
@@ -132,10 +132,10 @@ def service_is_not_running(facts: Facts) -> Iterator[Finding]:
 
 def _silence(machine: Machine) -> Finding:
     if machine.frozen:
-        words = (
+        message = (
             f"the PC/SC service is frozen: a signal has stopped its process, pcscd (pid {machine.frozen}), so it does not answer"
         )
-        return Finding(words, _cures.resume_service(machine))
+        return Finding(message, _cures.resume_service(machine))
     return Finding("the PC/SC service does not answer: it hangs", _cures.restart_service(machine))
 
 
@@ -148,19 +148,19 @@ def access_is_refused(facts: Facts) -> Iterator[Finding]:
     if machine.socket == "forbidden":
         yield Finding("the file permissions of the PC/SC service's socket keep this user out", _cures.restart_service(machine))
     elif machine.contexts is not None and machine.contexts >= MAX_CONTEXTS:
-        words = f"{refuses}: programs have {machine.contexts} connections to it, and it takes no more; end some of them"
-        yield Finding(words, _cures.restart_service(machine))
+        message = f"{refuses}: programs have {machine.contexts} connections to it, and it takes no more; end some of them"
+        yield Finding(message, _cures.restart_service(machine))
     elif machine.has_polkit and machine.polkit_runs is False:
-        words = "the PC/SC service asks polkit who may use it, and polkit does not run here, so that it refuses everybody"
-        yield Finding(words, _cures.do_without_polkit(machine))
+        message = "the PC/SC service asks polkit who may use it, and polkit does not run here, so that it refuses everybody"
+        yield Finding(message, _cures.do_without_polkit(machine))
     elif machine.has_polkit:
         who = f"polkit's rules do not let {machine.user} use PC/SC from this session (a remote one, or a service's)"
         yield Finding(f"{refuses}: most likely {who}", _cures.allow(machine))
     elif machine.has_service is False:
-        words = (
+        message = (
             f"{refuses}: it is not of this system, but the host's of this container; most likely polkit's rules there keep it out"
         )
-        yield Finding(f"{words}, and a rule there for the actions org.debian.pcsc-lite.* would let it in")
+        yield Finding(f"{message}, and a rule there for the actions org.debian.pcsc-lite.* would let it in")
     else:
         limit = "it runs already with as many programs as it can have, or it is about to end"
         yield Finding(f"{refuses}: {limit}", _cures.restart_service(machine))
@@ -173,22 +173,22 @@ def driver_is_missing(facts: Facts) -> Iterator[Finding]:
         return
     for reader in machine.usb:
         if reader.kernel_driver:
-            words = f"{reader.name} is taken by the kernel's driver {reader.kernel_driver}, so the PC/SC service cannot have it"
-            yield Finding(words, _cures.release(machine, reader.kernel_driver))
+            message = f"{reader.name} is taken by the kernel's driver {reader.kernel_driver}, so the PC/SC service cannot have it"
+            yield Finding(message, _cures.release(machine, reader.kernel_driver))
         elif machine.has_driver is False:
             yield Finding(f"{reader.name} is plugged in, and the driver for it is not installed", _cures.install(machine, "driver"))
         else:
-            words = f"{reader.name} is plugged in, and the PC/SC service does not see it; it may need a driver of its maker's"
-            yield Finding(words, _cures.restart_service(machine))
+            message = f"{reader.name} is plugged in, and the PC/SC service does not see it; it may need a driver of its maker's"
+            yield Finding(message, _cures.restart_service(machine))
 
 
 def no_reader(facts: Facts) -> Iterator[Finding]:
     """There is no reader at all, or one that cannot be used."""
     for name in facts.unusable:
-        words = f"the reader {name!r} cannot be used: {why_left_out(name)}"
+        message = f"the reader {name!r} cannot be used: {why_left_out(name)}"
         takes_more = isinstance(facts.binding, Binding) and facts.binding.name == "pyscard" and takes_reader_name(Ctypes(), name)
         cure = "export SCARDFACE_BINDING=ctypes" if takes_more and facts.machine.platform != "win32" else None
-        yield Finding(f"{words}; give it another name, or use another reader", cure, ends=not facts.readers)
+        yield Finding(f"{message}; give it another name, or use another reader", cure, ends=not facts.readers)
     if not facts.readers and not facts.unusable:
         yield Finding("no reader is plugged in, or it is switched off: plug it in, directly rather than through a hub")
 
@@ -306,7 +306,7 @@ def _try(reader: str) -> Trial:
             with SCard(reader, timeout=MOMENT, share=ShareMode.SHARED):
                 return Trial()
         except SCardError as error:
-            return Trial(error, next((words for words in messages if repr(reader) in words and HELD in words), ""))
+            return Trial(error, next((message for message in messages if repr(reader) in message and HELD in message), ""))
 
 
 @contextmanager
@@ -340,7 +340,7 @@ def doctor(as_json: bool) -> int:
         if findings:
             status = REFUSED
         for finding in findings:
-            text = in_options(finding.words)
+            text = in_options(finding.message)
             if as_json:
                 print_json(check=name, ok=False, words=text, cure=finding.cure)
                 continue

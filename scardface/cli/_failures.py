@@ -144,10 +144,10 @@ def sentence(error: Exception) -> str:
     return in_options(str(error))
 
 
-def print_error(words: str) -> None:
+def print_error(message: str) -> None:
     """Print a sentence on standard error."""
     with contextlib.suppress(OSError):
-        print(f"scardface: {printable(in_options(words))}", file=sys.stderr, flush=True)
+        print(f"scardface: {printable(in_options(message))}", file=sys.stderr, flush=True)
 
 
 def _discard_output() -> None:

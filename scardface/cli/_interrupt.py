@@ -4,9 +4,10 @@ Rules:
 
 - Python runs a signal handler once the main thread returns from the call that it is in. From a call to a frozen service it does not
   return (fact 23), so a thread is notified of the signal as well.
-- If the handler has not run `GRACE` seconds later, what is to be saved is saved, and the process ends. PC/SC cleans up after a
-  program that has ended, and resets a card that it held exclusively (fact 31).
-- If the handler has run, the card is closed, which a frozen service may block as well: after `CLOSING` seconds the process ends.
+- If the handler has not run `HANDLER_GRACE` seconds later, what is to be saved is saved, and the process ends. PC/SC cleans up
+  after a program that has ended, and resets a card that it held exclusively (fact 31).
+- If the handler has run, the card is closed, which a frozen service may block as well: after `CLOSE_GRACE` seconds the process
+  ends.
 - Event loops and prompts handle Ctrl-C themselves: `exit_on_interrupt` is used around calls to a card only.
 """
 
@@ -24,49 +25,50 @@ from types import FrameType
 
 from ._failures import INTERRUPTED
 
-GRACE = 0.7
+HANDLER_GRACE = 0.7
 """Seconds that the main thread has to run its signal handler."""
-CLOSING = 3.0
+CLOSE_GRACE = 3.0
 """Seconds that the process has from there to its end, including its last output and the close of the card."""
 _SHOW_CURSOR = "\x1b[?25h"
-_saves: list[Callable[[], object]] = []
-_over = threading.Event()
+_exit_callbacks: list[Callable[[], object]] = []
+_command_ended = threading.Event()
 """Set when the command has ended."""
 
 
 @contextmanager
-def command() -> Iterator[None]:
-    """The whole of one command."""
-    _over.clear()
+def running_command() -> Iterator[None]:
+    """Around one whole command: once the block has ended, the process is not ended by force any more."""
+    _command_ended.clear()
     try:
         yield
     finally:
-        _over.set()
+        _command_ended.set()
 
 
 @contextmanager
-def exit_deadline() -> Iterator[None]:
-    """A block in which Ctrl-C ends the command: from then on the process has `CLOSING` seconds."""
+def exit_soon_after_interrupt() -> Iterator[None]:
+    """Around code that Ctrl-C leaves by KeyboardInterrupt: the process then has `CLOSE_GRACE` seconds to end by itself."""
     try:
         yield
     except KeyboardInterrupt:
-        threading.Thread(target=_end, name="scardface-interrupt", daemon=True).start()
+        threading.Thread(target=_exit_after_grace, name="scardface-interrupt", daemon=True).start()
         raise
 
 
-def _end() -> None:
-    if not _over.wait(CLOSING):
-        _leave()
+def _exit_after_grace() -> None:
+    """End the process if the command has not ended by itself in time."""
+    if not _command_ended.wait(CLOSE_GRACE):
+        _exit_now()
 
 
 @contextmanager
 def exit_on_interrupt() -> Iterator[None]:
-    """Within the block, Ctrl-C ends the process within a second, whatever call it is in."""
+    """Around calls to a card: Ctrl-C ends the process within a second, whatever call the main thread is in."""
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
-        with exit_deadline():
+        with exit_soon_after_interrupt():
             yield
         return
     receiver, sender = socket.socketpair()
@@ -82,7 +84,7 @@ def exit_on_interrupt() -> Iterator[None]:
     before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, handle)
     try:
-        with exit_deadline():
+        with exit_soon_after_interrupt():
             yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -94,26 +96,27 @@ def exit_on_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def saved_on_exit(save: Callable[[], object]) -> Iterator[None]:
-    """Within the block, call `save` before the process ends in that way."""
-    _saves.append(save)
+def called_on_exit(callback: Callable[[], object]) -> Iterator[None]:
+    """Within the block, `callback` is called before `_exit_now` ends the process."""
+    _exit_callbacks.append(callback)
     try:
         yield
     finally:
-        _saves.remove(save)
+        _exit_callbacks.remove(callback)
 
 
 def _listen(receiver: socket.socket, handled: threading.Event) -> None:
-    """Receive the numbers of signals until the socket is closed."""
+    """Read signal numbers from the wakeup socket until it is closed; end the process if SIGINT is not handled in time."""
     while numbers := receiver.recv(64):
-        if signal.SIGINT in numbers and not handled.wait(GRACE):
-            _leave()
+        if signal.SIGINT in numbers and not handled.wait(HANDLER_GRACE):
+            _exit_now()
 
 
-def _leave() -> None:
-    for save in _saves:
+def _exit_now() -> None:
+    """End the process at once: call what `called_on_exit` has, restore the cursor, flush, and exit without any other cleanup."""
+    for callback in _exit_callbacks:
         with contextlib.suppress(Exception):
-            save()
+            callback()
     with contextlib.suppress(OSError, ValueError):
         if sys.stdout.isatty():
             sys.stdout.write(_SHOW_CURSOR + "\n")

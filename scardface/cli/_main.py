@@ -58,19 +58,19 @@ for command in commands.commands.values():
     command.epilog = _epilog()
 
 
-def run(words: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Run a command; its exit status. Errors other than wrong usage are raised.
 
     Args:
-        words: the command's name and its arguments.
+        argv: the command's name and its arguments.
     """
     if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:  # called by the shell for completion
-        commands.main(words, PROGRAM)
+        commands.main(argv, PROGRAM)
     try:
-        with commands.make_context(PROGRAM, [*words] or ["--help"]) as context:
+        with commands.make_context(PROGRAM, [*argv] or ["--help"]) as context:
             status = commands.invoke(context)
     except click.exceptions.Exit as end:
-        return (end.exit_code or OK) if words else USAGE
+        return (end.exit_code or OK) if argv else USAGE
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:

@@ -126,12 +126,12 @@ def uninterrupted(card: SCard, choice: CardChoice) -> AbstractContextManager[Non
 
 
 @contextmanager
-def wait_notice(words: str) -> Iterator[None]:
+def wait_notice(message: str) -> Iterator[None]:
     """Print a notice, on a terminal, if the block takes more than a moment."""
     if not sys.stderr.isatty():
         yield
         return
-    timer = threading.Timer(MOMENT, print_error, [words])
+    timer = threading.Timer(MOMENT, print_error, [message])
     timer.daemon = True
     timer.start()
     try:

@@ -24,11 +24,11 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     (r"delete the cassette, or choose the mode 'new' or 'all'", "give the commands to 'scardface record --overwrite'"),
     (r" \(ExchangeOptions\.\w+\)", ""),
 )
-_PATTERNS = tuple((re.compile(pattern), words) for pattern, words in _ADVICE)
+_PATTERNS = tuple((re.compile(pattern), advice) for pattern, advice in _ADVICE)
 
 
 def in_options(text: str) -> str:
     """A text of the library, with options in place of arguments."""
-    for pattern, words in _PATTERNS:
-        text = pattern.sub(words, text)
+    for pattern, advice in _PATTERNS:
+        text = pattern.sub(advice, text)
     return text

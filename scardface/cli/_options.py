@@ -108,7 +108,7 @@ VIRTUAL = "scardface.virtual"
 """Where a command finds the simulated PC/SC, in its context's `meta`."""
 
 
-def timeout(words: str) -> Callable[[F], F]:
+def timeout(help_text: str) -> Callable[[F], F]:
     """`--timeout`, with this help text."""
 
     def number(context: click.Context, parameter: click.Parameter, seconds: float | None) -> float | None:
@@ -116,7 +116,7 @@ def timeout(words: str) -> Callable[[F], F]:
             raise click.BadParameter("not a number of seconds")
         return seconds
 
-    return click.option("--timeout", metavar="S", type=click.FloatRange(min=0), callback=number, help=words)
+    return click.option("--timeout", metavar="S", type=click.FloatRange(min=0), callback=number, help=help_text)
 
 
 READER = "Its name, a part of it that no other has, or its number in 'scardface readers'."

@@ -17,7 +17,7 @@ import click
 
 from ..replay import Recorder, carries_secret, may_carry_secret
 from ._failures import FILE, print_error
-from ._interrupt import saved_on_exit
+from ._interrupt import called_on_exit
 from ._open import open_card, traced, uninterrupted
 from ._options import CardChoice, CommandSource, OutputOptions, card_choice, command_source, output_options
 from ._send import read_commands, send_all
@@ -57,7 +57,7 @@ def record(
         traced(trace),
         open_card(choice) as card,
         Recorder(card, cassette, "all", redact=redact) as recorder,
-        saved_on_exit(recorder.save),
+        called_on_exit(recorder.save),
     ):
         if typed:
             return run_shell(recorder, card, output)

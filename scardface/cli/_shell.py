@@ -24,7 +24,7 @@ from . import _pin
 from ._apdu_text import ApduTextError, parse
 from ._exchanges import print_exchange
 from ._failures import OK, print_error
-from ._interrupt import exit_deadline, exit_on_interrupt
+from ._interrupt import exit_on_interrupt, exit_soon_after_interrupt
 from ._open import open_card, traced
 from ._options import CardChoice, OutputOptions, card_choice, output_options
 from ._output import console, print_json, print_line
@@ -66,7 +66,7 @@ def run_shell(sender: Sender, card: SCard, output: OutputOptions) -> int:
     """
     if sys.stdin.isatty() and not output.json:
         print_line(console(), f"{card.reader}, {card.protocol.name}, ATR {digits(card.atr)}; 'help' tells what can be typed")
-    with exit_deadline(), Shell(sender, card, output) as open_shell:
+    with exit_soon_after_interrupt(), Shell(sender, card, output) as open_shell:
         for line in _typed(open_shell.prompt):
             with exit_on_interrupt():
                 goes_on = open_shell.run_line(line)
@@ -207,9 +207,9 @@ class Shell:
     def _atr(self) -> None:
         for row in explain(self._card.atr):
             if self._output.json:
-                print_json(name=row.name, bytes=row.octets.hex().upper(), meaning=row.words)
+                print_json(name=row.name, bytes=row.octets.hex().upper(), meaning=row.meaning)
             else:
-                print_line(self._screen, f"{row.name:10}  {digits(row.octets)}  {row.words}")
+                print_line(self._screen, f"{row.name:10}  {digits(row.octets)}  {row.meaning}")
 
     def _report(self, text: str, **fields: object) -> None:
         if self._output.json:

@@ -88,8 +88,8 @@ async def _use_card(pcsc: PCSC, say: Say) -> None:
     say(f"an SCard waits for a card whose ATR matches {PATTERN.decode()}")
     async with SCard(atr=PATTERN, timeout=TIMEOUT) as card:
         say(f"acquired: {card.reader}, {card.protocol.name}, ATR {card.atr.hex(' ').upper()}")
-        for words, command in COMMANDS.items():
-            say(words)
+        for description, command in COMMANDS.items():
+            say(description)
             _tell_exchange(command, await card.send(command), say)
         say("the card is taken out")
         await anyio.to_thread.run_sync(pcsc.remove, card.reader)

@@ -20,9 +20,9 @@ from array import array
 from typing import Any, NoReturn
 
 from . import _status
-from ._secrets import may_be_secret as is_secret
+from ._secrets import may_carry_secret
 
-__all__ = ["C_APDU", "R_APDU", "StatusError", "how_to_make_bytes", "is_secret", "redacted"]
+__all__ = ["C_APDU", "R_APDU", "StatusError", "how_to_make_bytes", "redacted"]
 
 Buffer = bytes | bytearray | memoryview
 """Types that are accepted as bytes."""
@@ -163,7 +163,7 @@ class C_APDU(_Value):
     def __repr__(self) -> str:
         le = f"0x{self.le:02X}" if self.le else "0"
         header = f"0x{self.cla:02X}, 0x{self.ins:02X}, 0x{self.p1:02X}, 0x{self.p2:02X}"
-        return f"{type(self).__name__}({header}, {_shown(self.data, is_secret(self))}, {le})"
+        return f"{type(self).__name__}({header}, {_shown(self.data, may_carry_secret(self))}, {le})"
 
     def _key(self) -> tuple[int, int, int, int, bytes, int]:
         return self.cla, self.ins, self.p1, self.p2, self.data, self.le
@@ -176,7 +176,7 @@ class R_APDU(_Value):
         data: the response data.
         sw1: first status byte.
         sw2: second status byte.
-        secret: whether repr hides the data, because the command was one that `is_secret`; not part of the comparison.
+        secret: whether repr hides the data, because the command `may_carry_secret`; not part of the comparison.
 
     Raises:
         ValueError: a field is out of its range; the text names it.
@@ -296,7 +296,7 @@ def redacted(apdu: C_APDU | R_APDU, hidden: bool = False) -> str:
         parts = [_digits(apdu.data, hidden or apdu.secret), f"{apdu.sw:04X}"]
     else:
         header = bytes((apdu.cla, apdu.ins, apdu.p1, apdu.p2)).hex().upper()
-        parts = [header, _digits(apdu.data, hidden or is_secret(apdu)), f"Ne={apdu.le}" if apdu.le else ""]
+        parts = [header, _digits(apdu.data, hidden or may_carry_secret(apdu)), f"Ne={apdu.le}" if apdu.le else ""]
     return " ".join(part for part in parts if part)
 
 

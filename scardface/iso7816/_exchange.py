@@ -38,7 +38,8 @@ from dataclasses import dataclass
 from .. import errors
 from .._enums import Lengths, Protocol
 from ..errors import CardCommunicationError, SCardError, converted
-from ._apdu import C_APDU, R_APDU, is_secret
+from ._apdu import C_APDU, R_APDU
+from ._secrets import may_carry_secret
 from ._tpdu import encode_t0, has_extended_fields, resolve_lengths, response_class, tpdus, with_ne
 
 __all__ = ["CardTraits", "ExchangeOptions", "exchange", "resolve_lengths"]
@@ -54,7 +55,7 @@ _ENVELOPE_ADVICE = (
     "it does not know the ENVELOPE that Lengths.AUTO chose for so long a command, which has not been carried out: "
     "set lengths=Lengths.CHAINING, or send it in parts"
 )
-_REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, 0x8010001F, 0x80100022)
+_REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, errors.UNSUPPORTED_FEATURE, errors.UNSUPPORTED_FEATURE_ON_WINDOWS)
 """What PC/SC answers, besides failed exchanges, where a command is too long: INSUFFICIENT_BUFFER, UNSUPPORTED_FEATURE."""
 
 
@@ -181,7 +182,7 @@ def complete_response(command: C_APDU, answer: bytes) -> R_APDU | None:
     """
     if answer[-2] in _MORE_FOLLOWS or len(answer) > _MAX_SHORTCUT_ANSWER:
         return None
-    return R_APDU.from_bytes(answer, secret=is_secret(command))
+    return R_APDU.from_bytes(answer, secret=may_carry_secret(command))
 
 
 def run_steps(steps: Steps, transmit: Callable[[bytes], bytes], first: bytes | SCardError | None = None) -> R_APDU:
@@ -210,7 +211,7 @@ def run_steps(steps: Steps, transmit: Callable[[bytes], bytes], first: bytes | S
 
 
 class _StepSender:
-    """Sends the steps of one command: counts them against the bounds, and words the errors."""
+    """Sends the steps of one command: counts them against the bounds, and makes their errors."""
 
     __slots__ = ("bytes_left", "name", "steps", "steps_left", "traits")
 
@@ -231,12 +232,12 @@ class _StepSender:
             answer = yield tpdu
         except SCardError as error:
             if has_extended_fields(tpdu) and (isinstance(error, CardCommunicationError) or error.code in _REFUSALS):
-                words = f"{self.where(what)}, {len(tpdu)} bytes: failed; {_ADVICE}"
+                message = f"{self.where(what)}, {len(tpdu)} bytes: failed; {_ADVICE}"
             elif isinstance(error, CardCommunicationError):
-                words = f"{self.where(what)}: failed"
+                message = f"{self.where(what)}: failed"
             else:
                 raise
-            raise converted(CardCommunicationError, error, words) from error
+            raise converted(CardCommunicationError, error, message) from error
         if len(answer) < 2:
             raise self.error(what, f"the answer has {len(answer)} bytes, a status word alone has 2")
         if answer[-2] != 0x67 and has_extended_fields(tpdu):
@@ -249,8 +250,8 @@ class _StepSender:
     def where(self, what: str) -> str:
         return f"command {self.name:08X}, step {self.steps} ({what})"
 
-    def error(self, what: str, words: str) -> CardCommunicationError:
-        return CardCommunicationError(f"{self.where(what)}: {words}")
+    def error(self, what: str, message: str) -> CardCommunicationError:
+        return CardCommunicationError(f"{self.where(what)}: {message}")
 
 
 def _steps(
@@ -273,7 +274,7 @@ def _steps(
         raise sender.error("ENVELOPE", f"the card answered {answer[-2:].hex().upper()}; {_ENVELOPE_ADVICE}")
     if is_last:
         answer = yield from _fetch(sender, answer, expected, command, options)
-    return R_APDU.from_bytes(answer, secret=is_secret(command))
+    return R_APDU.from_bytes(answer, secret=may_carry_secret(command))
 
 
 def _expected_size(command: C_APDU, lengths: Lengths) -> int | None:

@@ -113,7 +113,7 @@ def _meaning(tag: int, value: bytes) -> str:
 
 
 def _flags(octet: int, table: tuple[tuple[int, str], ...]) -> list[str]:
-    return [words for bit, words in table if octet & bit]
+    return [text for bit, text in table if octet & bit]
 
 
 def _service(octet: int) -> str:

@@ -29,12 +29,12 @@ class Row(NamedTuple):
     Attributes:
         name: their name in ISO/IEC 7816-3; "missing" and "extra" for what is wrong.
         octets: the bytes.
-        words: their meaning.
+        meaning: what they mean.
     """
 
     name: str
     octets: bytes
-    words: str
+    meaning: str
 
 
 def explain(octets: bytes) -> list[Row]:
@@ -51,7 +51,7 @@ def explain(octets: bytes) -> list[Row]:
         rows.append(Row("T0", atr[1:2], f"{_announced(1, atr[1] >> 4)}; {atr[1] & 0x0F} historical bytes"))
     for name, octet, protocol in atr.interface_bytes:
         rows.append(Row(name, bytes((octet,)), _meaning(name[1], int(name[2:]), protocol, octet)))
-    rows += [Row("historical", part, words) for part, words in explain_historical(atr)]
+    rows += [Row("historical", part, meaning) for part, meaning in explain_historical(atr)]
     if atr.tck is not None:
         rows.append(Row("TCK", bytes((atr.tck,)), _tck(atr)))
     if atr.extra:
@@ -159,7 +159,7 @@ def _tc_t1(octet: int) -> str:
 
 
 def _ta15(octet: int) -> str:
-    classes = ", ".join(words for bit, words in _CLASSES if octet & bit) or "none that is known"
+    classes = ", ".join(volts for bit, volts in _CLASSES if octet & bit) or "none that is known"
     return f"clock stop: {_CLOCK_STOP[octet >> 6]}; voltage classes: {classes}"
 
 

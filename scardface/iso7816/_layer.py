@@ -17,9 +17,10 @@ from typing import Protocol
 from .._enums import Lengths
 from .._enums import Protocol as CardProtocol
 from ..errors import LayerClosedError, SCardError
-from ._apdu import C_APDU, R_APDU, is_secret
+from ._apdu import C_APDU, R_APDU
 from ._channel import in_channel
 from ._exchange import CardTraits, ExchangeOptions, Steps, exchange
+from ._secrets import may_carry_secret
 
 
 class Layer(Protocol):
@@ -101,12 +102,12 @@ def layered(
     except Exception as failure:
         if len(answered) >= 2:
             try:
-                layer.unwrap(R_APDU.from_bytes(answered, secret=is_secret(command)))
+                layer.unwrap(R_APDU.from_bytes(answered, secret=may_carry_secret(command)))
             except Exception as refusal:
                 raise failure from refusal
         raise
     response = layer.unwrap(answer)
-    return R_APDU(response.data, response.sw1, response.sw2, secret=response.secret or is_secret(command))
+    return R_APDU(response.data, response.sw1, response.sw2, secret=response.secret or may_carry_secret(command))
 
 
 def check_layer(layer: object) -> None:

@@ -8,7 +8,7 @@ Rules:
 - `SECRET` has the commands that by standard carry one, `PUBLIC` those that by standard do not. Each row has its clause. Of all
   others it is not known: proprietary commands, and writing to files and objects.
 - There are two rules. `carries_secret` (for cassettes) is true of the rows of `SECRET`, since data hidden without need cannot be
-  replayed. `may_be_secret` (for repr, trace, texts, terminals) is true of everything but the rows of `PUBLIC`, and of `SECRET`.
+  replayed. `may_carry_secret` (for repr, trace, texts, terminals) is true of everything but the rows of `PUBLIC`, and of `SECRET`.
 - A row hides the data of the command and of its response. It matches by the header, in every class with its channel and chaining
   bits, and if that is not enough, by how the data begins; what cannot be decided, as in a later part of a chain, counts as secret.
 - A class byte with secure messaging hides everything (ISO/IEC 7816-4:2020, 5.4.1; GlobalPlatform Card Specification 2.3.1, 11.1.4).
@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["PUBLIC", "Row", "SECRET", "SecretTracker", "carries_secret", "may_be_secret"]
+__all__ = ["PUBLIC", "Row", "SECRET", "SecretTracker", "carries_secret", "may_carry_secret"]
 
 
 class Command(Protocol):
@@ -258,7 +258,7 @@ def carries_secret(command: Command) -> bool:
     return command.cla in _SECURED or _is_in(_SECRET, command)
 
 
-def may_be_secret(command: Command) -> bool:
+def may_carry_secret(command: Command) -> bool:
     """Whether a command, or its response, may carry a secret: by standard it does, or nothing says that it does not."""
     return command.cla in _SECURED or not _is_in(_PUBLIC, command) or _is_in(_SECRET, command)
 

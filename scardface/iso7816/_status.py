@@ -165,8 +165,8 @@ def meaning(sw1: int, sw2: int, ins: int | None = None) -> str:
 
     ISO/IEC 7816-4:2020, 5.6.
     """
-    if (words := _WORDS.get(sw1 << 8 | sw2) or _SIM.get(sw1 << 8 | sw2)) is not None:
-        return words
+    if (text := _WORDS.get(sw1 << 8 | sw2) or _SIM.get(sw1 << 8 | sw2)) is not None:
+        return text
     if sw1 == 0x61:
         return f"success, {sw2 or '256 or more'} more bytes to fetch"
     if sw1 == 0x6C:

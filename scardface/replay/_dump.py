@@ -18,7 +18,8 @@ import re
 from collections.abc import Sequence
 
 from .._enums import Protocol
-from ..iso7816._apdu import C_APDU, R_APDU, is_secret
+from ..iso7816._apdu import C_APDU, R_APDU
+from ..iso7816._secrets import may_carry_secret
 from ._lines import MAX_ATR, TITLE, Line, MalformedLineError, octets
 from ._tape import Exchange, Raw, Sent
 
@@ -84,4 +85,4 @@ def _exchange(command: Line, response: Line) -> Exchange:
         apdu = C_APDU.from_bytes(sent)
     except ValueError:
         return Raw(sent, received, line=line)
-    return Sent(apdu, R_APDU.from_bytes(received, secret=is_secret(apdu)), line=line)
+    return Sent(apdu, R_APDU.from_bytes(received, secret=may_carry_secret(apdu)), line=line)

@@ -20,7 +20,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from .._enums import Protocol
-from ..iso7816._apdu import C_APDU, R_APDU, is_secret
+from ..iso7816._apdu import C_APDU, R_APDU
+from ..iso7816._secrets import may_carry_secret
 from ._tape import Exchange, Raw, Sent, header
 
 TITLE = "scardface cassette"
@@ -44,8 +45,8 @@ class MalformedLineError(ValueError):
         line: its number; 0: the file as a whole.
     """
 
-    def __init__(self, line: int, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
         self.line = line
 
 
@@ -130,7 +131,7 @@ def _parse_exchange(text: str, number: int) -> Exchange:
         apdu = C_APDU(sent[0], sent[1], sent[2], sent[3], sent[4:], _parse_ne(ne, number))
     except ValueError as error:
         raise MalformedLineError(number, str(error)) from None
-    return Sent(apdu, R_APDU.from_bytes(data, secret=is_secret(apdu)), hides_data, hidden, number)
+    return Sent(apdu, R_APDU.from_bytes(data, secret=may_carry_secret(apdu)), hides_data, hidden, number)
 
 
 def _parse_ne(fields: list[str], number: int) -> int:

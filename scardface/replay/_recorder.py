@@ -37,7 +37,7 @@ from .._faces.card import commands, raw_command
 from .._faces.routes import Callback, Channel, Layered
 from .._faces.scard import SCard
 from .._faces.sync_base import plain_callback
-from .._pcsc.ownership import refuse_copy
+from .._pcsc.no_copy import refuse_copy
 from ..iso7816._apdu import C_APDU, R_APDU, StatusError
 from ..iso7816._atr import ATR
 from ..iso7816._channel import OPEN, close_command, opened

@@ -37,4 +37,4 @@ def may_carry_secret(command: C_APDU) -> bool:
     The data of SELECT, READ BINARY, READ RECORD, GET DATA and their like are written; those of all else, proprietary commands
     included, are not. It is the rule that repr and the trace keep.
     """
-    return _secrets.may_be_secret(command)
+    return _secrets.may_carry_secret(command)

@@ -146,17 +146,23 @@ class Tape:
 
     def _distance(self, index: int, command: C_APDU) -> tuple[Any, ...]:
         each = self._exchanges[index]
-        words = _differences(each, command)
-        return each.apdu.ins != command.ins, len(words), _missed(each, command), index in self._played, abs(index - self._place)
+        differences = _differences(each, command)
+        return (
+            each.apdu.ins != command.ins,
+            len(differences),
+            _missed(each, command),
+            index in self._played,
+            abs(index - self._place),
+        )
 
     def _describe(self, index: int, command: C_APDU) -> str:
         each = self._exchanges[index]
-        words = _differences(each, command)
+        differences = _differences(each, command)
         if index in self._played:
-            words.append("played already")
+            differences.append("played already")
         kind = "raw " if isinstance(each, Raw) else ""
         hidden = " <secret>" if each.hides_data else ""
-        return f"  line {each.line}: {kind}{redacted(each.apdu)}{hidden} ({', '.join(words) or 'sent the other way'})"
+        return f"  line {each.line}: {kind}{redacted(each.apdu)}{hidden} ({', '.join(differences) or 'sent the other way'})"
 
 
 def as_command(octets: bytes) -> C_APDU:
@@ -178,17 +184,17 @@ def _differences(exchange: Exchange, command: C_APDU) -> list[str]:
     recorded = exchange.apdu
     names = ("CLA", "INS", "P1", "P2")
     pairs = zip(names, header(recorded), header(command), strict=True)
-    words = [f"{name} is {mine:02X}, not {other:02X}" for name, mine, other in pairs if mine != other]
+    differences = [f"{name} is {mine:02X}, not {other:02X}" for name, mine, other in pairs if mine != other]
     if exchange.hides_data:
         if not command.data:
-            words.append("has data")
+            differences.append("has data")
     elif len(recorded.data) != len(command.data):
-        words.append(f"{len(recorded.data)} bytes of data, not {len(command.data)}")
+        differences.append(f"{len(recorded.data)} bytes of data, not {len(command.data)}")
     elif recorded.data != command.data:
-        words.append(f"data differ from byte {1 + _common(recorded.data, command.data)} on")
+        differences.append(f"data differ from byte {1 + _common(recorded.data, command.data)} on")
     if recorded.le != command.le and not (isinstance(exchange, Raw) and exchange.hides_data):
-        words.append(f"Ne is {recorded.le}, not {command.le}")
-    return words
+        differences.append(f"Ne is {recorded.le}, not {command.le}")
+    return differences
 
 
 def _missed(exchange: Exchange, command: C_APDU) -> int:

@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ..errors import COMM_ERROR, NO_SERVICE, REMOVED_CARD, RESET_CARD, SERVICE_STOPPED, SYSTEM_CANCELLED
+from ..errors import (
+    COMM_ERROR,
+    NO_SERVICE,
+    REMOVED_CARD,
+    RESET_CARD,
+    SERVICE_STOPPED,
+    SYSTEM_CANCELLED,
+    UNSUPPORTED_FEATURE,
+    UNSUPPORTED_FEATURE_ON_WINDOWS,
+)
 
 
 class PlugAndPlay(enum.Enum):
@@ -51,7 +60,7 @@ class Dialect(NamedTuple):
     """Releasing a context disconnects its handles (fact 31)."""
     removed: int = REMOVED_CARD
     """What a handle answers after its card was removed (fact 34)."""
-    unsupported: int = 0x8010001F
+    unsupported: int = UNSUPPORTED_FEATURE
     """SCARD_E_UNSUPPORTED_FEATURE (fact 21)."""
     wait_lost: int = COMM_ERROR
     """What a blocked call answers when the service stops (facts 22, 48)."""
@@ -72,7 +81,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             reconnect_ends_transaction=True,
             longest_idle=5.0,
             release_disconnects=False,
-            unsupported=0x80100022,
+            unsupported=UNSUPPORTED_FEATURE_ON_WINDOWS,
             wait_lost=SYSTEM_CANCELLED,
             session_lost=SERVICE_STOPPED,
         ),

@@ -20,7 +20,7 @@ from typing import NoReturn, SupportsIndex
 
 from .._enums import StateFlag
 from .._pcsc.default import system_pcsc
-from .._pcsc.ownership import refuse_copy
+from .._pcsc.no_copy import refuse_copy
 from .._pcsc.reader_states import status_change
 from .._threads import ForkLock, forget_at_fork
 from ._pcscd_process import Daemon, reader_names, remove_folder

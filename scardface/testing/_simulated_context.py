@@ -28,7 +28,7 @@ from typing import TypeVar
 
 from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import CardStatus, StatusChange, StatusEntry, is_plain_ascii, why_left_out
-from .._pcsc.ownership import refuse_copy
+from .._pcsc.no_copy import refuse_copy
 from ..errors import (
     CANCELLED,
     INVALID_HANDLE,

@@ -18,7 +18,7 @@ from typing import Literal, NoReturn, SupportsIndex
 
 from .._pcsc.backend import Context
 from .._pcsc.default import install, uninstall
-from .._pcsc.ownership import refuse_copy
+from .._pcsc.no_copy import refuse_copy
 from ..errors import NO_SERVICE
 from ._dialects import DIALECTS
 from ._main_thread import uninterruptible

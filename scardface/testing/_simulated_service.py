@@ -214,9 +214,9 @@ class SimulatedService:
         """The error that `code` means on the platform of this dialect."""
         return error_for(code, call, reader, self.dialect.platform)
 
-    def report_misuse(self, words: str) -> AssertionError:
+    def report_misuse(self, message: str) -> AssertionError:
         """Keep and log a mistake of the program under test; returns it to be raised there."""
-        error = AssertionError(words)
-        logger.error("%s", words)
+        error = AssertionError(message)
+        logger.error("%s", message)
         self.misuses.append(error)
         return error

@@ -137,7 +137,7 @@ async def test_nothing_of_others_comes_in_between(face: Any, pcsc: SimulatedPCSC
 
 @both_faces
 async def test_whatever_goes_wrong_the_transaction_ends(face: Any, pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 30)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 30)
     pcsc.insert("A", LogCard())
     async with face.open(timeout=5, share=SHARED) as card:
         neighbour = Other(pcsc)

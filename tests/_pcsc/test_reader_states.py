@@ -11,13 +11,13 @@ from scardface import Disposition, Lengths, NoReaderError, Protocol, SCardError,
 from scardface._enums import StateFlag
 from scardface._pcsc.backend import PNP_READER, Context, StatusChange, StatusEntry
 from scardface._pcsc.default import system_pcsc
-from scardface._pcsc.reader_states import PERHAPS_GONE, TRIES, reader_state, reader_states, status_change
+from scardface._pcsc.reader_states import READER_MAY_BE_GONE, TRIES, reader_state, reader_states, status_change
 from scardface._session.card_request import CardRequest
 from scardface._session.session import Session
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH, T1, LogCard
 
-WRONG = sorted(PERHAPS_GONE)
+WRONG = sorted(READER_MAY_BE_GONE)
 
 
 @pytest.fixture

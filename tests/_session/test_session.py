@@ -26,8 +26,8 @@ from scardface import (
     errors,
 )
 from scardface._session import session as _session
+from scardface._session.card_errors import SessionClosedError
 from scardface._session.card_request import CardRequest
-from scardface._session.card_state import SessionClosedError
 from scardface._session.session import Session
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import BOTH, ECHO, GATE, NOT_FOUND, LogCard
@@ -228,7 +228,7 @@ def test_a_failure_is_looked_into_once(session: Session, pcsc: SimulatedPCSC, mo
     looked: list[object] = []
     real = _session.translate
     monkeypatch.setattr(_session, "translate", lambda *args: looked.append(args) or real(*args))  # type: ignore[func-returns-value]
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 30)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 30)
     pcsc.inject("SCardTransmit" if call == "transmit" else "SCardReconnect", errors.NOT_TRANSACTED)
     with pytest.raises(CardCommunicationError):
         session.transmit(bytes(4)) if call == "transmit" else session.reset(Disposition.RESET)

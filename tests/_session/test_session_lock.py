@@ -12,7 +12,7 @@ import pytest
 
 from scardface import Disposition
 from scardface._session import session_lock
-from scardface._session.card_state import SessionClosedError
+from scardface._session.card_errors import SessionClosedError
 from scardface._session.session_lock import SessionLock
 from tests.support.waits import wait_until
 

@@ -174,7 +174,7 @@ SITUATIONS: list[Any] = [
 def test_the_cause_is_named_and_what_mends_it(facts: Facts, check: str, words: str, cure: str | None) -> None:
     name, findings = found(facts)
     assert name == check
-    assert words in findings[0].words
+    assert words in findings[0].message
     assert findings[0].cure == cure if cure is None else cure in (findings[0].cure or "")
 
 

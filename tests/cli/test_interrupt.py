@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scardface.cli import _interrupt
-from scardface.cli._interrupt import exit_on_interrupt, saved_on_exit
+from scardface.cli._interrupt import called_on_exit, exit_on_interrupt
 from scardface.testing import FileCard
 from tests.support.command_line import BOUND, SELECT, Terminal, piped
 
@@ -90,8 +90,8 @@ def test_a_frozen_service_does_not_hold_up_the_close_either(pcscd: PrivatePcscd,
 def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often the process would have ended."""
     times: list[int] = []
-    monkeypatch.setattr(_interrupt, "GRACE", 0.05)
-    monkeypatch.setattr(_interrupt, "_leave", lambda: times.append(1))
+    monkeypatch.setattr(_interrupt, "HANDLER_GRACE", 0.05)
+    monkeypatch.setattr(_interrupt, "_exit_now", lambda: times.append(1))
     return times
 
 
@@ -144,9 +144,9 @@ def test_in_another_thread_nothing_is_changed() -> None:
 
 
 def test_what_is_to_be_kept_is_kept_for_the_length_of_a_block() -> None:
-    with saved_on_exit(test_in_another_thread_nothing_is_changed):
-        assert len(_interrupt._saves) == 1
-    assert _interrupt._saves == []
+    with called_on_exit(test_in_another_thread_nothing_is_changed):
+        assert len(_interrupt._exit_callbacks) == 1
+    assert _interrupt._exit_callbacks == []
 
 
 def test_the_end(tmp_path: Path) -> None:
@@ -154,9 +154,9 @@ def test_the_end(tmp_path: Path) -> None:
     program = (
         "from scardface.cli import _interrupt\n"
         "def fail(): raise ZeroDivisionError\n"
-        f"with _interrupt.saved_on_exit(fail), _interrupt.saved_on_exit(open({str(tmp_path / 'kept')!r}, 'w').close):\n"
+        f"with _interrupt.called_on_exit(fail), _interrupt.called_on_exit(open({str(tmp_path / 'kept')!r}, 'w').close):\n"
         "    print('shown', end='')\n"
-        "    _interrupt._leave()\n"
+        "    _interrupt._exit_now()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[2]

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scardface.iso7816._apdu import C_APDU, R_APDU, StatusError, is_secret, redacted
+from scardface.iso7816._apdu import C_APDU, R_APDU, StatusError, redacted
+from scardface.iso7816._secrets import may_carry_secret
 
 DATA = Path(__file__).parents[1] / "data"
 SELECT = C_APDU(0x00, 0xA4, 0x04, 0x00, bytes.fromhex("A000000308"), 256)
@@ -280,7 +281,7 @@ def test_redaction() -> None:
 )
 def test_what_may_be_secret_is_not_shown(header: str) -> None:
     command = command_of(header, b"\xca\xfe\xba\xbe", 256)
-    assert is_secret(command)
+    assert may_carry_secret(command)
     assert "CAFE" not in (repr(command) + redacted(command)).upper()
     assert header in redacted(command)
 
@@ -294,6 +295,6 @@ def test_what_may_be_secret_is_not_shown(header: str) -> None:
 )
 def test_what_names_or_reads_is_shown(header: str) -> None:
     command = command_of(header, b"\xca\xfe\xba\xbe", 256)
-    assert not is_secret(command)
+    assert not may_carry_secret(command)
     assert "CAFEBABE" in repr(command)
     assert redacted(command) == f"{header} CAFEBABE Ne=256"

@@ -12,7 +12,7 @@ from scardface.iso7816._interface import explain
 
 def told(text: str) -> dict[str, str]:
     """Name to meaning; of several rows of one name, the last."""
-    return {row.name: row.words for row in explain(bytes.fromhex(text))}
+    return {row.name: row.meaning for row in explain(bytes.fromhex(text))}
 
 
 def test_every_byte_of_a_card_with_both_protocols() -> None:
@@ -28,7 +28,7 @@ def test_every_byte_of_a_card_with_both_protocols() -> None:
         ("TA3", "FE"),
         ("TB3", "45"),
     ]
-    words = {row.name: row.words for row in rows}
+    words = {row.name: row.meaning for row in rows}
     assert words["T0"] == "TA1, TC1, TD1 follow; 15 historical bytes"
     assert words["TC1"] == "extra guard time: as short as the protocol allows"
     assert words["TD1"] == "protocol T=0, bytes at a time, offered first; TC2, TD2 follow"
@@ -115,7 +115,7 @@ def test_a_right_check_character() -> None:
 def test_every_byte_is_told_of_once_and_in_order(atr: bytes) -> None:
     rows = explain(atr)
     assert b"".join(row.octets for row in rows) == atr
-    assert all(row.words and row.name for row in rows)
+    assert all(row.meaning and row.name for row in rows)
 
 
 @given(st.binary(max_size=40) | st.binary(max_size=38).map(lambda rest: b"\x3b" + rest))
@@ -129,7 +129,7 @@ def test_the_rows_and_the_atr_say_the_same(octets: bytes) -> None:
     checks = [row for row in rows if row.name == "TCK"]
     assert [row.octets[0] for row in checks] == ([] if atr.tck is None else [atr.tck])
     if checks:
-        assert atr.is_tck_right == (checks[0].words == "check character, right")
+        assert atr.is_tck_right == (checks[0].meaning == "check character, right")
     else:
         assert atr.is_tck_right == ("missing" not in names)
     assert b"".join(row.octets for row in rows if row.name == "historical") == atr.historical_bytes

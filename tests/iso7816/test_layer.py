@@ -278,7 +278,7 @@ async def test_a_layer_that_heard_nothing_is_closed(
     face: Any, code: int, kind: type[SCardError], first: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all that was asked: an answer in the middle is not the last word. The card itself is usable, through a new layer, too."""
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 30)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 30)
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
         virtual = Scripted()

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from scardface import C_APDU, Lengths, Protocol, ShareMode
 from scardface._session.card_request import CardRequest
 from scardface._session.exchanger import Exchanger
-from scardface.iso7816._apdu import is_secret
-from scardface.iso7816._secrets import PUBLIC, SECRET, Row, SecretTracker, carries_secret, may_be_secret
+from scardface.iso7816._secrets import PUBLIC, SECRET, Row, SecretTracker, carries_secret, may_carry_secret
 
 KEY = "FACEB00CCAFED00D"
 AID = "A0000000871002FF49FF0589"
@@ -156,20 +155,19 @@ def command(text: str) -> C_APDU:
 def test_secrets(text: str) -> None:
     each = command(text)
     assert carries_secret(each)
-    assert may_be_secret(each)
-    assert is_secret(each)
+    assert may_carry_secret(each)
 
 
 @pytest.mark.parametrize("text", HARMLESS.values(), ids=HARMLESS)
 def test_what_is_shown_everywhere(text: str) -> None:
     assert not carries_secret(command(text))
-    assert not may_be_secret(command(text))
+    assert not may_carry_secret(command(text))
 
 
 @pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
 def test_what_cassettes_have_and_texts_do_not_show(text: str) -> None:
     assert not carries_secret(command(text))
-    assert may_be_secret(command(text))
+    assert may_carry_secret(command(text))
 
 
 def deciding(row: Row, each: C_APDU) -> bool:
@@ -195,7 +193,7 @@ def test_channels_chains_and_secure_messaging_hide_no_less(name: str, cla: int) 
 @given(st.binary(min_size=4, max_size=4), st.binary(max_size=80), st.integers(0, 65536))
 def test_what_a_standard_says_to_be_secret_is_never_shown(header: bytes, data: bytes, le: int) -> None:
     each = C_APDU(*header, data, le)
-    assert may_be_secret(each) or not carries_secret(each)
+    assert may_carry_secret(each) or not carries_secret(each)
 
 
 # What hangs on the exchanges before.
@@ -249,7 +247,7 @@ def test_files_that_hold_keys(path: list[str]) -> None:
     selects = [(text, 0x9000) for text in path]
     for text in (READ, UPDATE, RECORD):
         assert follow(*selects, (text, 0x9000))[-1]
-        assert follow(*selects, (text, 0x9000), rule=may_be_secret)[-1]
+        assert follow(*selects, (text, 0x9000), rule=may_carry_secret)[-1]
     assert not follow(*selects, ("00A4000C 02 6F07", 0x9000), (READ, 0x9000))[-1]
     assert not follow(*selects[:-1], (selects[-1][0], 0x6A82), (READ, 0x9000))[-1], "it was not selected"
     assert follow(*selects[:-1], (selects[-1][0], 0x6120), ("00C0000020", 0x9000), (READ, 0x9000))[-1]

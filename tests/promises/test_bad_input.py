@@ -176,7 +176,7 @@ async def test_names_with_odd_characters_on_pcscd(pcscd: PrivatePcscd, name: str
 @both_faces
 async def test_the_largest_commands(pcsc: SimulatedPCSC, face: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ISO 7816-4 can say is taken; what PC/SC cannot carry of it (fact 36) says so; more cannot be made."""
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 5)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 5)
     async with face.open(timeout=30) as card:
         assert (await card.send(C_APDU(0, 0x11, 0, 0, bytes(65_500), 65_536))).sw == 0x9000
         with pytest.raises(CardCommunicationError, match="65544 bytes: failed"):
@@ -272,7 +272,7 @@ COMMANDS = st.builds(
 @pytest.mark.parametrize("atr", [T1, bytes.fromhex("3B00"), bytes.fromhex("3B80800101")], ids=["T1", "T0", "both"])
 def test_a_card_that_answers_rubbish(atr: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command ends, with a response or a clear error, and the card is still usable."""
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 5)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 5)
     babbling = Babbling(atr)
     said: list[str] = []
     with SimulatedPCSC() as pcsc:

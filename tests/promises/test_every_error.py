@@ -419,7 +419,7 @@ def test_the_table_has_every_call_and_code() -> None:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries; and nobody is about to notice a removal."""
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 50)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 50)
     for name in ("dispatcher.RETRY_HELD", "dispatcher.RETRY_FAILED", "watcher.FIRST_PAUSE"):
         monkeypatch.setattr(f"scardface._waiting.{name}", 0.005)
 

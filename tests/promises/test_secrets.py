@@ -146,7 +146,7 @@ async def test_right_and_wrong(pcsc: SimulatedPCSC, face: Any, logged: list[str]
 )
 @both_faces
 async def test_rubbish(pcsc: SimulatedPCSC, face: Any, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 20)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 20)
     card = Rubbish(answer)
     if not answer:
         pcsc.inject("SCardTransmit", 0x8010002F)
@@ -161,7 +161,7 @@ async def test_rubbish(pcsc: SimulatedPCSC, face: Any, answer: bytes, monkeypatc
 @both_faces
 async def test_failures(pcsc: SimulatedPCSC, face: Any, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """PC/SC's codes under a VERIFY, alone, in a batch with a callback, and in a transaction."""
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 20)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 20)
     pcsc.insert("A", LogCard())
     async with face.open(timeout=30, share=ShareMode.SHARED) as card:
         heard: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scardface import C_APDU
-from scardface.iso7816._apdu import is_secret
+from scardface.iso7816 import _secrets
 from scardface.replay import carries_secret, may_carry_secret
 
 HIDDEN = {
@@ -80,6 +80,6 @@ def test_a_pin_is_hidden_in_every_class(cla: int) -> None:
 
 def test_the_other_rule_is_the_traces() -> None:
     every = [C_APDU(cla, ins) for cla in range(256) for ins in range(256)]
-    assert [may_carry_secret(each) for each in every] == [is_secret(each) for each in every]
+    assert [may_carry_secret(each) for each in every] == [_secrets.may_carry_secret(each) for each in every]
     assert may_carry_secret(command(SHOWN["UPDATE BINARY"]))
     assert not may_carry_secret(command(SHOWN["SELECT"]))

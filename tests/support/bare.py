@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from smartcard import scard
 
-from scardface._pcsc.reader_states import PERHAPS_GONE, TRIES
+from scardface._pcsc.reader_states import READER_MAY_BE_GONE, TRIES
 from scardface.testing import PrivatePcscd, VirtualCard
 from tests.support.conformance import PATIENCE
 
@@ -46,7 +46,9 @@ def status_change(context: int, timeout: int, *entries: tuple[str, int]) -> tupl
     """
     for _ in range(TRIES):
         code, states = scard.SCardGetStatusChange(context, timeout, list(entries))
-        if unsigned(code) not in PERHAPS_GONE or not {name for name, _ in entries} <= set(scard.SCardListReaders(context, [])[1]):
+        if unsigned(code) not in READER_MAY_BE_GONE or not {name for name, _ in entries} <= set(
+            scard.SCardListReaders(context, [])[1]
+        ):
             break
     return unsigned(code), [(unsigned(state), bytes(atr)) for _, state, atr in states]
 

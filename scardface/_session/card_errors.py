@@ -51,7 +51,7 @@ happened in 8 of 14 runs, and in none with polling."""
 
 _GONE = frozenset({REMOVED_CARD, READER_UNAVAILABLE, UNKNOWN_READER, NO_SMARTCARD})
 _NO_READER = frozenset({READER_UNAVAILABLE, UNKNOWN_READER})
-_PERHAPS_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE, *REMOVED_ON_WINDOWS})
+_CARD_MAY_BE_GONE = frozenset({NOT_TRANSACTED, COMM_DATA_LOST, INVALID_VALUE, *REMOVED_ON_WINDOWS})
 
 
 def translate(error: SCardError, handle: CardHandle, context: Context, reader: str, seen: Reading) -> SCardError:
@@ -66,12 +66,12 @@ def translate(error: SCardError, handle: CardHandle, context: Context, reader: s
     if not seen.present and error.code not in _NO_READER and (error.call == "SCardTransmit" or error.code == RESET_CARD):
         return _without_card(error, context, reader)
     if error.code == PROTO_MISMATCH and error.call == "SCardTransmit" and handle.protocol:
-        words = f"another program reset the card in reader {reader!r}; its selections and verified PINs are lost"
-        return converted(CardResetError, error, words)
+        message = f"another program reset the card in reader {reader!r}; its selections and verified PINs are lost"
+        return converted(CardResetError, error, message)
     if error.code == NO_SMARTCARD and not seen.present:
         return error
-    perhaps = error.code in _PERHAPS_GONE
-    if error.code in _GONE or (perhaps and (_is_gone(context, reader, seen) or _is_unplugged(handle, error))):
+    may_be_gone = error.code in _CARD_MAY_BE_GONE
+    if error.code in _GONE or (may_be_gone and (_is_gone(context, reader, seen) or _is_unplugged(handle, error))):
         return converted(CardRemovedError, error, f"the card was taken out of reader {reader!r}, or the reader unplugged")
     return error
 
@@ -83,8 +83,8 @@ def _without_card(error: SCardError, context: Context, reader: str) -> SCardErro
             return error
     except SCardError:
         return error
-    words = f"{error.call}: there is no card in reader {reader!r}, which was opened without one (ShareMode.DIRECT); insert one"
-    return NoCardError(f"{words} (0x{error.code:08X})", error.code, error.call, error.reader)
+    message = f"{error.call}: there is no card in reader {reader!r}, which was opened without one (ShareMode.DIRECT); insert one"
+    return NoCardError(f"{message} (0x{error.code:08X})", error.code, error.call, error.reader)
 
 
 def _is_unplugged(handle: CardHandle, error: SCardError) -> bool:

@@ -66,13 +66,13 @@ def test_what_may_mean_that_the_card_is_gone(
     session: Session, pcsc: SimulatedPCSC, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does if the reader says so within the time of a driver's poll; else it is what it is."""
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 30)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 30)
     pcsc.inject("SCardTransmit", code)
     with pytest.raises(SCardError) as caught:
         echo(session)
     assert not isinstance(caught.value, CardRemovedError)
     assert echo(session) == b"ab"
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 5000)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 5000)
     pcsc.inject("SCardTransmit", code)
     pull = threading.Timer(0.1, pcsc.remove, ("A",))
     pull.start()
@@ -82,7 +82,7 @@ def test_what_may_mean_that_the_card_is_gone(
 
 
 def test_who_else_uses_the_card_is_no_removal(session: Session, pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 200)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 200)
     pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
     other = threading.Timer(0.05, lambda: opened(pcsc).close())
     other.start()
@@ -118,7 +118,7 @@ def test_a_reader_that_goes_with_the_exchange(session: Session, pcsc: SimulatedP
 
 
 def test_an_answer_without_a_status_word(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scardface._session.card_state.DRIVER_POLL", 30)
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 30)
     with pytest.raises(CardCommunicationError, match="1 byte"):
         session.send(session.prepare([C_APDU(0, BROKEN)]))
     with pytest.raises(CardCommunicationError, match="1 byte"):
