@@ -141,8 +141,6 @@ SHUTDOWN = 0x80100018
 NO_SERVICE = 0x8010001D
 SERVICE_STOPPED = 0x8010001E
 UNSUPPORTED_FEATURE = 0x8010001F
-"""Not on Windows, where this number is SCARD_E_UNEXPECTED (fact 21)."""
-UNSUPPORTED_FEATURE_ON_WINDOWS = 0x80100022
 NO_READERS_AVAILABLE = 0x8010002E
 COMM_DATA_LOST = 0x8010002F
 SERVER_TOO_BUSY = 0x80100031
@@ -152,6 +150,9 @@ UNPOWERED_CARD = 0x80100067
 RESET_CARD = 0x80100068
 REMOVED_CARD = 0x80100069
 SECURITY_VIOLATION = 0x8010006A
+
+UNSUPPORTED_FEATURE_CODES = frozenset({UNSUPPORTED_FEATURE, 0x80100022})
+"""SCARD_E_UNSUPPORTED_FEATURE of pcsc-lite and macOS, and that of Windows, where the first one is SCARD_E_UNEXPECTED (fact 21)."""
 
 _Meaning = tuple[type[SCardError], str, str]
 """The class of a code, its name in PC/SC's header, what happened and what to do."""
@@ -259,7 +260,7 @@ _COMMON: dict[int, _Meaning] = {
     UNSUPPORTED_FEATURE: _UNSUPPORTED,
     0x80100020: (SCardError, "SCARD_E_ICC_INSTALLATION", "the card has no provider of its first kind installed"),
     0x80100021: (SCardError, "SCARD_E_ICC_CREATEORDER", "the card's objects cannot be made in that order"),
-    UNSUPPORTED_FEATURE_ON_WINDOWS: _UNSUPPORTED,
+    0x80100022: _UNSUPPORTED,
     0x80100023: (SCardError, "SCARD_E_DIR_NOT_FOUND", "the card has no such directory"),
     0x80100024: (SCardError, "SCARD_E_FILE_NOT_FOUND", "the card has no such file"),
     0x80100025: (SCardError, "SCARD_E_NO_DIR", "that is no directory of the card"),

@@ -21,8 +21,7 @@ from ..errors import (
     NO_READERS_AVAILABLE,
     READER_UNAVAILABLE,
     UNKNOWN_READER,
-    UNSUPPORTED_FEATURE,
-    UNSUPPORTED_FEATURE_ON_WINDOWS,
+    UNSUPPORTED_FEATURE_CODES,
     NoReaderError,
     SCardError,
     error_for,
@@ -33,9 +32,7 @@ from .events import Reading
 TRIES = 50
 """How many wrong answers in a row are not believed. A call and a list take 0.3 ms."""
 
-READER_MAY_BE_GONE = frozenset(
-    {UNKNOWN_READER, READER_UNAVAILABLE, NO_READERS_AVAILABLE, UNSUPPORTED_FEATURE, UNSUPPORTED_FEATURE_ON_WINDOWS}
-)
+READER_MAY_BE_GONE = frozenset({UNKNOWN_READER, READER_UNAVAILABLE, NO_READERS_AVAILABLE, *UNSUPPORTED_FEATURE_CODES})
 """Codes of a status call if a reader is gone, or if libpcsclite misread an answer (facts 16, 17, 21)."""
 
 _CALL = "SCardGetStatusChange"

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import COMM_DATA_LOST, UNSUPPORTED_FEATURE, UNSUPPORTED_FEATURE_ON_WINDOWS, CardCommunicationError, SCardError
+from ..errors import COMM_DATA_LOST, UNSUPPORTED_FEATURE_CODES, CardCommunicationError, SCardError
 from .control_exchange import ControlExchange
 
 __all__ = ["EntryEnd", "Feature", "ReaderProperties", "control_code", "query_features", "query_properties"]
@@ -245,5 +245,5 @@ def _tlv(what: str, answer: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 _FEATURES: frozenset[int] = frozenset(Feature)
-_UNSUPPORTED = frozenset((UNSUPPORTED_FEATURE, UNSUPPORTED_FEATURE_ON_WINDOWS, 1, 50))
+_UNSUPPORTED = UNSUPPORTED_FEATURE_CODES | {1, 50}
 """Fact 21; 1 and 50 are ERROR_INVALID_FUNCTION and ERROR_NOT_SUPPORTED of drivers on Windows (winerror.h)."""

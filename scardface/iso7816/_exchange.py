@@ -55,7 +55,7 @@ _ENVELOPE_ADVICE = (
     "it does not know the ENVELOPE that Lengths.AUTO chose for so long a command, which has not been carried out: "
     "set lengths=Lengths.CHAINING, or send it in parts"
 )
-_REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, errors.UNSUPPORTED_FEATURE, errors.UNSUPPORTED_FEATURE_ON_WINDOWS)
+_REFUSALS = (errors.INVALID_PARAMETER, 0x80100008, *errors.UNSUPPORTED_FEATURE_CODES)
 """What PC/SC answers, besides failed exchanges, where a command is too long: INSUFFICIENT_BUFFER, UNSUPPORTED_FEATURE."""
 
 

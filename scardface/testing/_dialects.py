@@ -21,7 +21,6 @@ from ..errors import (
     SERVICE_STOPPED,
     SYSTEM_CANCELLED,
     UNSUPPORTED_FEATURE,
-    UNSUPPORTED_FEATURE_ON_WINDOWS,
 )
 
 
@@ -81,7 +80,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             reconnect_ends_transaction=True,
             longest_idle=5.0,
             release_disconnects=False,
-            unsupported=UNSUPPORTED_FEATURE_ON_WINDOWS,
+            unsupported=0x80100022,
             wait_lost=SYSTEM_CANCELLED,
             session_lost=SERVICE_STOPPED,
         ),
