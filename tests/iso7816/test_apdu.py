@@ -279,7 +279,7 @@ def test_redaction() -> None:
         *("90C40000", "90AF0000", "903D0000", "00010000", "00FFFFFF", "20A40000"),  # proprietary, unknown, reserved class
     ],
 )
-def test_what_may_be_secret_is_not_shown(header: str) -> None:
+def test_what_may_carry_a_secret_is_not_shown(header: str) -> None:
     command = command_of(header, b"\xca\xfe\xba\xbe", 256)
     assert may_carry_secret(command)
     assert "CAFE" not in (repr(command) + redacted(command)).upper()
