@@ -52,15 +52,14 @@ def interrupt_when(condition: Callable[[], bool], told: list[float]) -> threadin
 def interrupted_after(pause: float) -> float:
     """Wait for a card until a Ctrl-C after `pause` seconds; seconds that it took to end the wait."""
     told: list[float] = []
-    begin = time.monotonic()
-    thread = None
+    begun: list[float] = []
+    thread = interrupt_when(lambda: bool(begun) and time.monotonic() > begun[0] + pause, told)
     try:
-        thread = interrupt_when(lambda: time.monotonic() > begin + pause, told)
+        begun.append(time.monotonic())
         SCard()
     except KeyboardInterrupt:
         return time.perf_counter() - told[0]
     finally:
-        assert thread is not None
         thread.join()
     raise AssertionError("there is no card")
 

@@ -392,7 +392,7 @@ def driver_of(backend: Backend) -> Driver:
             return found[1]
         driver = Driver()
         try:
-            held: object = weakref.ref(backend, lambda _: _drivers.pop(key, None))
+            held: object = weakref.ref(backend, functools.partial(_drivers.pop, key))
         except TypeError:  # it takes no weak references: kept for the life of the process
             held = backend
         _drivers[key] = held, driver

@@ -418,10 +418,11 @@ def test_the_table_has_every_call_and_code() -> None:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two tries; and nobody is about to notice a removal."""
+    """Between two tries; and nobody is about to notice a removal, nor is a status call about to end by itself."""
     monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 50)
     for name in ("dispatcher.RETRY_HELD", "dispatcher.RETRY_FAILED", "watcher.FIRST_PAUSE"):
         monkeypatch.setattr(f"scardface._waiting.{name}", 0.005)
+    monkeypatch.setattr("scardface._waiting.watcher.SLICE_MS", 60_000)
 
 
 @pytest.mark.usefixtures("no_pauses")

@@ -88,6 +88,7 @@ CARELESS_OF_MISMATCH = Rule(CLASS, {REMOVAL: GONE, RECOVERED: frozenset({RESET, 
 ENDED = Rule(CLASS, {RECOVERED: CLASSES["ServiceUnavailableError"] | GONE | {REMOVED, NOT_TRANSACTED}})
 """A transaction that ended with its card or its service has ended; the next call tells why."""
 TIMELY_AGAIN = Rule(CLASS, {REMOVAL: frozenset({NO_CARD}), RECOVERED: ASKED_AGAIN | {TIMEOUT, RESET}})
+TIMELY_AGAIN_OF_MISMATCH = Rule(CLASS, {REMOVAL: frozenset({NO_CARD}), RECOVERED: ASKED_AGAIN | {TIMEOUT, RESET, MISMATCH}})
 LOST = Rule(RECOVERED, {"ServiceUnavailableError": CLASSES["ServiceUnavailableError"], REMOVAL: GONE | {REMOVED}})
 """What tells that an open card is lost; everything else says nothing about it."""
 
@@ -136,16 +137,16 @@ PLACES = (
     Place("send, the second of a batch", CARD, "SCardTransmit", 1, TRANSMITTED),
     Place("transmit", CARD, "SCardTransmit", 0, TRANSMITTED),
     Place("send, where resets do not matter", CARD, "SCardTransmit", 0, CARELESS_OF_MISMATCH),
-    Place("send, where resets do not matter", CARD, "SCardReconnect", 0, CARELESS),
+    Place("send, where resets do not matter", CARD, "SCardReconnect", 0, CARELESS_OF_MISMATCH),
     Place("transaction", CARD, "SCardBeginTransaction", 0, EXCHANGED),
     Place("transaction", CARD, "SCardTransmit", 0, TRANSMITTED),
     Place("transaction", CARD, "SCardEndTransaction", 0, ENDED),
     Place("reset", CARD, "SCardReconnect", 0, CARELESS),
     Place("reset", CARD, "SCardGetStatusChange", 0, TIMELY_AGAIN),
     Place("reset", CARD, "SCardStatus", 0, CARELESS),
-    Place("reconnect", CARD, "SCardReconnect", 0, CARELESS),
-    Place("reconnect", CARD, "SCardGetStatusChange", 0, TIMELY_AGAIN),
-    Place("reconnect", CARD, "SCardStatus", 0, CARELESS),
+    Place("reconnect", CARD, "SCardReconnect", 0, CARELESS_OF_MISMATCH),
+    Place("reconnect", CARD, "SCardGetStatusChange", 0, TIMELY_AGAIN_OF_MISMATCH),
+    Place("reconnect", CARD, "SCardStatus", 0, CARELESS_OF_MISMATCH),
     Place("control", CARD, "SCardControl", 0, EXCHANGED),
     Place("attribute", CARD, "SCardGetAttrib", 0, EXCHANGED),
     Place("set_attribute", CARD, "SCardSetAttrib", 0, EXCHANGED),
