@@ -85,7 +85,7 @@ class _Future:
 
 
 class Loop:
-    """The running event loop, as other threads reach it. Equal to another one of the same loop."""
+    """The running event loop, as other threads reach it. Two `Loop` objects of the same event loop are equal."""
 
     __slots__ = ("_post", "signal", "token")
 
@@ -183,7 +183,7 @@ def cancellable() -> Iterator[CancelScope]:
     """A block whose waits another thread can end: `with cancellable() as scope:`, and `scope.cancel()` there.
 
     What waits: the constructor of `SCard`, `card.wait()`, a monitor's block, iteration and `next()`, called in this thread. They
-    raise WaitCancelledError, as do those that begin after the cancel. A `send` is never cancelled. Blocks nest.
+    raise WaitCancelledError, as do waits that begin after the cancel. A `send` is never cancelled. Blocks nest.
     """
     scope = CancelScope()
     before = _scopes.stack

@@ -205,7 +205,7 @@ class Card:
             self._acquisition.cancel()  # a task or thread that still acquires
 
     def __del__(self) -> None:
-        """A card of this process that is still open is closed in its own thread, and told of; nothing is waited for here."""
+        """Close a card that is still open, in its own thread, with a ResourceWarning; nothing is waited for here."""
         if self._session is not None and not self._closed and self._generation == generation():
             text = f"unclosed {self!r}"
             self._hand_over_close(None, ignore_outcome)

@@ -13,7 +13,8 @@ Who owns what, who may call it from where, what ends it:
   waiters of the driver.
 - An offered card is taken at the owner, and opened in a thread of its own. Before the session counts, it is checked: the card that
   was offered (by its event counter), the ATR, the protocol, the reader's serial number.
-- One deadline, on the monotonic clock, for everything: the caller's until it waits with the others, the dispatcher's from then on.
+- One deadline, on the monotonic clock, for everything. The caller heeds it until the acquisition joins the waiters of the driver,
+  the dispatcher from then on.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Acquisition(Waiter):
         self.owner: Any = None
         self._wake: Callable[[], object] = _no_op
         self._outcomes: list[Session | BaseException] = []
-        self._readers: NameSet | Literal["not known"] = "not known"  # those it waits for, by its own first query
+        self._readers: NameSet | Literal["not known"] = "not known"  # the readers it waits for, by its own first query
         self._query_readings: Mapping[str, Reading] | None = None  # what that query saw, if only new cards are wanted
         self._query_summary: tuple[str, BaseException | None] | None = None  # what it saw, in words
         self._connect_under_way: Offer | None = None  # under way in its own first query
@@ -307,7 +308,7 @@ class Acquisition(Waiter):
             driver.tell(ShareModeChanged(self, share))
 
     def _join(self, trying: Offer | None = None) -> None:
-        """Wait with the others."""
+        """Join the waiters of the driver."""
         driver = self.driver
         assert driver is not None
         older = []
@@ -324,7 +325,7 @@ class Acquisition(Waiter):
     # In a thread of its own, which becomes the card's.
 
     def _query_and_open(self, worker: Worker) -> None:
-        """Query the readers and open a card that matches, or else wait with the others."""
+        """Query the readers and open a card that matches, or else join the waiters of the driver."""
         driver = self.driver
         assert driver is not None
         opened = False
@@ -388,7 +389,7 @@ class Acquisition(Waiter):
         return False
 
     def _keeps_waiting(self, error: SCardError) -> bool:
-        """Whether to wait with the others although the first query failed."""
+        """Whether to join the waiters of the driver although the first query failed."""
         request = self.request
         if isinstance(error, ServiceUnavailableError):
             absent = error.code != SECURITY_VIOLATION  # else it runs, and refuses this program
@@ -510,7 +511,7 @@ class Acquisition(Waiter):
     # A reader by its serial number.
 
     def _search_by_serial(self, search: SerialSearch) -> None:
-        """In a thread of its own: find out which readers are meant, wait with the others, and follow changes meanwhile."""
+        """In a thread of its own: find out which readers are meant, join the waiters of the driver, and follow changes."""
         driver = self.driver
         assert driver is not None
         try:

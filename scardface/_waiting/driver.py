@@ -123,13 +123,13 @@ class Driver:
         self.not_taken_over: dict[Any, None] = {}
         self.serials: dict[str, str] = {}  # what readers answered, by name
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._runs: dict[int, _DriverRun] = {}  # the present one, under key 0
+        self._runs: dict[int, _DriverRun] = {}  # the present run, under key 0
         self._threads: tuple[threading.Thread, ...] = ()
         self._watcher: watching.Watcher | None = None
         self._watcher_thread: threading.Thread | None = None
         self._life = 0
         self._same_life = False  # the next watcher continues that life of the service
-        self._message: Any = None  # the one being handled
+        self._message: Any = None  # the message being handled
         self._idle_questions: list[IdleQuestion] = []
         self._dispatcher = Dispatcher()
 
@@ -154,14 +154,14 @@ class Driver:
             self._threads = (*self.threads(), spawn("scardface-driver", self._run, run, backend))
 
     def _give_up(self, run: _DriverRun, backend: Backend, error: BaseException) -> None:
-        """The starter of a run was interrupted, or no thread could be started: see to it that nobody waits for that run."""
+        """The caller of `_start` was interrupted, or no thread could be started: see to it that nobody waits for that run."""
         if self._runs.setdefault(0, run) is not run or not run.claim(self):
             return
         messages = []
         while not self._queue.empty():
             messages.append(self._queue.get())
         del self._runs[0]
-        if not isinstance(error, Exception):  # an interrupt concerns the starter alone: start again for the others
+        if not isinstance(error, Exception):  # an interrupt concerns its caller alone: start again for the others
             for message in messages:
                 self.submit(message, backend)
             return
@@ -181,9 +181,9 @@ class Driver:
 
     def close_abandoned_cards(self) -> None:
         """Close the cards that were opened for an event loop which was closed before the face could take them over."""
-        for request in list(self.not_taken_over):
-            if not request.owner.is_alive():
-                request.leave()
+        for acquisition in list(self.not_taken_over):
+            if not acquisition.owner.is_alive():
+                acquisition.leave()
 
     @property
     def running(self) -> bool:
@@ -191,7 +191,7 @@ class Driver:
         return bool(self._runs)
 
     def threads(self) -> list[threading.Thread]:
-        """The threads of driver and watcher that have not ended; after `IdleQuestion` they are about to."""
+        """The threads of driver and watcher that have not ended; once an `IdleQuestion` was answered True, they are about to."""
         watcher = self._watcher
         canceller = None if watcher is None else watcher.canceller
         return [thread for thread in (*self._threads, canceller) if thread is not None and thread.is_alive()]

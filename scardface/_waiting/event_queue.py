@@ -4,8 +4,8 @@ Who owns what, who may call it from where, what ends it:
 
 - `receive` and `fail` are called in the driver's thread, `pop` and `state` by the consumer. One lock, held for dictionary work
   only; no finalizer or signal handler takes it.
-- Each monitor has its own queue. One that falls `MAX_EVENTS` events behind drops them, reports how many, and begins anew with the
-  present state.
+- Each monitor has its own queue. If a consumer falls `MAX_EVENTS` events behind, its queue drops them, reports how many, and begins
+  anew with the present state.
 - An event carries the reader's state at that time, and `state` is the sum of the events popped. Who uses a card (in_use, exclusive)
   changes without an event: in `state` at once if the consumer has read all events, else with the reader's next event.
 """

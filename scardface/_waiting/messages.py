@@ -20,7 +20,7 @@ from .._session.card_request import CardRequest
 from ..errors import SCardError
 
 NameSet: TypeAlias = "frozenset[str] | None"
-"""NameSet of readers; None: of all readers, also of those that are plugged in later."""
+"""The names of some readers; None: all readers, including readers that are plugged in later."""
 Summary: TypeAlias = "tuple[str, BaseException | None]"
 """What an acquisition has found, in words; the error of the last card that could not be opened."""
 

@@ -54,9 +54,9 @@ class SerialSearch:
         self._driver = driver
         self._follow = follow
         self._ended = ended
-        self._names: tuple[str, ...] = ()  # those there were last
+        self._names: tuple[str, ...] = ()  # of the readers that were there last
         self._held: frozenset[str] = frozenset()
-        self._refused: frozenset[str] = frozenset()  # those that could not be asked the last time
+        self._refused: frozenset[str] = frozenset()  # the readers that could not be asked the last time
         self._changes: SimpleQueue[_Change | BaseException] = SimpleQueue()
         self._retry = False  # ask again after `RETRY` in any case
 
