@@ -36,7 +36,7 @@ from ._pcsc.backend import (
     takes_reader_name,
     why_left_out,
 )
-from ._pcsc.default import Binding, BindingError, binding, ctypes, default_backend, pyscard
+from ._pcsc.binding_choice import Binding, BindingError, binding, ctypes, default_backend, pyscard
 from .errors import error_for
 
 __all__ = [

@@ -12,7 +12,7 @@ import pytest
 
 import scardface
 from scardface import backend, sync
-from scardface._pcsc import default
+from scardface._pcsc import binding_choice
 from scardface._pcsc.ctypes_binding import CTYPES
 from scardface._pcsc.pyscard import PYSCARD
 from scardface.backend import BindingError, Ctypes, Pyscard, binding, takes_reader_name, why_left_out
@@ -64,7 +64,7 @@ class TestChoice:
     def test_the_variable_chooses(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SCARDFACE_BINDING", name)
         assert binding() == (name, "SCARDFACE_BINDING says so")
-        assert default.default_backend() is {"pyscard": PYSCARD, "ctypes": CTYPES}[name]
+        assert binding_choice.default_backend() is {"pyscard": PYSCARD, "ctypes": CTYPES}[name]
 
     def test_an_unknown_name_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SCARDFACE_BINDING", "swig")

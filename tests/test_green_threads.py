@@ -12,7 +12,7 @@ import pytest
 
 import scardface
 from scardface import sync
-from scardface._pcsc.default import system_pcsc
+from scardface._pcsc.binding_choice import system_pcsc
 from scardface._threads import refuse_green_threads
 from scardface.testing import PrivatePcscd, SimulatedPCSC, _private_pcscd
 from tests.support.cards import LogCard

@@ -762,7 +762,7 @@ def test_a_spawned_thread_never_holds_up_the_exit() -> None:
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="Windows has no fork")
 def test_every_table_of_the_process_is_forgotten_at_a_fork() -> None:
     from scardface._faces import card
-    from scardface._pcsc.binding import contexts_lock
+    from scardface._pcsc.binding_common import contexts_lock
     from scardface._waiting import driver
 
     locks = [driver._drivers_lock, card._lock, contexts_lock]

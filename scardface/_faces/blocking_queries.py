@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from .._pcsc.backend import Backend, Context
-from .._pcsc.default import default_backend
+from .._pcsc.binding_choice import default_backend
 from .._pcsc.events import ReaderState, Reading
 from .._pcsc.reader_states import all_readers
 from .._session.card_request import seconds_of

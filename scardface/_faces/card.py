@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend
-from .._pcsc.default import backend_or_default
+from .._pcsc.binding_choice import backend_or_default
 from .._pcsc.no_copy import refuse_copy
 from .._session.card_request import CardRequest, member, protocols_for
 from .._session.session import Session

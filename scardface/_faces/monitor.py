@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import NoReturn, SupportsIndex
 
 from .._pcsc.backend import Backend
-from .._pcsc.default import backend_or_default
+from .._pcsc.binding_choice import backend_or_default
 from .._pcsc.events import Event, ReaderState
 from .._pcsc.no_copy import refuse_copy
 from .._session.card_request import Groups, Names, ReaderFilter

@@ -97,7 +97,7 @@ class SCard(AsyncBase):
         wait_for_reader: bool = False,
         backend: Backend | None = None,
     ) -> None:
-        card_request = CardRequest.of(
+        card_request = CardRequest.from_arguments(
             readers=readers,
             groups=groups,
             timeout=timeout,

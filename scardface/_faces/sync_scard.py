@@ -89,7 +89,7 @@ class SCard(SyncBase):
         wait_for_reader: bool = False,
         backend: Backend | None = None,
     ) -> None:
-        card_request = CardRequest.of(
+        card_request = CardRequest.from_arguments(
             readers=readers,
             groups=groups,
             timeout=timeout,

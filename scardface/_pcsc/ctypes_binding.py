@@ -12,7 +12,7 @@ Rules:
   that reader alone is out of reach.
 - The flag CHANGED is taken out of the states that go in (fact 10); all else of them is opaque.
 - ctypes gives the GIL back during each call.
-- What pyscard's binding keeps as well stands in `binding`.
+- `binding_common` has the rules that hold for pyscard's binding, too.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from typing import Any, NamedTuple
 from .._enums import Disposition, Protocol, ShareMode, StateFlag
 from ..errors import INVALID_PARAMETER, NO_SERVICE, SUCCESS, TIMEOUT, SCardError, ServiceUnavailableError, error_for
 from .backend import CardStatus, StatusChange, StatusEntry
-from .binding import BRIEF, MAX_ENTRIES, ON_WINDOWS, contexts_lock, is_no_reader, unsigned
-from .binding import PCSC_LITE as ON_PCSC_LITE
+from .binding_common import BRIEF_CALLS, MAX_ENTRIES, ON_PCSC_LITE, ON_WINDOWS, contexts_lock, is_no_reader, unsigned
 from .fork_gate import enter, leave
 from .no_copy import refuse_copy
 
 _SCOPE_USER = 0
 _INFINITE = 0xFFFFFFFF
 _CHANGED = int(StateFlag.CHANGED)
-_MOST_NAMES = 0x10000
+_MAX_LIST_CHARACTERS = 0x10000
 """Characters of a list; pcsc-lite has at most 16 readers, of 128 bytes each."""
-_LONGEST_NAME = 1024
+_MAX_NAME_CHARACTERS = 1024
 """Characters of a reader's name, or of several, as Windows may have them."""
-_LONGEST_ATR = 64
+_MAX_ATR_BYTES = 64
 """Bytes; ISO 7816-3 has 33."""
 
 
@@ -187,19 +186,19 @@ class Library:
         Raises:
             SCardError: what it answered.
         """
-        code = self.code(name, *arguments)
+        code = self.result_code(name, *arguments)
         if code != SUCCESS:
             raise error_for(code, name, reader)
 
-    def code(self, name: str, *arguments: Any, brief: bool = False) -> int:
-        """What a function of PC/SC answers. Calls that cannot wait are `brief`, see `fork_gate`."""
+    def result_code(self, name: str, *arguments: Any, brief: bool = False) -> int:
+        """Call a function of PC/SC and return its result code. Calls that cannot wait are `brief`, see `fork_gate`."""
         try:
-            enter(brief=brief or name in BRIEF)
+            enter(brief=brief or name in BRIEF_CALLS)
             return unsigned(self._functions[name](*arguments))
         finally:
             leave()
 
-    def text(self, characters: int) -> Any:
+    def text_buffer(self, characters: int) -> Any:
         """A buffer for names."""
         return ctypes.create_unicode_buffer(characters) if self.headers.wide else ctypes.create_string_buffer(characters)
 
@@ -245,7 +244,7 @@ def _open(name: str) -> Any:
     return ctypes.CDLL(name)
 
 
-def _octets(size: int) -> Any:
+def _byte_buffer(size: int) -> Any:
     """A buffer of bytes, whose slices are bytes; its types have them lists."""
     return ctypes.create_string_buffer(size)
 
@@ -292,7 +291,8 @@ def list_readers(context: int, groups: Sequence[str] = ()) -> tuple[str, ...]:
         SCardError: what PC/SC says.
     """
     pcsc = library()
-    names, size = pcsc.text(_MOST_NAMES), pcsc.headers.dword(_MOST_NAMES)  # room for all: some may come between two calls
+    # Room for all: some may come between two calls.
+    names, size = pcsc.text_buffer(_MAX_LIST_CHARACTERS), pcsc.headers.dword(_MAX_LIST_CHARACTERS)
     pcsc.call("SCardListReaders", "", context, pcsc.multi_string(groups), names, ctypes.byref(size))
     return pcsc.names(names, size.value)
 
@@ -307,7 +307,7 @@ class _Handle:
         self._library = pcsc
         self._handle = handle
         self.reader = reader
-        self._answer = _octets(pcsc.headers.answer_bytes)
+        self._answer = _byte_buffer(pcsc.headers.answer_bytes)
         self._length = pcsc.headers.dword()
         self._length_at = ctypes.byref(self._length)
         self._settle(protocol)
@@ -321,8 +321,8 @@ class _Handle:
 
     def status(self) -> CardStatus:
         dword = self._library.headers.dword
-        name, name_length = self._library.text(_LONGEST_NAME), dword(_LONGEST_NAME)
-        atr, atr_length = _octets(_LONGEST_ATR), dword(_LONGEST_ATR)
+        name, name_length = self._library.text_buffer(_MAX_NAME_CHARACTERS), dword(_MAX_NAME_CHARACTERS)
+        atr, atr_length = _byte_buffer(_MAX_ATR_BYTES), dword(_MAX_ATR_BYTES)
         state, protocol = dword(), dword()
         outputs = (name, name_length, state, protocol, atr, atr_length)
         self._call("SCardStatus", *(each if isinstance(each, ctypes.Array) else ctypes.byref(each) for each in outputs))
@@ -363,7 +363,7 @@ class _Handle:
 
     def get_attribute(self, attribute: int) -> bytes:
         most = self._library.headers.attribute_bytes
-        value, length = _octets(most), self._library.headers.dword(most)
+        value, length = _byte_buffer(most), self._library.headers.dword(most)
         self._call("SCardGetAttrib", attribute, value, ctypes.byref(length))
         told: bytes = value[: length.value]
         return told
@@ -392,7 +392,7 @@ class _Context:
 
     def list_reader_groups(self) -> tuple[str, ...]:
         pcsc = self._library
-        names, size = pcsc.text(_MOST_NAMES), pcsc.headers.dword(_MOST_NAMES)
+        names, size = pcsc.text_buffer(_MAX_LIST_CHARACTERS), pcsc.headers.dword(_MAX_LIST_CHARACTERS)
         pcsc.call("SCardListReaderGroups", "", self._context, names, ctypes.byref(size))
         return pcsc.names(names, size.value)
 
@@ -404,7 +404,7 @@ class _Context:
         for entry, (reader, state) in zip(states, entries, strict=True):
             entry.szReader = pcsc.name(reader)
             entry.dwCurrentState = unsigned(state) & ~_CHANGED
-        code = pcsc.code("SCardGetStatusChange", self._context, timeout, states, len(entries), brief=not timeout)
+        code = pcsc.result_code("SCardGetStatusChange", self._context, timeout, states, len(entries), brief=not timeout)
         if code not in (SUCCESS, TIMEOUT):
             raise error_for(code, "SCardGetStatusChange")
         told = [

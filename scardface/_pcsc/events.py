@@ -122,7 +122,7 @@ class Reading(NamedTuple):
     atr: bytes
 
     @classmethod
-    def of(cls, state: int, atr: bytes) -> Reading:
+    def from_state(cls, state: int, atr: bytes) -> Reading:
         """The reading for a 32-bit state of SCardGetStatusChange and its ATR, without the flag CHANGED."""
         return cls(state & 0xFFFF & ~CHANGED, state >> 16, atr)
 

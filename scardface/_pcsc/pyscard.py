@@ -10,7 +10,7 @@ Rules:
 - If one reader's name is not UTF-8, pyscard cannot list any. Then libpcsclite, which is loaded already, is called by ctypes, and
   what cannot be decoded becomes U+FFFD. Such a name is not ASCII, so only that reader cannot be used. The same call is made where
   pyscard 2.0.5 returned uninitialised memory because the service had ended.
-- What the binding by ctypes has as well is in `binding`.
+- `binding_common` has the rules that hold for the binding by ctypes, too.
 - Timeouts are whole milliseconds, finite (fact 44); status entries are pairs, never triples, which leak (fact 43).
 """
 
@@ -25,7 +25,7 @@ from smartcard import scard
 from .._enums import Disposition, Protocol, ShareMode
 from ..errors import COMM_ERROR, SUCCESS, TIMEOUT, UNKNOWN_ERROR, SCardError, error_for
 from .backend import CardStatus, StatusChange, StatusEntry, is_plain_ascii
-from .binding import BRIEF, MAX_ENTRIES, ON_WINDOWS, PCSC_LITE, contexts_lock, is_no_reader, unsigned
+from .binding_common import BRIEF_CALLS, MAX_ENTRIES, ON_PCSC_LITE, ON_WINDOWS, contexts_lock, is_no_reader, unsigned
 from .fork_gate import enter, leave
 from .no_copy import refuse_copy
 
@@ -62,7 +62,7 @@ def _checked_name(reader: str) -> str:
 def _call(name: str, reader: str, *args: Any) -> Any:
     """Call a function of PC/SC; its outputs. Failures of the binding itself (SystemError) are raised as errors of PC/SC, too."""
     try:
-        enter(brief=name in BRIEF)
+        enter(brief=name in BRIEF_CALLS)
         answer = getattr(scard, name)(*args)
     except (SystemError, UnicodeError, OverflowError) as error:
         if name in _LISTS:
@@ -139,7 +139,7 @@ class _Context:
         try:
             return self._list_readers(list(groups or ()))
         except SCardError as error:
-            if is_no_reader(error, pcsc_lite=PCSC_LITE):
+            if is_no_reader(error, pcsc_lite=ON_PCSC_LITE):
                 return ()
             raise
 
@@ -147,7 +147,7 @@ class _Context:
         try:
             return tuple(_call("SCardListReaders", "", self._context, groups)[1])
         except SCardError as error:
-            if not PCSC_LITE or not isinstance(error.__cause__, (SystemError, UnicodeError)):
+            if not ON_PCSC_LITE or not isinstance(error.__cause__, (SystemError, UnicodeError)):
                 raise
             from .ctypes_binding import list_readers  # needed only here
 
@@ -189,7 +189,7 @@ class _PyscardBackend:
 
     max_entries = MAX_ENTRIES
     absent_service_means_no_reader = ON_WINDOWS
-    release_disconnects = PCSC_LITE
+    release_disconnects = ON_PCSC_LITE
     takes_reader_name = staticmethod(is_plain_ascii)
 
     def establish(self) -> _Context:

@@ -80,7 +80,7 @@ def reader_states(context: Context, names: Iterable[str], max_entries: int) -> d
                 raise
             asked.remove(error.reader)
             continue
-        readings.update((name, Reading.of(state, atr)) for name, state, atr in change.entries)
+        readings.update((name, Reading.from_state(state, atr)) for name, state, atr in change.entries)
         del asked[:max_entries]
     return readings
 
@@ -107,4 +107,4 @@ def reader_state(context: Context, name: str) -> Reading:
         NoReaderError: it is gone.
     """
     entry = status_change(context, 0, [(name, StateFlag.UNAWARE)]).entries[0]
-    return Reading.of(entry.state, entry.atr)
+    return Reading.from_state(entry.state, entry.atr)

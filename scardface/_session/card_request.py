@@ -81,7 +81,7 @@ class ReaderFilter:
     serial: str | None = None
 
     @classmethod
-    def of(cls, readers: Readers, groups: Groups) -> ReaderFilter:
+    def from_arguments(cls, readers: Readers, groups: Groups) -> ReaderFilter:
         """The filter for these two arguments.
 
         Raises:
@@ -102,12 +102,12 @@ class ReaderFilter:
 
     @classmethod
     def to_watch(cls, readers: Names, groups: Groups) -> ReaderFilter:
-        """As `of`, for a monitor, which takes names only: readers come and go while it runs."""
+        """As `from_arguments`, for a monitor, which takes names only: readers come and go while it runs."""
         if isinstance(readers, Serial):
             raise TypeError("readers: a monitor takes names; serial numbers are for SCard")
-        return cls.of(readers, groups)
+        return cls.from_arguments(readers, groups)
 
-    def found(self, names: frozenset[str]) -> ReaderFilter:
+    def with_names(self, names: frozenset[str]) -> ReaderFilter:
         """The filter once the names of the readers with the serial number are known."""
         return ReaderFilter(names, None, self.groups)
 
@@ -163,7 +163,7 @@ class CardRequest:
     wait_for_reader: bool = False
 
     @classmethod
-    def of(
+    def from_arguments(
         cls,
         readers: Readers,
         groups: Groups,
@@ -189,7 +189,7 @@ class CardRequest:
         if not isinstance(options, ExchangeOptions):
             raise TypeError(f"options: ExchangeOptions are needed, not {type(options).__name__}")
         request = cls(
-            ReaderFilter() if pnp else ReaderFilter.of(readers, groups),
+            ReaderFilter() if pnp else ReaderFilter.from_arguments(readers, groups),
             _atr_pattern(atr),
             seconds_of(timeout),
             bool(pnp),

@@ -527,7 +527,7 @@ class Acquisition(Waiter):
     def _set_readers(self, names: frozenset[str]) -> bool:
         """Wait for the readers of these names. Returns True if they are not the same as before."""
         before = self.request.readers
-        readers = before.found(names)
+        readers = before.with_names(names)
         if readers == before:
             return False
         self.request = dataclasses.replace(self.request, readers=readers)

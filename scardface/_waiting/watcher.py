@@ -237,7 +237,7 @@ class Watcher:
                 if name == PNP_READER:
                     pnp = state
                 elif not state & _UNKNOWN:
-                    reading = Reading.of(state, atr)
+                    reading = Reading.from_state(state, atr)
                     readings[name] = readings[name] if readings[name] == reading else reading
             if change.timed_out:  # the sharing flags may be out of date (fact 11)
                 readings = None

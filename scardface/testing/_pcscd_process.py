@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from .._pcsc.default import system_pcsc
+from .._pcsc.binding_choice import system_pcsc
 from .._threads import RLock, forget_at_fork
 from ..errors import NO_SERVICE, ServiceUnavailableError
 from ._pcscd_needs import PcscdUnavailable, daemon_options, explain_end, find_needs, search_path

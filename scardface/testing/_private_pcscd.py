@@ -19,7 +19,7 @@ from types import MappingProxyType, TracebackType
 from typing import NoReturn, SupportsIndex
 
 from .._enums import StateFlag
-from .._pcsc.default import system_pcsc
+from .._pcsc.binding_choice import system_pcsc
 from .._pcsc.no_copy import refuse_copy
 from .._pcsc.reader_states import status_change
 from .._threads import ForkLock, forget_at_fork

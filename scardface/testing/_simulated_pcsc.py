@@ -17,7 +17,7 @@ from types import MappingProxyType, TracebackType
 from typing import Literal, NoReturn, SupportsIndex
 
 from .._pcsc.backend import Context
-from .._pcsc.default import install, uninstall
+from .._pcsc.binding_choice import install, uninstall
 from .._pcsc.no_copy import refuse_copy
 from ..errors import NO_SERVICE
 from ._dialects import DIALECTS

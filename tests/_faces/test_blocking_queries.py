@@ -16,7 +16,7 @@ from scardface import ServiceUnavailableError
 from scardface._enums import Protocol, ShareMode, StateFlag
 from scardface._faces import blocking_queries as queries
 from scardface._pcsc.backend import CardHandle, Context, StatusChange, StatusEntry
-from scardface._pcsc.default import install, uninstall
+from scardface._pcsc.binding_choice import install, uninstall
 from scardface.errors import NO_SERVICE, TIMEOUT, error_for
 from tests.support.cards import T1, LogCard
 from tests.support.waits import wait_until

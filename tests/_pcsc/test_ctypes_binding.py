@@ -158,7 +158,7 @@ class TestNames:
         assert library.names(buffer, 10_000) == ("Lecteur \xe9", "\u8aad\u307f\u53d6\u308a")
         assert library.names(buffer, 0) == ()
         assert library.multi_string([]) is None
-        assert len(library.text(7)) == 7
+        assert len(library.text_buffer(7)) == 7
 
     def test_names_that_cannot_be(self, library: Library) -> None:
         for name in ("two\0names", "\ufffd", "\udce9"):

@@ -203,12 +203,12 @@ def test_same_card(before: Reading, now: Reading, same: bool) -> None:
 
 def test_a_reading_of_a_state() -> None:
     """Flags below, counter above, all 32 bits; CHANGED is about the call, not about the reader (fact 10)."""
-    reading = Reading.of(0xFFFE0122, ONE)
+    reading = Reading.from_state(0xFFFE0122, ONE)
     assert reading == Reading(0x0120, 0xFFFE, ONE)
     assert (reading.present, reading.mute) == (True, False)
-    assert Reading.of(0x0001F822, ONE).flags == 0xF820, "flags that have no name here are kept: states are opaque"
-    assert Reading.of(0x00020220, b"").mute
-    assert not Reading.of(0x00020012, b"").present
+    assert Reading.from_state(0x0001F822, ONE).flags == 0xF820, "flags that have no name here are kept: states are opaque"
+    assert Reading.from_state(0x00020220, b"").mute
+    assert not Reading.from_state(0x00020012, b"").present
 
 
 @pytest.mark.parametrize(

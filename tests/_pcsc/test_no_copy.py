@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scardface import C_APDU, SCard, sync
-from scardface._pcsc.default import system_pcsc
+from scardface._pcsc.binding_choice import system_pcsc
 from scardface.replay import Recorder
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import ECHO, LogCard

@@ -132,11 +132,11 @@ def test_no_reader_is_an_empty_list(context: Context, monkeypatch: pytest.Monkey
 def test_a_table_of_readers_that_cannot_shrink(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """libpcsclite 2.5; see `test_fewer_readers_than_before` for the real one."""
     monkeypatch.setattr(pyscard.scard, "SCardListReaders", lambda *_: (0x8010001F, []))
-    monkeypatch.setattr(pyscard, "PCSC_LITE", True)
+    monkeypatch.setattr(pyscard, "ON_PCSC_LITE", True)
     error = refused(context.list_readers)
     assert (type(error), error.code, error.call) == (ServiceUnavailableError, 0x8010001F, "SCardListReaders")
     assert "restart this program" in str(error)
-    monkeypatch.setattr(pyscard, "PCSC_LITE", False)  # SCARD_E_UNEXPECTED, on Windows
+    monkeypatch.setattr(pyscard, "ON_PCSC_LITE", False)  # SCARD_E_UNEXPECTED, on Windows
     assert "restart" not in str(refused(context.list_readers))
     monkeypatch.undo()
     context.release()
@@ -334,7 +334,7 @@ def test_the_list_is_the_librarys_where_pyscards_cannot_be_made(
     pcscd.stop()
     assert isinstance(refused(context.list_readers), ServiceUnavailableError)
     pcscd.start()
-    monkeypatch.setattr(pyscard, "PCSC_LITE", False)
+    monkeypatch.setattr(pyscard, "ON_PCSC_LITE", False)
     fresh = PYSCARD.establish()
     error = refused(fresh.list_readers)
     assert (type(error), error.call) == (ServiceUnavailableError, "SCardListReaders")

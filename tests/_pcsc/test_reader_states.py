@@ -10,7 +10,7 @@ import pytest
 from scardface import Disposition, Lengths, NoReaderError, Protocol, SCardError, ServiceUnavailableError, ShareMode, errors
 from scardface._enums import StateFlag
 from scardface._pcsc.backend import PNP_READER, Context, StatusChange, StatusEntry
-from scardface._pcsc.default import system_pcsc
+from scardface._pcsc.binding_choice import system_pcsc
 from scardface._pcsc.reader_states import READER_MAY_BE_GONE, TRIES, reader_state, reader_states, status_change
 from scardface._session.card_request import CardRequest
 from scardface._session.session import Session
@@ -129,7 +129,7 @@ def test_a_wait_that_is_made_again_is_no_longer() -> None:
 
 
 def opened(pcsc: SimulatedPCSC) -> Session:
-    request = CardRequest.of(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.AUTO)
+    request = CardRequest.from_arguments(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.AUTO)
     return Session.open(pcsc, "A", request, lambda: None)
 
 
@@ -165,7 +165,7 @@ def test_a_card_that_stays_in_while_cards_move_in_all_other_readers(pcscd: Priva
     movers = [threading.Thread(target=move, args=(reader,)) for reader in range(1, len(pcscd.readers))]
     for mover in movers:
         mover.start()
-    request = CardRequest.of(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.AUTO)
+    request = CardRequest.from_arguments(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.AUTO)
     session = Session.open(system_pcsc(), pcscd.readers[0], request, lambda: None)
     try:
         for _ in range(100):

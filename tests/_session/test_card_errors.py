@@ -36,7 +36,7 @@ def pcsc() -> Iterator[SimulatedPCSC]:
 
 
 def opened(pcsc: SimulatedPCSC, share: ShareMode = ShareMode.SHARED, protocols: Protocol = Protocol.T0 | Protocol.T1) -> Session:
-    request = CardRequest.of(None, None, 1, None, False, share, protocols, Lengths.AUTO)
+    request = CardRequest.from_arguments(None, None, 1, None, False, share, protocols, Lengths.AUTO)
     return Session.open(pcsc, "A", request, lambda: None)
 
 

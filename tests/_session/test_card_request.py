@@ -41,7 +41,7 @@ def card_request(**arguments: Any) -> CardRequest:
         "protocols": ANY_PROTOCOL,
         "lengths": Lengths.AUTO,
     }
-    return CardRequest.of(**{**given, **arguments})
+    return CardRequest.from_arguments(**{**given, **arguments})
 
 
 WRONG: list[tuple[str, Any, type[Exception], str]] = [
@@ -182,28 +182,28 @@ def test_no_pattern() -> None:
 
 def test_names() -> None:
     for readers in ("A", ["A"], ("A",), {"A"}, iter(["A"]), {"A": 1}):
-        made = ReaderFilter.of(readers, None)
+        made = ReaderFilter.from_arguments(readers, None)
         assert made.named
         assert (made.accepts("A"), made.accepts("AB"), made.accepts("a")) == (True, False, False)
-    several = ReaderFilter.of(["A", "B"], None)
+    several = ReaderFilter.from_arguments(["A", "B"], None)
     assert [name for name in ("A", "B", "C") if several.accepts(name)] == ["A", "B"]
 
 
 def test_no_names_at_all() -> None:
-    nothing = ReaderFilter.of([], None)
+    nothing = ReaderFilter.from_arguments([], None)
     assert nothing.named
     assert not nothing.accepts("A")
 
 
 def test_a_pattern_for_names_is_searched() -> None:
-    made = ReaderFilter.of(re.compile(r"PCD \d"), None)
+    made = ReaderFilter.from_arguments(re.compile(r"PCD \d"), None)
     assert made.named
     assert made.accepts("Virtual PCD 0 00 00")
     assert not made.accepts("Virtual PCD x")
 
 
 def test_any_reader() -> None:
-    made = ReaderFilter.of(None, None)
+    made = ReaderFilter.from_arguments(None, None)
     assert not made.named
     assert made.accepts("whatever")
     assert made == ReaderFilter()
@@ -213,7 +213,7 @@ def test_any_reader() -> None:
     ("groups", "kept"), [(None, None), ("G", ("G",)), (["G", "H"], ("G", "H")), (iter(["G"]), ("G",)), ([], ())]
 )
 def test_groups(groups: Any, kept: tuple[str, ...] | None) -> None:
-    made = ReaderFilter.of(None, groups)
+    made = ReaderFilter.from_arguments(None, groups)
     assert made.groups == kept
     assert not made.named
     assert made.accepts("A"), "groups are PC/SC's to tell"

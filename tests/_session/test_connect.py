@@ -17,7 +17,7 @@ ANY = Protocol.T0 | Protocol.T1
 
 
 def card_request(protocols: Protocol = ANY) -> CardRequest:
-    return CardRequest.of(None, None, 1, None, False, ShareMode.SHARED, protocols, Lengths.AUTO)
+    return CardRequest.from_arguments(None, None, 1, None, False, ShareMode.SHARED, protocols, Lengths.AUTO)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ class Card:
         self.answers: Iterator[bytes | SCardError] = iter(answers)
         self.commands: list[bytes] = []
         self.came_back = 0
-        request = CardRequest.of(
+        request = CardRequest.from_arguments(
             *(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.CHAINING), on_reset=on_reset
         )
         self.exchanger = Exchanger("A", request, self.transmit, self.come_back)

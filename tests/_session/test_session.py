@@ -46,7 +46,7 @@ def pcsc() -> Iterator[SimulatedPCSC]:
 
 
 def card_request(share: ShareMode = ShareMode.SHARED, protocols: Protocol = Protocol.T0 | Protocol.T1) -> CardRequest:
-    return CardRequest.of(None, None, 1, None, False, share, protocols, Lengths.AUTO)
+    return CardRequest.from_arguments(None, None, 1, None, False, share, protocols, Lengths.AUTO)
 
 
 def opened(pcsc: SimulatedPCSC, share: ShareMode = ShareMode.SHARED) -> Session:

@@ -473,7 +473,7 @@ def test_readers_that_came_later_are_not_those_of_the_start() -> None:
 
 def test_groups_are_asked_for_while_somebody_wants_them() -> None:
     dispatcher = Dispatcher()
-    one = make_waiter(1, CardRequest.of(None, "G", None, None, False, ShareMode.EXCLUSIVE, ANY_PROTOCOL, Lengths.AUTO))
+    one = make_waiter(1, CardRequest.from_arguments(None, "G", None, None, False, ShareMode.EXCLUSIVE, ANY_PROTOCOL, Lengths.AUTO))
     dispatcher.handle(Joined(one), 0.0)
     assert dispatcher.groups == (("G",),)
     effects = dispatcher.handle(snapshot_taken(1, groups={("G",): frozenset({"B"})}, A=card(), B=card()), 0.0)

@@ -45,7 +45,7 @@ class Listener:
 
     def __init__(self, readers: Any = None, groups: Any = None) -> None:
         self.woken = 0
-        self.queue = EventQueue(ReaderFilter.of(readers, groups), self, self.wake)
+        self.queue = EventQueue(ReaderFilter.from_arguments(readers, groups), self, self.wake)
         self.last: Snapshot | None = None
 
     def post(self, wake: Callable[[], object]) -> bool:

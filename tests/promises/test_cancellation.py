@@ -28,7 +28,7 @@ import pytest
 import scardface
 from scardface import C_APDU, CardTimeoutError, ReaderMonitor, SCard, SCardError, ShareMode, WaitCancelledError, cancel_all, sync
 from scardface._pcsc.backend import Backend
-from scardface._pcsc.default import system_pcsc
+from scardface._pcsc.binding_choice import system_pcsc
 from scardface._threads import spawn
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from scardface.testing._simulated_context import SimulatedContext

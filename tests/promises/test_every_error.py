@@ -18,7 +18,7 @@ import pytest
 
 import scardface
 from scardface import C_APDU, CardRemovedError, NoReaderError, ReaderMonitor, SCard, SCardError, ShareMode, WaitCancelledError
-from scardface._pcsc.default import install, uninstall
+from scardface._pcsc.binding_choice import install, uninstall
 from scardface._waiting.driver import driver_of, until_idle
 from scardface.errors import meanings
 from scardface.testing import SimulatedPCSC

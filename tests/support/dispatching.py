@@ -28,7 +28,7 @@ def card_request(
     atr: bytes | None = None,
     **more: Any,
 ) -> CardRequest:
-    return CardRequest.of(readers, None, timeout, atr, False, share, ANY_PROTOCOL, Lengths.AUTO, **more)
+    return CardRequest.from_arguments(readers, None, timeout, atr, False, share, ANY_PROTOCOL, Lengths.AUTO, **more)
 
 
 def make_waiter(number: int, request: CardRequest, owner: Hashable = "owner", deadline: float = float("inf")) -> Waiter:

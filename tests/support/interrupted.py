@@ -22,7 +22,7 @@ from typing import Any
 
 from scardface import C_APDU, Protocol, SCardError, ShareMode
 from scardface._pcsc.backend import Backend, Context
-from scardface._pcsc.default import default_backend, system_pcsc
+from scardface._pcsc.binding_choice import default_backend, system_pcsc
 from scardface._threads import retry_if_interrupted
 from scardface.sync import SCard
 from scardface.testing import SimulatedPCSC

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import anyio
 
 from scardface._pcsc.backend import Backend
-from scardface._pcsc.default import default_backend
+from scardface._pcsc.binding_choice import default_backend
 from scardface._waiting.driver import driver_of
 from scardface._waiting.messages import Waiter
 

@@ -30,7 +30,7 @@ from scardface import (
 )
 from scardface._enums import Disposition
 from scardface._pcsc.backend import Backend
-from scardface._pcsc.default import default_backend
+from scardface._pcsc.binding_choice import default_backend
 from scardface.errors import NO_SMARTCARD, NOT_TRANSACTED
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.conformance import Call, Card, code_of, share

@@ -1,4 +1,4 @@
-"""Which PC/SC is meant: the one installed last, else the system's, by the binding that is chosen.
+"""The default backend: the one installed last, else the binding to the system's PC/SC that is chosen here.
 
 Rules:
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from scardface import Disposition, Protocol, SCardError, ServiceUnavailableError, ShareMode
-from scardface._pcsc.binding import BRIEF, contexts_lock, is_no_reader, unsigned
+from scardface._pcsc.binding_common import BRIEF_CALLS, contexts_lock, is_no_reader, unsigned
 from scardface._pcsc.ctypes_binding import PCSC_LITE, signatures
 from scardface.backend import Backend, Ctypes, Pyscard
 from scardface.errors import NO_READERS_AVAILABLE, NO_SERVICE, error_for
@@ -39,7 +39,7 @@ def test_the_lock_is_one_for_both_bindings() -> None:
 
 
 def test_brief_calls_are_calls() -> None:
-    assert set(signatures(PCSC_LITE)) >= BRIEF
+    assert set(signatures(PCSC_LITE)) >= BRIEF_CALLS
 
 
 @pytest.mark.parametrize("choose", [Pyscard, Ctypes])

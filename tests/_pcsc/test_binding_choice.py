@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from scardface import NoReaderError
-from scardface._pcsc import default
+from scardface._pcsc import binding_choice
 from scardface._pcsc.backend import Context
-from scardface._pcsc.default import backend_or_default, default_backend, install, uninstall
+from scardface._pcsc.binding_choice import backend_or_default, default_backend, install, uninstall
 from scardface._pcsc.pyscard import PYSCARD
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
@@ -34,11 +34,11 @@ class Other:
 
 @pytest.fixture(autouse=True)
 def _nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(default.VARIABLE, raising=False)
-    assert default._installed == []
+    monkeypatch.delenv(binding_choice.VARIABLE, raising=False)
+    assert binding_choice._installed == []
     yield
-    left = list(default._installed)
-    default._installed.clear()
+    left = list(binding_choice._installed)
+    binding_choice._installed.clear()
     assert left == []
 
 
@@ -101,14 +101,14 @@ def test_one_that_is_not_installed() -> None:
 def test_the_binding_is_loaded_only_when_it_is_meant() -> None:
     program = (
         "import sys\n"
-        "from scardface._pcsc import default\n"
+        "from scardface._pcsc import binding_choice\n"
         "class Other: pass\n"
         "other = Other()\n"
-        "default.install(other)\n"
-        "assert default.default_backend() is other\n"
+        "binding_choice.install(other)\n"
+        "assert binding_choice.default_backend() is other\n"
         "assert 'smartcard.scard' not in sys.modules\n"
-        "default.uninstall(other)\n"
-        "default.default_backend()\n"
+        "binding_choice.uninstall(other)\n"
+        "binding_choice.default_backend()\n"
         "assert 'smartcard.scard' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)

@@ -1,4 +1,4 @@
-"""What the two bindings to the system's PC/SC have in common: both call one library in one process.
+"""What both bindings to the system's PC/SC (`pyscard`, `ctypes_binding`) share: they call one library in one process.
 
 Rules:
 
@@ -20,10 +20,10 @@ import sys
 from .._threads import ForkLock
 from ..errors import NO_READERS_AVAILABLE, UNSUPPORTED_FEATURE, SCardError, ServiceUnavailableError
 
-BRIEF = frozenset({"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardReleaseContext"})
-"""What a fork waits for, see `fork_gate`."""
+BRIEF_CALLS = frozenset({"SCardEstablishContext", "SCardListReaders", "SCardListReaderGroups", "SCardReleaseContext"})
+"""Calls that never block for long; a fork waits for them, see `fork_gate`."""
 ON_WINDOWS = sys.platform == "win32"
-PCSC_LITE = sys.platform not in ("win32", "darwin")
+ON_PCSC_LITE = sys.platform not in ("win32", "darwin")
 """Whether it is pcsc-lite that answers."""
 MAX_ENTRIES = 16
 """Entries of a status call: what pcsc-lite takes, before 2.5 with the entry for plug and play (fact 18)."""
