@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from scardface import C_APDU, Protocol, SCardError, ShareMode
 from scardface._reader.control_exchange import run
-from scardface._reader.features import CM_IOCTL_GET_FEATURE_REQUEST, EntryEnd, Feature, ReaderProperties, features, properties
+from scardface._reader.features import (
+    CM_IOCTL_GET_FEATURE_REQUEST,
+    EntryEnd,
+    Feature,
+    ReaderProperties,
+    query_features,
+    query_properties,
+)
 from scardface._reader.pin_entry import PinEntry, PinFormat, modify_structure, verify_structure
 from scardface._reader.pin_pad import PadResult, modify, verify
 from scardface.errors import NOT_TRANSACTED, error_for
@@ -42,7 +49,7 @@ class Wire:
 
     def give(self, structure: bytes, feature: Feature = Feature.VERIFY_PIN_DIRECT) -> str:
         """Have the pad work on a structure; the command that it made, or the status word that it answered."""
-        code = run(features(), self.control)[feature]
+        code = run(query_features(), self.control)[feature]
         answer = self.control(code, structure)
         return self.sent[-1].hex(" ") if answer == b"\x90\x00" else answer.hex()
 
@@ -285,13 +292,13 @@ class TestWhatNoReaderTakes:
 
 class TestFeatures:
     def test_direct(self) -> None:
-        assert set(run(features(), Wire().control)) == {
+        assert set(run(query_features(), Wire().control)) == {
             *(Feature.VERIFY_PIN_DIRECT, Feature.MODIFY_PIN_DIRECT, Feature.GET_TLV_PROPERTIES)
         }
 
     def test_in_two_steps(self) -> None:
         wire = Wire(PinPad(direct=False, properties={}))
-        assert set(run(features(), wire.control)) == {
+        assert set(run(query_features(), wire.control)) == {
             *(Feature.VERIFY_PIN_START, Feature.VERIFY_PIN_FINISH, Feature.MODIFY_PIN_START, Feature.MODIFY_PIN_FINISH)
         }
         wire.pad.type("1234", "1234", "5678")
@@ -305,11 +312,11 @@ class TestFeatures:
         assert wire.give(b"", Feature.VERIFY_PIN_FINISH) == "6b80"
 
     def test_properties(self) -> None:
-        found = run(properties(), Wire().control)
+        found = run(query_properties(), Wire().control)
         assert (found.display_columns, found.display_lines, found.entry_end) == (16, 2, EntryEnd(7))
         assert (found.min_pin_size, found.max_pin_size, found.firmware, found.other) == (1, 15, "scardface", {})
-        assert run(properties(), Wire(PinPad(properties={7: b"\x08"})).control) == ReaderProperties(max_pin_size=8)
-        assert run(properties(), Wire(PinPad(properties={})).control) == ReaderProperties()
+        assert run(query_properties(), Wire(PinPad(properties={7: b"\x08"})).control) == ReaderProperties(max_pin_size=8)
+        assert run(query_properties(), Wire(PinPad(properties={})).control) == ReaderProperties()
 
     def test_other_control_codes(self) -> None:
         assert PinPad()(CM_IOCTL_GET_FEATURE_REQUEST + 1, b"", lambda command: command) is None
