@@ -121,7 +121,7 @@ async def test_what_is_used_does_not_idle_and_pcsclite_knows_no_such_thing(anyio
     assert DIALECTS["windows"].longest_idle == 5
     assert DIALECTS["pcsclite"].longest_idle == 0
     with SimulatedPCSC("windows") as pcsc:
-        pcsc._service.dialect = pcsc._service.dialect._replace(longest_idle=IDLE)
+        pcsc._service.dialect = pcsc._service.dialect._replace(longest_idle=5 * IDLE)  # for which no test process stands still
         pcsc.add_reader("A")
         virtual = LogCard()
         pcsc.insert("A", virtual)
@@ -129,8 +129,8 @@ async def test_what_is_used_does_not_idle_and_pcsclite_knows_no_such_thing(anyio
         neighbour.handle.begin_transaction()
         reader = pcsc._service.find("A")
         assert reader is not None
-        pcsc.latency = {"SCardTransmit": IDLE / 4}
-        for _ in range(12):
+        pcsc.latency = {"SCardTransmit": 2 * IDLE}
+        for _ in range(4):
             neighbour.handle.transmit(bytes([0, ECHO, 0, 0]))
         assert virtual.resets == 0
         neighbour.handle.end_transaction(0)
