@@ -4,7 +4,7 @@ Who owns what, who may call it from where, what ends it:
 
 - An open card owns a thread, the one that connected it. Every PC/SC call of the card happens there, one hop for a whole batch, in
   the order in which they were asked for.
-- Methods belong to the event loop that acquired the card; `cancel` is signal-safe (see `__init__.py` of this folder).
+- Methods belong to the event loop that acquired the card; `cancel` is signal-safe (see `_waiting/__init__.py`).
 - One task at a time, by the card's lock: a call waits for it, a transaction keeps it for its block.
 - A task that is cancelled leaves at once. A batch whose caller left ends with its command in flight, in the thread, where the next
   batch waits for that; no lock is held for it here. What else PC/SC cannot cancel (fact 4) ends in the card's thread, too, and is

@@ -4,7 +4,7 @@ Who owns what, who may call it from where, what ends it:
 
 - A card owns its acquisition, then the session and the worker whose thread opened it, and the waits for its removal.
 - `cancel`, `cancel_all`, the hand-over of the close and `__del__` are what finalizers and signal handlers may call (the rule is in
-  `__init__.py` of this folder). One lock for all cards guards what `cancel` reads; it is held for assignments only.
+  `_waiting/__init__.py`). One lock for all cards guards what `cancel` reads; it is held for assignments only.
 - The close is done in the card's own thread, behind what it still does, whoever asks for it; that thread ends behind the close.
 - A card belongs to the process that made it: in a forked child its context is the parent's (fact 9), so it refuses to work.
 """

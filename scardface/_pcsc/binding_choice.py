@@ -2,10 +2,10 @@
 
 Rules:
 
-- Asked once, when an acquisition or a monitor starts; what has started keeps its own.
+- An acquisition or a monitor asks for it once, when it starts, and keeps it.
 - The environment variable SCARDFACE_BINDING chooses the binding. Without it that is pyscard's where it can be imported, else the
-  one by ctypes. A binding that is chosen and not there is an error: nobody takes another one in its place.
-- A binding is loaded when it is first meant, so that importing the library is as light as importing anyio.
+  one by ctypes. A chosen binding that is missing is an error; there is no fallback.
+- A binding is loaded on first use, so that importing the library is as light as importing anyio.
 - Each binding is one object for the whole process, since all waiting with it is done in one thread.
 """
 

@@ -12,6 +12,7 @@ Signal-safe: a function that any thread may call at any moment, and that finaliz
 and fork hooks may call, too. These run in the middle of anything, perhaps in a thread that holds a lock. So a signal-safe function,
 here and in the faces, does nothing but this: it puts an item into a `queue.SimpleQueue` (documented to be re-entrant), posts a
 callback into an event loop (`call_soon_threadsafe`, `run_sync_soon`), sets an attribute, appends to a list, adds or removes one
-dictionary entry, or calls other signal-safe functions. It takes no lock of this package, starts no thread, and calls neither PC/SC
-nor code of the user.
+dictionary entry, or calls other signal-safe functions. It starts no thread, calls neither PC/SC nor code of the user, and takes no
+lock but one: that of `_faces/card.py`, which is re-entrant, so that its own thread does not wait for itself, and which other
+threads hold for assignments only.
 """
