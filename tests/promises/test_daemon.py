@@ -155,10 +155,10 @@ async def test_a_service_that_ends_under_everything_at_once(pcscd: PrivatePcscd,
         tasks.start_soon(threatened.use)
         await threatened.opened.wait()
         await until(lambda: len(waiters()) == 1)
-        timer = threading.Timer(0.05, card.gate.set)  # the card's own code, which ending the service waits for
-        timer.start()
-        await off_loop(getattr(pcscd, how))
-        await expect_events(monitor, ServiceDown())
+        async with anyio.create_task_group() as ending:
+            ending.start_soon(off_loop, getattr(pcscd, how))
+            await expect_events(monitor, ServiceDown())
+            card.gate.set()  # the card's own code, which ending the service waits for
         await until(lambda: len(threatened.ends) == 5)
         assert all(isinstance(end, ServiceUnavailableError) for end in threatened.ends.values()), threatened.ends
         assert len(card.commands) == 1  # the command that was in flight, and none of those after it
@@ -166,7 +166,6 @@ async def test_a_service_that_ends_under_everything_at_once(pcscd: PrivatePcscd,
         await expect_events(monitor, ServiceUp())
         await off_loop(pcscd.insert, 1, LogCard())
         await expect_events(monitor, CardInserted(pcscd.readers[1], ATR(T1)))
-        timer.join()
     assert threatened.ends["acquire"] == pcscd.readers[1]
 
 
