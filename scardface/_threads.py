@@ -46,6 +46,8 @@ _GRACE = 0.2
 """Seconds that a cancelled block still waits for its threads. A thread in a longer call of PC/SC cleans up by itself."""
 SLICE = 0.1 if sys.platform == "win32" else 1.0
 """Seconds of one slice of a thread's wait. On Windows Ctrl-C does not end a slice; elsewhere not if it comes just before it."""
+JOIN_TIMEOUT = 0.2
+"""Seconds to wait for the end of a thread that has delivered its result."""
 POLL_INTERVAL = 0.0005
 """Seconds between two checks of a thread that is about to end, which no event reports."""
 
@@ -113,7 +115,7 @@ class Loop:
     def is_alive(self) -> bool:
         """Whether the loop still takes posts. A loop that can say so itself is not woken for it."""
         token: Any = self.token
-        return not token.is_closed() if hasattr(token, "is_closed") else self.post(_no_op)
+        return not token.is_closed() if hasattr(token, "is_closed") else self.post(no_op)
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
         """Run `callback` in the loop, soon. From any thread, without waiting. False: the loop is closed."""
@@ -124,8 +126,8 @@ class Loop:
         return True
 
 
-def _no_op() -> None:
-    """Posted to find out whether the loop still takes posts, or to wake a thread."""
+def no_op() -> None:
+    """Does nothing: for whom nobody has to be woken, or where a post alone wakes."""
 
 
 class Wakeup:
@@ -163,7 +165,7 @@ class CancelScope:
         """End the block's wait, and each that begins there later. From any thread, and from signal handlers."""
         self.cancelled = True
         for caller in list(self._callers):
-            caller.post(_no_op)
+            caller.post(no_op)
 
     def _check(self) -> None:
         if self.cancelled:

@@ -11,7 +11,6 @@ Rules:
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from .._pcsc.binding_choice import default_backend
 from .._pcsc.events import ReaderState, Reading
 from .._pcsc.reader_states import all_readers
 from .._session.card_request import seconds_of
-from .._threads import forget_at_fork, in_thread, spawn
+from .._threads import JOIN_TIMEOUT, SLICE, forget_at_fork, in_thread, spawn
 from ..errors import TIMEOUT, ServiceUnavailableError
 
 logger = logging.getLogger("scardface.watch")
@@ -35,10 +34,6 @@ DEFAULT_TIMEOUT = 10.0
 """Seconds that a service has to answer, unless the caller says otherwise."""
 _SHORTEST_TIMEOUT = 1.0
 """Seconds that the service has with `timeout=0`: one that works has answered by then."""
-_SLICE = 0.1 if sys.platform == "win32" else 1.0
-"""Seconds of one slice of a wait. On Windows Ctrl-C does not end a slice."""
-_JOIN_TIMEOUT = 0.2
-"""Seconds to wait for the end of a thread that has delivered its result."""
 
 
 class _RunningQuery(Generic[T]):
@@ -69,7 +64,7 @@ class _RunningQuery(Generic[T]):
             True: it has answered.
         """
         while not self._ended.is_set():
-            left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
+            left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
             if left <= 0:
                 return False
             self._ended.wait(left)
@@ -77,7 +72,7 @@ class _RunningQuery(Generic[T]):
 
     def answer(self) -> T:
         """Return the result, or raise the error, of a query that `is_over`."""
-        self._thread.join(_JOIN_TIMEOUT)
+        self._thread.join(JOIN_TIMEOUT)
         if self._error is not None:
             try:
                 raise self._error

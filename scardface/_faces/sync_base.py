@@ -28,7 +28,7 @@ from .._pcsc.no_copy import refuse_copy
 from .._session.card_errors import best_effort
 from .._session.card_request import CardRequest, member
 from .._session.session import Session
-from .._threads import SLICE, RLock, get, retry_if_interrupted, spawn, uninterrupted
+from .._threads import JOIN_TIMEOUT, SLICE, RLock, get, retry_if_interrupted, spawn, uninterrupted
 from .._waiting.acquisition import acquire_blocking
 from .._waiting.driver import driver_of, until_idle_blocking
 from .._waiting.removal import wait_blocking
@@ -43,9 +43,6 @@ T = TypeVar("T")
 
 Answer: TypeAlias = R_APDU
 """What a `send` of this face returns."""
-
-_JOIN_TIMEOUT = 0.2
-"""Seconds to wait for the end of a thread that has delivered its result."""
 
 until_removed = wait_blocking
 
@@ -67,26 +64,24 @@ def refuse_to_wait_for_itself(session: Session) -> None:
 
 
 class _ThreadLock(RLock):  # type: ignore[misc]  # as RLock itself
-    """Whose turn it is among the threads that use a card. A transaction keeps it, and its thread may end without leaving the block.
+    """Whose turn it is among the threads that use a card. A thread in a transaction may end without leaving the block."""
 
-    Attributes:
-        keeper: the thread that is in a transaction.
-    """
-
-    __slots__ = ("keeper",)
+    __slots__ = ("_holder",)
 
     def __init__(self) -> None:
-        self.keeper: threading.Thread | None = None
+        self._holder: threading.Thread | None = None  # the thread that took it last
 
     def __enter__(self) -> bool:  # type: ignore[override]  # as in RLock
+        this_thread = threading.current_thread()
         while True:
             [taken] = map(self.acquire, (True,), (SLICE,))  # as RLock does
             if taken:
+                self._holder = this_thread
                 return taken
-            keeper = self.keeper
-            if keeper is not None and not keeper.is_alive():
+            holder = self._holder
+            if holder is not None and not holder.is_alive():
                 raise RuntimeError(
-                    f"the thread {keeper.name!r} began a transaction on this card and has ended without ending it: close the card"
+                    f"the thread {holder.name!r} began a transaction on this card and has ended without ending it: close the card"
                 )
 
 
@@ -159,29 +154,23 @@ class SyncBase(Card):
         lost = False
         try:
             with self._lock:
-                outer = self._lock.keeper
                 try:
                     self._beginning = beginning
-                    self._lock.keeper = threading.current_thread()
                     beginning.wait()
                     _this_thread.sessions = (*outside, session)
                     yield
                     _this_thread.sessions = outside
                     if not self._closed:  # else the close has ended it
                         session.end_transaction(beginning, disposition)
-                    self._lock.keeper = outer
                 except GeneratorExit:  # thrown away: by a finalizer, at any moment and in any thread
                     session.abandon_transaction(beginning)
                     if session in _this_thread.sessions:
                         _this_thread.sessions = outside
                     lost = not self._lock._is_owned()  # type: ignore[attr-defined]
-                    if not lost:
-                        self._lock.keeper = outer
                     raise
                 except BaseException:
                     _this_thread.sessions = outside
                     retry_if_interrupted(lambda: best_effort(beginning.leave))  # what went wrong is not hidden by what follows
-                    self._lock.keeper = outer
                     raise
         except RuntimeError:
             if not lost:  # else the lock is another thread's, and cannot be given back here
@@ -217,7 +206,7 @@ class SyncBase(Card):
         error = None
         if self._worker is not None:
             error = _close_outcome(ended, self._worker.thread)
-            self._worker.thread.join(_JOIN_TIMEOUT)
+            self._worker.thread.join(JOIN_TIMEOUT)
         until_idle_blocking(driver_of(acquisition.backend))
         if error is not None:
             raise error
@@ -228,7 +217,7 @@ def _close_outcome(ended: SimpleQueue[Exception | None], thread: threading.Threa
     while True:
         alive = thread.is_alive()
         try:
-            return ended.get(timeout=_JOIN_TIMEOUT)
+            return ended.get(timeout=JOIN_TIMEOUT)
         except Empty:
             if not alive:
                 return None

@@ -20,7 +20,7 @@ from .._pcsc.binding_choice import backend_or_default
 from .._pcsc.events import Event, ReaderState
 from .._pcsc.no_copy import refuse_copy
 from .._session.card_request import Groups, Names, ReaderFilter, seconds_of
-from .._threads import WaitingThread, generation, retry_if_interrupted
+from .._threads import WaitingThread, generation, no_op, retry_if_interrupted
 from .._waiting.driver import Driver, driver_of, until_idle_blocking
 from .._waiting.event_queue import EventQueue
 from .._waiting.messages import Subscribed, Unsubscribed
@@ -65,7 +65,7 @@ class ReaderMonitor:
         self._check_process()
         if self._events is not None:
             raise RuntimeError("a monitor is entered once; make another one")
-        events = self._events = EventQueue(self._wanted, self._caller, _nothing)
+        events = self._events = EventQueue(self._wanted, self._caller, no_op)
         backend = backend_or_default(self._backend)
         driver = self._driver = driver_of(backend)
         try:
@@ -84,7 +84,7 @@ class ReaderMonitor:
     def close(self) -> None:
         """End the monitor: an iteration in another thread ends, too. From any thread, and from signal handlers."""
         self._ended = True
-        self._caller.post(_nothing)
+        self._caller.post(no_op)
         if self._driver is not None:
             self._driver.tell(Unsubscribed(self._events))
 
@@ -140,7 +140,3 @@ class ReaderMonitor:
     def _check_process(self) -> None:
         if self._generation != generation():
             raise RuntimeError("this monitor was made before a fork and belongs to the parent process")
-
-
-def _nothing() -> None:
-    """To wake the thread that waits."""

@@ -41,7 +41,7 @@ from .._pcsc.reader_states import reader_states, usable_readers
 from .._session.card_request import ANY_PROTOCOL, CardRequest
 from .._session.serials import has_serial
 from .._session.session import Session
-from .._threads import Loop, Signal, WaitingThread, Worker, log_safely, retry_if_interrupted, spawn
+from .._threads import Loop, Signal, WaitingThread, Worker, log_safely, no_op, retry_if_interrupted, spawn
 from ..errors import (
     CANCELLED,
     SECURITY_VIOLATION,
@@ -116,7 +116,7 @@ class Acquisition(Waiter):
         self.driver: Driver | None = None
         self.worker: Worker | None = None
         self.owner: Any = None
-        self._wake: Callable[[], object] = _no_op
+        self._wake: Callable[[], object] = no_op
         self._outcomes: list[Session | BaseException] = []
         self._readers: NameSet | Literal["not known"] = "not known"  # the readers it waits for, by its own first query
         self._query_readings: Mapping[str, Reading] | None = None  # what that query saw, if only new cards are wanted
@@ -177,7 +177,7 @@ class Acquisition(Waiter):
         """Refer to no task and no loop any more."""
         if self.driver is not None:
             self.driver.not_taken_over.pop(self, None)
-        self._wake = _no_op
+        self._wake = no_op
         if self.owner is not None:
             self.owner = NO_OWNER
 
@@ -547,10 +547,6 @@ class _NoOwner:
 NO_OWNER = _NoOwner()
 
 
-def _no_op() -> None:
-    """There is nobody to wake yet."""
-
-
 def _close(session: Session) -> None:
     """Close a card that was not handed over."""
     try:
@@ -592,9 +588,8 @@ async def acquire(acquisition: Acquisition, opened: Callable[[Session], T]) -> T
         return opened(acquisition.result())
     except BaseException as error:
         acquisition.leave()
-        if (
-            not isinstance(error, GeneratorExit) and acquisition.driver is not None
-        ):  # else the coroutine is closed, perhaps with its loop
+        thrown_away = isinstance(error, GeneratorExit)  # perhaps with its loop: nothing can be awaited
+        if not thrown_away and acquisition.driver is not None:
             await until_idle(acquisition.driver, cancelled=True)
         raise
 
@@ -620,7 +615,7 @@ def acquire_blocking(acquisition: Acquisition, opened: Callable[[Session], T]) -
     """As `acquire`, in the calling thread; Ctrl-C ends the wait."""
     caller = WaitingThread()
     try:
-        acquisition.begin(caller, _no_op)
+        acquisition.begin(caller, no_op)
         caller.run(lambda: acquisition.ended, acquisition.own_deadline, acquisition.expire)
         return opened(acquisition.result())
     except BaseException:

@@ -105,14 +105,14 @@ class _Timer(NamedTuple):
     number: int  # makes timers of the same time comparable
     due: Callable[[Any, float], None]
     about: Any
-    live: Container[Any] | None  # it has a purpose while `about` is in it; None: while the offer is open, or the reader has queues
+    live: Container[Any] | None  # it has a purpose while `about` is in it; None: while the offer is open, always for a reader
 
     def is_live(self) -> bool:
         if self.live is not None:
             return self.about in self.live
         if isinstance(self.about, Offer):
             return self.about.waiter._offer is self.about
-        return bool(self.about.queues)
+        return True  # a refusal lasts until then, whoever comes meanwhile
 
 
 _NOTHING_YET = Snapshot(0, 0, None, {})
@@ -133,16 +133,12 @@ class Dispatcher:
         self._last = _NOTHING_YET
         self._unresponsive: set[Owner] = set()
         self._first_queries: dict[Waiter, float] = {}  # waiters in their own first query that others wait behind, and until when
-        self._listeners: dict[
-            Listener, tuple[int, tuple[str, ...] | None]
-        ] = {}  # the query that gives each its initial state; 0: it has that
+        # The query that gives each its initial state (0: it has that), and its groups.
+        self._listeners: dict[Listener, tuple[int, tuple[str, ...] | None]] = {}
         self._removals: dict[RemovalWaiter, TrackedReader] = {}
         self._unchecked_removals: dict[RemovalWaiter, int] = {}  # removal waits whose first query is not answered yet: its number
         self._groups: Counter[tuple[str, ...]] = Counter()  # how many waiters and listeners use each
-        self._names_by_filter: tuple[Snapshot, dict[Hashable, NameSet]] = (
-            _NOTHING_YET,
-            {},
-        )  # by one snapshot
+        self._names_by_filter: tuple[Snapshot, dict[Hashable, NameSet]] = (_NOTHING_YET, {})  # by one snapshot
         self._timers: list[_Timer] = []
         self._timer_number = 0
         self._effects: list[Effect] = []
@@ -532,10 +528,8 @@ class Dispatcher:
         waiter, offer = message.waiter, message.offer
         if self._last.error is None:  # else its session ended with the service
             reader = self._tracked(message.reader)
-            across = offer is not None and offer.life not in (
-                None,
-                self._last.life,
-            )  # a restart of the service: a query tells
+            # If the service has restarted since the offer, a query tells whether the session ended with it.
+            across = offer is not None and offer.life not in (None, self._last.life)
             reader.holders[waiter] = message.share, self._want_query() if across else self.query_wanted + 1
             self._held[waiter] = reader
         if offer is not None:

@@ -44,7 +44,7 @@ import anyio
 from .._enums import ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.events import Snapshot
-from .._threads import POLL_INTERVAL, ForkLock, Loop, forget_at_fork, log_safely, retry_if_interrupted, spawn, within_grace
+from .._threads import POLL_INTERVAL, ForkLock, Loop, forget_at_fork, log_safely, no_op, retry_if_interrupted, spawn, within_grace
 from ..errors import SCardError
 from . import watcher as watching
 from .dispatcher import Dispatcher
@@ -341,10 +341,8 @@ class Driver:
         """Find out what nobody reports: closed event loops, and cards whose reader was replaced."""
         self.close_abandoned_cards()
         for owner in self._dispatcher.owners():
-            if isinstance(
-                owner, Loop
-            ):  # asyncio runs a signal's handler only when it wakes, if the signal came just before it slept
-                owner.post(_no_op)
+            if isinstance(owner, Loop):
+                owner.post(no_op)  # asyncio runs a signal's handler only when it wakes, if the signal came just before it slept
             if not owner.is_alive():
                 self._drop_owner(owner)
         for removal in self._dispatcher.removals():  # a reader may have been replaced by one that shows the same
@@ -363,10 +361,6 @@ class Driver:
         self._dispatcher, self._message = Dispatcher(), None
         for waiting in (*waiters, *listeners):
             _fail_one(waiting, error)
-
-
-def _no_op() -> None:
-    """Posted to wake a loop."""
 
 
 def _sender_of(message: Any) -> Any:

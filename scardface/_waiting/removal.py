@@ -17,7 +17,7 @@ from typing import Any
 from .._pcsc.backend import Backend
 from .._session.card_errors import SessionClosedError, best_effort
 from .._session.session import Session
-from .._threads import Loop, WaitingThread, retry_if_interrupted
+from .._threads import Loop, WaitingThread, no_op, retry_if_interrupted
 from ..errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, fresh_copy
 from .driver import driver_of, until_idle, until_idle_blocking
 from .messages import RemovalAwaited, Unsubscribed
@@ -36,7 +36,7 @@ class RemovalWait:
         self._submit = submit
         self.driver = driver_of(backend)
         self.owner: Any = None
-        self._wake: Callable[[], object] = _no_op
+        self._wake: Callable[[], object] = no_op
         self._outcomes: list[BaseException | None] = []
         self._asking = False
 
@@ -71,7 +71,8 @@ class RemovalWait:
 
     def leave(self) -> None:
         """Give the wait up."""
-        self._outcomes.append(None)
+        if not self._outcomes:
+            self._outcomes.append(None)
         self.driver.tell(Unsubscribed(self))
 
     def close_session(self) -> None:
@@ -113,10 +114,6 @@ class RemovalWait:
                 del end  # else the frame in its traceback would refer to it
 
 
-def _no_op() -> None:
-    """There is nobody to wake."""
-
-
 async def wait(removal: RemovalWait) -> None:
     """Return when the card is gone.
 
@@ -145,7 +142,7 @@ def wait_blocking(removal: RemovalWait) -> None:
     """As `wait`, in the calling thread; Ctrl-C ends the wait."""
     caller = WaitingThread()
     try:
-        removal.begin(caller, _no_op)
+        removal.begin(caller, no_op)
         caller.run(lambda: removal.ended)
     finally:
         retry_if_interrupted(removal.leave)

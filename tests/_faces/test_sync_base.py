@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from scardface import C_APDU, ShareMode, sync
+from scardface._faces import sync_base
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support import foreign as other
-from tests.support.cards import BOTH, ECHO, LogCard
+from tests.support.cards import BOTH, ECHO, GATE, LogCard
 from tests.support.foreign import Foreign
 
 SHARED = ShareMode.SHARED
@@ -149,13 +150,26 @@ def test_a_transaction_whose_thread_has_ended_is_waited_for_by_nobody() -> None:
             card.send(C_APDU(0, ECHO))
 
 
-def test_nested_transactions_of_one_thread_have_one_keeper() -> None:
+def test_a_slow_call_of_a_thread_after_a_transaction_of_one_that_has_ended_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who left its block has nothing to do with it any more, whatever became of the thread."""
+    monkeypatch.setattr(sync_base, "SLICE", 0.02)
     with SimulatedPCSC() as pcsc:
         pcsc.add_reader("A")
-        pcsc.insert("A", LogCard())
-        with sync.SCard(timeout=30, share=SHARED) as card:
-            with card.transaction():
-                with card.transaction():
+        card = LogCard()
+        pcsc.insert("A", card)
+        with sync.SCard(timeout=30, share=SHARED) as opened:
+
+            def transact() -> None:
+                with opened.transaction(), opened.transaction():
                     pass
-                assert card._lock.keeper is threading.current_thread()
-            assert card._lock.keeper is None
+
+            for target in (transact, lambda: opened.send(C_APDU(0, GATE))):
+                thread = threading.Thread(target=target)
+                thread.start()
+                if target is transact:
+                    thread.join(30)
+            assert card.reached.wait(30)
+            ended = threading.Timer(0.2, card.gate.set)  # ten slices; fewer are right as well, and say less
+            ended.start()
+            assert opened.send(C_APDU(0, ECHO)).sw == 0x9000
+            thread.join(30)

@@ -515,6 +515,20 @@ def test_a_connect_that_has_returned_is_no_offer_although_it_was_reported_late()
     assert offers(dispatcher.handle(ConnectFinished(trying), 0.0)) == [(1, "A")]
 
 
+def test_who_comes_after_many_have_left_is_offered_a_card_that_was_refused_a_moment_ago() -> None:
+    """Nobody waited for that reader when the timers of those who had left were cleared away."""
+    first = make_waiter(1, card_request("A"))
+    dispatcher, effects = waiting(first, make_waiter(2, card_request("B")), A=card(), B=empty())
+    dispatcher.handle(Failed(first_offer(effects), HELD), 0.0)
+    dispatcher.handle(Left(first), 0.0)
+    for number in range(3, 200):
+        other = make_waiter(number, card_request("B", timeout=99), deadline=99.0)
+        dispatcher.handle(Joined(other, readers=frozenset({"B"})), 0.0)
+        dispatcher.handle(Left(other), 0.0)
+    dispatcher.handle(Joined(make_waiter(200, card_request("A")), readers=frozenset({"A"})), 0.1)
+    assert offers(dispatcher.tick(RETRY_HELD)) == [(200, "A")]
+
+
 def test_one_in_its_first_query_is_not_overtaken_for_a_quarter_of_a_second() -> None:
     older = make_waiter(1, card_request("A"))
     for through in (True, False):
