@@ -118,6 +118,8 @@ class TestNames:
         assert takes_reader_name(CTYPES, "Lecteur \xe9")
         assert "ASCII" in why_left_out("Lecteur \xe9")
         assert "UTF-8" in why_left_out("Lecteur \ufffd")
+        assert "ASCII" not in why_left_out("Lecteur \ud800")
+        assert "NUL" in why_left_out("Lecteur\0")
 
 
 def test_exactly_the_members_of_the_protocol_are_enough(pcscd: PrivatePcscd) -> None:

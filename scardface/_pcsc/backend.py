@@ -268,6 +268,10 @@ def why_left_out(name: str) -> str:
     """The reason why a binding cannot be called with the reader name `name`, in words."""
     if "\ufffd" in name:  # what could not be decoded
         return "it is not UTF-8"
+    if "\0" in name:
+        return "it holds a NUL character"
+    if any("\ud800" <= char <= "\udfff" for char in name):
+        return "it is not valid Unicode"
     return "this PC/SC binding takes ASCII names only"
 
 

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from .._enums import Lengths, Protocol
 from ..errors import CardCommunicationError, CardRemovedError, CardResetError, SCardError
-from ..iso7816._apdu import C_APDU, R_APDU, redacted
+from ..iso7816._apdu import C_APDU, R_APDU, as_command, redacted
 from ..iso7816._exchange import CardTraits, Steps, complete_response, exchange, run_steps, single_step_encoder
 from ..iso7816._layer import Layer, layered
 from ..iso7816._secrets import SecretTracker, may_carry_secret
@@ -102,8 +102,8 @@ class Exchanger:
                     self._exchange_repeatedly(command, step_or_steps) if repeatable else self._exchange(command, step_or_steps)
                 )
                 answered += 1
+                hidden = self._secrets.hides(command, response.sw, response.data)  # what is selected counts later, traced or not
                 if traced:
-                    hidden = self._secrets.hides(command, response.sw)
                     logger.debug("%s: %s -> %s", self._reader, redacted(command, hidden), redacted(response, hidden))
                 if response.sw2 or response.sw1 != 0x90:
                     break
@@ -111,6 +111,10 @@ class Exchanger:
             error.answered = answered
             raise
         return response
+
+    def track(self, raw: bytes, answer: bytes) -> None:
+        """Take note of an exchange that was not made here, as far as it decides what a trace shows of later ones."""
+        self._secrets.hides(as_command(raw), int.from_bytes(answer[-2:], "big"), answer[:-2])
 
     def _exchange(self, command: C_APDU, step_or_steps: bytes | Steps) -> R_APDU:
         """Exchange one command: by the shortcut if it has only one step and the answer is complete, else step by step."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend, Context
 from .._reader.attributes import Attribute, decode_attribute
-from ..errors import SHARING_VIOLATION, SCardError
+from ..errors import SHARING_VIOLATION, SCardError, ServiceUnavailableError
 from .card_errors import best_effort
 
 _IN_NAME = re.compile(r"\(([^()]+)\) \d\d \d\d$")
@@ -60,6 +60,8 @@ def _serial_of(name: str, context: Context, backend: Backend, cache: dict[str, s
         return in_name[1]
     try:
         cache[name] = _ask(name, context, backend)
+    except ServiceUnavailableError:  # that says nothing about the reader
+        raise
     except SCardError as error:
         if error.code != SHARING_VIOLATION:
             return ""

@@ -63,6 +63,7 @@ class Session:
 
     def __init__(
         self,
+        backend: Backend,
         context: Context,
         handle: CardHandle,
         protocols: Protocol,
@@ -70,9 +71,7 @@ class Session:
         reading: Reading,
         atr: bytes,
         request: CardRequest,
-        freed: Callable[[], None] | None = None,
-        release_disconnects: bool = False,
-        reconnect_ends_transaction: bool = False,
+        freed: Callable[[], None],
     ) -> None:
         self._context = context
         self._handle = handle
@@ -83,12 +82,12 @@ class Session:
         self._transactions = Transactions(handle, self._translate, self._reconnect_after_reset)
         self.open_transactions = self._transactions.open  # the caller's, which have not ended
         self._reset_reported = False
-        self._lock = SessionLock(self._enter, self._transactions.release, self._disconnect, freed or _nothing)
+        self._lock = SessionLock(self._enter, self._transactions.release, self._disconnect, freed)
         self._lost: CardRemovedError | None = None
-        self._release_disconnects = release_disconnects
-        self._reconnect_ends_transaction = reconnect_ends_transaction
+        self._release_disconnects = backend.release_disconnects
+        self._reconnect_ends_transaction = reconnect_ends_transaction(backend)
         self.reader = reader
-        self.card_key = 0, reader  # the same for all sessions on one card of one PC/SC
+        self.card_key = id(backend), reader  # the same for all sessions on one card of one PC/SC
         self.share = request.share
         self._update(reading, atr)
 
@@ -119,10 +118,7 @@ class Session:
             try:
                 reading = reader_state(context, reader)
                 atr = handle.status().atr
-                ways = backend.release_disconnects, reconnect_ends_transaction(backend)
-                session = cls(context, handle, protocols, reader, reading, atr, request, freed, *ways)
-                session.card_key = id(backend), reader
-                return session
+                return cls(backend, context, handle, protocols, reader, reading, atr, request, freed)
             except BaseException:
                 if not backend.release_disconnects:
                     best_effort(lambda: handle.disconnect(Disposition.LEAVE))
@@ -158,9 +154,13 @@ class Session:
         Args:
             callback: called after each command, before the next goes out, outside a transaction that `send` has begun.
         """
-        if callback is None:
-            return self._lock.call(self._send, batch, abandoned)
-        return self._lock.call(self._send_each, batch, callback, abandoned)
+        try:
+            if callback is None:
+                return self._lock.call(self._send, batch, abandoned)
+            return self._lock.call(self._send_each, batch, callback, abandoned)
+        except CardRemovedError as error:
+            error.answered = error.answered or 0  # None: it was gone before the first
+            raise
 
     def _send(self, batch: Sequence[PreparedCommand], abandoned: IsAbandoned | None) -> R_APDU | None:
         """Exchange commands with no other program's command in between."""
@@ -190,11 +190,7 @@ class Session:
     def _begin_own_transaction(self, ignore_reset: bool) -> None:
         """Begin a transaction for what follows, where other programs may share the card; it ends with the call at the latest."""
         if self._needs_transaction:
-            try:
-                self._transactions.acquire(ignore_reset)
-            except CardRemovedError as error:
-                error.answered = 0
-                raise
+            self._transactions.acquire(ignore_reset)
 
     def transmit(self, data: bytes) -> bytes:
         """One raw exchange: the bytes as they are."""
@@ -203,7 +199,9 @@ class Session:
     def _transmit_one(self, data: bytes) -> bytes:
         if self._transactions.open:
             self._transactions.acquire()  # a reconnect that failed may have ended it
-        return self._transmit(data)
+        answer = self._transmit(data)
+        self._exchanger.track(data, answer)
+        return answer
 
     def _transmit(self, data: bytes) -> bytes:
         try:
@@ -397,7 +395,3 @@ class Session:
                 best_effort(self._handle.begin_transaction)  # a disconnect that waits for a transaction would block other calls
             best_effort(lambda: self._handle.disconnect(disposition))
         best_effort(self._context.release)
-
-
-def _nothing() -> None:
-    """No waiter to inform."""

@@ -20,7 +20,7 @@ from .._pcsc.backend import Backend
 from .._pcsc.events import Event, Snapshot
 from .._session.serials import serial_numbers
 from .._threads import log_safely
-from ..errors import SCardError, ServiceUnavailableError
+from ..errors import SCardError
 from .driver import Driver
 from .messages import Owner, Subscribed, Unsubscribed
 
@@ -95,7 +95,7 @@ class SerialSearch:
             if not self._follow:
                 raise
             log_safely(logger.debug, "serial numbers: %s", error)
-            self._retry = self._retry or not isinstance(error, ServiceUnavailableError)
+            self._retry = True
             return {}
 
     def _wait_for_change(self) -> bool:

@@ -286,6 +286,15 @@ class StatusError(Exception):
         return type(self), (self.response,)
 
 
+def as_command(octets: bytes) -> C_APDU:
+    """`octets` as a command; if it cannot be decoded, a header and data."""
+    try:
+        return C_APDU.from_bytes(octets)
+    except ValueError:
+        cla, ins, p1, p2 = octets[:4].ljust(4, b"\0")
+        return C_APDU(cla, ins, p1, p2, octets[4 : 4 + 0xFFFF])
+
+
 def redacted(apdu: C_APDU | R_APDU, hidden: bool = False) -> str:
     """One line for a trace: `00A40400 A000000308 Ne=256`, `6F10 9000`; what may be secret is `<4 bytes>`.
 

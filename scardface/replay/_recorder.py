@@ -38,14 +38,14 @@ from .._faces.routes import Callback, Channel, Layered
 from .._faces.scard import SCard
 from .._faces.sync_base import plain_callback
 from .._pcsc.no_copy import refuse_copy
-from ..iso7816._apdu import C_APDU, R_APDU, StatusError
+from ..iso7816._apdu import C_APDU, R_APDU, StatusError, as_command
 from ..iso7816._atr import ATR
 from ..iso7816._channel import OPEN, close_command, opened
 from ..iso7816._layer import Layer
 from ..iso7816._secrets import SecretTracker
 from ._cassette import CassetteError, StrPath, append, check_writable, read, write
 from ._secrets import carries_secret
-from ._tape import Exchange, Raw, Sent, Tape, as_command
+from ._tape import Exchange, Raw, Sent, Tape
 
 CardT = TypeVar("CardT", SCard, sync.SCard)
 Mode = Literal["once", "none", "all", "new"]

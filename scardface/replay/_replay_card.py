@@ -17,10 +17,10 @@ Rules:
 from __future__ import annotations
 
 from .._enums import Protocol
-from ..iso7816._apdu import C_APDU
+from ..iso7816._apdu import C_APDU, as_command
 from ..testing import VirtualCard
 from ._cassette import StrPath, read
-from ._tape import Exchange, Raw, Sent, Tape, as_command, header
+from ._tape import Exchange, Raw, Sent, Tape, header
 
 _CHAIN = 0x10
 """Bit 5 of CLA: more parts follow (ISO/IEC 7816-4:2020, 5.3.3)."""

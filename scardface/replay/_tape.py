@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._threads import RLock
-from ..iso7816._apdu import C_APDU, R_APDU, redacted
+from ..iso7816._apdu import C_APDU, R_APDU, as_command, redacted
 
 _NEAREST = 3
 """How many recorded commands an error shows."""
@@ -163,15 +163,6 @@ class Tape:
         kind = "raw " if isinstance(each, Raw) else ""
         hidden = " <secret>" if each.hides_data else ""
         return f"  line {each.line}: {kind}{redacted(each.apdu)}{hidden} ({', '.join(differences) or 'sent the other way'})"
-
-
-def as_command(octets: bytes) -> C_APDU:
-    """`octets` as a command; if it cannot be decoded, a header and data."""
-    try:
-        return C_APDU.from_bytes(octets)
-    except ValueError:
-        cla, ins, p1, p2 = octets[:4].ljust(4, b"\0")
-        return C_APDU(cla, ins, p1, p2, octets[4 : 4 + 0xFFFF])
 
 
 def header(command: C_APDU) -> tuple[int, int, int, int]:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from scardface import C_APDU, R_APDU, CardCommunicationError, CardRemovedError, CardResetError, Lengths, Protocol, ShareMode
+from scardface import C_APDU, R_APDU, CardCommunicationError, CardRemovedError, CardResetError, Lengths, Protocol, ShareMode, sync
 from scardface._session import exchanger
 from scardface._session.card_request import CardRequest
 from scardface._session.exchanger import Exchanger
 from scardface.errors import NOT_TRANSACTED, REMOVED_CARD, RESET_CARD, SCardError, error_for
 from scardface.iso7816._exchange import exchange
+from scardface.testing import SimulatedPCSC, VirtualCard
+from tests.support.cards import T1
 
 READ = C_APDU(0x00, 0xB0, 0x00, 0x00, b"", 4)
 LONG = C_APDU(0x00, 0xD6, 0x00, 0x00, bytes(300))
@@ -123,6 +125,35 @@ def test_a_trace_sees_every_exchange_and_no_secret(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.DEBUG, "scardface.apdu"):
         Card(*[b"\x90\0"] * count).run(*[verify] * count)
     assert [record.message for record in caplog.records] == ["A: 00200001 <4 bytes> -> 9000"] * count
+
+
+@pytest.mark.parametrize("how", ["send", "transmit"])
+def test_what_was_selected_before_a_trace_decides_what_it_shows(caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """READ BINARY of a SIM's EF.Kc: that it is the selected file was said while nobody traced, or in bytes of the caller's own."""
+    kc = bytes.fromhex("0011223344556677")
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", Sim(kc))
+        with sync.SCard(timeout=30) as card:
+            for file in (b"\x7f\x20", b"\x6f\x20"):
+                select = C_APDU(0xA0, 0xA4, 0, 0, file)
+                assert card.send(select).sw == 0x9000 if how == "send" else card.transmit(bytes(select)) == b"\x90\x00"
+            with caplog.at_level(logging.DEBUG, "scardface.apdu"):
+                assert card.send(C_APDU(0xA0, 0xB0, 0, 0, b"", 8)).data == kc
+    assert "<8 bytes>" in caplog.text
+    assert kc.hex() not in caplog.text.lower()
+
+
+class Sim(VirtualCard):
+    """Takes every SELECT, and reads the same from every file."""
+
+    atr = T1
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def process(self, command: bytes) -> bytes:
+        return (self._content if command[1] == 0xB0 else b"") + b"\x90\x00"
 
 
 def test_the_generator_is_started_only_where_one_step_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:

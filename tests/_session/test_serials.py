@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scardface import Attribute, NoReaderError, ReaderMonitor, SCard, ShareMode, errors, serial
+from scardface import Attribute, NoReaderError, ReaderMonitor, SCard, ServiceUnavailableError, ShareMode, errors, serial
 from scardface._session.serials import serial_numbers
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
@@ -87,6 +87,21 @@ def test_a_reader_that_cannot_be_asked_has_none(pcsc: SimulatedPCSC) -> None:
     assert readers_with("5C01", pcsc, told) == {"Reader 0"}  # what it said last time
     pcsc.inject("SCardConnect", errors.READER_UNAVAILABLE)
     assert readers_with("5C01", pcsc, told) == set()
+
+
+def test_a_service_that_is_lost_meanwhile_is_no_reader_without_a_number(pcsc: SimulatedPCSC) -> None:
+    pcsc.inject("SCardConnect", errors.NO_SERVICE)
+    with pytest.raises(ServiceUnavailableError):
+        serial_numbers(pcsc, {})
+
+
+@both_faces
+@pytest.mark.anyio
+async def test_a_service_that_is_lost_once_ends_no_search(pcsc: SimulatedPCSC, face: Any) -> None:
+    pcsc.insert("Reader 1", LogCard())
+    pcsc.inject("SCardConnect", errors.NO_SERVICE)
+    async with face.open(serial("5C02"), timeout=30, wait_for_reader=True) as card:
+        assert card.reader == "Reader 1"
 
 
 def test_where_a_release_is_no_disconnect() -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -191,6 +192,18 @@ def test_a_direct_session_has_no_card_to_lose(pcsc: SimulatedPCSC) -> None:
     session.close()
 
 
+@pytest.mark.parametrize("callback", [None, lambda command, response: None], ids=["alone", "with a callback"])
+def test_a_card_that_was_lost_before_a_send_has_answered_none_of_it(session: Session, pcsc: SimulatedPCSC, callback: Any) -> None:
+    batch = session.prepare([ECHOED])
+    pcsc.remove("A")
+    pcsc.insert("A", LogCard())
+    with pytest.raises(CardRemovedError):
+        session.reconnect(ShareMode.EXCLUSIVE, None)
+    with pytest.raises(CardRemovedError) as caught:
+        session.send(batch, callback)
+    assert caught.value.answered == 0
+
+
 def test_check_tells_of_a_lost_service_and_of_nothing_else(session: Session, pcsc: SimulatedPCSC) -> None:
     session.check()
     for code in (errors.SHARING_VIOLATION, 0x8010001F):
@@ -236,7 +249,9 @@ def test_a_failure_is_looked_into_once(session: Session, pcsc: SimulatedPCSC, mo
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signal can be had at a random moment there")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one may come inside of a finalizer
+@pytest.mark.filterwarnings(
+    "ignore:(?s).*KeyboardInterrupt:pytest.PytestUnraisableExceptionWarning"
+)  # one may come inside of a finalizer
 def test_an_interrupt_leaves_no_lock_behind(session: Session) -> None:
     """At whatever step it comes: in the middle of an exchange, before it, after it."""
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from scardface import C_APDU, R_APDU
+from scardface.iso7816._apdu import as_command
 from scardface.replay import UnrecordedCommandError
-from scardface.replay._tape import Exchange, Raw, Sent, Tape, as_command
+from scardface.replay._tape import Exchange, Raw, Sent, Tape
 
 OK = R_APDU(b"", 0x90, 0x00)
 READ = C_APDU(0x00, 0xB0, 0x00, 0x00, b"", 16)
