@@ -1,7 +1,8 @@
-"""All that is checked, on every Python that there is: `nox`, or `nox -s NAME`; `nox -l` lists the sessions.
+"""What is checked, on every Python that there is: `nox`, or `nox -s NAME`; `nox -l` lists the sessions.
 
 Rules:
 
+- `builtin` and `gevent` run only when they are named.
 - A Python that the machine does not have is skipped, and nox says so; none is downloaded.
 - `tests`, `builtin` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_sync.py`.
   `core`, `lowest -- core` and `package` are quick, and part of `.ci/run`.
@@ -46,7 +47,7 @@ import scardface
 assert metadata.version("scardface") == scardface.__version__
 assert "site-packages" in scardface.__file__
 assert resources.files("scardface").joinpath("py.typed").is_file()
-for name in ("sync", "backend", "testing", "replay", "contactless", "errors"):
+for name in ("sync", "backend", "testing", "testing.conformance", "replay", "contactless", "errors"):
     module = importlib.import_module(f"scardface.{name}")
     assert all(hasattr(module, each) for each in module.__all__)
 assert all(hasattr(scardface, each) for each in scardface.__all__)

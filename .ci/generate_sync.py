@@ -167,10 +167,11 @@ def everything() -> dict[Path, str]:
 
 
 def main() -> None:
-    stale = [path for path, text in everything().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    files = everything()
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv[1:]:
         for path in stale:
-            path.write_text(everything()[path], encoding="utf-8")
+            path.write_text(files[path], encoding="utf-8")
     elif stale:
         raise SystemExit(f"{', '.join(path.name for path in stale)}: run `python .ci/generate_sync.py`")
 

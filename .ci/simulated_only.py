@@ -1,4 +1,4 @@
-"""Pytest plugin of `nox -s simulated`: leaves out the tests that need a PC/SC daemon, or pyscard's binding to one."""
+"""Pytest plugin of `nox -s core` and `nox -s lowest -- core`: leaves out tests that need a PC/SC daemon, or pyscard's binding."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def rooms(text: str) -> dict[str, Room]:
         if len(cells) != 3 or not re.fullmatch(r"\d|wing", cells[0]):
             continue
         imports = re.search(r"imports (.*)", cells[2])
-        wings = frozenset(re.findall(r"`(\w+)`", imports[1])) if imports else frozenset[str]()
+        wings = frozenset(re.findall(r"`(\w+)/?`", imports[1])) if imports else frozenset[str]()
         for name in re.findall(r"`(\w+)(?:\.py|/)`", cells[1]):
             found[name] = Room(len(found), cells[0] == "wing", wings, "public names" in cells[2])
     return found
@@ -108,7 +108,8 @@ def offence(importer: str, target: str) -> str:
         return "" if here.wing and its in here.wings else f"{importer} imports the wing {its}, which its row does not allow"
     if not here.wing:
         return "" if there.place < here.place else f"{importer} imports {target}, which does not stand above it in the table"
-    if here.public_only and its.startswith("_") and its != "__init__":
+    private = any(part.startswith("_") for part in target.split(".")[1:]) and its != "__init__"
+    if here.public_only and private and its not in here.wings:
         return f"{importer} imports {target}, but its row says: public names"
     return ""
 
@@ -231,15 +232,18 @@ SMALL_TABLE = """
 | 2 | `__init__.py` | names |
 | wing | `testing/` | cards |
 | wing | `tools.py` | on public names; imports `testing` |
+| wing | `words/` | imports public names and the tables of `testing/` |
 """
 
 
 def test_the_rules_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     table = rooms(SMALL_TABLE)
-    assert list(table) == ["errors", "_low", "_next", "__init__", "testing", "tools"]
+    assert list(table) == ["errors", "_low", "_next", "__init__", "testing", "tools", "words"]
     monkeypatch.setitem(globals(), "ROOMS", table)
     allowed = [("_low", "errors"), ("_next", "_low"), ("testing.a", "_low"), ("testing.a", "testing.b"), ("tools", "testing")]
+    allowed += [("words", "testing._a"), ("tools", "errors")]
     refused = [("errors", "_low"), ("_low", "_next"), ("_low", "testing"), ("testing", "tools"), ("tools", "_low")]
+    refused += [("words", "tools"), ("words", "_low"), ("tools", "errors._inner")]
     assert not [pair for pair in allowed if offence(*(f"scardface.{name}" for name in pair))]
     assert all(offence(*(f"scardface.{name}" for name in pair)) for pair in refused)
     assert offence("scardface._low", "scardface")

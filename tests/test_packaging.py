@@ -127,3 +127,18 @@ def test_the_sdist_has_what_the_tests_need() -> None:
     assert not [path.name for path in included if not path.exists()]
     needed = {"scardface", "tests", "docs", "examples", ".ci", "README.md", "noxfile.py"}
     assert needed <= {path.name for path in included}
+
+
+def test_every_session_of_nox_that_is_named_is_one() -> None:
+    """And each has its row in the README's table."""
+    sessions = {
+        node.name
+        for node in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and any("session" in ast.unparse(each) for each in node.decorator_list)
+    }
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    files = [ROOT / "noxfile.py", *(path for path in (ROOT / ".ci").iterdir() if path.is_file())]
+    texts = [readme, *(path.read_text(encoding="utf-8") for path in files)]
+    named = {name for text in texts for name in re.findall(r"nox -s (\w+)", text)}
+    assert named - {"NAME"} <= sessions
+    assert set(re.findall(r"^\| `nox -s (\w+)` \|", readme, re.MULTILINE)) == sessions

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 
+from .._enums import Protocol
 from .._threads import ForkLock
 from ..errors import NO_READERS_AVAILABLE, UNSUPPORTED_FEATURE, SCardError, ServiceUnavailableError
 
@@ -40,6 +41,21 @@ contexts_lock = ForkLock()
 def unsigned(number: int) -> int:
     """A code, state or protocol without its sign: 32 bits."""
     return number & 0xFFFFFFFF
+
+
+def protocol_of(number: int, raw: int) -> Protocol:
+    """The protocol that a library reports; RAW has another number on Windows.
+
+    Args:
+        raw: that number, as the library has it.
+    """
+    number = unsigned(number)
+    return Protocol.RAW if number == raw else Protocol(number)
+
+
+def protocol_mask(protocols: Protocol, raw: int) -> int:
+    """Protocols as a number for a library; `raw` as above."""
+    return int(protocols & ~Protocol.RAW) | (raw if Protocol.RAW in protocols else 0)
 
 
 def is_no_reader(error: SCardError, pcsc_lite: bool) -> bool:

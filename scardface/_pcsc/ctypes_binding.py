@@ -26,7 +26,17 @@ from typing import Any, NamedTuple
 from .._enums import Disposition, Protocol, ShareMode, StateFlag
 from ..errors import INVALID_PARAMETER, NO_SERVICE, SUCCESS, TIMEOUT, SCardError, ServiceUnavailableError, error_for
 from .backend import CardStatus, StatusChange, StatusEntry
-from .binding_common import BRIEF_CALLS, MAX_ENTRIES, ON_PCSC_LITE, ON_WINDOWS, contexts_lock, is_no_reader, unsigned
+from .binding_common import (
+    BRIEF_CALLS,
+    MAX_ENTRIES,
+    ON_PCSC_LITE,
+    ON_WINDOWS,
+    contexts_lock,
+    is_no_reader,
+    protocol_mask,
+    protocol_of,
+    unsigned,
+)
 from .fork_gate import enter, leave
 from .no_copy import refuse_copy
 
@@ -227,14 +237,12 @@ class Library:
         return ctypes.create_unicode_buffer(text) if self.headers.wide else ctypes.create_string_buffer(text.encode())
 
     def protocol(self, number: int) -> Protocol:
-        """A protocol that the library reports; RAW has a number of its own on Windows."""
-        number = unsigned(number)
-        return Protocol.RAW if number == self.headers.raw else Protocol(number)
+        """A protocol that the library reports."""
+        return protocol_of(number, self.headers.raw)
 
     def mask(self, protocols: Protocol) -> int:
         """Protocols as the library takes them."""
-        raw = self.headers.raw if Protocol.RAW in protocols else 0
-        return int(protocols & ~Protocol.RAW) | raw
+        return protocol_mask(protocols, self.headers.raw)
 
 
 def _open(name: str) -> Any:

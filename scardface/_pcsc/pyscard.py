@@ -25,7 +25,17 @@ from smartcard import scard
 from .._enums import Disposition, Protocol, ShareMode
 from ..errors import COMM_ERROR, SUCCESS, TIMEOUT, UNKNOWN_ERROR, SCardError, error_for
 from .backend import CardStatus, StatusChange, StatusEntry, is_plain_ascii
-from .binding_common import BRIEF_CALLS, MAX_ENTRIES, ON_PCSC_LITE, ON_WINDOWS, contexts_lock, is_no_reader, unsigned
+from .binding_common import (
+    BRIEF_CALLS,
+    MAX_ENTRIES,
+    ON_PCSC_LITE,
+    ON_WINDOWS,
+    contexts_lock,
+    is_no_reader,
+    protocol_mask,
+    protocol_of,
+    unsigned,
+)
 from .fork_gate import enter, leave
 from .no_copy import refuse_copy
 
@@ -37,15 +47,11 @@ _LONG_BITS = 8 * struct.calcsize("l") - 1
 
 
 def _protocol(number: int) -> Protocol:
-    """A protocol from its number in the binding; RAW has another number on Windows."""
-    number = unsigned(number)
-    return Protocol.RAW if number == scard.SCARD_PROTOCOL_RAW else Protocol(number)
+    return protocol_of(number, scard.SCARD_PROTOCOL_RAW)
 
 
 def _mask(protocols: Protocol) -> int:
-    """Protocols as a number for the binding."""
-    raw = scard.SCARD_PROTOCOL_RAW if Protocol.RAW in protocols else 0
-    return int(protocols & ~Protocol.RAW) | int(raw)
+    return protocol_mask(protocols, scard.SCARD_PROTOCOL_RAW)
 
 
 def _raw_state(state: int) -> int:

@@ -2,7 +2,7 @@
 
 Rules:
 
-- It uses public names only.
+- It uses public names, and the tables of `iso7816` by which bytes are put into words.
 - `demo` needs only the package; all other commands need the extra `cli` (click, rich, prompt_toolkit), and say so if it is missing.
   Neither is loaded before a command is called.
 - An error is one sentence on standard error and an exit status, never a traceback: see `_failures`.

@@ -3,7 +3,7 @@
 Where no private daemon can run, or nobody wants one, it is shown on the simulated PC/SC. The first lines say which one it is.
 
 An `SCard` waits for an ATR. A second later a card is put in; it is acquired, a file is selected and read, the card is taken out,
-and the wait for that ends. What a monitor hears meanwhile is printed as it comes.
+and the wait for that ends. What a monitor reports meanwhile is printed as it comes.
 
 Exit status: 0.
 """

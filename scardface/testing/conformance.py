@@ -205,14 +205,9 @@ class BackendConformance:
         """With CANCELLED, and that context alone. A cancel before the call waits may be lost, so it is repeated."""
         context, other = self._context(), self._context()
         waits = [_Call(status_change, each, _LONG_MS, [(self.reader, self._entry(each).state)]) for each in (context, other)]
-        end = time.monotonic() + PATIENCE
-        while not waits[0].ended(0.01):
-            assert time.monotonic() < end, "no cancel ends the wait"
-            context.cancel()
-        assert _code(waits[0].result) == CANCELLED
+        _cancel(context, waits[0])
         assert not waits[1].ended(_MOMENT), "another context's wait was cancelled"
-        while not waits[1].ended(0.01):
-            other.cancel()
+        _cancel(other, waits[1])
         context.cancel()  # it is no error where nothing waits
         assert self.reader in context.list_readers()
 
@@ -337,8 +332,7 @@ class BackendConformance:
         waiting = _Call(status_change, context, _LONG_MS, [(self.reader, self._entry(context).state)])
         calls = [_Call(self._exchange, self._open()) for _ in range(2)]
         assert [call.result() for call in calls] == [self.answer] * 2
-        while not waiting.ended(0.01):
-            context.cancel()
+        _cancel(context, waiting)
 
     def _exchange(self, handle: CardHandle) -> bytes:
         for _ in range(20):
@@ -390,6 +384,15 @@ def _error(call: Callable[..., Any], *arguments: Any) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+def _cancel(context: Context, waiting: _Call) -> None:
+    """Cancel a wait. A cancel that comes before it is lost, so it is repeated."""
+    end = time.monotonic() + PATIENCE
+    while not waiting.ended(0.01):
+        assert time.monotonic() < end, "no cancel ends the wait"
+        context.cancel()
+    assert _code(waiting.result) == CANCELLED
 
 
 def _code(call: Callable[..., Any], *arguments: Any) -> int:

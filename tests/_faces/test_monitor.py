@@ -125,7 +125,7 @@ async def test_it_survives_the_daemon(pcscd: PrivatePcscd, face: Any) -> None:
 
 @both_faces
 async def test_readers_that_went_with_the_daemon(pcscd: PrivatePcscd, face: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are in their places: libpcsclite 2.5 cannot read of fewer (see _pcsc.py)."""
+    """Others are in their places: libpcsclite 2.5 cannot read of fewer (fact 67)."""
     names = pcscd.readers
     async with face.monitor() as monitor:
         await hear(monitor, 4)

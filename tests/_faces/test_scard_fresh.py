@@ -1,4 +1,4 @@
-"""`settle` and `new_only`, on both faces; the table's rules of them are in test_queue_fresh.py."""
+"""`settle` and `new_only`, on both faces; the dispatcher's rules of them are in test_dispatcher.py."""
 
 from __future__ import annotations
 

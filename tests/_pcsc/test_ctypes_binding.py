@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -32,6 +33,7 @@ from scardface._pcsc.ctypes_binding import (
     signatures,
 )
 from scardface._pcsc.pyscard import PYSCARD
+from scardface.errors import CANCELLED
 from scardface.testing import PrivatePcscd
 from tests.support.cards import BOTH, ECHO, LogCard
 
@@ -261,19 +263,18 @@ def test_a_fork_waits_for_short_calls(call: str, seconds: float, told: str) -> N
 
 def test_the_gil_is_free_meanwhile(context: Context, pcscd: PrivatePcscd) -> None:
     """Else nobody could cancel."""
-    import threading
-
     (entry,) = context.get_status_change(0, [(pcscd.readers[0], 0)]).entries
-    ended = threading.Event()
+    caught_errors: list[SCardError] = []
 
     def wait() -> None:
-        with suppress(SCardError):
-            context.get_status_change(30_000, [(entry.reader, entry.state)])
-        ended.set()
+        caught_errors.append(refused(lambda: context.get_status_change(30_000, [(entry.reader, entry.state)])))
 
-    threading.Thread(target=wait, daemon=True).start()
-    while not ended.wait(0.01):
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    while thread.is_alive():
         context.cancel()
+        thread.join(0.01)
+    assert [error.code for error in caught_errors] == [CANCELLED]
 
 
 OUTSIDE_ASCII = """if True:

@@ -99,7 +99,7 @@ def test_a_service_that_is_lost_meanwhile_is_no_reader_without_a_number(pcsc: Si
 @pytest.mark.anyio
 async def test_a_service_that_is_lost_once_ends_no_search(pcsc: SimulatedPCSC, face: Any) -> None:
     pcsc.insert("Reader 1", LogCard())
-    pcsc.inject("SCardConnect", errors.NO_SERVICE)
+    pcsc.inject("SCardConnect", errors.NO_SERVICE, 2)
     async with face.open(serial("5C02"), timeout=30, wait_for_reader=True) as card:
         assert card.reader == "Reader 1"
 

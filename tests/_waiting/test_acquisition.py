@@ -317,7 +317,7 @@ def test_a_reader_of_another_serial_number_is_no_match(swapped: list[Callable[[]
 
     swapped.append(replaced)
     with pytest.raises(CardTimeoutError):
-        sync.SCard(serial("1"), timeout=0.5)
+        sync.SCard(serial("1"), timeout=2)
 
 
 # What is wrong with one card ends nothing.
@@ -438,7 +438,7 @@ def test_a_deadline_in_the_moment_in_which_the_connect_ends(
 ) -> None:
     """The connect is over before the driver hears that somebody waits for it: its reader is free for the next all the same."""
     pcsc.insert("A", LogCard())
-    pcsc.latency = {"SCardConnect": 0.5}
+    pcsc.latency = {"SCardConnect": 3}
     if ending == "failed":
         pcsc.inject("SCardConnect", errors.COMM_DATA_LOST)
     waiting = acquisition_for(pcsc, atr=b"never")  # keeps the driver, and what it knows
@@ -462,7 +462,7 @@ def test_a_deadline_in_the_moment_in_which_the_connect_ends(
     monkeypatch.setattr(Acquisition, "_join", late)
     monkeypatch.setattr(Acquisition, "_end_with", later)
     try:
-        sync.SCard(timeout=0.2).close()
+        sync.SCard(timeout=1.5).close()
     except CardTimeoutError:
         assert ending != "opened"
     assert joined.is_set()

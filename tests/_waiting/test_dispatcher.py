@@ -55,14 +55,10 @@ from scardface.errors import (
     ServiceUnavailableError,
 )
 from tests.support.dispatching import (
-    ATR,
-    DOWN,
     EMPTY,
     HELD,
     PRESENT,
-    card,
     card_request,
-    empty,
     ends,
     first_offer,
     make_waiter,
@@ -70,6 +66,7 @@ from tests.support.dispatching import (
     snapshot_taken,
     waiting,
 )
+from tests.support.readings import ATR, DOWN, card, empty
 
 FIGURES = os.environ.get("SCARDFACE_FIGURES") == "1"
 DEPTH = 8 if FIGURES else 6

@@ -8,7 +8,8 @@ from scardface._enums import Protocol, ShareMode
 from scardface._session.card_request import CardRequest
 from scardface._waiting.dispatcher_state import Refusal, TrackedReader, WaiterQueue
 from scardface.errors import PROTO_MISMATCH, SHARING_VIOLATION, error_for
-from tests.support.dispatching import ATR, OTHER_ATR, card, card_request, empty, make_waiter, snapshot_taken, waiting
+from tests.support.dispatching import card_request, make_waiter, snapshot_taken, waiting
+from tests.support.readings import ATR, OTHER_ATR, card, empty
 
 
 def queue_for(request: CardRequest) -> WaiterQueue:

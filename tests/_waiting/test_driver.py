@@ -379,7 +379,7 @@ class Others:
 def test_a_status_call_that_never_comes_back_is_left_to_pcsc(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its timeout nor a cancel ends it; another watcher goes on, and its context is not touched again."""
     monkeypatch.setattr(watching, "SLICE_MS", 200)
-    monkeypatch.setattr(watching, "OVERDUE_AFTER", 0.3)
+    monkeypatch.setattr(watching, "OVERDUE_AFTER", 2)
     held, free, cancels = threading.Event(), threading.Event(), list[int]()
 
     def hang_once(context: Any) -> None:
@@ -452,12 +452,14 @@ def test_log_handlers_that_raise_stop_nothing(pcsc: SimulatedPCSC, name: str) ->
         broken.set()
         second = Listener().begin(backend)
         pcsc.insert("A", LogCard())
-        if name in ("get_status_change", "list_readers"):
+        if name != "release":  # which comes at the end
             wait_until(lambda: odd_ones)
-        broken.clear()
+            broken.clear()
         assert second.received.wait(SOON)
         assert threads_named("scardface-watch") == watch
         leave(driver, first, second)
+        assert odd_ones
+        broken.clear()
     finally:
         parent.removeHandler(handler)
         parent.setLevel(level)

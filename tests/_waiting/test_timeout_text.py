@@ -7,19 +7,8 @@ from scardface._pcsc.events import Reading
 from scardface._session.card_request import CardRequest
 from scardface._waiting.messages import End, Failed
 from scardface.errors import PROTO_MISMATCH, ProtocolMismatchError, error_for
-from tests.support.dispatching import (
-    HELD,
-    OTHER_ATR,
-    PRESENT,
-    card,
-    card_request,
-    empty,
-    ends,
-    first_offer,
-    make_waiter,
-    offers,
-    waiting,
-)
+from tests.support.dispatching import HELD, PRESENT, card_request, ends, first_offer, make_waiter, offers, waiting
+from tests.support.readings import OTHER_ATR, card, empty
 
 
 def test_what_is_wrong_with_one_card_is_told_at_the_end() -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scardface.cli import _interrupt
-from scardface.cli._interrupt import called_on_exit, exit_on_interrupt
+from scardface.cli._interrupt import called_on_exit, exit_on_interrupt, exit_soon_after_interrupt
 from scardface.testing import FileCard
 from tests.support.command_line import BOUND, SELECT, Terminal, piped
+from tests.support.waits import threads_named
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -93,6 +94,21 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(_interrupt, "HANDLER_GRACE", 0.05)
     monkeypatch.setattr(_interrupt, "_exit_now", lambda: times.append(1))
     return times
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ends", "hangs"])
+def test_after_an_interrupt_a_command_has_a_time_to_end(left: list[int], monkeypatch: pytest.MonkeyPatch, ends: bool) -> None:
+    """Who ends in it is left alone, and who does not is ended."""
+    monkeypatch.setattr(_interrupt, "CLOSE_GRACE", 0.05 if not ends else 30)
+    with _interrupt.running_command():
+        with pytest.raises(KeyboardInterrupt), exit_soon_after_interrupt():
+            raise KeyboardInterrupt
+        (thread,) = threads_named("scardface-interrupt")
+        if not ends:
+            thread.join(30)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert left == ([] if ends else [1])
 
 
 @pytest.mark.usefixtures("no_leaks")

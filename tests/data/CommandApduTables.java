@@ -1,4 +1,4 @@
-// Makes apdu_encode.txt and apdu_parse.txt, the second opinion of tests/test_apdu.py, with the JDK's javax.smartcardio:
+// Makes apdu_encode.txt and apdu_parse.txt, the second opinion of tests/iso7816/test_apdu.py, with the JDK's javax.smartcardio:
 //
 //     java CommandApduTables.java encode > apdu_encode.txt
 //     java CommandApduTables.java parse > apdu_parse.txt

@@ -3,7 +3,7 @@ card stays usable where it can be.
 
 Proved here: wrong arguments of every public constructor and method; names with odd characters; no APDU, and one too large for
 everything; cards with ATRs of 0, 1, 33 and 40 bytes, and cards that answer any bytes at all (hypothesis). Proved elsewhere:
-each argument of an acquisition (test_wanted.py), malformed commands (test_apdu.py), names that bindings do not take
+each argument of an acquisition (test_card_request.py), malformed commands (test_apdu.py), names that bindings do not take
 (test_watcher.py, test_pyscard.py).
 """
 

@@ -2,7 +2,7 @@
 
 Proved here: hypothesis moves a simulated PC/SC and the sync face at random, beside a model of one page that knows who can have
 which card; after each move the library, a monitor and the model agree, and nothing hangs. Proved elsewhere: the table of
-waiters against a model of its own (test_queue_model.py), the simulation against pcscd (testing/test_conformance.py).
+waiters against a model of its own (_waiting/test_dispatcher.py), the simulation against pcscd (testing/test_conformance.py).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ transaction, reset it, and those who take the card away in the middle of a batch
 
 Proved here, on a real pcscd: opensc-tool and scdaemon beside an open card and a waiting one; what a reset leaves, with
 `reconnect` and with `on_reset="reconnect"`; removal in a batch; the old handle. Proved elsewhere: shared and exclusive holders
-and a blocked connect (test_scard.py), what is tried again (test_queue_refusals.py), reconnecting as such (test_connect.py).
+and a blocked connect (test_scard.py), what is tried again (_waiting/test_dispatcher.py), reconnecting as such (test_connect.py).
 """
 
 from __future__ import annotations

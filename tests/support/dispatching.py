@@ -11,12 +11,9 @@ from scardface._pcsc.events import Reading, Snapshot
 from scardface._session.card_request import ANY_PROTOCOL, CardRequest
 from scardface._waiting.dispatcher import Dispatcher
 from scardface._waiting.messages import Effect, End, Joined, Offer, SnapshotTaken, Waiter
-from scardface.errors import NO_SERVICE, SHARING_VIOLATION, error_for
+from scardface.errors import SHARING_VIOLATION, error_for
 
-ATR = bytes.fromhex("3B800181")
-OTHER_ATR = bytes.fromhex("3F6500")
 PRESENT, EMPTY = int(StateFlag.PRESENT), int(StateFlag.EMPTY)
-DOWN = error_for(NO_SERVICE, "SCardGetStatusChange")
 HELD = error_for(SHARING_VIOLATION, "SCardConnect", "A")
 
 
@@ -39,14 +36,6 @@ def make_waiter(number: int, request: CardRequest, owner: Hashable = "owner", de
 
 def snapshot_taken(number: int = 1, error: Any = None, life: int = 1, groups: Any = None, **readers: Reading) -> SnapshotTaken:
     return SnapshotTaken(Snapshot(number, life, error, MappingProxyType(readers), MappingProxyType(groups or {})))
-
-
-def card(counter: int = 1, atr: bytes = ATR, flags: int = 0) -> Reading:
-    return Reading(PRESENT | flags, counter, atr)
-
-
-def empty(counter: int = 0) -> Reading:
-    return Reading(EMPTY, counter, b"")
 
 
 def offers(effects: list[Effect]) -> list[tuple[int, str]]:
