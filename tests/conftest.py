@@ -117,7 +117,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # so what stands below `yield` comes before pytest-cov's own
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """A worker that came to its end needs no copy; those of the others count."""
+    """What workers have measured counts, also of those that died."""
     missed = Missed()
     session.config.pluginmanager.register(missed)
     result = yield
@@ -125,7 +125,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         measuring.ask_for_no_share(session.config)
     worker = getattr(session.config, "workerinput", None)
     if worker is not None:
-        measuring.forget(session.config.rootpath, worker["workerid"])
+        measuring.keep(session.config.rootpath, worker["workerid"])
     else:
         measuring.restore(session.config.rootpath)
     return result

@@ -62,6 +62,32 @@ def test_a_worker_that_dies_leaves_what_it_measured(pytester: pytest.Pytester, m
     assert not list(pytester.path.glob(".coverage-*"))
 
 
+DIES_LAST = """
+import os
+import time
+import pytest
+import used
+
+@pytest.mark.parametrize("n", range(10))
+def test_uses(n):
+    assert used.function() == 1
+
+def test_dies():
+    time.sleep(2)  # the other worker has come to its end
+    os._exit(3)
+"""
+
+
+def test_a_worker_that_dies_last_erases_nothing_of_the_others(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeconftest(CONFTEST.replace("0.0", "1000.0"))
+    pytester.makepyfile(used="def function():\n    return 1\n", test_dies=DIES_LAST)
+    result = pytester.runpytest_subprocess("-n", "2", "--cov=used", "-p", "no:cacheprovider", "-p", "no:scardface")
+    result.stdout.fnmatch_lines(["*used.py * 100%*", "*crashed while running*"])
+    assert not list(pytester.path.glob(".coverage-*"))
+
+
 INTERRUPTED = """
 import threading
 import coverage
