@@ -425,9 +425,17 @@ class Full(logging.Handler):
 @pytest.mark.parametrize("name", ["cancel", "get_status_change", "list_readers", "release"])
 def test_log_handlers_that_raise_stop_nothing(pcsc: SimulatedPCSC, name: str) -> None:
     """A backend breaks for a while, each time in a way that is logged."""
-    broken, odd_ones = threading.Event(), list[str]()
+    broken, blocked, odd_ones = threading.Event(), threading.Event(), list[str]()
 
     def odd(context: Any) -> None:
+        status_change = context.get_status_change
+
+        def wait(timeout: int, states: Any) -> Any:
+            if timeout:
+                blocked.set()
+            return status_change(timeout, states)
+
+        context.get_status_change = wait
         real = getattr(context, name)
 
         def call(*args: Any) -> Any:
@@ -449,8 +457,11 @@ def test_log_handlers_that_raise_stop_nothing(pcsc: SimulatedPCSC, name: str) ->
         first = Listener().begin(backend)
         assert first.received.wait(SOON)
         watch = threads_named("scardface-watch")
+        assert blocked.wait(SOON)  # so that the second listener's first query needs a cancel
         broken.set()
         second = Listener().begin(backend)
+        if name == "cancel":
+            wait_until(lambda: odd_ones)
         pcsc.insert("A", LogCard())
         if name != "release":  # which comes at the end
             wait_until(lambda: odd_ones)
