@@ -23,9 +23,13 @@ PATIENCE = 30.0
 
 
 def waiters(backend: Backend | None = None) -> list[Waiter]:
-    """Those with the driver of `backend`, the default one unless given, whose first query is answered and that wait for a card."""
-    dispatcher = driver_of(default_backend() if backend is None else backend)._dispatcher
-    return [waiter for queue in list(dispatcher._queues.values()) for waiter in list(queue._waiters.values())]
+    """Those with the driver of `backend`, the default one unless given, whose first query is answered and that wait for a card.
+
+    Who has a card is none of them, also if the driver has yet to handle the message that says so.
+    """
+    driver = driver_of(default_backend() if backend is None else backend)
+    queues = list(driver._dispatcher._queues.values())
+    return [waiter for queue in queues for waiter in list(queue._waiters.values()) if waiter not in driver.open_cards]
 
 
 def threads_named(*names: str) -> list[threading.Thread]:
