@@ -1,9 +1,10 @@
 """README.md keeps its word: its Python runs, its commands are those that CI runs, its table of arguments is SCard's.
 
-Every Python block is run: `test_every_block_runs` saves it to a file and starts it in a Python of its own, as its reader would,
-on a machine whose PC/SC is the private pcscd; the harness for it puts cards in and takes them out, and ends what goes on for ever
-with Ctrl-C. A block that only defines functions is called as its reader would call it. Where the daemon cannot do it, a keypad for
-one, that call is made on the simulated PC/SC. A block without a harness fails, and says how to write one.
+Every Python block of it and of the pages in docs/ is run: `test_every_block_runs` saves it to a file and starts it in a Python
+of its own, as its reader would, on a machine whose PC/SC is the private pcscd; the harness for it puts cards in and takes them
+out, and ends what goes on for ever with Ctrl-C. A block that only defines functions is called as its reader would call it.
+Where the daemon cannot do it, a keypad for one, that call is made on the simulated PC/SC. A block without a harness fails, and
+says how to write one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 PUBLIC = {name: getattr(scardface, name) for name in scardface.__all__}
 BOUND = 30.0
 """Seconds after which something that must happen has not happened."""
@@ -46,11 +48,11 @@ class Block(NamedTuple):
     source: str
 
 
-def blocks(language: str) -> list[Block]:
-    """The fenced blocks of a language, in order."""
-    heading, numbers, found = "the top", Counter[str](), []
+def blocks(language: str, text: str = README, top: str = "the top") -> list[Block]:
+    """The fenced blocks of a language in a page, in order."""
+    heading, numbers, found = top, Counter[str](), []
     parts = r"^#+ (?P<heading>[^\n]*)$|^```(?P<language>\w*)\n(?P<source>.*?)^```$"
-    for match in re.finditer(parts, README, re.DOTALL | re.MULTILINE):
+    for match in re.finditer(parts, text, re.DOTALL | re.MULTILINE):
         if match["heading"]:
             heading = match["heading"]
         elif match["language"] == language:
@@ -59,7 +61,7 @@ def blocks(language: str) -> list[Block]:
     return found
 
 
-PYTHON = blocks("python")
+PYTHON = [*blocks("python"), *(block for name, text in PAGES.items() for block in blocks("python", text, name))]
 
 
 def section(title: str) -> str:
@@ -263,7 +265,7 @@ def test_every_block_runs(place: str, pcscd: PrivatePcscd, tmp_path: Path) -> No
 
 def test_every_harness_has_its_block() -> None:
     orphans = [words for words in HARNESSES if sum(words in block.source for block in PYTHON) != 1]
-    assert not orphans, f"these words of harnesses are not in exactly one Python block of README.md: {orphans}"
+    assert not orphans, f"these words of harnesses are not in exactly one Python block of README.md and docs/: {orphans}"
 
 
 class SignatureCard(LogCard):
@@ -378,6 +380,25 @@ def _(stage: Stage) -> None:
     said = ["success", "True", "wrong PIN, 2 tries left", "False", "the entry was cancelled on the reader's keypad", "False"]
     assert shown == said
     assert all(f'"{words}"' in stage.source for words in said[::2])
+
+
+class DesfireCard(LogCard):
+    """GET VERSION in three frames, as in NXP's MF3D(H)x3, 11.3.2."""
+
+    frames = (b"\4\1\1\1\0\x1a\5\x91\xaf", b"\4\1\1\1\4\x1a\5\x91\xaf", bytes(range(14)) + b"\x91\0")
+
+    def process(self, command: bytes) -> bytes:
+        super().process(command)
+        return self.frames[len(self.commands) - 1]
+
+
+@example("GET_VERSION, MORE")
+def _(stage: Stage) -> None:
+    card = DesfireCard()
+    stage.pcscd.insert(0, card)
+    shown = stage.run("import anyio\nprint(anyio.run(version).hex())").ends()
+    assert shown == b"".join(frame[:-2] for frame in card.frames).hex() + "\n"
+    assert [command[1] for command in card.commands] == [0x60, 0xAF, 0xAF]
 
 
 class MifareCard(LogCard):

@@ -34,6 +34,7 @@ from .._waiting.driver import driver_of, until_idle
 from .._waiting.removal import wait
 from ..errors import CardRemovedError
 from ..iso7816._apdu import C_APDU, R_APDU
+from ..iso7816._judgement import Judgement, ends_batch
 from ..iso7816._layer import Layer
 from .card import Card, ignore_outcome
 from .card_lock import CardLock
@@ -44,6 +45,8 @@ T = TypeVar("T")
 
 Answer: TypeAlias = Coroutine[Any, Any, R_APDU]
 """What a `send` of this face returns."""
+Answers: TypeAlias = Coroutine[Any, Any, list[R_APDU]]
+"""What a `send_all` of this face returns."""
 
 until_removed = wait
 
@@ -139,7 +142,9 @@ class AsyncBase(Card):
 
     # Exchanges.
 
-    async def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
+    async def _exchange(
+        self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None, judgement: Judgement | None
+    ) -> R_APDU:
         """Commands to the card: what `send` does."""
         session = self._require_session()
         self._refuse_inside()
@@ -147,28 +152,35 @@ class AsyncBase(Card):
         try:
             batch = session.prepare(commands, layer)  # with the lock: the one before may have changed the protocol
             if callback is None:
-                return await self._send(session, batch)
-            return await self._send_each(session, batch, callback)
+                return await self._send(session, batch, judgement)
+            return await self._send_each(session, batch, callback, judgement)
         finally:
             self._lock.release(level)
 
-    async def _send(self, session: Session, batch: list[PreparedCommand]) -> R_APDU:
+    async def _exchange_all(self, commands: list[C_APDU], layer: Layer | None, judgement: Judgement) -> list[R_APDU]:
+        """Commands to the card: what `send_all` does."""
+        await self._exchange(commands, None, layer, judgement)
+        return judgement.responses or []
+
+    async def _send(self, session: Session, batch: list[PreparedCommand], judgement: Judgement | None) -> R_APDU:
         reply: Reply[R_APDU | None] = Reply(self._loop)
-        response = await self._in_card_thread(reply, reply.run, session.send, batch, None, reply.is_abandoned)
+        response = await self._in_card_thread(reply, reply.run, session.send, batch, None, reply.is_abandoned, judgement)
         assert response is not None, "only an abandoned batch has no response, and nobody awaits that one"
         return response
 
-    async def _send_each(self, session: Session, batch: list[PreparedCommand], callback: Callback) -> R_APDU:
+    async def _send_each(
+        self, session: Session, batch: list[PreparedCommand], callback: Callback, judgement: Judgement | None
+    ) -> R_APDU:
         """A hop for each command, since the callback runs in this task before the next goes out."""
         response: R_APDU | None = None
         for answered, prepared in enumerate(batch):
             try:
-                response = await self._send(session, [prepared])
+                response = await self._send(session, [prepared], judgement)
             except CardRemovedError as error:
                 error.answered = answered
                 raise
             await self._call_back(callback, prepared[0], response)
-            if response.sw != 0x9000:
+            if ends_batch(response, judgement):
                 break
         assert response is not None, "a batch has a command"
         return response

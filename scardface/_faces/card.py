@@ -20,13 +20,15 @@ from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.binding_choice import backend_or_default
 from .._pcsc.no_copy import refuse_copy
+from .._reader.pin_pad import PadResult
 from .._session.card_request import CardRequest, member, protocols_for
 from .._session.session import Session
 from .._threads import ForkLock, Worker, generation
 from .._waiting.acquisition import Acquisition
 from .._waiting.removal import RemovalWait
-from ..iso7816._apdu import C_APDU, how_to_make_bytes
+from ..iso7816._apdu import C_APDU, Success, how_to_make_bytes, success_rule
 from ..iso7816._atr import ATR
+from ..iso7816._judgement import Judgement
 
 CardT = TypeVar("CardT", bound="Card")
 
@@ -50,6 +52,7 @@ class Card:
     _session: Session | None = None
     _worker: Worker | None = None  # whose thread opened the card
     _closed: bool = False
+    _judgement: Judgement | None = None  # of what is sent without `success`
     _how_to_open: ClassVar[str] = "acquire it"
 
     def __new__(cls: type[CardT], *args: Any, **kwargs: Any) -> CardT:
@@ -65,6 +68,8 @@ class Card:
         """What `__init__` does with its arguments once they are checked."""
         self._card_request = card_request
         self._given_backend = backend
+        if card_request.success is not None:
+            self._judgement = Judgement(card_request.success)
 
     def _begin(self) -> Acquisition:
         """The acquisition, to run once."""
@@ -163,6 +168,20 @@ class Card:
     def share(self) -> ShareMode:
         """Who else may use the card while it is open."""
         return self._card_request.share if self._session is None else self._session.share
+
+    def _judged_by(self, success: Success | None) -> Judgement | None:
+        """How the responses of a `send` are judged: by its `success`, or else by the card's."""
+        return self._judgement if success is None else Judgement(success_rule(success))
+
+    def _judged(self, result: PadResult) -> PadResult:
+        """What the card answered to a PIN entry, judged by the card's `success`; what the reader says itself is no success."""
+        if self._judgement is not None and result.entered:
+            self._judgement.take(result)
+        return result
+
+    def _kept_and_judged_by(self, success: Success | None, stop: bool) -> Judgement:
+        """How the responses of a `send_all` are judged, and where they are kept."""
+        return Judgement(self._card_request.success if success is None else success_rule(success), stop, [])
 
     def _checked(self, share: ShareMode | None, protocols: Protocol | None) -> tuple[ShareMode | None, Protocol | None]:
         """What `reconnect` was given, checked."""

@@ -24,11 +24,11 @@ from .._reader.pin_entry import PinEntry
 from .._reader.pin_pad import PadResult, modify, verify
 from .._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, CardRequest, Groups, OnReset, Readers
 from .._threads import retry_if_interrupted
-from ..iso7816._apdu import C_APDU, R_APDU, Buffer
+from ..iso7816._apdu import C_APDU, R_APDU, Buffer, Success
 from ..iso7816._channel import OPEN, close_command, opened
 from ..iso7816._exchange import ExchangeOptions
 from ..iso7816._layer import Layer
-from .async_base import Answer, AsyncBase, until_removed
+from .async_base import Answer, Answers, AsyncBase, until_removed
 from .card import code_and_data, commands, dword, raw_command
 from .routes import Callback, Channel, Layered
 
@@ -67,6 +67,9 @@ class SCard(AsyncBase):
             verified is gone without a word. Not for commands that go through a layer.
         wait_for_reader: readers that are asked for and are plugged in later, under whatever name, are waited for, and so is a
             service that is not there yet. False: the readers present at the start are watched, and none is a NoReaderError at once.
+        success: which status words are no failure, so that a batch goes on after them: patterns of four characters, `x` for any
+            digit, `["9000", "91xx"]`. They are all that succeeds, 9000 is not implied. Or a function of the response, which is
+            called once for each, in the thread that speaks to the card. None: 9000.
         backend: the PC/SC to use; None: the default one at the start of the acquisition.
 
     Raises (when acquiring):
@@ -95,6 +98,7 @@ class SCard(AsyncBase):
         new_only: bool = False,
         on_reset: OnReset = "raise",
         wait_for_reader: bool = False,
+        success: Success | None = None,
         backend: Backend | None = None,
     ) -> None:
         card_request = CardRequest.from_arguments(
@@ -111,11 +115,12 @@ class SCard(AsyncBase):
             new_only=new_only,
             on_reset=on_reset,
             wait_for_reader=wait_for_reader,
+            success=success,
         )
         self._init(card_request, backend)
 
-    async def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None) -> R_APDU:
-        """Send commands in order; stop after the first whose final status is not 9000.
+    async def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None, success: Success | None = None) -> R_APDU:
+        """Send commands in order; stop after the first whose final status is no success: not 9000, unless `success` says more.
 
         The caller never sees 61xx, 6Cxx, T=0's missing Le or chaining (ISO 7816-4:2020, 5.3; ISO 7816-3:2006, 12). No other
         `send` on this card comes in between. Cancelled, it leaves at once: the command in flight ends in the card's thread, no
@@ -131,9 +136,10 @@ class SCard(AsyncBase):
             callback: `callback(command, response)` after each of them, in this task, before the next goes out; what it returns is
                 awaited if it can be. Its exception ends the batch. It cannot send on this card. None: the exchange is logged at
                 DEBUG by the logger "scardface.apdu", secrets left out.
+            success: which status words are no failure of these commands, in place of the card's own `success`.
 
         Returns:
-            The last response.
+            The last response; `is_successful` and `check` judge it by the same words.
 
         Raises:
             ValueError, TypeError: nothing or no command; raised before anything is sent.
@@ -141,7 +147,24 @@ class SCard(AsyncBase):
             RuntimeError: the card is not open, belongs to another event loop, is called from inside its own callback, or would wait
                 for a transaction that nobody ends.
         """
-        return await self._exchange(commands(apdus), callback, None)
+        judgement = self._judgement if success is None else self._judged_by(success)
+        return await self._exchange(commands(apdus), callback, None, judgement)
+
+    async def send_all(self, *apdus: C_APDU | Buffer, stop: bool = True, success: Success | None = None) -> list[R_APDU]:
+        """As `send`, with every response: `responses = await card.send_all(first, second)`.
+
+        Args:
+            apdus: as for `send`.
+            stop: stop after the first response that is no success, which is the last of the list then; False: send all of them.
+            success: as for `send`.
+
+        Returns:
+            The responses in the order of the commands, one at least.
+
+        Raises:
+            CardRemovedError: the responses before are lost; `answered` is their number. And as `send`.
+        """
+        return await self._exchange_all(commands(apdus), None, self._kept_and_judged_by(success, stop))
 
     async def transmit(self, data: bytes) -> bytes:
         """One raw exchange, verbatim: what the card answers to exactly these bytes, 61xx and 6Cxx included.
@@ -159,7 +182,7 @@ class SCard(AsyncBase):
         return await self._run(lambda session: session.transmit(raw))
 
     @asynccontextmanager
-    async def channel(self) -> AsyncIterator[Channel[Answer]]:
+    async def channel(self) -> AsyncIterator[Channel[Answer, Answers]]:
         """Open a logical channel and close it at the end of the block (ISO 7816-4:2020, 11.1.2): `async with card.channel() as ch`.
 
         Returns:
@@ -169,16 +192,16 @@ class SCard(AsyncBase):
             StatusError: the card refuses to open or to close it.
             CardCommunicationError: the card answers no channel number; and as `send`.
         """
-        channel = Channel(self._exchange, opened(await self.send(OPEN)))
+        channel = Channel(self, opened(await self._exchange([OPEN], None, None, None)))
         try:
             yield channel
         except BaseException:
             self._send_best_effort(close_command(channel.number))  # what went wrong is not hidden by what follows
             raise
-        response = await self.send(close_command(channel.number))
+        response = await self._exchange([close_command(channel.number)], None, None, None)
         response.check()
 
-    def layer(self, layer: Layer) -> Layered[Answer]:
+    def layer(self, layer: Layer) -> Layered[Answer, Answers]:
         """The card through a layer, such as secure messaging: `secure = card.layer(layer)`, then `await secure.send(...)`.
 
         Args:
@@ -191,7 +214,7 @@ class SCard(AsyncBase):
         Raises:
             TypeError: `layer` has no such methods.
         """
-        return Layered(self._exchange, layer)
+        return Layered(self, layer)
 
     def transaction(self, disposition: Disposition = Disposition.LEAVE) -> AbstractAsyncContextManager[None]:
         """A block in which nobody else reaches the card: no other program, no other task or thread of this one.
@@ -360,7 +383,7 @@ class SCard(AsyncBase):
             SCardError: the reader has no keypad (UNSUPPORTED_FEATURE). And as `control`.
         """
         exchange = verify(command, entry)
-        return await self._run(lambda session: session.control_exchange(exchange))
+        return self._judged(await self._run(lambda session: session.control_exchange(exchange)))
 
     async def modify_pin_on_pad(
         self,
@@ -392,7 +415,7 @@ class SCard(AsyncBase):
         exchange = modify(
             command, entry, ask_current=ask_current, confirm=confirm, current_offset=current_offset, new_offset=new_offset
         )
-        return await self._run(lambda session: session.control_exchange(exchange))
+        return self._judged(await self._run(lambda session: session.control_exchange(exchange)))
 
     async def uid(self) -> bytes:
         """The UID (PUPI, IDm) of a contactless card, as its reader knows it (PC/SC part 3, 2.01.09, 3.2.2.1.3): 4 to 10 bytes.
@@ -403,7 +426,7 @@ class SCard(AsyncBase):
             StatusError: the reader does not tell; it is none for contactless cards, mostly.
             CardCommunicationError: it tells nothing. And as `send`.
         """
-        return uid(await self._exchange([GET_UID], None, None))
+        return uid(await self._exchange([GET_UID], None, None, None))
 
     async def ats(self) -> bytes:
         """The ATS of a contactless card (ISO/IEC 14443-4, 5.2), or its historical bytes, by reader (PC/SC part 3, 3.2.2.1.3).
@@ -411,4 +434,4 @@ class SCard(AsyncBase):
         Raises:
             StatusError: the reader does not tell, or the card has none. And as `send`.
         """
-        return ats(await self._exchange([GET_ATS], None, None))
+        return ats(await self._exchange([GET_ATS], None, None, None))

@@ -34,6 +34,7 @@ from .._waiting.driver import driver_of, until_idle_blocking
 from .._waiting.removal import wait_blocking
 from ..errors import CANCELLED, WaitCancelledError
 from ..iso7816._apdu import C_APDU, R_APDU
+from ..iso7816._judgement import Judgement
 from ..iso7816._layer import Layer
 from .card import Card
 from .routes import Callback
@@ -43,6 +44,8 @@ T = TypeVar("T")
 
 Answer: TypeAlias = R_APDU
 """What a `send` of this face returns."""
+Answers: TypeAlias = list[R_APDU]
+"""What a `send_all` of this face returns."""
 
 until_removed = wait_blocking
 
@@ -123,20 +126,27 @@ class SyncBase(Card):
         with self._lock:
             return job(session)
 
-    def _exchange(self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None) -> R_APDU:
+    def _exchange(
+        self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None, judgement: Judgement | None
+    ) -> R_APDU:
         """Commands to the card: what `send` does."""
         session = self._require_session()
         refuse_to_wait_for_itself(session)
         with self._lock:
             batch = session.prepare(commands, layer)  # with the lock: the one before may have changed the protocol
-            response = session.send(batch, None if callback is None else plain_callback(callback))
+            response = session.send(batch, None if callback is None else plain_callback(callback), None, judgement)
         assert response is not None, "only an abandoned batch has no response"
         return response
+
+    def _exchange_all(self, commands: list[C_APDU], layer: Layer | None, judgement: Judgement) -> list[R_APDU]:
+        """Commands to the card: what `send_all` does."""
+        self._exchange(commands, None, layer, judgement)
+        return judgement.responses or []
 
     def _send_best_effort(self, command: C_APDU) -> None:
         """Send a command whose outcome does not matter."""
         with suppress(Exception):
-            self._exchange([command], None, None)
+            self._exchange([command], None, None, None)
 
     # Transactions.
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 from .._enums import Lengths, Protocol, ShareMode
+from ..iso7816._apdu import Success, SuccessRule, success_rule
 from ..iso7816._exchange import ExchangeOptions
 
 
@@ -161,6 +162,7 @@ class CardRequest:
     new_only: bool
     on_reset: OnReset
     wait_for_reader: bool = False
+    success: SuccessRule | None = None
 
     @classmethod
     def from_arguments(
@@ -178,6 +180,7 @@ class CardRequest:
         new_only: bool = False,
         on_reset: OnReset = "raise",
         wait_for_reader: bool = False,
+        success: Success | None = None,
     ) -> CardRequest:
         """The arguments of SCard, checked.
 
@@ -201,6 +204,7 @@ class CardRequest:
             bool(new_only),
             on_reset,
             bool(wait_for_reader),
+            None if success is None else success_rule(success),
         )
         if pnp and (readers is not None or groups is not None):
             warnings.warn(

@@ -23,6 +23,7 @@ from .._enums import Lengths, Protocol
 from ..errors import CardCommunicationError, CardRemovedError, CardResetError, SCardError
 from ..iso7816._apdu import C_APDU, R_APDU, as_command, redacted
 from ..iso7816._exchange import CardTraits, Steps, complete_response, exchange, run_steps, single_step_encoder
+from ..iso7816._judgement import Judgement
 from ..iso7816._layer import Layer, layered
 from ..iso7816._secrets import SecretTracker, may_carry_secret
 from .card_request import CardRequest
@@ -78,12 +79,15 @@ class Exchanger:
     def _steps(self, command: C_APDU) -> Steps:
         return exchange(command, self._protocol, self._lengths, self._options, self._traits)
 
-    def run(self, batch: Sequence[PreparedCommand], abandoned: IsAbandoned | None = None) -> R_APDU | None:
-        """Exchange the commands in order, up to the first whose final status is not 9000.
+    def run(
+        self, batch: Sequence[PreparedCommand], abandoned: IsAbandoned | None = None, judgement: Judgement | None = None
+    ) -> R_APDU | None:
+        """Exchange the commands in order, up to the first whose final status is not a success.
 
         Args:
             batch: at least one command, from `prepare`.
             abandoned: asked before each command; True ends the batch.
+            judgement: which statuses are one, and whether others end the batch; None: 9000 alone, and they do.
 
         Returns:
             The last response; None if the batch was abandoned.
@@ -105,7 +109,11 @@ class Exchanger:
                 hidden = self._secrets.hides(command, response.sw, response.data)  # what is selected counts later, traced or not
                 if traced:
                     logger.debug("%s: %s -> %s", self._reader, redacted(command, hidden), redacted(response, hidden))
-                if response.sw2 or response.sw1 != 0x90:
+                if judgement is not None:
+                    judgement.take(response)
+                    if judgement.stop and not response.is_successful():
+                        break
+                elif response.sw2 or response.sw1 != 0x90:
                     break
         except CardRemovedError as error:
             error.answered = answered

@@ -41,6 +41,7 @@ from ..errors import (
 from ..iso7816._apdu import R_APDU
 from ..iso7816._atr import ATR
 from ..iso7816._exchange import resolve_lengths
+from ..iso7816._judgement import Judgement, ends_batch
 from .card_errors import best_effort, translate
 from .card_request import CardRequest
 from .connect import connect, reconnect
@@ -147,43 +148,51 @@ class Session:
     # Commands.
 
     def send(
-        self, batch: Sequence[PreparedCommand], callback: ResponseCallback | None = None, abandoned: IsAbandoned | None = None
+        self,
+        batch: Sequence[PreparedCommand],
+        callback: ResponseCallback | None = None,
+        abandoned: IsAbandoned | None = None,
+        judgement: Judgement | None = None,
     ) -> R_APDU | None:
-        """Exchange the commands in order, up to the first whose final status is not 9000; see `Exchanger.run`.
+        """Exchange the commands in order, up to the first whose final status is not a success; see `Exchanger.run`.
 
         Args:
             callback: called after each command, before the next goes out, outside a transaction that `send` has begun.
         """
         try:
             if callback is None:
-                return self._lock.call(self._send, batch, abandoned)
-            return self._lock.call(self._send_each, batch, callback, abandoned)
+                return self._lock.call(self._send, batch, abandoned, judgement)
+            return self._lock.call(self._send_each, batch, callback, abandoned, judgement)
         except CardRemovedError as error:
             error.answered = error.answered or 0  # None: it was gone before the first
             raise
 
-    def _send(self, batch: Sequence[PreparedCommand], abandoned: IsAbandoned | None) -> R_APDU | None:
+    def _send(self, batch: Sequence[PreparedCommand], abandoned: IsAbandoned | None, judgement: Judgement | None) -> R_APDU | None:
         """Exchange commands with no other program's command in between."""
         _, _, repeatable = batch[0]
         self._begin_own_transaction(ignore_reset=repeatable)
-        response = self._exchanger.run(batch, abandoned)
+        response = self._exchanger.run(batch, abandoned, judgement)
         self._transactions.release()
         return response
 
     def _send_each(
-        self, batch: Sequence[PreparedCommand], callback: ResponseCallback, abandoned: IsAbandoned | None
+        self,
+        batch: Sequence[PreparedCommand],
+        callback: ResponseCallback,
+        abandoned: IsAbandoned | None,
+        judgement: Judgement | None,
     ) -> R_APDU | None:
         response: R_APDU | None = None
         for answered, prepared in enumerate(batch):
             try:
-                response = self._send([prepared], abandoned)
+                response = self._send([prepared], abandoned, judgement)
             except CardRemovedError as error:
                 error.answered = answered
                 raise
             if response is None:
                 return None
             self._lock.call_back(callback, prepared[0], response)
-            if response.sw != 0x9000:
+            if ends_batch(response, judgement):
                 break
         return response
 

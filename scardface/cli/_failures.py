@@ -41,8 +41,8 @@ E_TIMEOUT = 0x8010000A
 _CANNOT_PRINT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO}
 
 EXITS = {
-    OK: "done; for 'send' and 'record': the last status was 9000",
-    REFUSED: "the card said no (its last status was not 9000), or 'doctor' found something",
+    OK: "done; for 'send' and 'record': the last status was 9000, or one of '--success'",
+    REFUSED: "the card said no (its last status was no success), or 'doctor' found something",
     USAGE: "wrong usage, or the extra 'cli', or the binding that SCARDFACE_BINDING names, is not installed",
     PCSC: "PC/SC failed: no service, no reader, the card was removed or does not answer",
     TIMEOUT: "the time given with --timeout ran out",

@@ -55,7 +55,15 @@ def open_card(choice: CardChoice) -> SCard:
         reader, left = (
             (None, choice.timeout) if wait and choice.reader is None else resolve_reader(choice.reader, choice.timeout, wait=wait)
         )
-        return SCard(reader, timeout=left, atr=choice.atr, share=share, lengths=choice.lengths, wait_for_reader=wait)
+        return SCard(
+            reader,
+            timeout=left,
+            atr=choice.atr,
+            share=share,
+            lengths=choice.lengths,
+            wait_for_reader=wait,
+            success=choice.success,
+        )
 
 
 def resolve_reader(text: str | None, timeout: float | None, *, wait: bool) -> tuple[str | None, float | None]:

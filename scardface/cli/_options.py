@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from .. import Lengths
+from .. import R_APDU, Lengths
 from ._virtual import virtual_pcsc
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,6 +35,7 @@ class CardChoice(NamedTuple):
         shared: whether others may use the card meanwhile.
         wait_for_reader: whether to wait for a reader, or the service, that is not there yet.
         lengths: how long commands are sent.
+        success: patterns of the status words that are no failure; None: 9000.
     """
 
     reader: str | None
@@ -43,6 +44,7 @@ class CardChoice(NamedTuple):
     shared: bool
     wait_for_reader: bool = False
     lengths: Lengths = Lengths.AUTO
+    success: tuple[str, ...] | None = None
 
 
 class CommandSource(NamedTuple):
@@ -52,7 +54,7 @@ class CommandSource(NamedTuple):
         texts: commands on the command line.
         file: a file with more, one a line; None: no file.
         pin_prompt: whether the PIN that the word PIN stands for may be asked for.
-        keep_going: whether to go on after a status other than 9000.
+        keep_going: whether to go on after a status that is no success.
     """
 
     texts: tuple[str, ...]
@@ -123,6 +125,22 @@ READER = "Its name, a part of it that no other has, or its number in 'scardface 
 WAIT_FOR_READER = "Wait for a reader, or for PC/SC itself, that is not there yet, too."
 
 
+def success_words(function: F) -> F:
+    """`--success`: an argument `success`."""
+
+    def patterns(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...] | None:
+        words = tuple(word for text in texts for word in text.replace(",", " ").split())
+        try:
+            if texts:
+                R_APDU(b"", 0x90, 0x00).is_successful_with(words)
+        except ValueError as error:
+            raise click.BadParameter(str(error).removeprefix("success: ")) from None
+        return words if texts else None
+
+    help_text = "The status words that are no failure, 'x' for any digit: 9000,91xx. Without it 9000 alone."
+    return click.option("--success", metavar="SW", multiple=True, callback=patterns, help=help_text)(function)
+
+
 def card_choice(function: Callable[..., int]) -> Callable[..., int]:
     """Which card: an argument `choice`."""
 
@@ -143,6 +161,7 @@ def card_choice(function: Callable[..., int]) -> Callable[..., int]:
         show_default=True,
         help="How commands and answers that are too long for a short command are sent.",
     )
+    @success_words
     @functools.wraps(function)
     def command(
         *args: Any,
@@ -152,9 +171,11 @@ def card_choice(function: Callable[..., int]) -> Callable[..., int]:
         timeout: float | None,
         shared: bool,
         lengths: str,
+        success: tuple[str, ...] | None,
         **kwargs: Any,
     ) -> int:
-        return function(*args, choice=CardChoice(reader, atr, timeout, shared, wait_for_reader, Lengths[lengths.upper()]), **kwargs)
+        choice = CardChoice(reader, atr, timeout, shared, wait_for_reader, Lengths[lengths.upper()], success)
+        return function(*args, choice=choice, **kwargs)
 
     return command
 
@@ -167,7 +188,7 @@ def command_source(function: Callable[..., int]) -> Callable[..., int]:
         "-f", "--file", metavar="FILE", help="Read commands from a file, one a line, '#' begins a comment; '-': standard input."
     )
     @click.option("--pin-prompt", is_flag=True, help="Ask for the PIN that the word PIN in a command stands for.")
-    @click.option("--keep-going", is_flag=True, help="Go on after a status other than 9000.")
+    @click.option("--keep-going", is_flag=True, help="Go on after a status that is no success.")
     @functools.wraps(function)
     def command(*args: Any, apdus: tuple[str, ...], file: str | None, pin_prompt: bool, keep_going: bool, **kwargs: Any) -> int:
         return function(*args, source=CommandSource(apdus, file, pin_prompt, keep_going), **kwargs)

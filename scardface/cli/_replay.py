@@ -14,7 +14,7 @@ import click
 
 from ..replay import ReplayCard
 from ._open import open_card
-from ._options import CardChoice, CommandSource, OutputOptions, command_source, output_options
+from ._options import CardChoice, CommandSource, OutputOptions, command_source, output_options, success_words
 from ._record import is_interactive
 from ._send import read_commands, send_all
 from ._shell import run_shell
@@ -26,8 +26,9 @@ ANY = CardChoice(None, None, 5.0, shared=False)
 @click.command()
 @click.argument("cassette", metavar="CASSETTE", type=click.Path(path_type=Path, dir_okay=False))
 @command_source
+@success_words
 @output_options
-def replay(cassette: Path, source: CommandSource, output: OutputOptions) -> int:
+def replay(cassette: Path, source: CommandSource, success: tuple[str, ...] | None, output: OutputOptions) -> int:
     """Send commands to a card that answers from a cassette.
 
     Commands are given as to 'send'; without any, on a terminal, there is a shell. A cassette of 'record' is taken, and a dump of
@@ -35,5 +36,5 @@ def replay(cassette: Path, source: CommandSource, output: OutputOptions) -> int:
     """
     typed = is_interactive(source)
     commands = [] if typed else read_commands(source)
-    with virtual_pcsc(ReplayCard(cassette)), open_card(ANY) as card:
+    with virtual_pcsc(ReplayCard(cassette)), open_card(ANY._replace(success=success)) as card:
         return run_shell(card, card, output) if typed else send_all(card, commands, source.keep_going, output)

@@ -3,7 +3,8 @@
 Rules:
 
 - All commands are read and checked, and a PIN is asked for, before the wait for a card: a mistake in a later command costs nothing.
-- The first status other than 9000 ends the command, unless `--keep-going` is given; the exit status is that of the last command.
+- The first status that is no success ends the command, unless `--keep-going` is given; the exit status is that of the last command.
+  What a success is, `--success` says; without it 9000 alone.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ Rules (ISO/IEC 7816-4:2020, 5.1 and 5.2):
   seven encodings: 1, 2S, 3S, 4S, 2E, 3E, 4E.
 - Decoding depends on lengths only; exactly one encoding fits a well-formed command. Every CLA and every INS is accepted.
 - A response is its data and SW1-SW2; the shortest one is two bytes.
+- A response is successful if its status word is 9000, unless it was judged by other words (`judge`); then it keeps the verdict.
 - A repr or trace never shows a PIN or a key. Which proprietary commands carry one cannot be known, so the data of a command and of
   its response is shown only if a published standard says that the command names, finds or reads something (`_secrets.PUBLIC`). Of
   all others (comparing, authenticating, computing, writing, ENVELOPE, GET RESPONSE, secure messaging, proprietary and unknown
@@ -17,12 +18,19 @@ Rules (ISO/IEC 7816-4:2020, 5.1 and 5.2):
 from __future__ import annotations
 
 from array import array
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeAlias
 
 from . import _status
 from ._secrets import may_carry_secret
+from ._success import SuccessWords, success_words
 
 __all__ = ["C_APDU", "R_APDU", "StatusError", "how_to_make_bytes", "redacted"]
+
+Success: TypeAlias = "Iterable[str] | Callable[[R_APDU], object]"
+"""Which responses succeed, as users say it: patterns of status words, or a function of the response."""
+SuccessRule: TypeAlias = "SuccessWords | Callable[[R_APDU], object]"
+"""The same, checked."""
 
 Buffer = bytes | bytearray | memoryview
 """Types that are accepted as bytes."""
@@ -183,12 +191,13 @@ class R_APDU(_Value):
         TypeError: a field is not of its kind.
     """
 
-    __slots__ = ("data", "secret", "sw1", "sw2")
+    __slots__ = ("_judged", "data", "secret", "sw1", "sw2")
 
     data: bytes
     sw1: int
     sw2: int
     secret: bool
+    _judged: tuple[bool, str]  # whether it is successful, and by which words; not set where 9000 alone counts
 
     def __init__(self, data: Buffer, sw1: int, sw2: int, *, secret: bool = False) -> None:
         _set(self, "data", _octets("data", data))
@@ -236,14 +245,27 @@ class R_APDU(_Value):
         return _status.meaning(self.sw1, self.sw2)
 
     def is_successful(self) -> bool:
-        """Whether the status word is 9000."""
-        return self.sw1 == 0x90 and self.sw2 == 0
+        """Whether the status word is 9000; of a response to a command that was sent with `success`, whether it is one of those."""
+        judged = getattr(self, "_judged", None)
+        return self.sw1 == 0x90 and self.sw2 == 0 if judged is None else judged[0]
+
+    def is_successful_with(self, success: Success) -> bool:
+        """Whether the status word succeeds by these words, whichever this response was judged by.
+
+        Args:
+            success: patterns of four characters, `x` for any digit: `["9000", "91xx"]`; 9000 is not implied. Or a function of the
+                response.
+
+        Raises:
+            TypeError, ValueError: it is neither.
+        """
+        return succeeds(self, success_rule(success))
 
     def check(self) -> R_APDU:
         """This response, if it is successful.
 
         Raises:
-            StatusError: the status word is not 9000.
+            StatusError: it is not.
         """
         if not self.is_successful():
             raise StatusError(self)
@@ -263,14 +285,14 @@ class R_APDU(_Value):
         return hash((self.data, self.sw1, self.sw2))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _response, (type(self), self.data, self.sw1, self.sw2, self.secret)
+        return _response, (type(self), self.data, self.sw1, self.sw2, self.secret, getattr(self, "_judged", None))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({_shown(self.data, self.secret)}, 0x{self.sw1:02X}, 0x{self.sw2:02X})"
 
 
 class StatusError(Exception):
-    """A card answered with another status than 9000. The communication itself did not fail, so it is no OSError.
+    """A card answered with another status than 9000, or than those given as `success`. The communication did not fail: no OSError.
 
     Attributes:
         response: what the card answered.
@@ -279,11 +301,34 @@ class StatusError(Exception):
     response: R_APDU
 
     def __init__(self, response: R_APDU) -> None:
-        super().__init__(f"the card answered {response.sw:04X}: {response.meaning}")
+        _, words = getattr(response, "_judged", (False, ""))
+        asked = f"; success is {words}" if words else ""
+        super().__init__(f"the card answered {response.sw:04X}: {response.meaning}{asked}")
         self.response = response
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.response,)
+
+
+def success_rule(success: Success) -> SuccessRule:
+    """What the caller gave as `success`, checked.
+
+    Raises:
+        TypeError: neither patterns nor a function.
+        ValueError: no pattern, or one that is none.
+    """
+    return success if callable(success) else success_words(success)
+
+
+def succeeds(response: R_APDU, rule: SuccessRule) -> bool:
+    """Whether a response succeeds by a rule."""
+    return rule.matches(response.sw) if isinstance(rule, SuccessWords) else bool(rule(response))
+
+
+def judge(response: R_APDU, rule: SuccessRule) -> None:
+    """Have a response that nobody else has seen yet remember whether it succeeds by a rule."""
+    words = str(rule) if isinstance(rule, SuccessWords) else f"what {getattr(rule, '__name__', type(rule).__name__)} says"
+    _set(response, "_judged", (succeeds(response, rule), words))
 
 
 def as_command(octets: bytes) -> C_APDU:
@@ -344,6 +389,9 @@ def how_to_make_bytes(value: object) -> str:
     return ": hexadecimal digits become a command by C_APDU.fromhex(...), numbers from 0 to 255 by bytes(...)"
 
 
-def _response(kind: type[R_APDU], data: bytes, sw1: int, sw2: int, secret: bool) -> R_APDU:
+def _response(kind: type[R_APDU], data: bytes, sw1: int, sw2: int, secret: bool, judged: tuple[bool, str] | None = None) -> R_APDU:
     """For pickle, which knows no keyword arguments."""
-    return kind(data, sw1, sw2, secret=secret)
+    response = kind(data, sw1, sw2, secret=secret)
+    if judged is not None:
+        _set(response, "_judged", judged)
+    return response

@@ -3,6 +3,7 @@
 Rules:
 
 - It has `send`, `transmit`, `channel`, `layer` and `transaction` of the card that it wraps, asynchronous where the card's are.
+- Success words are the card's, and those of a `send`, for what is played, too. A cassette does not know them.
 - Exchanges are recorded as the caller sees them, before a layer wraps a command and after it has unwrapped the response, in the
   order in which the card answered.
 - Data to be hidden is left out when an exchange is recorded, not when it is written. Commands that fetch more of a hidden response,
@@ -27,7 +28,7 @@ from contextlib import (
 )
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Literal, NoReturn, SupportsIndex, TypeVar, get_args, overload
+from typing import Any, Generic, Literal, NoReturn, SupportsIndex, TypeAlias, TypeVar, get_args, overload
 
 import anyio.lowlevel
 
@@ -38,9 +39,10 @@ from .._faces.routes import Callback, Channel, Layered
 from .._faces.scard import SCard
 from .._faces.sync_base import plain_callback
 from .._pcsc.no_copy import refuse_copy
-from ..iso7816._apdu import C_APDU, R_APDU, StatusError, as_command
+from ..iso7816._apdu import C_APDU, R_APDU, StatusError, Success, as_command
 from ..iso7816._atr import ATR
 from ..iso7816._channel import OPEN, close_command, opened
+from ..iso7816._judgement import Judgement, ends_batch
 from ..iso7816._layer import Layer
 from ..iso7816._secrets import SecretTracker
 from ._cassette import CassetteError, StrPath, append, check_writable, read, write
@@ -48,6 +50,8 @@ from ._secrets import carries_secret
 from ._tape import Exchange, Raw, Sent, Tape
 
 CardT = TypeVar("CardT", SCard, sync.SCard)
+AsyncAnswer: TypeAlias = "Coroutine[Any, Any, R_APDU]"
+AsyncAnswers: TypeAlias = "Coroutine[Any, Any, list[R_APDU]]"
 Mode = Literal["once", "none", "all", "new"]
 Octets = bytes | bytearray | memoryview
 SecretPredicate = Callable[[C_APDU], bool]
@@ -150,56 +154,114 @@ class Recorder(Generic[CardT]):
         return self._tape.all_played
 
     @overload
-    def send(self: Recorder[SCard], *apdus: C_APDU | Octets, callback: Callback | None = None) -> Coroutine[Any, Any, R_APDU]: ...
+    def send(
+        self: Recorder[SCard], *apdus: C_APDU | Octets, callback: Callback | None = None, success: Success | None = None
+    ) -> Coroutine[Any, Any, R_APDU]: ...
 
     @overload
-    def send(self: Recorder[sync.SCard], *apdus: C_APDU | Octets, callback: Callback | None = None) -> R_APDU: ...
+    def send(
+        self: Recorder[sync.SCard], *apdus: C_APDU | Octets, callback: Callback | None = None, success: Success | None = None
+    ) -> R_APDU: ...
 
-    def send(self, *apdus: C_APDU | Octets, callback: Callback | None = None) -> Any:
+    def send(self, *apdus: C_APDU | Octets, callback: Callback | None = None, success: Success | None = None) -> Any:
         """As the card's `send`. A batch that is played, or partly so, is not atomic: another `send` may come between its commands.
 
         Raises:
             UnrecordedCommandError: nothing is recorded any more, and this is not on the cassette.
             And what the card's own raises.
         """
-        return self._exchange(commands(apdus), callback, None)
+        return self._exchange(commands(apdus), callback, None, self._judged_by(success))
 
-    def _send(self, card: sync.SCard, batch: list[C_APDU], callback: Callback | None, layer: Layer | None = None) -> R_APDU:
+    @overload
+    def send_all(
+        self: Recorder[SCard], *apdus: C_APDU | Octets, stop: bool = True, success: Success | None = None
+    ) -> Coroutine[Any, Any, list[R_APDU]]: ...
+
+    @overload
+    def send_all(
+        self: Recorder[sync.SCard], *apdus: C_APDU | Octets, stop: bool = True, success: Success | None = None
+    ) -> list[R_APDU]: ...
+
+    def send_all(self, *apdus: C_APDU | Octets, stop: bool = True, success: Success | None = None) -> Any:
+        """As the card's `send_all`.
+
+        Raises:
+            UnrecordedCommandError: as `send`.
+            And what the card's own raises.
+        """
+        return self._exchange_all(commands(apdus), None, self._kept_and_judged_by(success, stop))
+
+    def _judged_by(self, success: Success | None) -> Judgement | None:
+        return self.card._judged_by(success)
+
+    def _kept_and_judged_by(self, success: Success | None, stop: bool) -> Judgement:
+        return self.card._kept_and_judged_by(success, stop)
+
+    def _exchange(self, batch: list[C_APDU], callback: Callback | None, layer: Layer | None, judgement: Judgement | None) -> Any:
+        if isinstance(self.card, sync.SCard):
+            return self._send(self.card, batch, callback, layer, judgement)
+        return self._send_async(self.card, batch, callback, layer, judgement)
+
+    def _exchange_all(self, batch: list[C_APDU], layer: Layer | None, judgement: Judgement) -> Any:
+        if isinstance(self.card, sync.SCard):
+            self._send(self.card, batch, None, layer, judgement)
+            return judgement.responses
+        return self._send_all_async(self.card, batch, layer, judgement)
+
+    def _send(
+        self,
+        card: sync.SCard,
+        batch: list[C_APDU],
+        callback: Callback | None,
+        layer: Layer | None = None,
+        judgement: Judgement | None = None,
+    ) -> R_APDU:
         keep = self._recording_callback(callback)
         response: R_APDU | None = None
         with card.transaction() if self._is_atomic(batch, callback) else nullcontext():
             if not self._plays:
-                return card._exchange(batch, keep, layer)
+                return card._exchange(batch, keep, layer, judgement)
             for command in batch:
-                response = self._play(command)
+                response = self._play(command, judgement)
                 if response is None:
-                    response = card._exchange([command], keep, layer)
+                    response = card._exchange([command], keep, layer, judgement)
                 elif callback is not None:
                     plain_callback(callback)(command, response)
-                if response.sw != 0x9000:
+                if ends_batch(response, judgement):
                     break
         assert response is not None, "commands() refuses an empty batch"
         return response
 
-    async def _send_async(self, card: SCard, batch: list[C_APDU], callback: Callback | None, layer: Layer | None = None) -> R_APDU:
+    async def _send_async(
+        self,
+        card: SCard,
+        batch: list[C_APDU],
+        callback: Callback | None,
+        layer: Layer | None = None,
+        judgement: Judgement | None = None,
+    ) -> R_APDU:
         keep = self._recording_callback(callback)
         response: R_APDU | None = None
         async with card.transaction() if self._is_atomic(batch, callback) else nullcontext():
             if not self._plays:
-                return await card._exchange(batch, keep, layer)
+                return await card._exchange(batch, keep, layer, judgement)
             for command in batch:
-                response = self._play(command)
+                response = self._play(command, judgement)
                 if response is None:
-                    response = await card._exchange([command], keep, layer)
+                    response = await card._exchange([command], keep, layer, judgement)
                 else:
                     await anyio.lowlevel.checkpoint()
                     result = callback(command, response) if callback is not None else None
                     if inspect.isawaitable(result):
                         await result
-                if response.sw != 0x9000:
+                if ends_batch(response, judgement):
                     break
         assert response is not None, "commands() refuses an empty batch"
         return response
+
+    async def _send_all_async(self, card: SCard, batch: list[C_APDU], layer: Layer | None, judgement: Judgement) -> list[R_APDU]:
+        await self._send_async(card, batch, None, layer, judgement)
+        return judgement.responses or []
 
     def _is_atomic(self, batch: list[C_APDU], callback: Callback | None) -> bool:
         """Whether the card's `send` would hold one transaction over the batch, which it does not with the callback that records."""
@@ -208,19 +270,14 @@ class Recorder(Generic[CardT]):
     # Ways to the card other than `send`.
 
     @overload
-    def layer(self: Recorder[SCard], layer: Layer) -> Layered[Coroutine[Any, Any, R_APDU]]: ...
+    def layer(self: Recorder[SCard], layer: Layer) -> Layered[AsyncAnswer, AsyncAnswers]: ...
 
     @overload
-    def layer(self: Recorder[sync.SCard], layer: Layer) -> Layered[R_APDU]: ...
+    def layer(self: Recorder[sync.SCard], layer: Layer) -> Layered[R_APDU, list[R_APDU]]: ...
 
-    def layer(self, layer: Layer) -> Layered[Any]:
+    def layer(self, layer: Layer) -> Layered[Any, Any]:
         """As the card's `layer`. What the caller sends and gets is recorded, and played by a Recorder, without the layer."""
-        return Layered(self._exchange, layer)
-
-    def _exchange(self, batch: list[C_APDU], callback: Callback | None, layer: Layer | None) -> Any:
-        if isinstance(self.card, sync.SCard):
-            return self._send(self.card, batch, callback, layer)
-        return self._send_async(self.card, batch, callback, layer)
+        return Layered(self, layer)
 
     @overload
     def transaction(self: Recorder[SCard], disposition: Disposition = Disposition.LEAVE) -> AbstractAsyncContextManager[None]: ...
@@ -237,17 +294,17 @@ class Recorder(Generic[CardT]):
         return self.card.transaction(disposition)
 
     @overload
-    def channel(self: Recorder[SCard]) -> AbstractAsyncContextManager[Channel[Coroutine[Any, Any, R_APDU]]]: ...
+    def channel(self: Recorder[SCard]) -> AbstractAsyncContextManager[Channel[AsyncAnswer, AsyncAnswers]]: ...
 
     @overload
-    def channel(self: Recorder[sync.SCard]) -> AbstractContextManager[Channel[R_APDU]]: ...
+    def channel(self: Recorder[sync.SCard]) -> AbstractContextManager[Channel[R_APDU, list[R_APDU]]]: ...
 
     def channel(self) -> Any:
         """As the card's `channel`, with the commands that open and close it. One that is played is not opened on the live card."""
         return self._channel(self.card) if isinstance(self.card, sync.SCard) else self._channel_async(self.card)
 
     @contextmanager
-    def _channel(self, card: sync.SCard) -> Iterator[Channel[R_APDU]]:
+    def _channel(self, card: sync.SCard) -> Iterator[Channel[R_APDU, list[R_APDU]]]:
         played = self._play(OPEN) if self._plays else None
         if played is None:
             with ExitStack() as stack:
@@ -257,15 +314,15 @@ class Recorder(Generic[CardT]):
                     self._record(OPEN, refused.response)
                     raise
                 self._record(OPEN, R_APDU(bytes([number]), 0x90, 0x00))
-                yield Channel(self._exchange, number)
+                yield Channel(self, number)
             self._record(close_command(number), R_APDU(b"", 0x90, 0x00))
         else:
             number = opened(played)
-            yield Channel(self._exchange, number)
+            yield Channel(self, number)
             self._send(card, [close_command(number)], None).check()
 
     @asynccontextmanager
-    async def _channel_async(self, card: SCard) -> AsyncIterator[Channel[Coroutine[Any, Any, R_APDU]]]:
+    async def _channel_async(self, card: SCard) -> AsyncIterator[Channel[AsyncAnswer, AsyncAnswers]]:
         played = self._play(OPEN) if self._plays else None
         if played is None:
             async with AsyncExitStack() as stack:
@@ -275,11 +332,11 @@ class Recorder(Generic[CardT]):
                     self._record(OPEN, refused.response)
                     raise
                 self._record(OPEN, R_APDU(bytes([number]), 0x90, 0x00))
-                yield Channel(self._exchange, number)
+                yield Channel(self, number)
             self._record(close_command(number), R_APDU(b"", 0x90, 0x00))
         else:
             number = opened(played)
-            yield Channel(self._exchange, number)
+            yield Channel(self, number)
             (await self._send_async(card, [close_command(number)], None)).check()
 
     @overload
@@ -313,13 +370,13 @@ class Recorder(Generic[CardT]):
 
     # Playing.
 
-    def _play(self, command: C_APDU) -> R_APDU | None:
-        """The recorded response to a command; None: send it to the card."""
+    def _play(self, command: C_APDU, judgement: Judgement | None = None) -> R_APDU | None:
+        """The recorded response to a command, judged; None: send it to the card."""
         found = self._take_recorded(lambda each: isinstance(each, Sent) and each.is_of(command), command)
         if not isinstance(found, Sent):
             return None
         self._secrets.hides(command, found.response.sw)  # whether later commands are hidden depends on it
-        return found.response
+        return found.response if judgement is None else judgement.take_played(found.response)
 
     def _play_raw(self, raw: bytes) -> bytes | None:
         found = self._take_recorded(lambda each: isinstance(each, Raw) and each.is_of(raw), as_command(raw))

@@ -8,6 +8,7 @@ import pytest
 
 from scardface import C_APDU, R_APDU
 from scardface._faces.routes import Channel, Layered
+from scardface.iso7816._judgement import Judgement
 
 
 class Plain:
@@ -20,32 +21,68 @@ class Plain:
         return response
 
 
+class Card:
+    """Takes what a route hands on."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def _judged_by(self, success: Any) -> Any:
+        return success and Judgement(success)
+
+    def _kept_and_judged_by(self, success: Any, stop: bool) -> Judgement:
+        return Judgement(success, stop, [])
+
+    def _exchange(self, *args: Any) -> str:
+        self.sent.append(args)
+        return "outcome"
+
+    def _exchange_all(self, *args: Any) -> list[str]:
+        self.sent.append(args)
+        return ["outcome"]
+
+
 def test_a_channel_prepares_everything_before_anything_is_sent() -> None:
-    sent: list[Any] = []
-    channel: Channel[Any] = Channel(lambda *args: sent.append(args) or "outcome", 3)  # type: ignore[func-returns-value]
+    card = Card()
+    channel: Channel[Any, Any] = Channel(card, 3)
     assert channel.number == 3
     assert channel.send(C_APDU(0, 0xB0), bytes(4), callback=print) == "outcome"
-    assert sent == [([C_APDU(3, 0xB0), C_APDU(3, 0)], print, None)]
-    with pytest.raises(ValueError, match="class FF"):
-        channel.send(C_APDU(0), C_APDU(0xFF))
-    with pytest.raises(ValueError, match="at least one"):
-        channel.send()
-    assert len(sent) == 1
+    assert card.sent == [([C_APDU(3, 0xB0), C_APDU(3, 0)], print, None, None)]
+    for send in (channel.send, channel.send_all):
+        with pytest.raises(ValueError, match="class FF"):
+            send(C_APDU(0), C_APDU(0xFF))
+        with pytest.raises(ValueError, match="at least one"):
+            send()
+    assert len(card.sent) == 1
+
+
+def test_a_channel_hands_on_how_to_judge() -> None:
+    card = Card()
+    channel: Channel[Any, Any] = Channel(card, 3)
+    channel.send(C_APDU(0, 0xB0), success=["91xx"])
+    assert channel.send_all(C_APDU(0, 0xB0), success=["91xx"], stop=False) == ["outcome"]
+    assert card.sent == [
+        ([C_APDU(3, 0xB0)], None, None, Judgement(["91xx"])),  # type: ignore[arg-type]  # checked by the card
+        ([C_APDU(3, 0xB0)], None, Judgement(["91xx"], False, [])),  # type: ignore[arg-type]
+    ]
 
 
 def test_a_layer_leaves_the_commands_to_their_turn() -> None:
-    sent: list[Any] = []
-    layered: Layered[Any] = Layered(lambda *args: sent.append(args) or "outcome", Plain())  # type: ignore[func-returns-value]
+    card = Card()
+    layered: Layered[Any, Any] = Layered(card, Plain())
     assert layered.send(C_APDU(0xFF, 0xB0)) == "outcome"
-    [(commands, callback, layer)] = sent
-    assert (commands, callback) == ([C_APDU(0xFF, 0xB0)], None)
+    assert layered.send_all(C_APDU(0xFF, 0xB0), stop=False) == ["outcome"]
+    [(commands, callback, layer, judgement), (again, same_layer, keeping)] = card.sent
+    assert (commands, callback, judgement) == ([C_APDU(0xFF, 0xB0)], None, None)
+    assert (again, keeping) == (commands, Judgement(None, False, []))
+    assert layer is same_layer
     assert layer.wrap(commands[0]) == commands[0]
 
 
 def test_a_layer_in_a_channel_enters_it_last() -> None:
-    sent: list[Any] = []
-    channel: Channel[Any] = Channel(lambda *args: sent.append(args), 2)
+    card = Card()
+    channel: Channel[Any, Any] = Channel(card, 2)
     channel.layer(Plain()).send(C_APDU(0, 0xB0))
-    [(commands, _, layer)] = sent
+    [(commands, _, layer, _)] = card.sent
     assert (commands, layer.wrap(commands[0])) == ([C_APDU(0, 0xB0)], C_APDU(2, 0xB0))
     assert layer.unwrap(R_APDU(b"x", 0x90, 0)) == R_APDU(b"x", 0x90, 0)

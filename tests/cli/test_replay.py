@@ -33,6 +33,11 @@ def test_the_cassette_answers(scardface: Command, cassette: Path) -> None:
     assert scardface("replay", str(cassette), "--virtual", stdin=SELECT).status == 0
 
 
+def test_success_words(scardface: Command, cassette: Path) -> None:
+    assert scardface("replay", str(cassette), "--success", "91xx", SELECT).status == 1
+    assert scardface("replay", str(cassette), "--success", "90xx", SELECT).status == 0
+
+
 def test_what_was_recorded_is_what_is_played(scardface: Command, tmp_path: Path) -> None:
     path = str(tmp_path / "new.cassette")
     recorded = scardface("record", path, "--virtual", "--json", SELECT, "00B0810000").lines

@@ -50,6 +50,19 @@ def test_the_first_other_status_ends_it(scardface: Command) -> None:
     assert (done.status, [line["sw"] for line in done.lines]) == (0, ["6A82", "9000"])
 
 
+def test_success_words_say_what_ends_it(scardface: Command) -> None:
+    done = scardface("send", "--virtual", "--json", "--success", "6A82,9000", READ, SELECT, READ)
+    assert (done.status, [line["sw"] for line in done.lines]) == (0, ["6A82", "9000", "9000"])
+    done = scardface("send", "--virtual", "--json", "--success", "6Axx", "--success", "63xx", READ, SELECT, READ)
+    assert (done.status, [line["sw"] for line in done.lines]) == (1, ["6A82", "9000"])
+    done = scardface("send", "--virtual", "--success", "900", SELECT)
+    assert (done.status, done.out) == (2, "")
+    assert "--success" in done.err
+    assert "'900' is no pattern" in done.err
+    done = scardface("send", "--virtual", "--success", ",", SELECT)
+    assert (done.status, done.out) == (2, "")
+
+
 def test_lines_of_standard_input_and_of_a_file(scardface: Command, tmp_path: Path) -> None:
     script = f"# the application\n{SELECT}  # select\n\n00B08100 Ne=256\n"
     assert len(scardface("send", "--virtual", "--json", stdin=script).lines) == 2

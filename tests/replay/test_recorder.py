@@ -702,3 +702,64 @@ async def test_a_batch_that_is_recorded_is_a_unit_like_any_other(face: Any, pcsc
             await send(recorder, C_APDU(0, 1), C_APDU(0, 2), callback=lambda *_: None)
             assert pcsc.calls["SCardBeginTransaction"] == pcsc.calls["SCardEndTransaction"] == 3
     assert len(lines(cassette)) == 5
+
+
+OTHER = C_APDU(0x00, 0x61, 0x00, 0x00)
+"""EchoCard answers 6104; with `follow_61=False` that is a status like any other."""
+
+
+@both_faces
+@pytest.mark.anyio
+async def test_success_words_hold_for_what_is_recorded_and_for_what_is_played(
+    pcsc: SimulatedPCSC, cassette: Path, face: Any
+) -> None:
+    card, keep = EchoCard(), scardface.ExchangeOptions(follow_61=False)
+    pcsc.insert("Reader", card)
+
+    async def call(method: Any, *apdus: C_APDU, **kwargs: Any) -> Any:
+        return await method(*apdus, **kwargs) if face.name == "async" else await off_loop(method, *apdus, **kwargs)
+
+    for recorded in (3, 0):
+        before = len(card.commands)
+        async with face.open(timeout=5, options=keep, success=["9000", "61xx"]) as open_card:
+            with Recorder(getattr(open_card, "card", open_card), cassette) as recorder:
+                response = await call(recorder.send, OTHER, TEXT, OTHER)
+                assert (response.sw, response.is_successful()) == (0x6104, True)
+        assert len(card.commands) - before == recorded
+    async with face.open(timeout=5, options=keep) as open_card:
+        with Recorder(getattr(open_card, "card", open_card), cassette, "none") as recorder:
+            responses = await call(recorder.send_all, OTHER, TEXT, success=["61xx"])
+            assert [(each.sw, each.is_successful()) for each in responses] == [(0x6104, True), (0x9000, False)]
+        with Recorder(getattr(open_card, "card", open_card), cassette, "none") as recorder:
+            responses = await call(recorder.send_all, OTHER, TEXT)
+            assert [(each.sw, each.is_successful()) for each in responses] == [(0x6104, False)]
+
+
+@pytest.mark.anyio
+async def test_channels_and_layers_of_a_recorder_take_success_words(pcsc: SimulatedPCSC, cassette: Path) -> None:
+    class Channels(EchoCard):
+        def process(self, command: bytes) -> bytes:
+            return b"\x01\x90\x00" if command[1] == 0x70 and command[2] == 0 else super().process(command)
+
+    class Plain:
+        def wrap(self, command: C_APDU) -> C_APDU:
+            return command
+
+        def unwrap(self, response: R_APDU) -> R_APDU:
+            return response
+
+    pcsc.insert("Reader", Channels())
+    missing = C_APDU(0, 0x6A)
+    modes: tuple[Mode, ...] = ("all", "none")
+    for mode in modes:
+        async with scardface.SCard(timeout=5, success=["6A82"]) as card:
+            with Recorder(card, cassette, mode) as recorder:
+                async with recorder.channel() as channel:
+                    assert (await channel.send(missing, TEXT, missing)).sw == 0x9000
+                    assert [each.sw for each in await channel.send_all(missing, TEXT, missing, stop=False)] == [
+                        0x6A82,
+                        0x9000,
+                        0x6A82,
+                    ]
+                assert (await recorder.layer(Plain()).send(missing)).check().sw == 0x6A82
+                assert [each.sw for each in await recorder.layer(Plain()).send_all(TEXT, TEXT, success=["9000"])] == [0x9000] * 2

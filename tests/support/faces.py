@@ -64,6 +64,9 @@ class _SyncCard:
     async def send(self, *apdus: Any, **kwargs: Any) -> Any:
         return await self._call(self.card.send, *apdus, **kwargs)
 
+    async def send_all(self, *apdus: Any, **kwargs: Any) -> Any:
+        return await self._call(self.card.send_all, *apdus, **kwargs)
+
     async def transmit(self, data: bytes) -> bytes:
         return await self._call(self.card.transmit, data)
 
@@ -168,6 +171,9 @@ class _SyncRoute:
 
     async def send(self, *apdus: Any, **kwargs: Any) -> Any:
         return await self._card._call(self._route.send, *apdus, **kwargs)
+
+    async def send_all(self, *apdus: Any, **kwargs: Any) -> Any:
+        return await self._card._call(self._route.send_all, *apdus, **kwargs)
 
 
 def _leave(block: Any, error: BaseException) -> None:

@@ -81,6 +81,8 @@ async def commands_and_responses() -> None:
     assert_type(response.check(), R_APDU)
     assert_type((response.data, response.sw, response.sw12, response.meaning), tuple[bytes, int, bytes, str])
     assert_type(response.is_successful(), bool)
+    assert_type(response.is_successful_with(["9000", "91xx"]), bool)
+    assert_type(response.is_successful_with(lambda response: response.sw1 == 0x91), bool)
 
 
 async def an_async_card() -> None:
@@ -96,6 +98,24 @@ async def an_async_card() -> None:
     card = await SCard()
     assert_type(card, SCard)
     await card.aclose(Disposition.UNPOWER)
+
+
+async def success_words() -> None:
+    async with SCard(success=["9000", "91xx"]) as card:
+        assert_type(await card.send(SELECT, success=("9100",)), R_APDU)
+        assert_type(await card.send(SELECT, success=lambda response: response.sw1 == 0x91), R_APDU)
+        assert_type(await card.send_all(SELECT, b"\x00\xb0\x81\x00\x00", stop=False), list[R_APDU])
+        async with card.channel() as channel:
+            assert_type(await channel.send_all(SELECT, success=["91xx"]), list[R_APDU])
+            assert_type(await channel.layer(Counted()).send_all(SELECT), list[R_APDU])
+        with Recorder(card, "session.cassette") as recorder:
+            assert_type(await recorder.send_all(SELECT), list[R_APDU])
+    with sync.SCard(success=lambda response: response.sw1 == 0x91) as plain:
+        assert_type(plain.send_all(SELECT, success=["91xx"]), list[R_APDU])
+        with plain.channel() as channel_:
+            assert_type(channel_.send_all(SELECT), list[R_APDU])
+        with Recorder(plain, "session.cassette") as plain_recorder:
+            assert_type(plain_recorder.send_all(SELECT), list[R_APDU])
 
 
 async def callbacks() -> None:
