@@ -78,6 +78,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before the workers are started."""
+    measuring.erase_nothing(session.config)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The event loops and faces that a test is run with."""
     mark = loops_and_faces(metafunc)
@@ -117,7 +123,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # so what stands below `yield` comes before pytest-cov's own
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """What workers have measured counts, also of those that died."""
+    """A worker that came to its end needs no copy; those of the others count."""
     missed = Missed()
     session.config.pluginmanager.register(missed)
     result = yield
@@ -125,7 +131,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         measuring.ask_for_no_share(session.config)
     worker = getattr(session.config, "workerinput", None)
     if worker is not None:
-        measuring.keep(session.config.rootpath, worker["workerid"])
+        measuring.forget(session.config.rootpath, worker["workerid"])
     else:
         measuring.restore(session.config.rootpath)
     return result

@@ -13,7 +13,7 @@ from tests.support import measuring
 ROOT = Path(__file__).resolve().parents[1]
 
 CONFTEST = """
-from tests.conftest import pytest_runtest_teardown, pytest_runtestloop
+from tests.conftest import pytest_runtest_teardown, pytest_runtestloop, pytest_sessionstart
 from tests.support import measuring
 
 measuring.EVERY = 0.0
@@ -62,28 +62,41 @@ def test_a_worker_that_dies_leaves_what_it_measured(pytester: pytest.Pytester, m
     assert not list(pytester.path.glob(".coverage-*"))
 
 
-DIES_LAST = """
+DIES_AMONG_OTHERS = """
 import os
 import time
+from pathlib import Path
 import pytest
 import used
 
-@pytest.mark.parametrize("n", range(10))
+ME = os.environ["PYTEST_XDIST_WORKER"]
+
+@pytest.mark.parametrize("n", range(40))
 def test_uses(n):
-    assert used.function() == 1
+    if not Path("died").exists():
+        Path(ME).touch()
+        assert used.function() == 1
+    time.sleep(0.05)
 
 def test_dies():
-    time.sleep(2)  # the other worker has come to its end
+    while not [name for name in ("gw0", "gw1") if name != ME and Path(name).exists()]:
+        time.sleep(0.01)
+    Path("died").touch()
     os._exit(3)
 """
 
 
-def test_a_worker_that_dies_last_erases_nothing_of_the_others(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every", ["0.0", "1000.0"])
+def test_the_worker_that_takes_its_place_erases_nothing_of_the_others(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, every: str
+) -> None:
+    """One that was at its end, or that went on to measure."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    pytester.makeconftest(CONFTEST.replace("0.0", "1000.0"))
-    pytester.makepyfile(used="def function():\n    return 1\n", test_dies=DIES_LAST)
+    pytester.makeconftest(CONFTEST.replace("0.0", every))
+    pytester.makepyfile(used="def function():\n    return 1\n", test_dies=DIES_AMONG_OTHERS)
     result = pytester.runpytest_subprocess("-n", "2", "--cov=used", "-p", "no:cacheprovider", "-p", "no:scardface")
+    result.assert_outcomes(passed=40, failed=1)
     result.stdout.fnmatch_lines(["*used.py * 100%*", "*crashed while running*"])
     assert not list(pytester.path.glob(".coverage-*"))
 

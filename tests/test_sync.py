@@ -22,7 +22,7 @@ from scardface import ShareMode, WaitCancelledError, sync
 from scardface.sync import C_APDU, R_APDU, SCard
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import T1, LogCard
-from tests.support.waits import PATIENCE, wait_until
+from tests.support.waits import PATIENCE, signal_when, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -34,26 +34,11 @@ def put(pcscd: PrivatePcscd, reader: int) -> LogCard:
     return card
 
 
-def interrupt_when(condition: Callable[[], bool], told: list[float]) -> threading.Thread:
-    """Send this program a Ctrl-C once `condition` holds."""
-
-    def wait() -> None:
-        end = time.monotonic() + 5
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.001)
-        told.append(time.perf_counter())
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
-
-
 def interrupted_after(pause: float) -> float:
     """Wait for a card until a Ctrl-C after `pause` seconds; seconds that it took to end the wait."""
     told: list[float] = []
     begun: list[float] = []
-    thread = interrupt_when(lambda: bool(begun) and time.monotonic() > begun[0] + pause, told)
+    thread = signal_when(lambda: begun and time.monotonic() > begun[0] + pause, told=told)
     try:
         begun.append(time.monotonic())
         SCard()
@@ -72,7 +57,7 @@ def test_ctrl_c_ends_the_wait_for_a_card(pcscd: PrivatePcscd) -> None:
 def test_ctrl_c_ends_the_wait_for_the_removal_and_the_card_stays_open(pcscd: PrivatePcscd) -> None:
     put(pcscd, 0)
     with SCard(timeout=30) as card:
-        thread = interrupt_when(lambda: len(card._removals) == 1, [])
+        thread = signal_when(lambda: len(card._removals) == 1)
         with pytest.raises(KeyboardInterrupt):
             card.wait()
         thread.join()
@@ -104,11 +89,10 @@ def test_cancel_from_a_signal_handler(pcscd: PrivatePcscd) -> None:
     cards: list[SCard] = []
     before = signal.signal(signal.SIGUSR1, lambda *_: cards[0].cancel())
     try:
-        timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident or 0, signal.SIGUSR1))
-        timer.start()
+        thread = signal_when(lambda: cards, signal.SIGUSR1)
         with pytest.raises(WaitCancelledError):
             Registered(cards.append)
-        timer.join()
+        thread.join()
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -326,13 +310,7 @@ def test_a_signal_handler_ends_a_wait(pcsc: SimulatedPCSC) -> None:
     with sync.cancellable() as scope:
         before = signal.signal(signal.SIGUSR1, lambda *_: scope.cancel())
         try:
-
-            def told() -> None:
-                wait_until(lambda: scope._callers)
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-            thread = threading.Thread(target=told)
-            thread.start()
+            thread = signal_when(lambda: scope._callers, signal.SIGUSR1)
             with pytest.raises(WaitCancelledError):
                 no_card()
             thread.join()

@@ -31,7 +31,7 @@ _NFC_DRIVERS = frozenset(("pn533_usb", "pn533", "port100", "nfcmrvl_usb"))
 """Drivers of the kernel's NFC subsystem that take contactless readers for themselves."""
 _MAX_DEVICES = 256
 _LOAD = f"import ctypes; ctypes.CDLL({LIBRARY!r}).SCardEstablishContext(2, None, None, ctypes.byref(ctypes.c_long()))"
-_LOADING, _SILENCE, _SLICE = 3.0, 1.5, 0.05
+_LOADING, _SILENCE, _SLICE = 10.0, 1.5, 0.05
 """Seconds that loading may take, that a service has to answer, and of one slice of a wait."""
 _VERSION, _ANSWER = struct.Struct("=IIiiI"), struct.Struct("=iiI")
 """Size and number of a command, then major and minor version and a code; the answer has no head."""
@@ -147,8 +147,10 @@ def _library() -> tuple[bool | None, str]:
     """Whether the library can be loaded, and its protocol version.
 
     Another process loads it, since it cannot be unloaded, and connects to a socket made here: only the connection shows its
-    version.
+    version. A frozen program (PyInstaller's, for instance) has no Python to run there: nothing is known then.
     """
+    if getattr(sys, "frozen", False):
+        return None, ""
     with tempfile.TemporaryDirectory(prefix="scardface-") as folder, socket.socket(socket.AF_UNIX) as service:
         path = os.path.join(folder, "s")
         service.bind(path)
@@ -177,7 +179,7 @@ def _spoken(service: socket.socket) -> str:
     try:
         client, _ = service.accept()
         with client:
-            client.settimeout(_SLICE)
+            client.settimeout(_LOADING)
             _, command, major, minor, _ = _VERSION.unpack(_receive(client, _VERSION.size))
     except (OSError, struct.error):
         return ""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 __all__ = ["PcscdUnavailable"]
 
 _DRIVERS = [Path(lib, "pcsc/drivers/serial/libifdvpcd.so") for lib in ("/usr/lib", "/usr/lib64", "/usr/local/lib")]
+KEEPER = Path(__file__).with_name("_pcscd_namespace.py")  # run, never imported: it needs modules that only Linux has
 _SYSCTLS = Path("/proc/sys")
 _LOG_TAIL = 2000
 
@@ -49,6 +50,10 @@ def find_needs() -> Needs:
     """
     if sys.platform != "linux":
         raise PcscdUnavailable("a private pcscd needs Linux, for its namespaces")
+    if getattr(sys, "frozen", False) or not KEEPER.is_file():
+        raise PcscdUnavailable(
+            "a private pcscd needs Python itself, and scardface as files: this program is frozen, or a zip archive"
+        )
     unshare = _find("unshare", "util-linux")
     _find("setpriv", "util-linux")
     _find("mount", "mount")

@@ -25,9 +25,8 @@ from typing import Literal
 from .._pcsc.binding_choice import system_pcsc
 from .._threads import RLock, forget_at_fork
 from ..errors import NO_SERVICE, ServiceUnavailableError
-from ._pcscd_needs import PcscdUnavailable, daemon_options, explain_end, find_needs, search_path
+from ._pcscd_needs import KEEPER, PcscdUnavailable, daemon_options, explain_end, find_needs, search_path
 
-_KEEPER = Path(__file__).with_name("_pcscd_namespace.py")  # run, never imported: it needs modules that only Linux has
 _SOCKET_VARIABLE = "PCSCLITE_CSOCK_NAME"
 _MAX_READERS = 16  # of pcscd, and of one status call (fact 18)
 _SLOTS = 2  # of each entry in pcscd's configuration: what vpcd has
@@ -89,7 +88,7 @@ class Daemon:
             (folder / "readers" / "vpcd").write_text("".join(_entry(number, drivers) for number in range(entries)))
             command = [needs.pcscd, *daemon_options(needs.pcscd), "--foreground", "--config", "/run/readers"]
             arguments = [str(folder), str(needs.driver), str(entries), *command]
-            keeper = [sys.executable, "-I", str(_KEEPER), *arguments]
+            keeper = [sys.executable, "-I", str(KEEPER), *arguments]
             namespaces = ["--mount", "--net"] if os.geteuid() == 0 else ["--mount", "--net", "--map-root-user"]
             self._spawn([needs.unshare, *namespaces, *keeper])
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from typing import Any
@@ -15,24 +14,21 @@ from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support import foreign as other
 from tests.support.cards import BOTH, ECHO, GATE, LogCard
 from tests.support.foreign import Foreign
+from tests.support.waits import signal_when
 
 SHARED = ShareMode.SHARED
 
 
 def interrupt_when_pending(card: sync.SCard) -> threading.Thread:
     """Ctrl-C once PC/SC holds the begin of a transaction."""
+    pending: list[float] = []
 
-    def strike() -> None:
-        end = time.monotonic() + 10
-        while card._beginning is None or not card._beginning.pending:
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        time.sleep(0.1)  # so that it is inside PC/SC; earlier is right as well, and says less
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    def is_inside() -> bool:
+        if not pending and card._beginning is not None and card._beginning.pending:
+            pending.append(time.monotonic())
+        return bool(pending) and time.monotonic() > pending[0] + 0.1  # inside PC/SC; earlier is right as well, and says less
 
-    thread = threading.Thread(target=strike, daemon=True)
-    thread.start()
-    return thread
+    return signal_when(is_inside)
 
 
 def test_ctrl_c_leaves_a_transaction_that_waits_for_another_program(pcscd: PrivatePcscd, foreign: Foreign, no_leaks: None) -> None:

@@ -17,7 +17,7 @@ from scardface import CardInserted, CardRemoved, ReaderAdded, ServiceDown, Servi
 from scardface.sync import ReaderMonitor
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import LogCard
-from tests.support.waits import PATIENCE, wait_until
+from tests.support.waits import PATIENCE, signal_when, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -30,28 +30,12 @@ def pcsc() -> Iterator[SimulatedPCSC]:
         wait_until(lambda: not simulated.open_contexts)
 
 
-def interrupt_when(condition: Callable[[], bool], told: list[float]) -> threading.Thread:
-    """Send this program a Ctrl-C once `condition` holds."""
-
-    def wait() -> None:
-        end = time.monotonic() + 5
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.001)
-        told.append(time.perf_counter())
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
-
-
 def test_ctrl_c_ends_the_wait_for_an_event(pcscd: PrivatePcscd) -> None:
     with ReaderMonitor() as monitor:
         for _ in pcscd.readers:
             next(monitor)
-        started = time.monotonic()
-        thread = interrupt_when(lambda: time.monotonic() > started + 0.1, [])
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  the interrupt may come as soon as the thread runs
+            thread = signal_when(monitor._consumer.locked)
             next(monitor)
         thread.join()
 
@@ -146,13 +130,7 @@ def test_close_in_a_signal_handler(pcsc: SimulatedPCSC) -> None:
         before = signal.signal(signal.SIGUSR1, lambda *_: monitor.close())
         try:
             assert next(monitor) == ReaderAdded("A", initial=True)
-
-            def told() -> None:
-                wait_until(monitor._consumer.locked)
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-            thread = threading.Thread(target=told)
-            thread.start()
+            thread = signal_when(monitor._consumer.locked, signal.SIGUSR1)
             assert list(monitor) == []
             thread.join()
         finally:

@@ -205,6 +205,13 @@ def test_whether_pcscd_can_do_without_polkit(root: Path, option: bool) -> None:
     assert inspect_machine(root).disables_polkit is option
 
 
+def test_a_frozen_program_starts_no_other_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `sys.executable` names is the program then."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: pytest.fail("it was started"))
+    assert _machine._library() == (None, "")
+
+
 def test_a_daemon_that_is_frozen(pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch) -> None:
     found = inspect_machine()
     assert (found.socket, found.library_version == "") == ("answers", False)

@@ -2,8 +2,9 @@
 
 Rules:
 
-- A worker of xdist that dies takes along what it has measured, and the one that takes its place erases what the others had saved
-  that were already at their end (pytest-cov 7.1). So each worker keeps a copy, every few seconds and at its end, and all count.
+- A worker of xdist that dies takes along what it has measured. So each keeps a copy, every few seconds, which counts when the
+  worker has not come to its end. The one that takes its place would erase what the others measure (pytest-cov 7.1), and is told not
+  to.
 - Coverage's lock is no lock to be interrupted in: an exception that a signal handler raises just there leaves it locked, and the
   next thread to run a file for the first time hangs. What it guards is one assignment to a dictionary, which the interpreter's own
   lock guards as well. So it is taken away.
@@ -13,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,6 +24,8 @@ import pytest
 
 EVERY = 10.0
 """Seconds between two copies."""
+
+_APPEND = " --cov-append"
 
 _kept = time.monotonic()
 
@@ -46,22 +50,31 @@ def make_safe() -> None:
 def keep_now_and_then(folder: Path, worker: str) -> None:
     """In a worker: keep a copy of what was measured so far, if that is due."""
     global _kept
-    if time.monotonic() - _kept >= EVERY:
-        keep(folder, worker)
-        _kept = time.monotonic()
-
-
-def keep(folder: Path, worker: str) -> None:
-    """In a worker: keep a copy of what was measured so far."""
+    if time.monotonic() - _kept < EVERY:
+        return
     current = _current()
     if current is not None:
         new = _copy(folder, f"{worker}-new")
         new.write_bytes(current.get_data().dumps())
         new.replace(_copy(folder, worker))
+    _kept = time.monotonic()
+
+
+def forget(folder: Path, worker: str) -> None:
+    """A worker has come to its end: what it has measured is known."""
+    _copy(folder, worker).unlink(missing_ok=True)
+
+
+def erase_nothing(config: pytest.Config) -> None:
+    """In the controller, before it starts its workers: have none of them erase what was measured. In a worker: take that back."""
+    if hasattr(config, "workerinput"):
+        os.environ["PYTEST_ADDOPTS"] = os.environ.get("PYTEST_ADDOPTS", "").removesuffix(_APPEND)
+    elif config.pluginmanager.hasplugin("_cov"):  # workers get the environment, and begin to measure before anybody can tell them
+        os.environ["PYTEST_ADDOPTS"] = os.environ.get("PYTEST_ADDOPTS", "") + _APPEND
 
 
 def restore(folder: Path) -> None:
-    """In the controller, at the end and before pytest-cov's own: have the copies of all workers counted."""
+    """In the controller, at the end and before pytest-cov's own: have the copies of those that died counted."""
     for copy in folder.glob(".coverage-*"):
         if _current() is not None:
             data = sys.modules["coverage"].CoverageData(str(folder / ".coverage"), suffix=copy.name.removeprefix(".coverage-"))

@@ -7,6 +7,7 @@ Rules:
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -50,3 +51,20 @@ def wait_until(condition: Callable[[], object], bound: float = PATIENCE) -> None
     while not condition():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.002)
+
+
+def signal_when(condition: Callable[[], object], number: int = signal.SIGINT, told: list[float] | None = None) -> threading.Thread:
+    """Send the main thread a signal once `condition` holds; when (`time.perf_counter`) goes into `told`.
+
+    A condition that holds before the main thread has come to the place where it may be interrupted ends the whole run.
+    """
+
+    def wait() -> None:
+        wait_until(condition)
+        if told is not None:
+            told.append(time.perf_counter())
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread

@@ -57,6 +57,16 @@ def test_only_linux_has_namespaces(install: Install, monkeypatch: pytest.MonkeyP
         needs.find_needs()
 
 
+@pytest.mark.parametrize("how", ["frozen", "zipped"])
+def test_a_frozen_program_has_no_python_to_run(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    if how == "frozen":
+        monkeypatch.setattr("sys.frozen", True, raising=False)
+    else:
+        monkeypatch.setattr(needs, "KEEPER", Path("app.pyz/scardface/testing/_pcscd_namespace.py"))
+    with pytest.raises(PcscdUnavailable, match="frozen or zipped"):
+        needs.find_needs()
+
+
 def test_the_search_path_has_the_folders_of_system_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/somewhere")
     assert needs.search_path().split(os.pathsep) == ["/somewhere", "/usr/sbin", "/sbin"]
