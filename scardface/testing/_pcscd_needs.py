@@ -52,7 +52,7 @@ def find_needs() -> Needs:
         raise PcscdUnavailable("a private pcscd needs Linux, for its namespaces")
     if getattr(sys, "frozen", False) or not KEEPER.is_file():
         raise PcscdUnavailable(
-            "a private pcscd needs Python itself, and scardface as files: this program is frozen, or a zip archive"
+            "a private pcscd needs Python itself, and scardface as files: this program is frozen or zipped"
         )
     unshare = _find("unshare", "util-linux")
     _find("setpriv", "util-linux")
