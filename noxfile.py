@@ -2,7 +2,7 @@
 
 Rules:
 
-- `builtin` and `gevent` run only when they are named.
+- `builtin`, `gevent` and `uncompiled` run only when they are named.
 - A Python that the machine does not have is skipped, and nox says so; none is downloaded.
 - `tests`, `builtin` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_sync.py`.
   `core`, `lowest -- core` and `package` are quick, and part of `.ci/run`.
@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import nox
 
 ROOT = Path(__file__).parent
 SYSTEM = ["--system-site-packages"] if sys.base_prefix == "/usr" else []
 """How an environment gets Debian's pyscard."""
-PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15"]
+UNCOMPILED = ["3.13t", "3.14t", "3.15t", "pypy3.11"]
+"""Where pyscard's binding has to be compiled, or turns the GIL on again."""
 CORE = [
     *(f"tests/iso7816/test_{name}.py" for name in ("apdu", "atr", "channel", "layer", "tlv")),
     *(f"tests/_faces/test_{name}.py" for name in ("card", "routes", "scard_calls", "sync_scard")),
@@ -105,12 +109,20 @@ def core(session: nox.Session) -> None:
     _run_core(session)
 
 
+@nox.session(python=UNCOMPILED)
+def uncompiled(session: nox.Session) -> None:
+    """The tests of `core` with nothing compiled, then storms of threads (`-- 10000`: so many), without a GIL and on PyPy."""
+    session.install("--only-binary", ":all:", "--editable", ".[test-core]")
+    _run_core(session, {"SCARDFACE_BINDING": "ctypes", "PYTHON_GIL": "0"})
+    session.run("python", ".ci/thread_storms.py", *session.posargs, env={"SCARDFACE_BINDING": "ctypes", "PYTHON_GIL": "0"})
+
+
 @nox.session(venv_params=SYSTEM)
 def lowest(session: nox.Session) -> None:
     """All tests, or with `-- core` those of `core`, with the lowest versions of the dependencies that the metadata allow."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    named = (*project["dependencies"], *extras["cli"], *extras["pyscard"], *extras["test"])
+    named = (*project["dependencies"], *(each for extra in ("cli", "pyscard", "test", "test-core") for each in extras[extra]))
     wanted = [each for each in named if not each.startswith("scardface")]
     session.install("--editable", ".", *(each.replace(">=", "==") for each in wanted))
     if session.posargs == ["core"]:
@@ -143,5 +155,5 @@ def package(session: nox.Session) -> None:
         run("empty/bin/python", "-m", "pytest", "-q", "test_installed.py")
 
 
-def _run_core(session: nox.Session) -> None:
-    session.run("python", "-m", "pytest", "-n", "2", "-q", "-p", "simulated_only", *CORE, env={"PYTHONPATH": ".ci"})
+def _run_core(session: nox.Session, env: Mapping[str, str] = MappingProxyType({})) -> None:
+    session.run("python", "-m", "pytest", "-n", "2", "-q", "-p", "simulated_only", *CORE, env={"PYTHONPATH": ".ci", **env})

@@ -1,10 +1,14 @@
-"""Pytest plugin of `nox -s core` and `nox -s lowest -- core`: leaves out tests that need a PC/SC daemon, or pyscard's binding."""
+"""Pytest plugin of `nox -s core` and `nox -s lowest -- core`: leaves out tests that need a PC/SC daemon, or pyscard's binding where
+there is none.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
-NEED_IT = {"_daemon", "foreign", "pcscd"}
+NEED_IT = {"_daemon", "foreign", "pcscd"} | (set() if importlib.util.find_spec("smartcard") else {"scard"})
 """Fixtures of tests/conftest.py."""
 
 

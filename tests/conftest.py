@@ -1,7 +1,8 @@
 """The fixtures that all tests share.
 
-- `anyio_backend`: every test marked `anyio` runs on asyncio, on asyncio under uvloop, and on trio; with the real daemon on one of
-  them (see tests/support/faces.py).
+- `anyio_backend`: every test marked `anyio` runs on asyncio, on asyncio under uvloop where that is installed, and on trio; with the
+  real daemon on one of them (see tests/support/faces.py).
+- `scard`: pyscard's binding, for tests that compare what it has from PC/SC's headers.
 - `pcscd`: the real PC/SC daemon of this test run, with four virtual readers, running and empty when the test begins.
 - `foreign`: another program that uses the same daemon.
 - `no_leaks`: fails the test if it leaves a context of a simulated PC/SC open.
@@ -29,7 +30,7 @@ import hypothesis.strategies
 import pytest
 
 from tests.support import census, measuring
-from tests.support.faces import loops_and_faces
+from tests.support.faces import BACKENDS, loops_and_faces
 from tests.support.foreign import Foreign, running
 from tests.support.loop_watch import LoopWatch
 from tests.support.quick import is_left_out, leave_out
@@ -53,17 +54,15 @@ hypothesis.settings.load_profile("scardface")
 READERS = 4
 """How many readers the private pcscd has."""
 
-BACKENDS: list[Any] = [
-    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-    pytest.param(("trio", {}), id="trio"),
-]
-if sys.platform != "win32":
-    BACKENDS.append(pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option --quick."""
     parser.addoption("--quick", action="store_true", help="leave out what needs a PC/SC daemon or processes of its own")
+
+
+def pytest_report_header() -> str:
+    """The event loops of this run: a missing one is seen."""
+    return f"event loops: {', '.join(BACKENDS)}" + ("" if "uvloop" in BACKENDS else "; uvloop is not installed")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -101,7 +100,8 @@ def pytest_collection_finish() -> None:
     """Half a million objects live until the end from here on: no garbage collection need look at them again."""
     _first_example()
     gc.collect()
-    gc.freeze()
+    if sys.implementation.name == "cpython":  # PyPy's collector has generations enough
+        gc.freeze()
     measuring.make_safe()
 
 
@@ -137,7 +137,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     return result
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -161,8 +161,7 @@ def _nothing_stays(request: pytest.FixtureRequest) -> Iterator[None]:
 @functools.cache
 def _make_what_loops_keep() -> None:
     """uvloop opens a pipe for signals with its first loop and keeps it for the life of the process."""
-    for param in BACKENDS:
-        backend, options = param.values[0]
+    for backend, options in BACKENDS.values():
         anyio.run(anyio.lowlevel.checkpoint, backend=backend, backend_options=options)
 
 
@@ -195,6 +194,14 @@ def _loop_stays_free(request: pytest.FixtureRequest, _nothing_stays: None) -> It
     with LoopWatch() as watch:
         yield watch
     assert not watch.found, f"code of scardface blocked the event loop:\n{watch.found}"
+
+
+@pytest.fixture(scope="session")
+def scard() -> Any:
+    """pyscard's binding; `simulated_only` in .ci leaves out who asks for it where it is not installed."""
+    from smartcard import scard
+
+    return scard
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_what_is_imported_is_declared() -> None:
     assert extra <= set(foreign_imports(package / "cli")) <= needed | extra
     ours = {"benchmarks", "greeter", "tests"}
     brought_along = {"packaging", "sniffio", "typing_extensions"}  # by pytest; by trio; by mypy, for tests/typing
-    tests = {module_of(each) for each in array("test")} | needed | extra | ours | brought_along
+    tests = {module_of(each) for each in [*array("test"), *array("test-core")]} | needed | extra | ours | brought_along
     assert set(foreign_imports(ROOT / "tests")) <= tests
 
 
@@ -100,11 +100,22 @@ def test_pyscard_is_needed_where_it_has_wheels(sys_platform: str, python_version
     assert [Requirement(each).specifier for each in array("pyscard")] == [pyscard.specifier]
 
 
+def test_the_core_needs_no_compiler() -> None:
+    """pyscard's binding and uvloop have no wheels for some platforms."""
+    assert {"pyscard", "uvloop"} & {Requirement(each).name for each in array("test-core")} == set()
+    assert Requirement(array("test-core")[0]).extras == {"cli"}
+    [uvloop] = [each for each in map(Requirement, array("test")) if each.name == "uvloop"]
+    assert uvloop.marker
+    assert uvloop.marker.evaluate({"sys_platform": "linux", "platform_python_implementation": "CPython"})
+    assert not uvloop.marker.evaluate({"sys_platform": "linux", "platform_python_implementation": "PyPy"})
+    assert not uvloop.marker.evaluate({"sys_platform": "win32", "platform_python_implementation": "CPython"})
+
+
 def test_each_requirement_has_a_lowest_version() -> None:
     """`nox -s lowest` takes these; the tools of `dev` are pinned or free to grow."""
-    for name in ("dependencies", "cli", "pyscard", "test"):
+    for name in ("dependencies", "cli", "pyscard", "test", "test-core"):
         for each in array(name):
-            assert re.fullmatch(r"[\w-]+>=[\d.]+(; .*)?|scardface\[[\w,]+\]", each), (
+            assert re.fullmatch(r"[\w-]+>=[\d.]+(; .*)?|scardface\[[\w,-]+\]", each), (
                 f"{each}: no lowest version that could be tried"
             )
 

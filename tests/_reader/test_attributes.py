@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -17,9 +17,7 @@ NUMBERS = [Attribute(one) for one in get_args(NumberAttribute)]
 REST = [one for one in Attribute if one not in TEXT and one not in NUMBERS]
 
 
-def test_numbers_are_pyscards() -> None:
-    from smartcard import scard
-
+def test_numbers_are_pyscards(scard: Any) -> None:
     theirs = {name.removeprefix("SCARD_ATTR_"): getattr(scard, name) for name in dir(scard) if name.startswith("SCARD_ATTR_")}
     ours = {name: int(member) for name, member in Attribute.__members__.items()}
     assert theirs, "pyscard has no attributes any more"

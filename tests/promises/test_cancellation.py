@@ -158,7 +158,7 @@ LIVES = {
     [
         pytest.param(BACKENDS["asyncio"], by_task, id="task-asyncio"),
         pytest.param(BACKENDS["asyncio"], by_scope, id="scope-asyncio"),
-        pytest.param(BACKENDS["uvloop"], by_task, id="task-uvloop"),
+        *(pytest.param(BACKENDS[kind], by_task, id=f"task-{kind}") for kind in ("uvloop",) if kind in BACKENDS),
         pytest.param(BACKENDS["trio"], by_scope, id="scope-trio"),
     ],
     indirect=["anyio_backend"],

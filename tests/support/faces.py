@@ -6,6 +6,7 @@ A cancelled `SyncFace` call calls `cancel()` on the card, which is what a thread
 
 from __future__ import annotations
 
+import importlib.util
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -254,8 +255,9 @@ class SyncFace:
 BACKENDS: dict[str, Any] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
     "trio": ("trio", {}),
-    "uvloop": ("asyncio", {"use_uvloop": True}),
+    **({"uvloop": ("asyncio", {"use_uvloop": True})} if importlib.util.find_spec("uvloop") else {}),
 }
+"""What a test can be run on, as `anyio.run` takes it. uvloop has no wheels for some platforms."""
 
 both_faces = pytest.mark.both_faces
 """The same test on the async face and on the sync face: see `loops_and_faces`."""

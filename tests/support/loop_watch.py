@@ -14,7 +14,7 @@ Rules:
 - The interpreter's own garbage collection is nobody's call: what it computes is not counted.
 - Frames are held, which keeps their locals alive, only during those samples, and only once a quick pair of samples without holding
   was suspicious: tests that watch objects die are not disturbed.
-- The kernel tells what a thread does, in /proc (Linux). Elsewhere nothing is watched.
+- The kernel tells what a thread does, in /proc (Linux), and CPython which clock is its own. Elsewhere nothing is watched.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class LoopWatch:
         self._thread = threading.Thread(target=self._run, name="loop watch", daemon=True)
 
     def __enter__(self) -> LoopWatch:
-        if sys.platform == "linux":
+        if sys.platform == "linux" and hasattr(time, "pthread_getcpuclockid"):
             self._clock = time.pthread_getcpuclockid(self._loop)
             self._collecting = _Collecting()  # from the beginning: what is suspicious may be a collection that has begun
             self._thread.start()
