@@ -2,7 +2,7 @@
 
 Rules:
 
-- `builtin`, `gevent` and `uncompiled` run only when they are named.
+- `builtin`, `bundles`, `gevent` and `uncompiled` run only when they are named.
 - A Python that the machine does not have is skipped, and nox says so; none is downloaded.
 - `tests`, `builtin` and `lowest` run all that pytest finds, or what stands behind `--`: `nox -s tests-3.12 -- tests/test_sync.py`.
   `core`, `lowest -- core` and `package` are quick, and part of `.ci/run`.
@@ -62,6 +62,16 @@ def test_the_plugin(pcsc, virtual_card):
         assert card.send(bytes.fromhex("00A40000023F0000")).is_successful()
 """
 """What is true of an installed package; the test is for pytest, which finds the plugin by its entry point."""
+
+BUNDLED = """
+import scardface, scardface.backend, scardface.contactless, scardface.errors, scardface.replay, scardface.sync, scardface.testing
+import scardface.cli
+
+for module in (scardface, *(getattr(scardface, name) for name in "backend contactless errors replay sync testing".split())):
+    assert all(hasattr(module, each) for each in module.__all__)
+scardface.cli.main()
+"""
+"""A program that uses all public names, and is the command line."""
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
@@ -133,14 +143,15 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build the sdist, and from it the wheel; install each in an empty environment, where no pyscard is, and use it there."""
+    """Build sdist and wheel, twice the same; install each in an empty environment, where no pyscard is, and use it there."""
     session.install("build", "twine")
     run = functools.partial(session.run, external=True)
     with session.chdir(session.create_tmp()):  # away from the checkout, whose folder is a package, too
-        for old in Path().glob("scardface-*"):
-            old.unlink()
-        session.run("python", "-m", "build", "--outdir", ".", str(ROOT), silent=True)
-        built = sorted(str(path) for path in Path().glob("scardface-*"))
+        built = _build(session, ".")
+        again = _build(session, "again")
+        for one, other in zip(built, again, strict=True):
+            if Path(one).read_bytes() != Path(other).read_bytes():
+                session.error(f"{one} and {other} differ, from the same commit")
         session.run("twine", "check", "--strict", *built)
         Path("pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # else the checkout's configuration is found
         Path("test_installed.py").write_text(INSTALLED, encoding="utf-8")
@@ -153,6 +164,36 @@ def package(session: nox.Session) -> None:
         run("empty/bin/pip", "install", "--quiet", f"{built[-1]}[cli]", "pytest")
         run("empty/bin/scardface", "readers", "--virtual", "--json")
         run("empty/bin/python", "-m", "pytest", "-q", "test_installed.py")
+
+
+@nox.session
+def bundles(session: nox.Session) -> None:
+    """Programs that bring scardface along: PyInstaller's, a zip archive, and the command by pipx and uvx."""
+    session.install("build", "pipx", "pyinstaller", "uv")
+    run = functools.partial(session.run, external=True)
+    folder = Path(session.create_tmp()).resolve()
+    with session.chdir(folder):
+        wheel = next(path for path in _build(session, ".") if path.endswith(".whl"))
+        named = f"scardface[cli] @ {(folder / wheel).as_uri()}"
+        session.install("--force-reinstall", named)
+        Path("program.py").write_text(BUNDLED, encoding="utf-8")
+        session.run("pyinstaller", "--noconfirm", "--onefile", "--log-level", "ERROR", "program.py")
+        session.run("python", "-m", "pip", "install", "--quiet", "--upgrade", "--target", "zipped", named)
+        Path("zipped/__main__.py").write_text(BUNDLED, encoding="utf-8")
+        session.run("python", "-m", "zipapp", "zipped", "--output", "program.pyz")
+        env = {"PIPX_HOME": str(folder / "pipx"), "PIPX_BIN_DIR": str(folder / "bin")}
+        session.run("pipx", "install", "--force", named, env=env, silent=True)
+        for command in (["dist/program"], ["python", "program.pyz"], ["bin/scardface"], ["uvx", "--from", named, "scardface"]):
+            for words in (["readers", "--virtual", "--json"], ["demo", "--virtual"], ["doctor", "--help"]):
+                run(*command, *words, silent=words[0] != "readers")
+
+
+def _build(session: nox.Session, folder: str) -> list[str]:
+    """Build sdist and wheel into `folder`, where older ones may lie; return their paths."""
+    for old in Path(folder).glob("scardface-*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", folder, str(ROOT), silent=True)
+    return sorted(str(path) for path in Path(folder).glob("scardface-*"))
 
 
 def _run_core(session: nox.Session, env: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -51,9 +51,7 @@ def find_needs() -> Needs:
     if sys.platform != "linux":
         raise PcscdUnavailable("a private pcscd needs Linux, for its namespaces")
     if getattr(sys, "frozen", False) or not KEEPER.is_file():
-        raise PcscdUnavailable(
-            "a private pcscd needs Python itself, and scardface as files: this program is frozen or zipped"
-        )
+        raise PcscdUnavailable("a private pcscd needs Python itself, and scardface as files: this program is frozen or zipped")
     unshare = _find("unshare", "util-linux")
     _find("setpriv", "util-linux")
     _find("mount", "mount")
