@@ -30,6 +30,7 @@ MODULES = (
     "scardface.backend",
     "scardface.contactless",
     "scardface.errors",
+    "scardface.iso7816",
     "scardface.replay",
     "scardface.sync",
     "scardface.testing",

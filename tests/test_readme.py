@@ -401,6 +401,27 @@ def _(stage: Stage) -> None:
     assert [command[1] for command in card.commands] == [0x60, 0xAF, 0xAF]
 
 
+@example("async def show(pin: bytes)")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    assert stage.run('import anyio\nanyio.run(show, b"1234")').ends().splitlines() == [
+        "82 file descriptor 38",
+        "83 file identifier 5000",
+        "84 DF name f0534341524446414345",
+        "Hello from a virtual card.",
+        "only after VERIFY",
+    ]
+
+
+@example("print(bytes(iso7816.read_binary(0x12345, 20)).hex())")
+def _(stage: Stage) -> None:
+    assert stage.run().ends().splitlines() == [
+        "00a4040005a00000030800",
+        "00b1000005540301234514",
+        "C_APDU(0x00, 0x20, 0x00, 0x81, <4 bytes>, 0)",
+    ]
+
+
 class MifareCard(LogCard):
     """A contactless card, together with its reader, which knows one key."""
 

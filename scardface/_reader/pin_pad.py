@@ -16,8 +16,8 @@ Rules:
 from __future__ import annotations
 
 from ..errors import UNSUPPORTED_FEATURE, SCardError
-from ..iso7816 import _status
 from ..iso7816._apdu import C_APDU, R_APDU
+from ..iso7816._status import status_meaning
 from .control_exchange import ControlExchange
 from .features import Feature, malformed, query_features
 from .pin_entry import PinEntry, modify_structure, verify_structure
@@ -94,7 +94,7 @@ class PadResult(R_APDU):
             return f"wrong PIN, {left} {'try' if left == 1 else 'tries'} left" + ("" if left else ": blocked")
         if self.sw == _BLOCKED:
             return "the PIN is blocked"
-        return _status.meaning(self.sw1, self.sw2, _VERIFY)
+        return status_meaning(self.sw1, self.sw2, _VERIFY)
 
 
 def verify(command: C_APDU, entry: PinEntry) -> ControlExchange[PadResult]:

@@ -15,7 +15,7 @@ import click
 from rich.table import Table
 
 from .. import ATR, CardInserted, CardTimeoutError, NoCardError, ServiceDown, ServiceUnavailableError
-from ..iso7816._interface import explain
+from ..iso7816 import explain_atr
 from ..iso7816._readable import digits
 from ._failures import E_TIMEOUT, OK
 from ._names import list_file, names_of
@@ -84,7 +84,7 @@ async def _next_card(reader: str | None, timeout: float | None, patient: bool) -
 
 def fields(found: ATR, where: str) -> dict[str, object]:
     """An ATR as JSON has it."""
-    rows = [{"name": row.name, "bytes": row.octets.hex().upper(), "meaning": row.meaning} for row in explain(found)]
+    rows = [{"name": row.name, "bytes": row.octets.hex().upper(), "meaning": row.meaning} for row in explain_atr(found)]
     return {
         "atr": found.hex().upper(),
         "reader": where or None,
@@ -103,7 +103,7 @@ def _print(found: bytes, where: str) -> None:
     table.add_column()
     table.add_column(overflow="fold", max_width=40)
     table.add_column(overflow="fold")
-    for row in explain(found):
+    for row in explain_atr(found):
         style = "red" if row.name in ("missing", "extra") else ""
         table.add_row(as_text(row.name, style or "cyan"), as_text(digits(row.octets)), as_text(row.meaning, style))
     print_table(screen, table)

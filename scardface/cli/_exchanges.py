@@ -17,11 +17,9 @@ from rich.tree import Tree
 
 from .. import C_APDU, R_APDU
 from ..contactless import meaning
-from ..iso7816._instructions import name_of
+from ..iso7816 import DataObject, TLVError, instruction_name, parse_tlv, tag_name
 from ..iso7816._readable import digits, is_text, legible
 from ..iso7816._tags import is_likely
-from ..iso7816._tags import name_of as name_of_tag
-from ..iso7816._tlv import DataObject, TLVError, parse
 from ..replay import may_carry_secret
 from ._option_names import in_options
 from ._options import OutputOptions
@@ -35,7 +33,7 @@ def print_exchange(output: OutputOptions, console: Console, reader: str, command
     if output.json:
         print_json(**_fields(reader, command, response, hidden), tlv=[_node(each, None) for each in objects])
         return
-    name = name_of(command)
+    name = instruction_name(command)
     print_line(console, f"> {notation(command, hidden)}" + (f"   {name}" if name else ""), "cyan")
     if hidden and response.data:
         print_line(console, f"  <{len(response.data)} bytes>, which --show-secrets shows", "dim")
@@ -60,7 +58,7 @@ def _fields(reader: str, command: C_APDU, response: R_APDU, hidden: bool) -> dic
     return {
         "reader": reader,
         "command": notation(command, hidden),
-        "name": name_of(command),
+        "name": instruction_name(command),
         "data": None if hidden and response.data else response.data.hex().upper(),
         "length": len(response.data),
         "text": response.data.decode() if not hidden and is_text(response.data) else None,
@@ -73,7 +71,7 @@ def _fields(reader: str, command: C_APDU, response: R_APDU, hidden: bool) -> dic
 def data_objects(data: bytes) -> tuple[DataObject, ...]:
     """The data objects in response data, if it most likely is BER-TLV."""
     try:
-        objects = parse(data, known=lambda tag: name_of_tag(tag) != "")
+        objects = parse_tlv(data, known=lambda tag: tag_name(tag) != "")
     except TLVError:
         return ()
     return objects if is_likely(objects) else ()
@@ -88,7 +86,7 @@ def tree(objects: tuple[DataObject, ...]) -> Tree:
 
 
 def _add_object(branch: Tree, each: DataObject, parent: bytes | None) -> None:
-    name = name_of_tag(each.tag, parent)
+    name = tag_name(each.tag, parent)
     label = f"{each.tag.hex().upper()} {name}".rstrip()
     if each.children:
         node = branch.add(as_text(label))
@@ -102,7 +100,7 @@ def _add_object(branch: Tree, each: DataObject, parent: bytes | None) -> None:
 
 
 def _node(each: DataObject, parent: bytes | None) -> dict[str, Any]:
-    node: dict[str, Any] = {"tag": each.tag.hex().upper(), "name": name_of_tag(each.tag, parent)}
+    node: dict[str, Any] = {"tag": each.tag.hex().upper(), "name": tag_name(each.tag, parent)}
     if each.children:
         return {**node, "children": [_node(child, each.tag) for child in each.children]}
     return {**node, "value": each.value.hex().upper()}

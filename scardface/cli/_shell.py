@@ -17,7 +17,7 @@ from contextlib import ExitStack
 import click
 
 from .. import C_APDU, R_APDU, CardRemovedError, SCardError, ServiceUnavailableError, StatusError
-from ..iso7816._interface import explain
+from ..iso7816 import explain_atr
 from ..iso7816._readable import digits
 from ..sync import SCard
 from . import _pin
@@ -205,7 +205,7 @@ class Shell:
         stack.close()
 
     def _atr(self) -> None:
-        for row in explain(self._card.atr):
+        for row in explain_atr(self._card.atr):
             if self._output.json:
                 print_json(name=row.name, bytes=row.octets.hex().upper(), meaning=row.meaning)
             else:

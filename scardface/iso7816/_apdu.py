@@ -21,8 +21,8 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeAlias
 
-from . import _status
 from ._secrets import may_carry_secret
+from ._status import status_meaning
 from ._success import SuccessWords, success_words
 
 __all__ = ["C_APDU", "R_APDU", "StatusError", "how_to_make_bytes", "redacted"]
@@ -84,7 +84,7 @@ class C_APDU(_Value):
         _set(self, "ins", _number("ins", ins, 0xFF))
         _set(self, "p1", _number("p1", p1, 0xFF))
         _set(self, "p2", _number("p2", p2, 0xFF))
-        _set(self, "data", _octets("data", data, 0xFFFF))
+        _set(self, "data", octets_of("data", data, 0xFFFF))
         _set(self, "le", 0 if le is None else _number("le", le, 0x10000))
         _set(self, "_short", None)
 
@@ -101,7 +101,7 @@ class C_APDU(_Value):
         Raises:
             ValueError: no encoding fits these lengths; the text says how many bytes there are, never which.
         """
-        octets = _octets("the command", encoded)
+        octets = octets_of("the command", encoded)
         size = len(octets)
         if size < 4:
             raise ValueError(f"a command has at least 4 bytes, not {size}")
@@ -200,7 +200,7 @@ class R_APDU(_Value):
     _judged: tuple[bool, str]  # whether it is successful, and by which words; not set where 9000 alone counts
 
     def __init__(self, data: Buffer, sw1: int, sw2: int, *, secret: bool = False) -> None:
-        _set(self, "data", _octets("data", data))
+        _set(self, "data", octets_of("data", data))
         _set(self, "sw1", _number("sw1", sw1, 0xFF))
         _set(self, "sw2", _number("sw2", sw2, 0xFF))
         _set(self, "secret", secret)
@@ -219,7 +219,7 @@ class R_APDU(_Value):
         Raises:
             ValueError: it is shorter than two bytes.
         """
-        octets = encoded if type(encoded) is bytes else _octets("the response", encoded)
+        octets = encoded if type(encoded) is bytes else octets_of("the response", encoded)
         if len(octets) < 2:
             raise ValueError(f"a response has at least 2 bytes, not {len(octets)}")
         response = object.__new__(cls)  # all fields are valid, and this runs for every command sent
@@ -242,7 +242,7 @@ class R_APDU(_Value):
     @property
     def meaning(self) -> str:
         """The meaning of the status word."""
-        return _status.meaning(self.sw1, self.sw2)
+        return status_meaning(self.sw1, self.sw2)
 
     def is_successful(self) -> bool:
         """Whether the status word is 9000; of a response to a command that was sent with `success`, whether it is one of those."""
@@ -372,7 +372,8 @@ def _number(name: str, value: int, largest: int) -> int:
     return value
 
 
-def _octets(name: str, value: Buffer, longest: int | None = None) -> bytes:
+def octets_of(name: str, value: Buffer, longest: int | None = None) -> bytes:
+    """What the caller gave as `name`, as bytes; a TypeError that names it if it is none, a ValueError if it is too long."""
     # bytes() accepts more, with unintended results: bytes(5) is five zero bytes.
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError(f"{name} is bytes, not {type(value).__name__}{how_to_make_bytes(value)}")

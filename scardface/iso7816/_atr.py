@@ -33,16 +33,19 @@ __all__ = ["ATR", "Capabilities", "HistoricalParts", "InterfaceByte"]
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a card declares in its historical bytes (ISO/IEC 7816-4:2020, 12.1.1, card capabilities, third byte)."""
+    """What a card declares in its historical bytes (ISO/IEC 7816-4:2020, 12.1.1, card capabilities, third byte).
+
+    Attributes:
+        command_chaining: commands may come in parts, bit 5 of CLA set in all but the last.
+        extended_length: Lc and Le may be of extended length.
+        extended_length_information: their maximum lengths are in a file of the card, EF.ATR/INFO.
+        logical_channels: how many logical channels the card has, the basic one included; 8 stands for eight or more.
+    """
 
     command_chaining: bool = False
-    """Commands may come in parts, bit 5 of CLA set in all but the last."""
     extended_length: bool = False
-    """Lc and Le may be of extended length."""
     extended_length_information: bool = False
-    """Their maximum lengths are in a file of the card, EF.ATR/INFO."""
     logical_channels: int = 1
-    """How many logical channels the card has, the basic one included; 8 stands for eight or more."""
 
 
 class InterfaceByte(NamedTuple):

@@ -53,8 +53,12 @@ Part = tuple[bytes, str]
 """Bytes and their description."""
 
 
-def explain(atr: ATR) -> Iterator[Part]:
-    """The historical bytes of an ATR, part by part, in order and without gaps."""
+def explain_historical(atr: ATR) -> Iterator[Part]:
+    """The historical bytes of an ATR, part by part, in order and without gaps: bytes and their description.
+
+    Args:
+        atr: of which they are.
+    """
     category, objects, rest, status = atr.historical_parts
     if not category:
         return

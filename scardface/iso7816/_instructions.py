@@ -96,8 +96,12 @@ INSTRUCTION_BY_NAME = _by_name()
 """Command line name to instruction byte; of two, the even one, whose data is not BER-TLV (ISO/IEC 7816-4:2020, 5.5)."""
 
 
-def name_of(command: C_APDU) -> str:
-    """The name of a command; empty if it is not known."""
+def instruction_name(command: C_APDU) -> str:
+    """The name of a command, in capitals as in the standard; empty if it is not known.
+
+    Args:
+        command: of which class and instruction count.
+    """
     return (_READER if command.cla == 0xFF else _NAMES).get(command.ins, "")
 
 

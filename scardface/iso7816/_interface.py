@@ -14,7 +14,7 @@ from operator import xor
 from typing import NamedTuple
 
 from ._atr import ATR
-from ._historical import explain as explain_historical
+from ._historical import explain_historical
 
 _F = (372, 372, 558, 744, 1116, 1488, 1860, 0, 0, 512, 768, 1024, 1536, 2048, 0, 0)
 _F_MAX = (4.0, 5.0, 6.0, 8.0, 12.0, 16.0, 20.0, 0, 0, 5.0, 7.5, 10.0, 15.0, 20.0, 0, 0)
@@ -23,7 +23,7 @@ _CLOCK_STOP = ("not supported", "state L", "state H", "no preference")
 _CLASSES = ((0x01, "A (5 V)"), (0x02, "B (3 V)"), (0x04, "C (1.8 V)"))
 
 
-class Row(NamedTuple):
+class ATRPart(NamedTuple):
     """Some bytes of an ATR and their description.
 
     Attributes:
@@ -37,27 +37,30 @@ class Row(NamedTuple):
     meaning: str
 
 
-def explain(octets: bytes) -> list[Row]:
+def explain_atr(octets: bytes) -> list[ATRPart]:
     """Every byte of an ATR, in order.
 
     Args:
         octets: any bytes.
+
+    Returns:
+        Its parts, each with a description; together they are the ATR, without gaps.
     """
     atr = ATR(octets)
     if not atr:
-        return [Row("missing", b"", "no ATR at all: the card is mute, or there is none")]
-    rows = [Row("TS", atr[:1], _ts(atr[0]))]
+        return [ATRPart("missing", b"", "no ATR at all: the card is mute, or there is none")]
+    rows = [ATRPart("TS", atr[:1], _ts(atr[0]))]
     if len(atr) > 1:
-        rows.append(Row("T0", atr[1:2], f"{_announced(1, atr[1] >> 4)}; {atr[1] & 0x0F} historical bytes"))
+        rows.append(ATRPart("T0", atr[1:2], f"{_announced(1, atr[1] >> 4)}; {atr[1] & 0x0F} historical bytes"))
     for name, octet, protocol in atr.interface_bytes:
-        rows.append(Row(name, bytes((octet,)), _meaning(name[1], int(name[2:]), protocol, octet)))
-    rows += [Row("historical", part, meaning) for part, meaning in explain_historical(atr)]
+        rows.append(ATRPart(name, bytes((octet,)), _meaning(name[1], int(name[2:]), protocol, octet)))
+    rows += [ATRPart("historical", part, meaning) for part, meaning in explain_historical(atr)]
     if atr.tck is not None:
-        rows.append(Row("TCK", bytes((atr.tck,)), _tck(atr)))
+        rows.append(ATRPart("TCK", bytes((atr.tck,)), _tck(atr)))
     if atr.extra:
-        rows.append(Row("extra", atr.extra, "more bytes than were announced"))
+        rows.append(ATRPart("extra", atr.extra, "more bytes than were announced"))
     if atr.missing:
-        rows.append(Row("missing", b"", _missing(atr.missing)))
+        rows.append(ATRPart("missing", b"", _missing(atr.missing)))
     return rows
 
 

@@ -17,7 +17,7 @@ Rules:
 
 from __future__ import annotations
 
-__all__ = ["meaning"]
+__all__ = ["status_meaning"]
 
 _WORDS: dict[int, str] = {
     0x9000: "success",
@@ -152,7 +152,7 @@ _COMPARING = frozenset((0x20, 0x21, 0x24, 0x25, 0x26, 0x28, 0x2C, 0x2D, 0x82, 0x
 """VERIFY, CHANGE REFERENCE DATA, DISABLE and ENABLE VERIFICATION REQUIREMENT, RESET RETRY COUNTER and the AUTHENTICATE commands."""
 
 
-def meaning(sw1: int, sw2: int, ins: int | None = None) -> str:
+def status_meaning(sw1: int, sw2: int, ins: int | None = None) -> str:
     """A status word in words.
 
     Args:

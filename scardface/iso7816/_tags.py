@@ -142,24 +142,28 @@ _WITHIN = {
 }
 
 
-def name_of(tag: bytes, parent: bytes | None = None) -> str:
+def tag_name(tag: int | bytes, parent: int | bytes | None = None) -> str:
     """The name of a tag.
 
     Args:
-        tag: its bytes.
+        tag: as a number or as bytes.
         parent: the tag of the data object that contains it; None: none does.
 
     Returns:
         The name; empty if it is not known.
     """
-    digits = tag.hex().upper()
-    if parent is not None and (found := _WITHIN.get(parent.hex().upper(), {}).get(digits)):
+    digits = _digits(tag)
+    if parent is not None and (found := _WITHIN.get(_digits(parent), {}).get(digits)):
         return found
     if (found := _NAMES.get(digits)) is not None:
         return found
     return _PAYMENT.get(digits, "") if digits.startswith("9F") else ""
 
 
+def _digits(tag: int | bytes) -> str:
+    return (f"{tag:02X}" if tag <= 0xFF else f"{tag:04X}") if isinstance(tag, int) else tag.hex().upper()
+
+
 def is_likely(objects: tuple[DataObject, ...]) -> bool:
     """Whether bytes that can be parsed as these data objects probably are, since most bytes can be parsed as something."""
-    return bool(objects) and name_of(objects[0].tag) != ""
+    return bool(objects) and tag_name(objects[0].tag) != ""

@@ -1,4 +1,4 @@
-"""A parser for BER-TLV data objects, for display.
+"""BER-TLV data objects, taken apart and built.
 
 Rules (ISO/IEC 7816-4:2020, 6.3):
 
@@ -10,6 +10,8 @@ Rules (ISO/IEC 7816-4:2020, 6.3):
   if the tag after it is known and the tag with it is not.
 - The card is not trusted: every length is checked, objects are parsed to a depth of 16, and the only exception is `TLVError`.
 - A constructed data object whose value cannot be parsed is kept, with its bytes, and marked: the objects around it are valid.
+- What is built has the shortest length there is, and can be parsed again. Tags that begin with 00 or FFFF, which is padding, are
+  refused, and so are objects in a primitive one.
 
 There is no dependency for this, since no maintained one was found on PyPI (2026): the last release of ber-tlv is of 2022, pytlv
 needs a list of tags, and the big ASN.1 libraries need a schema and reject what cards really send.
@@ -17,7 +19,7 @@ needs a list of tags, and the big ASN.1 libraries need a schema and reject what 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 MAX_DEPTH = 16
@@ -50,22 +52,133 @@ class DataObject:
         """Whether the tag is constructed: its value consists of data objects."""
         return bool(self.tag[0] & 0x20)
 
+    @property
+    def number(self) -> int:
+        """The tag as a number: 0x5F50."""
+        return int.from_bytes(self.tag, "big")
+
+    def __bytes__(self) -> bytes:
+        return build_tlv(self.tag, self.value)
+
 
 Known = Callable[[bytes], bool]
 """Whether a tag has a name."""
 
 
-def parse(data: bytes, depth: int = 0, known: Known = lambda tag: False) -> tuple[DataObject, ...]:
-    """The data objects in `data`.
+def parse_tlv(data: bytes | bytearray | memoryview, known: Known = lambda tag: False) -> tuple[DataObject, ...]:
+    """The BER-TLV data objects in `data` (ISO/IEC 7816-4:2020, 6.3).
 
     Args:
-        data: nothing but data objects, and 00 or FF between them.
-        depth: how many objects these are in.
-        known: whether a tag has a name.
+        data: nothing but data objects, and 00 or FF between them. It is not trusted.
+        known: whether a tag has a name: it decides whether an FF is padding or begins a tag, where both can be.
+
+    Returns:
+        The objects, in order; what is in a constructed one are its `children`.
 
     Raises:
         TLVError: it is something else.
     """
+    return _parse(bytes(data), 0, known)
+
+
+def find_tlv(objects: Iterable[DataObject], *tags: int) -> DataObject | None:
+    """The first data object with a tag, at the end of a path of tags: `find_tlv(objects, 0x6F, 0xA5, 0x50)`.
+
+    Args:
+        objects: from `parse_tlv`, or `children` of one.
+        tags: as numbers, from the outermost on; all objects with these tags are gone through.
+
+    Returns:
+        The object; None: there is none.
+
+    Raises:
+        ValueError: no tag.
+    """
+    if not tags:
+        raise ValueError("find_tlv() needs at least one tag")
+    return next(_found(objects, tags), None)
+
+
+def build_tlv(tag: int | bytes, value: bytes | bytearray | memoryview | DataObject | Iterable[DataObject | bytes]) -> bytes:
+    """A BER-TLV data object, encoded with the shortest length (ISO/IEC 7816-4:2020, 6.3).
+
+    Args:
+        tag: as a number or as bytes, one to three.
+        value: bytes; or objects, as `DataObject` or encoded, if the tag is constructed (b6 of its first byte).
+
+    Returns:
+        Tag, length and value.
+
+    Raises:
+        ValueError: no tag, or a primitive one for objects.
+        TypeError: a value of another type.
+    """
+    octets = tag_octets(tag)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        contents = bytes(value)
+    else:
+        objects = (value,) if isinstance(value, DataObject) else _iterable(value)
+        if not octets[0] & 0x20:
+            raise ValueError(f"tag {octets.hex().upper()} is primitive: its value is bytes, not data objects")
+        contents = b"".join(map(_encoded, objects))
+    size = len(contents)
+    if size < 0x80:
+        return octets + bytes((size,)) + contents
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    if len(length) > _MAX_LENGTH:
+        raise ValueError(f"a value has at most 0xFFFFFFFF bytes, not {size}")
+    return octets + bytes((0x80 | len(length),)) + length + contents
+
+
+def tag_octets(tag: int | bytes) -> bytes:
+    """A tag as bytes.
+
+    Raises:
+        ValueError: it is no tag; the text says why.
+        TypeError: neither a number nor bytes.
+    """
+    if isinstance(tag, int) and not isinstance(tag, bool):
+        if not 0 < tag <= 0xFFFFFF:
+            raise ValueError(f"a tag has one to three bytes and is not 00: {tag:#x}")
+        octets = tag.to_bytes((tag.bit_length() + 7) // 8, "big")
+    elif isinstance(tag, (bytes, bytearray)):
+        octets = bytes(tag)
+    else:
+        raise TypeError(f"a tag is a number or bytes, not {type(tag).__name__}")
+    digits = octets.hex().upper() or "nothing"
+    if not octets or octets[0] == 0 or octets[:2] == b"\xff\xff":
+        raise ValueError(f"{digits} is no tag: 00 and FFFF are padding")
+    try:
+        _, end = _tag(octets, 0)
+    except TLVError as error:
+        raise ValueError(f"{digits} is no tag: {error}") from None
+    if end != len(octets):
+        raise ValueError(f"{digits} is no tag: it ends after {end} bytes")
+    return octets
+
+
+def _encoded(each: DataObject | bytes) -> bytes:
+    if not isinstance(each, (DataObject, bytes, bytearray, memoryview)):
+        raise TypeError(f"what is in a constructed object is a DataObject or bytes, not {type(each).__name__}")
+    return bytes(each)
+
+
+def _iterable(value: Iterable[DataObject | bytes]) -> Iterable[DataObject | bytes]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"a value is bytes or data objects, not {type(value).__name__}")
+    return value
+
+
+def _found(objects: Iterable[DataObject], tags: tuple[int, ...]) -> Iterator[DataObject]:
+    for each in objects:
+        if each.number == tags[0]:
+            if len(tags) == 1:
+                yield each
+            else:
+                yield from _found(each.children, tags[1:])
+
+
+def _parse(data: bytes, depth: int, known: Known) -> tuple[DataObject, ...]:
     objects: list[DataObject] = []
     place, behind = 0, -1  # behind: where the last FF that was padding ended
     while place < len(data):
@@ -106,7 +219,7 @@ def _object(tag: bytes, value: bytes, depth: int, known: Known) -> DataObject:
     if depth == MAX_DEPTH:
         return DataObject(tag, value, damage=f"more than {MAX_DEPTH} objects within each other")
     try:
-        return DataObject(tag, value, parse(value, depth + 1, known))
+        return DataObject(tag, value, _parse(value, depth + 1, known))
     except TLVError as error:
         return DataObject(tag, value, damage=str(error))
 

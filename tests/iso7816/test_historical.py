@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scardface import ATR
-from scardface.iso7816._historical import explain
+from scardface.iso7816._historical import explain_historical
 
 
 def told(text: str) -> list[tuple[str, str]]:
-    return [(octets.hex().upper(), words) for octets, words in explain(with_historical(bytes.fromhex(text)))]
+    return [(octets.hex().upper(), words) for octets, words in explain_historical(with_historical(bytes.fromhex(text)))]
 
 
 def with_historical(historical: bytes) -> ATR:
@@ -87,6 +87,6 @@ def test_a_storage_card() -> None:
 
 @given(st.binary(max_size=15))
 def test_every_byte_is_told_of_once_and_in_order(historical: bytes) -> None:
-    parts = list(explain(with_historical(historical)))
+    parts = list(explain_historical(with_historical(historical)))
     assert b"".join(octets for octets, _ in parts) == historical
     assert all(words for _, words in parts)

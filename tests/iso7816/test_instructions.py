@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scardface import C_APDU
-from scardface.iso7816._instructions import INSTRUCTION_BY_NAME, name_of, usual_ne
+from scardface.iso7816._instructions import INSTRUCTION_BY_NAME, instruction_name, usual_ne
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from scardface.iso7816._instructions import INSTRUCTION_BY_NAME, name_of, usual_
     ],
 )
 def test_a_command_has_a_name(command: str, name: str) -> None:
-    assert name_of(C_APDU.fromhex(command)) == name
+    assert instruction_name(C_APDU.fromhex(command)) == name
 
 
 def test_of_two_the_even_one_is_typed() -> None:

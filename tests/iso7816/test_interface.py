@@ -7,16 +7,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scardface import ATR
-from scardface.iso7816._interface import explain
+from scardface.iso7816._interface import explain_atr
 
 
 def told(text: str) -> dict[str, str]:
     """Name to meaning; of several rows of one name, the last."""
-    return {row.name: row.meaning for row in explain(bytes.fromhex(text))}
+    return {row.name: row.meaning for row in explain_atr(bytes.fromhex(text))}
 
 
 def test_every_byte_of_a_card_with_both_protocols() -> None:
-    rows = explain(bytes.fromhex("3BDF18FFC08131FE4564650000000000000000009000 00".replace(" ", "")))
+    rows = explain_atr(bytes.fromhex("3BDF18FFC08131FE4564650000000000000000009000 00".replace(" ", "")))
     assert [(row.name, row.octets.hex().upper()) for row in rows[:9]] == [
         ("TS", "3B"),
         ("T0", "DF"),
@@ -113,7 +113,7 @@ def test_a_right_check_character() -> None:
 @given(st.binary(max_size=40))
 @example(b"\x3b" + b"\xff" * 39)
 def test_every_byte_is_told_of_once_and_in_order(atr: bytes) -> None:
-    rows = explain(atr)
+    rows = explain_atr(atr)
     assert b"".join(row.octets for row in rows) == atr
     assert all(row.meaning and row.name for row in rows)
 
@@ -123,7 +123,7 @@ def test_every_byte_is_told_of_once_and_in_order(atr: bytes) -> None:
 @example(bytes.fromhex("3B8001"))
 @example(bytes.fromhex("3B0000"))
 def test_the_rows_and_the_atr_say_the_same(octets: bytes) -> None:
-    atr, rows = ATR(octets), explain(octets)
+    atr, rows = ATR(octets), explain_atr(octets)
     names = [row.name for row in rows]
     assert atr.is_well_formed == (octets[:1] in (b"\x3b", b"\x3f") and not {"missing", "extra"} & set(names))
     checks = [row for row in rows if row.name == "TCK"]

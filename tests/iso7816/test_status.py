@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scardface.iso7816._status import meaning
+from scardface.iso7816._status import status_meaning
 
 # ISO/IEC 7816-4:2020, 5.6: all that has a meaning of its own there, with a word that must be in ours.
 ISO = {
@@ -28,30 +28,30 @@ ISO = {
 
 @pytest.mark.parametrize(("sw", "word"), ISO.items(), ids=lambda value: f"{value:04X}" if isinstance(value, int) else None)
 def test_iso(sw: int, word: str) -> None:
-    assert word in meaning(sw >> 8, sw & 0xFF)
+    assert word in status_meaning(sw >> 8, sw & 0xFF)
 
 
 def test_own_meanings_differ_from_each_other() -> None:
-    assert len({meaning(sw >> 8, sw & 0xFF) for sw in ISO}) == len(ISO)
+    assert len({status_meaning(sw >> 8, sw & 0xFF) for sw in ISO}) == len(ISO)
 
 
 @pytest.mark.parametrize(
     ("sw", "word"), [(0x6310, "more data"), (0x9484, "algorithm"), (0x9485, "check value"), (0x6989, "key length")]
 )
 def test_others_where_iso_leaves_room(sw: int, word: str) -> None:
-    assert word in meaning(sw >> 8, sw & 0xFF)
+    assert word in status_meaning(sw >> 8, sw & 0xFF)
 
 
 @pytest.mark.parametrize("ins", [0x20, 0x21, 0x24, 0x25, 0x26, 0x28, 0x2C, 0x2D, 0x82])
 def test_tries_left_after_verify_and_its_family(ins: int) -> None:
-    assert meaning(0x63, 0xC2, ins) == "comparison failed, 2 tries left"
-    assert meaning(0x63, 0xC1, ins) == "comparison failed, 1 try left"
-    assert "blocked" in meaning(0x63, 0xC0, ins)
+    assert status_meaning(0x63, 0xC2, ins) == "comparison failed, 2 tries left"
+    assert status_meaning(0x63, 0xC1, ins) == "comparison failed, 1 try left"
+    assert "blocked" in status_meaning(0x63, 0xC0, ins)
 
 
 def test_a_counter_of_something_else() -> None:
-    assert meaning(0x63, 0xC2, 0xD6) == "warning: counter is 2"
-    assert "tries" in meaning(0x63, 0xC2)
+    assert status_meaning(0x63, 0xC2, 0xD6) == "warning: counter is 2"
+    assert "tries" in status_meaning(0x63, 0xC2)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_counter_of_something_else() -> None:
     ],
 )
 def test_general_meanings(sw: int, word: str) -> None:
-    assert word in meaning(sw >> 8, sw & 0xFF)
+    assert word in status_meaning(sw >> 8, sw & 0xFF)
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,18 @@ def test_general_meanings(sw: int, word: str) -> None:
     ],
 )
 def test_sims_and_desfire(sw: int, words: str) -> None:
-    assert words in meaning(sw >> 8, sw & 0xFF)
+    assert words in status_meaning(sw >> 8, sw & 0xFF)
 
 
 def test_no_word_of_a_status_advises_what_the_command_may_not_have_been() -> None:
     """A status word does not know whether its command was of extended length."""
     for sw in range(0x10000):
-        assert "Lengths" not in meaning(sw >> 8, sw & 0xFF)
+        assert "Lengths" not in status_meaning(sw >> 8, sw & 0xFF)
 
 
 def test_every_status_word_has_a_phrase() -> None:
     for sw in range(0x10000):
-        phrase = meaning(sw >> 8, sw & 0xFF)
+        phrase = status_meaning(sw >> 8, sw & 0xFF)
         assert phrase
         assert phrase.isprintable()
         assert not phrase.endswith(".")

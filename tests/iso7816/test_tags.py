@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scardface.iso7816._tags import is_likely, name_of
-from scardface.iso7816._tlv import parse
+from scardface.iso7816._tags import is_likely, tag_name
+from scardface.iso7816._tlv import parse_tlv
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,9 @@ from scardface.iso7816._tlv import parse
     ],
 )
 def test_a_name_depends_on_where_the_tag_is(tag: str, parent: str | None, name: str) -> None:
-    assert name_of(bytes.fromhex(tag), None if parent is None else bytes.fromhex(parent)) == name
+    assert tag_name(bytes.fromhex(tag), None if parent is None else bytes.fromhex(parent)) == name
 
 
 @pytest.mark.parametrize(("data", "likely"), [("6F00", True), ("9F360200 01", True), ("", False), ("0101AA", False)])
 def test_what_begins_with_a_known_tag_is_likely_meant_so(data: str, likely: bool) -> None:
-    assert is_likely(parse(bytes.fromhex(data.replace(" ", "")))) is likely
+    assert is_likely(parse_tlv(bytes.fromhex(data.replace(" ", "")))) is likely

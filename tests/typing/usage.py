@@ -43,6 +43,7 @@ from scardface import (
     ShareMode,
     StatusError,
     contactless,
+    iso7816,
     serial,
     sync,
 )
@@ -116,6 +117,36 @@ async def success_words() -> None:
             assert_type(channel_.send_all(SELECT), list[R_APDU])
         with Recorder(plain, "session.cassette") as plain_recorder:
             assert_type(plain_recorder.send_all(SELECT), list[R_APDU])
+
+
+async def iso_7816() -> None:
+    assert_type(iso7816.select(b"\xa0"), C_APDU)
+    assert_type(iso7816.verify(0x81, bytearray(4)), C_APDU)
+    objects = iso7816.parse_tlv(b"\x6f\x00")
+    assert_type(objects, tuple[iso7816.DataObject, ...])
+    assert_type(iso7816.find_tlv(objects, 0x6F), iso7816.DataObject | None)
+    assert_type(iso7816.build_tlv(0x6F, [objects[0], b"\x50\x00"]), bytes)
+    assert_type(iso7816.parse_simple_tlv(b""), tuple[iso7816.SimpleObject, ...])
+    assert_type(iso7816.FileControl.from_bytes(b"").structure, iso7816.Structure | None)
+    async with SCard() as card:
+        contents = await iso7816.read_file(card, 0x0001)
+        assert_type(contents, iso7816.FileContents)
+        assert_type((contents.records, contents.complete, contents.stopped), tuple[tuple[bytes, ...], bool, str])
+        assert_type(await iso7816.write_file(card, b"\x3f\x00\x00\x01", [b"one", b"two"]), iso7816.FileWrite)
+        assert_type(await iso7816.verify_pin(card, 0x81, b"1234", keep=0), R_APDU)
+        async with card.channel() as channel:
+            assert_type(await iso7816.read_file(channel), iso7816.FileContents)
+            assert_type(await iso7816.read_file(channel.layer(Counted())), iso7816.FileContents)
+        with Recorder(card, "session.cassette") as recorder:
+            assert_type(await iso7816.read_file(recorder), iso7816.FileContents)
+    with sync.SCard() as plain:
+        assert_type(iso7816.read_file(plain, 0x0001).check(), iso7816.FileContents)
+        assert_type(iso7816.write_file(plain, None, b"data"), iso7816.FileWrite)
+        assert_type(iso7816.verify_pin(plain, 0x81, b"1234"), R_APDU)
+        with plain.channel() as channel_:
+            assert_type(iso7816.read_file(channel_), iso7816.FileContents)
+        with Recorder(plain, "session.cassette") as plain_recorder:
+            assert_type(iso7816.read_file(plain_recorder), iso7816.FileContents)
 
 
 async def callbacks() -> None:
