@@ -9,7 +9,7 @@ and in threads that wait, exchange, hold transactions, cancel and are cancelled;
 What it asserts: nothing but the library's own errors comes out, answers belong to their commands, events fit each other, nobody
 hangs, and at rest, which everybody takes every ten seconds, there are no more threads and descriptors than at the first rest.
 It prints events, exchanges, faults survived, and growth per hour. Memory is told as a slope over the rests of the second half,
-once caches are full.
+once caches are full: what is resident, where holes count as well, and the interpreter's blocks, where an object that is kept shows.
 """
 
 from __future__ import annotations
@@ -320,7 +320,8 @@ def soak(minutes: float) -> None:
                     samples.append(sample(begin))
                     one = samples[-1]
                     print(
-                        f"[soak] {one.at:5.0f} s: {one.kilobytes} kB, {one.threads} threads, {one.descriptors} descriptors",
+                        f"[soak] {one.at:5.0f} s: {one.kilobytes} kB, {one.blocks} blocks, "
+                        f"{one.threads} threads, {one.descriptors} descriptors",
                         flush=True,
                     )
         finally:

@@ -13,6 +13,7 @@ import faulthandler
 import gc
 import os
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -33,10 +34,11 @@ BREATH = 0.05
 
 
 class Sample(NamedTuple):
-    """What the process holds at a rest."""
+    """What the process holds at a rest: resident memory, blocks of the interpreter's memory that are in use, and so on."""
 
     at: float
     kilobytes: int
+    blocks: int
     threads: int
     descriptors: int
 
@@ -134,7 +136,8 @@ def sample(begin: float) -> Sample:
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     now = census.take()
-    return Sample(time.monotonic() - begin, pages * os.sysconf("SC_PAGE_SIZE") // 1024, len(now.tasks), len(now.descriptors))
+    kilobytes = pages * os.sysconf("SC_PAGE_SIZE") // 1024
+    return Sample(time.monotonic() - begin, kilobytes, sys.getallocatedblocks(), len(now.tasks), len(now.descriptors))
 
 
 def per_hour(samples: list[Sample], value: Callable[[Sample], int]) -> float:
@@ -154,6 +157,7 @@ def tell(life: Life, samples: list[Sample]) -> None:
     slope = per_hour(half, lambda one: one.kilobytes)
     print(f"[soak] memory: {samples[0].kilobytes} kB at first, {samples[-1].kilobytes} kB at last,", end=" ")
     print(f"{slope:+.0f} kB per hour in the second half")
+    print(f"[soak] blocks: {per_hour(half, lambda one: one.blocks):+.0f} per hour in the second half, of {samples[-1].blocks}")
     _tell_growth("threads", samples, lambda one: one.threads)
     _tell_growth("descriptors", samples, lambda one: one.descriptors)
 
