@@ -158,13 +158,13 @@ _Meaning = tuple[type[SCardError], str, str]
 """The class of a code, its name in PC/SC's header, what happened and what to do."""
 
 _START = {
-    "win32": "plug a reader in, since Windows runs the service while there is one, or start it ('net start SCardSvr')",
+    "win32": "plug a reader in, with which Windows starts it, or run 'net start SCardSvr'",
     "darwin": "plug a reader in, since macOS runs the service while there is one",
 }
 _START_ELSEWHERE = "install pcscd, or start it ('systemctl start pcscd.socket')"
 """What is most likely to help if no service answers."""
 _ACCESS_DENIED = {
-    "win32": "Windows refuses this program the smart card service: run it in a user's session, with the rights that it asks for",
+    "win32": "Windows refuses this program the smart card service: run it as the user who is logged on at this machine",
     "darwin": "macOS refuses this program the smart card service: it needs the entitlement com.apple.security.smartcard",
 }
 _ACCESS_DENIED_ELSEWHERE = (
@@ -358,6 +358,12 @@ def error_for(code: int, call: str, reader: str = "", platform: str | None = Non
         kind, message = (ServiceUnavailableError, table[SERVICE_STOPPED][2]) if code == 6 else (SCardError, "Windows failed")
     where = f" on reader {reader!r}" if reader else ""
     return kind(f"{call}{where}: {message} ({name + ' ' if name else ''}0x{code:08X})", code, call, reader)
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs an extra of this package; cmd.exe knows double quotes only."""
+    quote = '"' if sys.platform == "win32" else "'"
+    return f"pip install {quote}scardface[{extra}]{quote}"
 
 
 def converted(kind: type[SCardError], error: SCardError, message: str) -> SCardError:

@@ -216,6 +216,10 @@ def _daemon() -> Iterator[PrivatePcscd]:
     """The daemon of this run. A process can have no other one beside it, so it is started once and kept."""
     from scardface.testing import PcscdUnavailable, PrivatePcscd
 
+    if "SCARDFACE_DAEMON_BESIDE" in os.environ:
+        from tests.support import daemon_beside
+
+        daemon_beside.use_it()
     try:
         daemon = PrivatePcscd(READERS)
         daemon.start()

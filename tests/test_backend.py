@@ -16,6 +16,7 @@ from scardface._pcsc import binding_choice
 from scardface._pcsc.ctypes_binding import CTYPES
 from scardface._pcsc.pyscard import PYSCARD
 from scardface.backend import BindingError, Ctypes, Pyscard, binding, takes_reader_name, why_left_out
+from scardface.errors import pip_install
 from scardface.testing import FileCard, PrivatePcscd, SimulatedPCSC
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,7 +105,7 @@ class TestChoice:
         assert len(told) == 2
         for line in told:
             assert "pyscard was chosen" in line
-            assert "pip install 'scardface[pyscard]'" in line
+            assert pip_install("pyscard") in line
 
     def test_nothing_is_loaded_with_the_names(self) -> None:
         program = "import sys, scardface.backend; print(*{'smartcard', 'ctypes'} & set(sys.modules))"

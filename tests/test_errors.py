@@ -98,7 +98,7 @@ def test_the_codes_are_pcscs(scard: Any, name: str) -> None:
 @pytest.mark.parametrize(("name", "kind", "words"), MEANT, ids=[name for name, _, _ in MEANT])
 def test_every_code_has_its_class_and_its_words(name: str, kind: type[SCardError], words: str) -> None:
     code = code_named(name)
-    error = error_for(code, "SCardConnect", "Reader A 00 00")
+    error = error_for(code, "SCardConnect", "Reader A 00 00", "linux")
     assert type(error) is kind
     assert (error.code, error.call, error.reader) == (code, "SCardConnect", "Reader A 00 00")
     with pytest.raises(kind, match=words) as raised:
@@ -205,6 +205,13 @@ def test_named_codes_are_pcscs_own(scard: Any) -> None:
         assert numbers <= ours, name
 
 
+def test_what_is_pasted_into_a_terminal_is_for_that_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cmd.exe takes single quotes for a part of the name."""
+    for platform, command in (("linux", "pip install 'scardface[cli]'"), ("win32", 'pip install "scardface[cli]"')):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert errors.pip_install("cli") == command
+
+
 def test_a_code_that_nobody_knows_is_still_told() -> None:
     error = error_for(0x80101234, "SCardTransmit")
     assert type(error) is SCardError
@@ -221,7 +228,7 @@ def test_a_code_that_nobody_knows_is_still_told() -> None:
 )
 def test_the_service_texts_name_what_may_be_wrong(code: int, causes: list[str]) -> None:
     """Facts 8 and 50: which of the two codes comes does not say which cause it was."""
-    text = str(error_for(code, "SCardEstablishContext"))
+    text = str(error_for(code, "SCardEstablishContext", platform="linux"))
     assert [cause for cause in causes if cause not in text] == []
 
 
@@ -229,15 +236,28 @@ SERVICE_CODES = [code for code, (kind, _, _) in errors.meanings("linux").items()
 
 
 @pytest.mark.parametrize("code", [code for code in SERVICE_CODES if code != errors.SERVER_TOO_BUSY], ids=hex)
-def test_the_first_sentence_of_a_service_text_is_the_likeliest_cure(code: int) -> None:
-    text = str(error_for(code, "SCardEstablishContext"))
+@pytest.mark.parametrize(
+    ("platform", "start", "admit"),
+    [
+        ("linux", "install pcscd, or start it ('systemctl start pcscd.socket')", "have polkit's rules"),
+        (
+            "win32",
+            "plug a reader in, with which Windows starts it, or run 'net start SCardSvr'",
+            "run it as the user who is logged on",
+        ),
+        (
+            "darwin",
+            "plug a reader in, since macOS runs the service while there is one",
+            "the entitlement com.apple.security.smartcard",
+        ),
+    ],
+)
+def test_the_first_sentence_of_a_service_text_is_the_likeliest_cure(code: int, platform: str, start: str, admit: str) -> None:
+    text = str(error_for(code, "SCardEstablishContext", platform=platform))
     assert len(text) <= 300
     first = text.partition(". ")[0]
     assert len(first) <= 170
-    if code == errors.SECURITY_VIOLATION:
-        assert "have polkit's rules" in first
-    else:
-        assert "install pcscd, or start it ('systemctl start pcscd.socket')" in first
+    assert (admit if code == errors.SECURITY_VIOLATION else start) in first
 
 
 def test_every_class_is_an_oserror_of_its_own() -> None:

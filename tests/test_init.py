@@ -46,6 +46,20 @@ def test_importing_the_package_loads_nothing_else_until_a_name_is_used() -> None
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_every_module_can_be_imported_everywhere() -> None:
+    """Also where the modules that Unix alone has are not: nothing of a platform runs at import."""
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "import anyio, click, multiprocessing.util, prompt_toolkit.shortcuts, pytest, rich.console\n"  # which know where they are
+        "for name in ('fcntl', 'grp', 'pty', 'pwd', 'resource', 'termios', 'tty'): sys.modules[name] = None\n"
+        "import scardface\n"
+        "names = [each.name for each in pkgutil.walk_packages(scardface.__path__, 'scardface.')]\n"
+        "for name in names: name.endswith('__main__') or importlib.import_module(name)\n"
+        "assert len(names) > 100, names\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_a_type_checker_sees_the_rooms() -> None:
     """What is imported for type checkers is what the table says."""
     tree = ast.parse(Path(scardface.__file__ or "").read_text(encoding="utf-8"))

@@ -306,6 +306,7 @@ def test_a_cancel_that_came_before_ends_each_wait_that_begins(pcsc: SimulatedPCS
         assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")
 def test_a_signal_handler_ends_a_wait(pcsc: SimulatedPCSC) -> None:
     with sync.cancellable() as scope:
         before = signal.signal(signal.SIGUSR1, lambda *_: scope.cancel())

@@ -15,6 +15,7 @@ import os
 from typing import NamedTuple
 
 from .._threads import refuse_green_threads
+from ..errors import pip_install
 from .backend import Backend
 
 VARIABLE = "SCARDFACE_BINDING"
@@ -95,7 +96,7 @@ def pyscard() -> Backend:
     try:
         from .pyscard import PYSCARD
     except ImportError as error:
-        cure = f"install it (pip install 'scardface[pyscard]'), or set {VARIABLE} to ctypes"
+        cure = f"install it ({pip_install('pyscard')}), or set {VARIABLE} to ctypes"
         raise BindingError(f"pyscard was chosen as the binding to PC/SC and cannot be imported ({error}): {cure}") from error
     return PYSCARD
 

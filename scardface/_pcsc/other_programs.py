@@ -11,6 +11,7 @@ A program chooses its own name, so the name is untrusted: it is cut to a bounded
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 _LIBRARY = "libpcsclite.so"
@@ -30,6 +31,8 @@ def other_programs() -> tuple[str, ...]:
     Returns:
         "name (pid 4711)" of each, the newest first, eight at most; on Linux only, and only programs that this user may inspect.
     """
+    if sys.platform != "linux":
+        return ()
     processes = [path for path in Path("/proc").glob("[0-9]*") if path.name.isdecimal() and path.name != str(os.getpid())]
     found = sorted(filter(_uses_pcsc, processes), key=_start, reverse=True)
     return tuple(f"{_name(process)} (pid {process.name})" for process in found[:_MAX_NAMED])

@@ -18,6 +18,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from ..errors import pip_install
 from . import _interrupt
 from ._failures import USAGE, guarded, print_error
 from ._log import Warnings, logging_to
@@ -58,12 +59,12 @@ def _run(argv: list[str]) -> int:
 def _run_without_extra(argv: list[str]) -> int:
     """The command line with the standard library alone: `demo`, and how to get the other commands."""
     if argv and argv[0] in COMMANDS:
-        print_error(f"the command {argv[0]!r} needs click, rich and prompt_toolkit: pip install 'scardface[cli]'")
+        print_error(f"the command {argv[0]!r} needs click, rich and prompt_toolkit: {pip_install('cli')}")
         return USAGE
     parser = argparse.ArgumentParser(
         prog="scardface",
         description="Smart cards over PC/SC.",
-        epilog=f"Further commands ({', '.join(COMMANDS)}) come with: pip install 'scardface[cli]'",
+        epilog=f"Further commands ({', '.join(COMMANDS)}) come with: {pip_install('cli')}",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo_parser = commands.add_parser(

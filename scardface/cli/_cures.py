@@ -74,6 +74,8 @@ def start_service(machine: Machine) -> str | None:
 
 def restart_service(machine: Machine) -> str | None:
     """The command that restarts the service, whatever state it is in."""
+    if machine.platform == "win32":
+        return "powershell Restart-Service -Force SCardSvr"
     if machine.platform != "linux":
         return start_service(machine)
     if machine.has_systemd:

@@ -35,6 +35,8 @@ NO_SERVICE = 0x8010001D
 """SCARD_E_NO_SERVICE."""
 SECURITY_VIOLATION = 0x8010006A
 """SCARD_W_SECURITY_VIOLATION."""
+REFUSALS = (SECURITY_VIOLATION, 5)
+"""Codes by which a service says that it refuses; 5 is Windows' ERROR_ACCESS_DENIED."""
 MAX_CONTEXTS = 200
 """Contexts that pcscd has for all programs together, unless it was told otherwise (fact 8)."""
 HELD = "held by another program"
@@ -102,9 +104,16 @@ def binding_is_missing(facts: Facts) -> Iterator[Finding]:
 
 
 def library_is_missing(facts: Facts) -> Iterator[Finding]:
-    """libpcsclite cannot be loaded, so no call reaches any service."""
+    """The platform's library (libpcsclite on Linux) cannot be loaded, so no call reaches any service."""
     if facts.error is not None and facts.machine.has_library is False:
         yield Finding("the library libpcsclite is not installed", _cures.install(facts.machine, "library"))
+    elif facts.error is not None and facts.machine.has_library is None and _is_of_the_loader(facts.error.__cause__):
+        yield Finding(str(facts.error))
+
+
+def _is_of_the_loader(cause: BaseException | None) -> bool:
+    """Whether the ctypes binding could not load the library, or lacks a function in it."""
+    return isinstance(cause, (OSError, AttributeError)) and not isinstance(cause, SCardError)
 
 
 def service_is_not_running(facts: Facts) -> Iterator[Finding]:
@@ -119,7 +128,7 @@ def service_is_not_running(facts: Facts) -> Iterator[Finding]:
         where = "the library in this container or Flatpak" if machine.in_container else "one of the two, perhaps built by hand,"
         message = f"library and service are of releases of pcsc-lite that do not understand each other's protocol: {versions}"
         yield Finding(f"{message}; {where} has to be replaced by one of the other's release")
-    elif machine.socket == "answers":
+    elif machine.socket == "answers" or (machine.platform != "linux" and facts.error.code in REFUSALS):
         return
     elif machine.has_service is False and machine.in_container:
         message = "the PC/SC service, pcscd, is not installed in this container, nor is the host's /run/pcscd mounted into it"
@@ -150,6 +159,8 @@ def access_is_refused(facts: Facts) -> Iterator[Finding]:
     elif machine.contexts is not None and machine.contexts >= MAX_CONTEXTS:
         message = f"{refuses}: programs have {machine.contexts} connections to it, and it takes no more; end some of them"
         yield Finding(message, _cures.restart_service(machine))
+    elif machine.platform in ("win32", "darwin"):
+        yield Finding(str(facts.error))
     elif machine.has_polkit and machine.polkit_runs is False:
         message = "the PC/SC service asks polkit who may use it, and polkit does not run here, so that it refuses everybody"
         yield Finding(message, _cures.do_without_polkit(machine))
@@ -222,7 +233,7 @@ def card_is_held(facts: Facts) -> Iterator[Finding]:
 def card_does_not_open(facts: Facts) -> Iterator[Finding]:
     """A card cannot be opened for another reason."""
     for name, trial in facts.trials.items():
-        if trial.error is not None and _is_forbidden(trial.error):
+        if trial.error is not None and facts.machine.platform == "linux" and _is_forbidden(trial.error):
             who = f"polkit's rules let {facts.machine.user} use PC/SC, but not the card in {name!r}"
             yield Finding(f"{who} (action org.debian.pcsc-lite.access_card)", _cures.allow(facts.machine))
         elif trial.error is not None:

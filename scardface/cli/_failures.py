@@ -61,7 +61,7 @@ def guarded(call: Callable[[], int | None]) -> int:
         call: the command; None counts as 0.
     """
     if not _has_streams():
-        print_error("standard output is closed, so there is nowhere to print to; '>/dev/null' does without")
+        print_error(f"standard output is closed, so there is nowhere to print to; '>{os.devnull}' does without")
         return FILE
     try:
         status = call() or OK

@@ -14,7 +14,6 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import socket
 import struct
@@ -29,6 +28,8 @@ _IFREQ = struct.Struct("16sH22x")
 
 def raise_loopback() -> None:
     """Switch on the loopback interface of this network namespace, which is down at first."""
+    import fcntl  # Unix alone has it, and every module can be imported everywhere
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0))
         _, flags = _IFREQ.unpack(answer)

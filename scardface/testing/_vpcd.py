@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable
 
@@ -117,7 +118,8 @@ def _receive(connection: socket.socket) -> bytes | None:
 def _receive_exactly(connection: socket.socket, count: int) -> bytes | None:
     received = bytearray()
     while len(received) < count:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if sys.platform == "linux":
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         part = connection.recv(count - len(received))
         if not part:
             return None

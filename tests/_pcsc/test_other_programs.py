@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
     from tests.support.foreign import Foreign
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+
+ME = os.getuid() if sys.platform == "linux" else 0
 MAPPED = "7f00-7f01 r-xp 00000000 fe:00 1 /usr/lib/x86_64-linux-gnu/libpcsclite.so.1.0.0\n"
 OTHERS = "7f00-7f01 r-xp 00000000 fe:00 1 /usr/lib/x86_64-linux-gnu/libc.so.6\n"
 
@@ -70,10 +73,10 @@ def keep_to_itself(proc: Path, monkeypatch: pytest.MonkeyPatch, pid: int, uid: i
 @pytest.mark.parametrize(
     ("name", "uid", "told"),
     [
-        ("scdaemon", os.getuid(), ["scdaemon (pid 11)"]),
-        ("ssh-pkcs11-help", os.getuid(), ["ssh-pkcs11-help (pid 11)"]),
-        ("scdaemon", os.getuid() + 1, []),
-        ("ssh-agent", os.getuid(), []),
+        ("scdaemon", ME, ["scdaemon (pid 11)"]),
+        ("ssh-pkcs11-help", ME, ["ssh-pkcs11-help (pid 11)"]),
+        ("scdaemon", ME + 1, []),
+        ("ssh-agent", ME, []),
     ],
 )
 def test_a_program_for_cards_that_lets_nobody_look(
@@ -150,7 +153,6 @@ def test_no_proc_at_all(proc: Path) -> None:
     assert list(other_programs()) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 def test_a_real_program_is_found(pcscd: PrivatePcscd, foreign: Foreign, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_holders, "_MAX_NAMED", 1_000_000)  # others may run beside this test
     foreign.establish()

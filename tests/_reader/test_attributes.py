@@ -22,7 +22,8 @@ def test_numbers_are_pyscards(scard: Any) -> None:
     ours = {name: int(member) for name, member in Attribute.__members__.items()}
     assert theirs, "pyscard has no attributes any more"
     assert {name: ours.get(name) for name in theirs} == theirs
-    assert not set(ours) - set(theirs), "not of pyscard"
+    if sys.platform != "win32":  # whose header has fewer of them
+        assert not set(ours) - set(theirs), "not of pyscard"
 
 
 def test_numbers_are_class_and_tag() -> None:

@@ -18,7 +18,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user without any files, on a machine without a list of cards."""
     path = tmp_path / "home"
     path.mkdir()
-    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.setenv("USERPROFILE" if sys.platform == "win32" else "HOME", str(path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(_names, "SYSTEM", ())
@@ -43,6 +43,8 @@ def scardface(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
     """Starts the command on a terminal."""
+    if sys.platform == "win32":
+        pytest.skip("there are no pseudo-terminals as Unix has them")
     started: list[Terminal] = []
 
     def start(*words: str, **environment: str) -> Terminal:

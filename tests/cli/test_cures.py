@@ -41,7 +41,7 @@ def test_installing(distribution: tuple[str, ...], command: str | None) -> None:
         (replace(CONTAINER, polkit_runs=True), "pcscd", "pkill -KILL -x pcscd; pcscd"),
         (replace(CONTAINER, disables_polkit=False), "pcscd", "pkill -KILL -x pcscd; pcscd"),
         (replace(CONTAINER, distribution=("alpine",)), "pcscd --disable-polkit", "pkill -KILL -x pcscd; pcscd --disable-polkit"),
-        (Machine("win32"), "net start SCardSvr", "net start SCardSvr"),
+        (Machine("win32"), "net start SCardSvr", "powershell Restart-Service -Force SCardSvr"),
         (Machine("darwin"), None, None),
     ],
 )

@@ -23,6 +23,7 @@ from scardface.cli import _doctor
 from scardface.cli._doctor import CHECKS, PASSED, Facts, Finding, Trial, gather, judge
 from scardface.cli._machine import Machine, UsbReader
 from scardface.cli._virtual import virtual_pcsc
+from scardface.errors import error_for
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.cards import LogCard
 from tests.support.command_line import ROOT, Command, Done, piped
@@ -52,6 +53,8 @@ PASSED_OVER = CardTimeoutError("no card within 1 s")
 PASSED_OVER.__cause__ = FORBIDDEN
 OTHER_VERSION = replace(WELL, socket="other version", library_version="4.4", service_version="4.5")
 IN_CONTAINER = replace(WELL, has_systemd=False, in_container=True, is_root=True, polkit_runs=False, disables_polkit=True)
+NOT_LOADED = ServiceUnavailableError("the PC/SC library winscard.dll cannot be loaded", 0x8010001D, "SCardEstablishContext")
+NOT_LOADED.__cause__ = OSError("no such module")
 CARD = ReaderState(True, ATR(b"\x3b\x00"), False, False, False)
 EMPTY = ReaderState(False, ATR(), False, False, False)
 MUTE = ReaderState(True, ATR(), True, False, False)
@@ -81,6 +84,29 @@ SITUATIONS: list[Any] = [
         "install pcscd",
     ),
     (replace(GOOD, error=NO_SERVICE, machine=Machine("win32")), "service", "is not running", "net start SCardSvr"),
+    (replace(GOOD, error=NOT_LOADED, machine=Machine("win32")), "library", "winscard.dll cannot be loaded", None),
+    (replace(GOOD, error=SILENT, machine=Machine("win32")), "service", "it hangs", "Restart-Service -Force SCardSvr"),
+    (replace(GOOD, error=SILENT, machine=Machine("darwin")), "service", "it hangs", None),
+    (replace(GOOD, error=NO_SERVICE, machine=Machine("darwin")), "service", "not running", None),
+    *(
+        (
+            replace(GOOD, error=error_for(code, "SCardEstablishContext", platform="win32"), machine=Machine("win32")),
+            "permission",
+            "run it as the user who is logged on",
+            None,
+        )
+        for code in (0x8010006A, 5)
+    ),
+    (
+        replace(GOOD, error=error_for(0x8010006A, "SCardEstablishContext", platform="darwin"), machine=Machine("darwin")),
+        "permission",
+        "the entitlement com.apple.security.smartcard",
+        None,
+    ),
+    *(
+        (replace(GOOD, machine=Machine(platform), trials={"A": Trial(FORBIDDEN)}), "opening", "could not be opened", None)
+        for platform in ("win32", "darwin")
+    ),
     (replace(GOOD, error=REFUSED), "permission", "polkit's rules do not let ada", "50-scardface.rules"),
     (replace(GOOD, error=REFUSED, machine=replace(WELL, socket="forbidden")), "permission", "keep this user out", "restart pcscd"),
     (replace(GOOD, error=REFUSED, machine=replace(WELL, has_polkit=False)), "permission", "as many programs", "restart pcscd"),
@@ -366,6 +392,7 @@ def test_a_daemon_that_is_frozen(pcscd: PrivatePcscd, scardface: Command) -> Non
     assert "is frozen" in done.lines[-1]["words"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="pcsc-lite's protocol")
 def test_a_service_of_another_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real library, in a process of its own."""
     monkeypatch.chdir(tmp_path)

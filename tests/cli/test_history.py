@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.output import DummyOutput
 
 from scardface.cli._history import NameCompleter, SafeHistory, history_file, is_harmless, prompting
 from scardface.cli._shell import SHELL_COMMANDS
@@ -50,10 +54,17 @@ def test_what_is_not(line: str) -> None:
     assert not is_harmless(line, SHELL_COMMANDS)
 
 
+@pytest.fixture
+def no_console() -> Iterator[None]:
+    """Windows' prompt_toolkit asks the console for its size."""
+    with create_app_session(output=DummyOutput()):
+        yield
+
+
 def test_the_file_has_no_secrets_and_is_the_users_alone(home: Path) -> None:
     path = history_file()
     assert path == home / ".local/state/scardface/history"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sys.platform == "win32" or stat.S_IMODE(path.stat().st_mode) == 0o600
     history = SafeHistory(path, SHELL_COMMANDS)
     for line in (*HARMLESS, *SECRET):
         history.append_string(line)
@@ -62,6 +73,7 @@ def test_the_file_has_no_secrets_and_is_the_users_alone(home: Path) -> None:
     assert list(SafeHistory(path, SHELL_COMMANDS).load_history_strings()) == HARMLESS[::-1]
 
 
+@pytest.mark.usefixtures("no_console")
 def test_the_folder_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert history_file() == tmp_path / "scardface" / "history"
@@ -92,6 +104,7 @@ def test_all_names_are_proposed_at_the_start() -> None:
     assert set(SHELL_COMMANDS) < {each.text for each in found}
 
 
+@pytest.mark.usefixtures("no_console")
 def test_without_a_place_the_shell_remembers_for_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that cannot be written, and a user that the machine does not know."""
     (home / ".local").touch()

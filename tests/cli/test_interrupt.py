@@ -124,6 +124,7 @@ def test_who_hears_is_left_alone(left: list[int]) -> None:
     assert left == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no others")
 def test_other_signals_are_none_of_its_business(left: list[int]) -> None:
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:

@@ -22,6 +22,8 @@ from scardface.cli._machine import Machine, UsbReader, inspect_machine
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these machines are Linux'")
+
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

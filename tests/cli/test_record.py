@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,14 +65,14 @@ def test_a_cassette_that_cannot_be_written_is_told_before_anything_is_sent(
     for words in (("--virtual",), ("--virtual", "--atr", "3F")):
         done = scardface("record", *words, place, SELECT)
         assert (done.status, done.out) == (5, "")
-        assert done.err.startswith(f"scardface: {place}: ")
+        assert done.err.startswith(f"scardface: {Path(place)}: ")
     assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["plain"]
 
 
 def test_what_is_no_file_is_not_replaced(scardface: Command, tmp_path: Path) -> None:
     """In a folder where an ordinary user may write; in that of the devices root alone gets so far."""
     link = tmp_path / "null"
-    link.symlink_to("/dev/null")
+    link.symlink_to(os.devnull)
     done = scardface("record", "--virtual", "--overwrite", str(link), SELECT)
     assert (done.status, done.out) == (5, "")
     assert f"{link}: not a file that can be replaced" in done.err

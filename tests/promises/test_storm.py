@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-import resource
+import sys
 import time
 from typing import Any
 
@@ -23,15 +23,24 @@ SEED = int(os.environ.get("SCARDFACE_SEED", "14"))
 ROUNDS = 3 * len(DISTURBANCES)
 
 
+def _memory() -> int:
+    """The most that this process has had, in KiB; 0 on Windows, where Python does not tell it."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 @both_faces
 async def test_after_every_disturbance_the_next_one_gets_the_card(face: Any) -> None:
     storm = Storm(face, SEED)
     began = time.monotonic()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = _memory()
     await storm.run(lambda number: number < ROUNDS if not SECONDS else time.monotonic() < began + SECONDS)
     await nothing_left()
     if SECONDS:
-        growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+        growth = _memory() - memory
         took = f"{sum(storm.counted.values()):,} disturbances in {time.monotonic() - began:.0f} s"
         tell(f"{face.name}, seed {SEED}: {took}; the next card after {storm.longest:.2f} s at most; memory +{growth} KiB")
         print(dict(storm.counted))

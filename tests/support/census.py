@@ -3,7 +3,7 @@
 Rules:
 
 - Threads are counted twice, as Python knows them (threading.enumerate) and as the kernel does (/proc/self/task), since a thread of
-  a C library is seen by the kernel only.
+  a C library is seen by the kernel only. Elsewhere than on Linux only Python's threads and the simulations' contexts are counted.
 - The idle threads that trio keeps for ten seconds in its cache are trio's and not counted.
 - A context of the real service is a socket, and counted as one; those of each simulation are asked for by `watch`.
 - `settle` waits for the ends of the threads that are new, one after the other, and for what no event tells of it looks again every
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 import time
 import weakref
@@ -57,13 +58,15 @@ def take() -> Census:
     everybody = threading.enumerate()
     cached = {thread.native_id for thread in everybody if thread.name.startswith("Trio thread")}
     threads = tuple(f"{thread.name} ({thread.native_id})" for thread in everybody if thread.native_id not in cached)
-    tasks = tuple(name for name in os.listdir("/proc/self/task") if int(name) not in cached)
+    tasks = tuple(name for name in os.listdir("/proc/self/task") if int(name) not in cached) if sys.platform == "linux" else ()
     contexts = tuple(f"{number} of {pcsc!r}" for pcsc in list(_simulations) for number in range(pcsc.open_contexts))
     return Census(threads, tasks, tuple(_descriptors()), contexts)
 
 
 def _descriptors() -> list[str]:
-    found = []
+    found: list[str] = []
+    if sys.platform != "linux":
+        return found
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import select
 import signal
@@ -56,6 +55,8 @@ class Terminal:
     """A process that has a terminal of its own for everything, unless its output is told to go elsewhere."""
 
     def __init__(self, words: tuple[str, ...], environment: dict[str, str]) -> None:
+        import pty  # Unix alone has it
+
         self._master, slave = pty.openpty()
         self.text = ""
         variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "110", "LINES": "40", **environment}

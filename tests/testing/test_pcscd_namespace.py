@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import struct
@@ -19,6 +18,8 @@ from scardface.testing import _pcscd_namespace as namespace
 
 BOUND = 30.0
 SLEEPER = ("sleep", "60")
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="namespaces are Linux'")
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_only_the_up_flag_of_the_loopback_interface_is_changed(monkeypatch: pyte
         calls.append((request, argument))
         return struct.pack("16sH22x", b"lo", 0x48)
 
-    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    monkeypatch.setattr("fcntl.ioctl", ioctl)
     namespace.raise_loopback()
     assert calls == [(0x8913, struct.pack("16sH22x", b"lo", 0)), (0x8914, struct.pack("16sH22x", b"lo", 0x49))]
 
