@@ -13,7 +13,7 @@ from typing import NamedTuple
 __all__ = ["PcscdUnavailable"]
 
 _DRIVERS = [Path(lib, "pcsc/drivers/serial/libifdvpcd.so") for lib in ("/usr/lib", "/usr/lib64", "/usr/local/lib")]
-KEEPER = Path(__file__).with_name("_pcscd_namespace.py")  # run, never imported: it needs modules that only Linux has
+KEEPER = Path(__file__).with_name("_pcscd_namespace.py")  # run as a program
 _SYSCTLS = Path("/proc/sys")
 _LOG_TAIL = 2000
 
