@@ -72,6 +72,11 @@ Cancelled while it waits, it leaves at once; PC/SC cannot be told
 at once if it is already.
 => at once if it is already. Ctrl-C ends the wait.
 
+When the card, its reader or the service goes, what the block awaits is cancelled, and the block raises. A block that has done
+its work by then raises, too.
+=> When the card, its reader or the service goes, the block raises. What the library waits for in it (another card, an event) ends
+at once, and a `send` by itself; other code goes on, and the block raises at its end.
+
 as long as the user does: cancelled, it leaves at once, and the card is busy until the entry has ended.
 => as long as the user does; Ctrl-C is heard when the entry has ended.
 """

@@ -25,10 +25,10 @@ import anyio
 
 from .._enums import Disposition
 from .._session.card_errors import best_effort
-from .._session.card_request import member
+from .._session.card_request import member, seconds_of
 from .._session.exchanger import PreparedCommand
 from .._session.session import Session
-from .._threads import Loop, Reply, until_ended, within_grace
+from .._threads import Loop, Reply, retry_if_interrupted, until_ended, within_grace
 from .._waiting.acquisition import acquire
 from .._waiting.driver import driver_of, until_idle
 from .._waiting.removal import wait
@@ -143,9 +143,18 @@ class AsyncBase(Card):
     # Exchanges.
 
     async def _exchange(
-        self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None, judgement: Judgement | None
+        self,
+        commands: list[C_APDU],
+        callback: Callback | None,
+        layer: Layer | None,
+        judgement: Judgement | None,
+        timeout: float | None = None,
     ) -> R_APDU:
         """Commands to the card: what `send` does."""
+        if timeout is not None:
+            with anyio.move_on_after(seconds_of(timeout)):
+                return await self._exchange(commands, callback, layer, judgement)
+            raise self._too_late(timeout)
         session = self._require_session()
         self._refuse_inside()
         level = await self._lock.acquire()
@@ -157,9 +166,11 @@ class AsyncBase(Card):
         finally:
             self._lock.release(level)
 
-    async def _exchange_all(self, commands: list[C_APDU], layer: Layer | None, judgement: Judgement) -> list[R_APDU]:
+    async def _exchange_all(
+        self, commands: list[C_APDU], layer: Layer | None, judgement: Judgement, timeout: float | None = None
+    ) -> list[R_APDU]:
         """Commands to the card: what `send_all` does."""
-        await self._exchange(commands, None, layer, judgement)
+        await self._exchange(commands, None, layer, judgement, timeout)
         return judgement.responses or []
 
     async def _send(self, session: Session, batch: list[PreparedCommand], judgement: Judgement | None) -> R_APDU:
@@ -244,6 +255,48 @@ class AsyncBase(Card):
         except BaseException:
             self._submit(best_effort, lambda: session.end_transaction(transaction, Disposition.LEAVE))
             raise
+
+    # The card's presence.
+
+    @asynccontextmanager
+    async def _while_present(self) -> AsyncIterator[None]:
+        removal = self._new_removal()
+        self._begin_removal(removal)
+        scope = anyio.CancelScope()
+
+        def wake() -> None:
+            if removal.ended:
+                scope.cancel()
+
+        def leave() -> bool:
+            """Give the wait up; whether it had ended."""
+            ended = removal.ended
+            retry_if_interrupted(self._end_removal, removal)
+            removal.leave()
+            return ended
+
+        scope.__enter__()
+        try:
+            removal.begin(Loop(), wake)
+            wake()
+            yield
+        except GeneratorExit as error:  # thrown away, perhaps with its loop, without which a scope cannot be left
+            leave()
+            with suppress(RuntimeError):
+                scope.__exit__(GeneratorExit, error, error.__traceback__)
+            raise
+        except BaseException as error:
+            ended = leave()
+            cancelled_here = scope.__exit__(type(error), error, error.__traceback__)
+            await until_idle(removal.driver, cancelled=True)
+            if not (ended and cancelled_here):
+                raise
+        else:
+            ended = leave()
+            scope.__exit__(None, None, None)
+            await until_idle(removal.driver, cancelled=True)
+        if ended:
+            self._raise_removal(removal)
 
     # Closing.
 

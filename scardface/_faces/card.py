@@ -26,6 +26,7 @@ from .._session.session import Session
 from .._threads import ForkLock, Worker, generation
 from .._waiting.acquisition import Acquisition
 from .._waiting.removal import RemovalWait
+from ..errors import REMOVED_CARD, TIMEOUT, CardRemovedError, CardTimeoutError
 from ..iso7816._apdu import C_APDU, Success, how_to_make_bytes, success_rule
 from ..iso7816._atr import ATR
 from ..iso7816._judgement import Judgement
@@ -124,6 +125,11 @@ class Card:
         with _lock.current:
             self._removals = tuple(other for other in self._removals if other is not removal)
 
+    def _raise_removal(self, removal: RemovalWait) -> NoReturn:
+        """Raise what has ended a wait for the removal."""
+        removal.result()
+        raise CardRemovedError(f"the card in reader {self.reader!r} was removed", REMOVED_CARD, "", self.reader)
+
     def _cancel_removals(self) -> None:
         with _lock.current:
             removals = self._removals
@@ -182,6 +188,11 @@ class Card:
     def _kept_and_judged_by(self, success: Success | None, stop: bool) -> Judgement:
         """How the responses of a `send_all` are judged, and where they are kept."""
         return Judgement(self._card_request.success if success is None else success_rule(success), stop, [])
+
+    def _too_late(self, timeout: float) -> CardTimeoutError:
+        """The time of a `send` has run out."""
+        text = f"the card did not answer within {timeout:g} s; the command on its way ends by itself, and no further one goes out"
+        return CardTimeoutError(text, TIMEOUT, "SCardTransmit", self.reader)
 
     def _checked(self, share: ShareMode | None, protocols: Protocol | None) -> tuple[ShareMode | None, Protocol | None]:
         """What `reconnect` was given, checked."""

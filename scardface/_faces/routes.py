@@ -32,10 +32,18 @@ class Sender(Protocol[T_co, L_co]):
     def _kept_and_judged_by(self, success: Success | None, stop: bool, /) -> Judgement: ...
 
     def _exchange(
-        self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None, judgement: Judgement | None, /
+        self,
+        commands: list[C_APDU],
+        callback: Callback | None,
+        layer: Layer | None,
+        judgement: Judgement | None,
+        timeout: float | None,
+        /,
     ) -> T_co: ...
 
-    def _exchange_all(self, commands: list[C_APDU], layer: Layer | None, judgement: Judgement, /) -> L_co: ...
+    def _exchange_all(
+        self, commands: list[C_APDU], layer: Layer | None, judgement: Judgement, timeout: float | None, /
+    ) -> L_co: ...
 
 
 class Layered(Generic[T_co, L_co]):
@@ -46,7 +54,13 @@ class Layered(Generic[T_co, L_co]):
         self._sender = sender
         self._layer = GuardedLayer(layer, channel)
 
-    def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None, success: Success | None = None) -> T_co:
+    def send(
+        self,
+        *apdus: C_APDU | Buffer,
+        callback: Callback | None = None,
+        success: Success | None = None,
+        timeout: float | None = None,
+    ) -> T_co:
         """As `SCard.send`, with each command wrapped at its turn and its response unwrapped before anybody sees it.
 
         Raises:
@@ -54,15 +68,17 @@ class Layered(Generic[T_co, L_co]):
             LayerClosedError: the card has not answered the last command that the layer wrapped; nothing is sent. And as
                 `SCard.send`.
         """
-        return self._sender._exchange(commands(apdus), callback, self._layer, self._sender._judged_by(success))
+        return self._sender._exchange(commands(apdus), callback, self._layer, self._sender._judged_by(success), timeout)
 
-    def send_all(self, *apdus: C_APDU | Buffer, stop: bool = True, success: Success | None = None) -> L_co:
+    def send_all(
+        self, *apdus: C_APDU | Buffer, stop: bool = True, success: Success | None = None, timeout: float | None = None
+    ) -> L_co:
         """As `SCard.send_all`, through the layer.
 
         Raises:
             Exception: as `send`.
         """
-        return self._sender._exchange_all(commands(apdus), self._layer, self._sender._kept_and_judged_by(success, stop))
+        return self._sender._exchange_all(commands(apdus), self._layer, self._sender._kept_and_judged_by(success, stop), timeout)
 
 
 class Channel(Generic[T_co, L_co]):
@@ -76,21 +92,29 @@ class Channel(Generic[T_co, L_co]):
         self._sender = sender
         self.number = number
 
-    def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None, success: Success | None = None) -> T_co:
+    def send(
+        self,
+        *apdus: C_APDU | Buffer,
+        callback: Callback | None = None,
+        success: Success | None = None,
+        timeout: float | None = None,
+    ) -> T_co:
         """As `SCard.send`, in this channel: the channel is set in each command's class (ISO 7816-4:2020, 5.4.1).
 
         Raises:
             ValueError: a class that has no place for the channel; nothing is sent then. And as `SCard.send`.
         """
-        return self._sender._exchange(self._commands(apdus), callback, None, self._sender._judged_by(success))
+        return self._sender._exchange(self._commands(apdus), callback, None, self._sender._judged_by(success), timeout)
 
-    def send_all(self, *apdus: C_APDU | Buffer, stop: bool = True, success: Success | None = None) -> L_co:
+    def send_all(
+        self, *apdus: C_APDU | Buffer, stop: bool = True, success: Success | None = None, timeout: float | None = None
+    ) -> L_co:
         """As `SCard.send_all`, in this channel.
 
         Raises:
             ValueError: as `send`.
         """
-        return self._sender._exchange_all(self._commands(apdus), None, self._sender._kept_and_judged_by(success, stop))
+        return self._sender._exchange_all(self._commands(apdus), None, self._sender._kept_and_judged_by(success, stop), timeout)
 
     def layer(self, layer: Layer) -> Layered[T_co, L_co]:
         """As `SCard.layer`, in this channel: the channel is set in the class of what the layer made."""

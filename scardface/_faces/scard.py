@@ -119,7 +119,13 @@ class SCard(AsyncBase):
         )
         self._init(card_request, backend)
 
-    async def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None, success: Success | None = None) -> R_APDU:
+    async def send(
+        self,
+        *apdus: C_APDU | Buffer,
+        callback: Callback | None = None,
+        success: Success | None = None,
+        timeout: float | None = None,
+    ) -> R_APDU:
         """Send commands in order; stop after the first whose final status is no success: not 9000, unless `success` says more.
 
         The caller never sees 61xx, 6Cxx, T=0's missing Le or chaining (ISO 7816-4:2020, 5.3; ISO 7816-3:2006, 12). No other
@@ -137,26 +143,32 @@ class SCard(AsyncBase):
                 awaited if it can be. Its exception ends the batch. It cannot send on this card. None: the exchange is logged at
                 DEBUG by the logger "scardface.apdu", secrets left out.
             success: which status words are no failure of these commands, in place of the card's own `success`.
+            timeout: seconds for all of it, waiting for its turn included; None: for ever. Then it is left as if it were cancelled:
+                the command in flight ends in the card's thread, no later one goes out, and the next `send` waits for that.
 
         Returns:
             The last response; `is_successful` and `check` judge it by the same words.
 
         Raises:
             ValueError, TypeError: nothing or no command; raised before anything is sent.
+            CardTimeoutError: the time ran out.
             CardRemovedError, CardResetError, CardCommunicationError, ServiceUnavailableError: what became of the card.
             RuntimeError: the card is not open, belongs to another event loop, is called from inside its own callback, or would wait
                 for a transaction that nobody ends.
         """
         judgement = self._judgement if success is None else self._judged_by(success)
-        return await self._exchange(commands(apdus), callback, None, judgement)
+        return await self._exchange(commands(apdus), callback, None, judgement, timeout)
 
-    async def send_all(self, *apdus: C_APDU | Buffer, stop: bool = True, success: Success | None = None) -> list[R_APDU]:
+    async def send_all(
+        self, *apdus: C_APDU | Buffer, stop: bool = True, success: Success | None = None, timeout: float | None = None
+    ) -> list[R_APDU]:
         """As `send`, with every response: `responses = await card.send_all(first, second)`.
 
         Args:
             apdus: as for `send`.
             stop: stop after the first response that is no success, which is the last of the list then; False: send all of them.
             success: as for `send`.
+            timeout: as for `send`.
 
         Returns:
             The responses in the order of the commands, one at least.
@@ -164,7 +176,7 @@ class SCard(AsyncBase):
         Raises:
             CardRemovedError: the responses before are lost; `answered` is their number. And as `send`.
         """
-        return await self._exchange_all(commands(apdus), None, self._kept_and_judged_by(success, stop))
+        return await self._exchange_all(commands(apdus), None, self._kept_and_judged_by(success, stop), timeout)
 
     async def transmit(self, data: bytes) -> bytes:
         """One raw exchange, verbatim: what the card answers to exactly these bytes, 61xx and 6Cxx included.
@@ -237,6 +249,20 @@ class SCard(AsyncBase):
             RuntimeError: the card is not open, or is called from inside its own callback.
         """
         return self._transaction(disposition)
+
+    def while_present(self) -> AbstractAsyncContextManager[None]:
+        """A block that ends when the card leaves: `async with card.while_present():`.
+
+        When the card, its reader or the service goes, what the block awaits is cancelled, and the block raises. A block that has
+        done its work by then raises, too.
+
+        Raises:
+            CardRemovedError: the card was taken out, swapped, or its reader unplugged, be it before the block.
+            ServiceUnavailableError: the PC/SC service went, and the card's session with it.
+            WaitCancelledError: `cancel()`, or the card was closed meanwhile.
+            RuntimeError: the card is not open.
+        """
+        return self._while_present()
 
     async def wait(self) -> None:
         """Return once this card is gone: taken out, swapped, its reader unplugged; at once if it is already.

@@ -6,8 +6,9 @@ Who owns what, who may call it from where, what ends it:
   The object that owns the wait exists before it begins, so whatever interrupts the caller, Ctrl-C first of all, ends it.
 - Calls of an open card happen in the caller's own thread, too, one thread at a time: by the session's lock for a batch, by the
   card's lock, which its holder may take again, for a transaction's block.
-- An open card owns a thread, the one that connected it. It does nothing but close the card, so that neither Ctrl-C nor a signal
-  handler waits for PC/SC.
+- An open card owns a thread, the one that connected it. It closes the card, so that neither Ctrl-C nor a signal handler waits for
+  PC/SC, and sends what is sent with a timeout, so that the caller can leave: what is under way then ends there, and the session's
+  lock makes the next call wait for it.
 - Only a transaction's begin has a thread of its own, where others share the card: it waits for them, and Ctrl-C should not have to.
   If its caller is interrupted, that thread undoes it when it comes back, and what the card was asked meanwhile waits.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from queue import Empty, SimpleQueue
@@ -26,15 +28,16 @@ from .._enums import Disposition, ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.no_copy import refuse_copy
 from .._session.card_errors import best_effort
-from .._session.card_request import CardRequest, member
+from .._session.card_request import CardRequest, member, seconds_of
+from .._session.exchanger import PreparedCommand
 from .._session.session import Session
-from .._threads import JOIN_TIMEOUT, SLICE, RLock, get, retry_if_interrupted, spawn, uninterrupted
+from .._threads import JOIN_TIMEOUT, SLICE, RLock, cancellable, get, retry_if_interrupted, spawn, uninterrupted
 from .._waiting.acquisition import acquire_blocking
 from .._waiting.driver import driver_of, until_idle_blocking
 from .._waiting.removal import wait_blocking
-from ..errors import CANCELLED, WaitCancelledError
+from ..errors import CANCELLED, CardRemovedError, WaitCancelledError
 from ..iso7816._apdu import C_APDU, R_APDU
-from ..iso7816._judgement import Judgement
+from ..iso7816._judgement import Judgement, ends_batch
 from ..iso7816._layer import Layer
 from .card import Card
 from .routes import Callback
@@ -81,11 +84,59 @@ class _ThreadLock(RLock):  # type: ignore[misc]  # as RLock itself
             if taken:
                 self._holder = this_thread
                 return taken
-            holder = self._holder
-            if holder is not None and not holder.is_alive():
-                raise RuntimeError(
-                    f"the thread {holder.name!r} began a transaction on this card and has ended without ending it: close the card"
-                )
+            self._refuse_dead_holder()
+
+    def enter_until(self, deadline: float) -> bool:
+        """As `__enter__`, with a deadline (monotonic), after which it is `_TooLate`."""
+        this_thread = threading.current_thread()
+        while True:
+            [taken] = map(self.acquire, (True,), (max(0.0, min(SLICE, deadline - time.monotonic())),))  # as RLock does
+            if taken:
+                self._holder = this_thread
+                return taken
+            self._refuse_dead_holder()
+            if time.monotonic() >= deadline:
+                raise _TooLate
+
+    def _refuse_dead_holder(self) -> None:
+        holder = self._holder
+        if holder is not None and not holder.is_alive():
+            raise RuntimeError(
+                f"the thread {holder.name!r} began a transaction on this card and has ended without ending it: close the card"
+            )
+
+
+class _Anywhere:
+    """The owner of a wait whose end only sets a flag and wakes others: what is posted runs at once, in the thread that posts."""
+
+    def post(self, callback: Callable[..., object], *args: object) -> bool:
+        callback(*args)
+        return True
+
+    def is_alive(self) -> bool:
+        return True
+
+
+class _TooLate(Exception):
+    """The deadline of a `send` has passed."""
+
+
+class _TurnUntil:
+    """`with card_lock`, with a deadline (monotonic): `_TooLate` if it has not been this thread's turn by then.
+
+    `__exit__` is the lock's own, in C: Python looks for signals where one of ours would begin, and Ctrl-C there would leave the
+    lock taken.
+    """
+
+    __slots__ = ("__exit__", "_deadline", "_lock")
+
+    def __init__(self, lock: _ThreadLock, deadline: float) -> None:
+        self._lock = lock
+        self._deadline = deadline
+        self.__exit__ = lock.__exit__
+
+    def __enter__(self) -> None:
+        self._lock.enter_until(self._deadline)
 
 
 class SyncBase(Card):
@@ -127,21 +178,89 @@ class SyncBase(Card):
             return job(session)
 
     def _exchange(
-        self, commands: list[C_APDU], callback: Callback | None, layer: Layer | None, judgement: Judgement | None
+        self,
+        commands: list[C_APDU],
+        callback: Callback | None,
+        layer: Layer | None,
+        judgement: Judgement | None,
+        timeout: float | None = None,
     ) -> R_APDU:
         """Commands to the card: what `send` does."""
         session = self._require_session()
         refuse_to_wait_for_itself(session)
+        if timeout is not None and (seconds := seconds_of(timeout)) is not None:
+            session.refuse_inside()
+            deadline = time.monotonic() + seconds
+            try:
+                return self._exchange_until(deadline, session, commands, callback, layer, judgement)
+            except _TooLate:
+                raise self._too_late(timeout) from None
         with self._lock:
             batch = session.prepare(commands, layer)  # with the lock: the one before may have changed the protocol
             response = session.send(batch, None if callback is None else plain_callback(callback), None, judgement)
         assert response is not None, "only an abandoned batch has no response"
         return response
 
-    def _exchange_all(self, commands: list[C_APDU], layer: Layer | None, judgement: Judgement) -> list[R_APDU]:
+    def _exchange_all(
+        self, commands: list[C_APDU], layer: Layer | None, judgement: Judgement, timeout: float | None = None
+    ) -> list[R_APDU]:
         """Commands to the card: what `send_all` does."""
-        self._exchange(commands, None, layer, judgement)
+        self._exchange(commands, None, layer, judgement, timeout)
         return judgement.responses or []
+
+    def _exchange_until(
+        self,
+        deadline: float,
+        session: Session,
+        commands: list[C_APDU],
+        callback: Callback | None,
+        layer: Layer | None,
+        judgement: Judgement | None,
+    ) -> R_APDU:
+        """As `_exchange`, in the card's own thread, which this one leaves alone at the deadline (monotonic)."""
+        with _TurnUntil(self._lock, deadline):
+            batch = session.prepare(commands, layer)
+            if callback is None:
+                return self._send_until(deadline, session, batch, judgement)
+            call = plain_callback(callback)
+            response: R_APDU | None = None
+            for answered, prepared in enumerate(batch):
+                try:
+                    response = self._send_until(deadline, session, [prepared], judgement)
+                except CardRemovedError as error:
+                    error.answered = answered
+                    raise
+                session.call_back(call, prepared[0], response)
+                if ends_batch(response, judgement):
+                    break
+        assert response is not None, "a batch has a command"
+        return response
+
+    def _send_until(self, deadline: float, session: Session, batch: list[PreparedCommand], judgement: Judgement | None) -> R_APDU:
+        """Have the card's thread send a batch. Whatever ends the wait for it, what has not gone out by then does not."""
+        worker, outcomes, left = self._worker, SimpleQueue[R_APDU | BaseException | None](), threading.Event()
+        assert worker is not None
+        worker.submit(_send_in_thread, session, batch, judgement, left.is_set, outcomes)
+        try:
+            while True:
+                alive = worker.thread.is_alive()
+                try:
+                    outcome = outcomes.get(timeout=max(0.0, min(SLICE, deadline - time.monotonic())))
+                    break
+                except Empty:
+                    if not alive:  # another thread has closed the card, and this batch came behind that
+                        raise RuntimeError("the card is closed") from None
+                    if time.monotonic() >= deadline:
+                        raise _TooLate from None
+        finally:
+            left.set()
+        if isinstance(outcome, BaseException):
+            try:
+                raise outcome
+            finally:
+                del outcome  # the frame in its traceback must not hold it
+        assert outcome is not None, "only an abandoned batch has no response"
+        return outcome
 
     def _send_best_effort(self, command: C_APDU) -> None:
         """Send a command whose outcome does not matter."""
@@ -185,6 +304,29 @@ class SyncBase(Card):
         except RuntimeError:
             if not lost:  # else the lock is another thread's, and cannot be given back here
                 raise
+
+    # The card's presence.
+
+    @contextmanager
+    def _while_present(self) -> Iterator[None]:
+        removal = self._new_removal()
+        self._begin_removal(removal)
+        ended = False
+        try:
+            with cancellable() as scope:
+                removal.begin(_Anywhere(), lambda: scope.cancel() if removal.ended else None)
+                try:
+                    yield
+                except WaitCancelledError:
+                    if not removal.ended:
+                        raise
+        finally:
+            ended = removal.ended
+            retry_if_interrupted(self._end_removal, removal)
+            retry_if_interrupted(removal.leave)
+            until_idle_blocking(removal.driver)
+        if ended:
+            self._raise_removal(removal)
 
     # Closing.
 
@@ -231,6 +373,22 @@ def _close_outcome(ended: SimpleQueue[Exception | None], thread: threading.Threa
         except Empty:
             if not alive:
                 return None
+
+
+def _send_in_thread(
+    session: Session,
+    batch: list[PreparedCommand],
+    judgement: Judgement | None,
+    is_abandoned: Callable[[], bool],
+    outcomes: SimpleQueue[R_APDU | BaseException | None],
+) -> None:
+    """In the card's thread: send a batch, unless nobody waits for it any more."""
+    outcome: R_APDU | BaseException | None
+    try:
+        outcome = None if is_abandoned() else session.send(batch, None, is_abandoned, judgement)
+    except BaseException as error:
+        outcome = error
+    outcomes.put(outcome)
 
 
 def plain_callback(callback: Callback) -> Callback:

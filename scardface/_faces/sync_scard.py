@@ -111,7 +111,13 @@ class SCard(SyncBase):
         )
         self._init(card_request, backend)
 
-    def send(self, *apdus: C_APDU | Buffer, callback: Callback | None = None, success: Success | None = None) -> R_APDU:
+    def send(
+        self,
+        *apdus: C_APDU | Buffer,
+        callback: Callback | None = None,
+        success: Success | None = None,
+        timeout: float | None = None,
+    ) -> R_APDU:
         """Send commands in order; stop after the first whose final status is no success: not 9000, unless `success` says more.
 
         The caller never sees 61xx, 6Cxx, T=0's missing Le or chaining (ISO 7816-4:2020, 5.3; ISO 7816-3:2006, 12). No other
@@ -128,26 +134,32 @@ class SCard(SyncBase):
                 the batch. It cannot send on this card, and cannot be a coroutine function (TypeError). None: the exchange is logged
                 at DEBUG by the logger "scardface.apdu", secrets left out.
             success: which status words are no failure of these commands, in place of the card's own `success`.
+            timeout: seconds for all of it, waiting for its turn included; None: for ever. Then it is left as if it were cancelled:
+                the command in flight ends in the card's thread, no later one goes out, and the next `send` waits for that.
 
         Returns:
             The last response; `is_successful` and `check` judge it by the same words.
 
         Raises:
             ValueError, TypeError: nothing or no command; raised before anything is sent.
+            CardTimeoutError: the time ran out.
             CardRemovedError, CardResetError, CardCommunicationError, ServiceUnavailableError: what became of the card.
             RuntimeError: the card is closed, is called from inside its own callback, or would wait for a transaction of its own
                 thread.
         """
         judgement = self._judgement if success is None else self._judged_by(success)
-        return self._exchange(commands(apdus), callback, None, judgement)
+        return self._exchange(commands(apdus), callback, None, judgement, timeout)
 
-    def send_all(self, *apdus: C_APDU | Buffer, stop: bool = True, success: Success | None = None) -> list[R_APDU]:
+    def send_all(
+        self, *apdus: C_APDU | Buffer, stop: bool = True, success: Success | None = None, timeout: float | None = None
+    ) -> list[R_APDU]:
         """As `send`, with every response: `responses = card.send_all(first, second)`.
 
         Args:
             apdus: as for `send`.
             stop: stop after the first response that is no success, which is the last of the list then; False: send all of them.
             success: as for `send`.
+            timeout: as for `send`.
 
         Returns:
             The responses in the order of the commands, one at least.
@@ -155,7 +167,7 @@ class SCard(SyncBase):
         Raises:
             CardRemovedError: the responses before are lost; `answered` is their number. And as `send`.
         """
-        return self._exchange_all(commands(apdus), None, self._kept_and_judged_by(success, stop))
+        return self._exchange_all(commands(apdus), None, self._kept_and_judged_by(success, stop), timeout)
 
     def transmit(self, data: bytes) -> bytes:
         """One raw exchange, verbatim: what the card answers to exactly these bytes, 61xx and 6Cxx included.
@@ -226,6 +238,20 @@ class SCard(SyncBase):
             RuntimeError: the card is not open, or is called from inside its own callback.
         """
         return self._transaction(disposition)
+
+    def while_present(self) -> AbstractContextManager[None]:
+        """A block that ends when the card leaves: `with card.while_present():`.
+
+        When the card, its reader or the service goes, the block raises. What the library waits for in it (another card, an event)
+        ends at once, and a `send` by itself; other code goes on, and the block raises at its end.
+
+        Raises:
+            CardRemovedError: the card was taken out, swapped, or its reader unplugged, be it before the block.
+            ServiceUnavailableError: the PC/SC service went, and the card's session with it.
+            WaitCancelledError: `cancel()`, or the card was closed meanwhile.
+            RuntimeError: the card is not open.
+        """
+        return self._while_present()
 
     def wait(self) -> None:
         """Return once this card is gone: taken out, swapped, its reader unplugged; at once if it is already. Ctrl-C ends the wait.

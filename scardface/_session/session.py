@@ -38,7 +38,7 @@ from ..errors import (
     ServiceUnavailableError,
     fresh_copy,
 )
-from ..iso7816._apdu import R_APDU
+from ..iso7816._apdu import C_APDU, R_APDU
 from ..iso7816._atr import ATR
 from ..iso7816._exchange import resolve_lengths
 from ..iso7816._judgement import Judgement, ends_batch
@@ -195,6 +195,10 @@ class Session:
             if ends_batch(response, judgement):
                 break
         return response
+
+    def call_back(self, callback: ResponseCallback, command: C_APDU, response: R_APDU) -> None:
+        """Run the callback of a batch that is sent command by command; from inside it the card cannot be used."""
+        self._lock.call(self._lock.call_back, callback, command, response)
 
     def _begin_own_transaction(self, ignore_reset: bool) -> None:
         """Begin a transaction for what follows, where other programs may share the card; it ends with the call at the latest."""

@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -39,6 +40,7 @@ from .._faces.routes import Callback, Channel, Layered
 from .._faces.scard import SCard
 from .._faces.sync_base import plain_callback
 from .._pcsc.no_copy import refuse_copy
+from .._session.card_request import seconds_of
 from ..iso7816._apdu import C_APDU, R_APDU, StatusError, Success, as_command
 from ..iso7816._atr import ATR
 from ..iso7816._channel import OPEN, close_command, opened
@@ -56,6 +58,15 @@ Mode = Literal["once", "none", "all", "new"]
 Octets = bytes | bytearray | memoryview
 SecretPredicate = Callable[[C_APDU], bool]
 """Whether the data of a command, and of its response, are left out of the cassette."""
+
+
+def _time_left(timeout: float | None) -> Callable[[], float | None]:
+    """What is left of a time-out of now, in seconds; None: for ever."""
+    seconds = None if timeout is None else seconds_of(timeout)
+    if seconds is None:
+        return lambda: None
+    deadline = time.monotonic() + seconds
+    return lambda: max(0.0, deadline - time.monotonic())
 
 
 class Recorder(Generic[CardT]):
@@ -155,41 +166,65 @@ class Recorder(Generic[CardT]):
 
     @overload
     def send(
-        self: Recorder[SCard], *apdus: C_APDU | Octets, callback: Callback | None = None, success: Success | None = None
+        self: Recorder[SCard],
+        *apdus: C_APDU | Octets,
+        callback: Callback | None = None,
+        success: Success | None = None,
+        timeout: float | None = None,
     ) -> Coroutine[Any, Any, R_APDU]: ...
 
     @overload
     def send(
-        self: Recorder[sync.SCard], *apdus: C_APDU | Octets, callback: Callback | None = None, success: Success | None = None
+        self: Recorder[sync.SCard],
+        *apdus: C_APDU | Octets,
+        callback: Callback | None = None,
+        success: Success | None = None,
+        timeout: float | None = None,
     ) -> R_APDU: ...
 
-    def send(self, *apdus: C_APDU | Octets, callback: Callback | None = None, success: Success | None = None) -> Any:
+    def send(
+        self,
+        *apdus: C_APDU | Octets,
+        callback: Callback | None = None,
+        success: Success | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """As the card's `send`. A batch that is played, or partly so, is not atomic: another `send` may come between its commands.
 
         Raises:
             UnrecordedCommandError: nothing is recorded any more, and this is not on the cassette.
             And what the card's own raises.
         """
-        return self._exchange(commands(apdus), callback, None, self._judged_by(success))
+        return self._exchange(commands(apdus), callback, None, self._judged_by(success), timeout)
 
     @overload
     def send_all(
-        self: Recorder[SCard], *apdus: C_APDU | Octets, stop: bool = True, success: Success | None = None
+        self: Recorder[SCard],
+        *apdus: C_APDU | Octets,
+        stop: bool = True,
+        success: Success | None = None,
+        timeout: float | None = None,
     ) -> Coroutine[Any, Any, list[R_APDU]]: ...
 
     @overload
     def send_all(
-        self: Recorder[sync.SCard], *apdus: C_APDU | Octets, stop: bool = True, success: Success | None = None
+        self: Recorder[sync.SCard],
+        *apdus: C_APDU | Octets,
+        stop: bool = True,
+        success: Success | None = None,
+        timeout: float | None = None,
     ) -> list[R_APDU]: ...
 
-    def send_all(self, *apdus: C_APDU | Octets, stop: bool = True, success: Success | None = None) -> Any:
+    def send_all(
+        self, *apdus: C_APDU | Octets, stop: bool = True, success: Success | None = None, timeout: float | None = None
+    ) -> Any:
         """As the card's `send_all`.
 
         Raises:
             UnrecordedCommandError: as `send`.
             And what the card's own raises.
         """
-        return self._exchange_all(commands(apdus), None, self._kept_and_judged_by(success, stop))
+        return self._exchange_all(commands(apdus), None, self._kept_and_judged_by(success, stop), timeout)
 
     def _judged_by(self, success: Success | None) -> Judgement | None:
         return self.card._judged_by(success)
@@ -197,16 +232,23 @@ class Recorder(Generic[CardT]):
     def _kept_and_judged_by(self, success: Success | None, stop: bool) -> Judgement:
         return self.card._kept_and_judged_by(success, stop)
 
-    def _exchange(self, batch: list[C_APDU], callback: Callback | None, layer: Layer | None, judgement: Judgement | None) -> Any:
+    def _exchange(
+        self,
+        batch: list[C_APDU],
+        callback: Callback | None,
+        layer: Layer | None,
+        judgement: Judgement | None,
+        timeout: float | None = None,
+    ) -> Any:
         if isinstance(self.card, sync.SCard):
-            return self._send(self.card, batch, callback, layer, judgement)
-        return self._send_async(self.card, batch, callback, layer, judgement)
+            return self._send(self.card, batch, callback, layer, judgement, timeout)
+        return self._send_async(self.card, batch, callback, layer, judgement, timeout)
 
-    def _exchange_all(self, batch: list[C_APDU], layer: Layer | None, judgement: Judgement) -> Any:
+    def _exchange_all(self, batch: list[C_APDU], layer: Layer | None, judgement: Judgement, timeout: float | None = None) -> Any:
         if isinstance(self.card, sync.SCard):
-            self._send(self.card, batch, None, layer, judgement)
+            self._send(self.card, batch, None, layer, judgement, timeout)
             return judgement.responses
-        return self._send_all_async(self.card, batch, layer, judgement)
+        return self._send_all_async(self.card, batch, layer, judgement, timeout)
 
     def _send(
         self,
@@ -215,16 +257,18 @@ class Recorder(Generic[CardT]):
         callback: Callback | None,
         layer: Layer | None = None,
         judgement: Judgement | None = None,
+        timeout: float | None = None,
     ) -> R_APDU:
+        left = _time_left(timeout)
         keep = self._recording_callback(callback)
         response: R_APDU | None = None
         with card.transaction() if self._is_atomic(batch, callback) else nullcontext():
             if not self._plays:
-                return card._exchange(batch, keep, layer, judgement)
+                return card._exchange(batch, keep, layer, judgement, left())
             for command in batch:
                 response = self._play(command, judgement)
                 if response is None:
-                    response = card._exchange([command], keep, layer, judgement)
+                    response = card._exchange([command], keep, layer, judgement, left())
                 elif callback is not None:
                     plain_callback(callback)(command, response)
                 if ends_batch(response, judgement):
@@ -239,16 +283,18 @@ class Recorder(Generic[CardT]):
         callback: Callback | None,
         layer: Layer | None = None,
         judgement: Judgement | None = None,
+        timeout: float | None = None,
     ) -> R_APDU:
+        left = _time_left(timeout)
         keep = self._recording_callback(callback)
         response: R_APDU | None = None
         async with card.transaction() if self._is_atomic(batch, callback) else nullcontext():
             if not self._plays:
-                return await card._exchange(batch, keep, layer, judgement)
+                return await card._exchange(batch, keep, layer, judgement, left())
             for command in batch:
                 response = self._play(command, judgement)
                 if response is None:
-                    response = await card._exchange([command], keep, layer, judgement)
+                    response = await card._exchange([command], keep, layer, judgement, left())
                 else:
                     await anyio.lowlevel.checkpoint()
                     result = callback(command, response) if callback is not None else None
@@ -259,8 +305,10 @@ class Recorder(Generic[CardT]):
         assert response is not None, "commands() refuses an empty batch"
         return response
 
-    async def _send_all_async(self, card: SCard, batch: list[C_APDU], layer: Layer | None, judgement: Judgement) -> list[R_APDU]:
-        await self._send_async(card, batch, None, layer, judgement)
+    async def _send_all_async(
+        self, card: SCard, batch: list[C_APDU], layer: Layer | None, judgement: Judgement, timeout: float | None
+    ) -> list[R_APDU]:
+        await self._send_async(card, batch, None, layer, judgement, timeout)
         return judgement.responses or []
 
     def _is_atomic(self, batch: list[C_APDU], callback: Callback | None) -> bool:

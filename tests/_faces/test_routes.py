@@ -47,7 +47,7 @@ def test_a_channel_prepares_everything_before_anything_is_sent() -> None:
     channel: Channel[Any, Any] = Channel(card, 3)
     assert channel.number == 3
     assert channel.send(C_APDU(0, 0xB0), bytes(4), callback=print) == "outcome"
-    assert card.sent == [([C_APDU(3, 0xB0), C_APDU(3, 0)], print, None, None)]
+    assert card.sent == [([C_APDU(3, 0xB0), C_APDU(3, 0)], print, None, None, None)]
     for send in (channel.send, channel.send_all):
         with pytest.raises(ValueError, match="class FF"):
             send(C_APDU(0), C_APDU(0xFF))
@@ -59,11 +59,11 @@ def test_a_channel_prepares_everything_before_anything_is_sent() -> None:
 def test_a_channel_hands_on_how_to_judge() -> None:
     card = Card()
     channel: Channel[Any, Any] = Channel(card, 3)
-    channel.send(C_APDU(0, 0xB0), success=["91xx"])
+    channel.send(C_APDU(0, 0xB0), success=["91xx"], timeout=2)
     assert channel.send_all(C_APDU(0, 0xB0), success=["91xx"], stop=False) == ["outcome"]
     assert card.sent == [
-        ([C_APDU(3, 0xB0)], None, None, Judgement(["91xx"])),  # type: ignore[arg-type]  # checked by the card
-        ([C_APDU(3, 0xB0)], None, Judgement(["91xx"], False, [])),  # type: ignore[arg-type]
+        ([C_APDU(3, 0xB0)], None, None, Judgement(["91xx"]), 2),  # type: ignore[arg-type]  # checked by the card
+        ([C_APDU(3, 0xB0)], None, Judgement(["91xx"], False, []), None),  # type: ignore[arg-type]
     ]
 
 
@@ -72,7 +72,7 @@ def test_a_layer_leaves_the_commands_to_their_turn() -> None:
     layered: Layered[Any, Any] = Layered(card, Plain())
     assert layered.send(C_APDU(0xFF, 0xB0)) == "outcome"
     assert layered.send_all(C_APDU(0xFF, 0xB0), stop=False) == ["outcome"]
-    [(commands, callback, layer, judgement), (again, same_layer, keeping)] = card.sent
+    [(commands, callback, layer, judgement, _), (again, same_layer, keeping, _)] = card.sent
     assert (commands, callback, judgement) == ([C_APDU(0xFF, 0xB0)], None, None)
     assert (again, keeping) == (commands, Judgement(None, False, []))
     assert layer is same_layer
@@ -83,6 +83,6 @@ def test_a_layer_in_a_channel_enters_it_last() -> None:
     card = Card()
     channel: Channel[Any, Any] = Channel(card, 2)
     channel.layer(Plain()).send(C_APDU(0, 0xB0))
-    [(commands, _, layer, _)] = card.sent
+    [(commands, _, layer, _, _)] = card.sent
     assert (commands, layer.wrap(commands[0])) == ([C_APDU(0, 0xB0)], C_APDU(2, 0xB0))
     assert layer.unwrap(R_APDU(b"x", 0x90, 0)) == R_APDU(b"x", 0x90, 0)

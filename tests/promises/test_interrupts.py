@@ -1,10 +1,11 @@
 """The promise: Ctrl-C at any moment of a call takes effect, and leaves nothing locked, neither in this process nor for other
 programs; a `close()` in a signal handler that interrupted a call is carried out.
 
-Proved here: `send` (one command, and several with a callback), `transmit`, `transaction` and `close`, on the sync face, shared and
-exclusive, interrupted 10,000 times each at random moments on the simulation and 1,000 times on a real daemon, by signals of another
-process (fewer in the usual run); SIGTERM in `send` and in `close`. Proved elsewhere: an interrupt at each place of the lock's code
-(test_session_lock.py), while a card is waited for (test_cancellation.py).
+Proved here: `send` (one command, several with a callback, one with a timeout), `while_present`, `transmit`, `transaction` and
+`close`, on the sync face, shared and exclusive, interrupted 10,000 times each at random moments on the simulation and 1,000
+times on a real daemon, by signals of another process (fewer in the usual run); SIGTERM in `send` and in `close`. Proved
+elsewhere: an interrupt at each place of the lock's code (test_session_lock.py), while a card is waited for
+(test_cancellation.py).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.support.cards import LogCard
 from tests.support.figures import tell, times
 
 ROOT = Path(__file__).resolve().parents[2]
-CALLS = ["send", "send_several", "transmit", "transaction", "close"]
+CALLS = ["send", "send_several", "send_in_time", "present", "transmit", "transaction", "close"]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no signal can be had at a random moment there")
 

@@ -54,6 +54,15 @@ def send_several(card: SCard) -> None:
     card.send(SAY, SAY, callback=lambda *_: None)
 
 
+def send_in_time(card: SCard) -> None:
+    card.send(SAY, timeout=BOUND)
+
+
+def present(card: SCard) -> None:
+    with card.while_present():
+        card.send(SAY)
+
+
 def transmit(card: SCard) -> None:
     card.transmit(bytes(SAY))
 
@@ -68,6 +77,8 @@ def transaction(card: SCard) -> None:
 CALLS: dict[str, Callable[[SCard], None]] = {
     "send": send,
     "send_several": send_several,
+    "send_in_time": send_in_time,
+    "present": present,
     "transmit": transmit,
     "transaction": transaction,
 }

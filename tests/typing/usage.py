@@ -105,6 +105,9 @@ async def success_words() -> None:
     async with SCard(success=["9000", "91xx"]) as card:
         assert_type(await card.send(SELECT, success=("9100",)), R_APDU)
         assert_type(await card.send(SELECT, success=lambda response: response.sw1 == 0x91), R_APDU)
+        assert_type(await card.send(SELECT, timeout=1.5), R_APDU)
+        async with card.while_present() as nothing:
+            assert_type(nothing, None)
         assert_type(await card.send_all(SELECT, b"\x00\xb0\x81\x00\x00", stop=False), list[R_APDU])
         async with card.channel() as channel:
             assert_type(await channel.send_all(SELECT, success=["91xx"]), list[R_APDU])
@@ -112,7 +115,9 @@ async def success_words() -> None:
         with Recorder(card, "session.cassette") as recorder:
             assert_type(await recorder.send_all(SELECT), list[R_APDU])
     with sync.SCard(success=lambda response: response.sw1 == 0x91) as plain:
-        assert_type(plain.send_all(SELECT, success=["91xx"]), list[R_APDU])
+        assert_type(plain.send_all(SELECT, success=["91xx"], timeout=2), list[R_APDU])
+        with plain.while_present():
+            pass
         with plain.channel() as channel_:
             assert_type(channel_.send_all(SELECT), list[R_APDU])
         with Recorder(plain, "session.cassette") as plain_recorder:
