@@ -51,7 +51,7 @@ import scardface
 assert metadata.version("scardface") == scardface.__version__
 assert "site-packages" in scardface.__file__
 assert resources.files("scardface").joinpath("py.typed").is_file()
-for name in ("sync", "backend", "testing", "testing.conformance", "replay", "contactless", "errors"):
+for name in ("sync", "backend", "testing", "testing.conformance", "replay", "contactless", "errors", "tracing"):
     module = importlib.import_module(f"scardface.{name}")
     assert all(hasattr(module, each) for each in module.__all__)
 assert all(hasattr(scardface, each) for each in scardface.__all__)

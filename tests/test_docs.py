@@ -35,6 +35,7 @@ MODULES = (
     "scardface.sync",
     "scardface.testing",
     "scardface.testing.conformance",
+    "scardface.tracing",
 )
 SAYS_WHAT_COMES = re.compile(r"(A|An|Data|How|Reader name|SW1-SW2|Text|The|This|What|Whether|Which)\b")
 REFERS = re.compile(r"\b([Aa]s|[Ll]ike) (the card's )?`[\w.]+`")

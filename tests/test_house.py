@@ -214,7 +214,7 @@ def test_importing_costs_nothing_else() -> None:
     program = (
         "import sys, threading, scardface\n"
         "assert threading.active_count() == 1\n"
-        "wings = {'testing', 'contactless', 'replay', 'pytest_plugin', 'cli'}\n"
+        "wings = {'testing', 'contactless', 'replay', 'tracing', 'pytest_plugin', 'cli'}\n"
         "heavy = {'importlib.metadata', 'argparse'} | {f'scardface.{wing}' for wing in wings}\n"
         "print(*sorted(heavy & set(sys.modules)))\n"
     )

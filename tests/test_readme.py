@@ -479,6 +479,15 @@ def _(stage: Stage) -> None:
     assert [path.name for path in stage.folder.rglob("*.cassette")] == ["test_the_card_on_my_desk.cassette"]
 
 
+@example("tracing.PcapWriter")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    out = stage.run().ends()
+    assert [line.split('" ')[1].split()[0] for line in out.splitlines()[1:]] == ["connect", "command", "command", "disconnect"]
+    assert "00200001 <4 bytes> -> " in out
+    assert (stage.folder / "card.pcap").stat().st_size > 200
+
+
 @example('Recorder(card, "session.cassette") as recorder')
 def _(stage: Stage) -> None:
     stage.pcscd.insert(0, FileCard())

@@ -10,7 +10,7 @@ Rules:
   `exchange` makes is not started. Where the answer is not complete, the generator goes on from there; no step is sent twice.
 - After a reset by another program a command is repeated only where the caller has declared that state on the card does not matter
   (`on_reset="reconnect"`), and never through a layer, which keeps state.
-- Exchanges are logged at DEBUG; data that may be secret are left out.
+- Exchanges are logged at DEBUG; data that may be secret are left out. A trace of the wire is told of each command and its steps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from ..iso7816._exchange import CardTraits, Steps, complete_response, exchange, 
 from ..iso7816._judgement import Judgement
 from ..iso7816._layer import Layer, layered
 from ..iso7816._secrets import SecretTracker, may_carry_secret
+from . import trace_hook
 from .card_request import CardRequest
+from .trace_hook import Kind, Step, Traffic
 
 logger = logging.getLogger("scardface.apdu")
 
@@ -55,6 +57,7 @@ class Exchanger:
         self._repeats = request.on_reset == "reconnect"
         self._transmit = transmit
         self._reconnect = reconnect
+        self.steps: list[Step] = []  # of the command under way, while somebody traces
         self._traits = CardTraits()
         self._secrets = SecretTracker(may_carry_secret)
 
@@ -97,7 +100,7 @@ class Exchanger:
         """
         response: R_APDU | None = None
         answered = 0
-        traced = logger.isEnabledFor(logging.DEBUG)
+        logged, traced = logger.isEnabledFor(logging.DEBUG), trace_hook.receivers
         try:
             for command, step_or_steps, repeatable in batch:
                 if abandoned is not None and abandoned():
@@ -106,23 +109,46 @@ class Exchanger:
                     self._exchange_repeatedly(command, step_or_steps) if repeatable else self._exchange(command, step_or_steps)
                 )
                 answered += 1
-                hidden = self._secrets.hides(command, response.sw, response.data)  # what is selected counts later, traced or not
-                if traced:
+                hidden = self._secrets.hides(command, response.sw, response.data)  # what is selected counts later, logged or not
+                if logged:
                     logger.debug("%s: %s -> %s", self._reader, redacted(command, hidden), redacted(response, hidden))
+                if traced:
+                    self._tell("command", command, hidden, response)
                 if judgement is not None:
                     judgement.take(response)
                     if judgement.stop and not response.is_successful():
                         break
                 elif response.sw2 or response.sw1 != 0x90:
                     break
-        except CardRemovedError as error:
-            error.answered = answered
+        except BaseException as error:
+            if self.steps:
+                self._tell("command", command, self._secrets.hides(command, 0), error=error)
+            if isinstance(error, CardRemovedError):
+                error.answered = answered
             raise
         return response
 
-    def track(self, raw: bytes, answer: bytes) -> None:
-        """Take note of an exchange that was not made here, as far as it decides what a trace shows of later ones."""
-        self._secrets.hides(as_command(raw), int.from_bytes(answer[-2:], "big"), answer[:-2])
+    def transmit(self, raw: bytes) -> bytes:
+        """One exchange of bytes as they are; what it selects decides what later ones show."""
+        command = as_command(raw)
+        try:
+            answer = self._transmit(raw)
+        except BaseException as error:
+            if self.steps:
+                self._tell("transmit", command, self._secrets.hides(command, 0), error=error)
+            raise
+        hidden = self._secrets.hides(command, int.from_bytes(answer[-2:], "big"), answer[:-2])
+        if self.steps:
+            self._tell("transmit", command, hidden, R_APDU(answer[:-2], answer[-2], answer[-1]))
+        return answer
+
+    def _tell(
+        self, kind: Kind, command: C_APDU, hidden: bool, response: R_APDU | None = None, error: BaseException | None = None
+    ) -> None:
+        """Tell a trace of a command that has ended."""
+        steps = tuple(self.steps)
+        self.steps.clear()
+        trace_hook.tell(Traffic(self._reader, kind, "", steps, hidden, command, response, error))
 
     def _exchange(self, command: C_APDU, step_or_steps: bytes | Steps) -> R_APDU:
         """Exchange one command: by the shortcut if it has only one step and the answer is complete, else step by step."""

@@ -18,6 +18,7 @@ Ownership, threads and the end:
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -42,11 +43,13 @@ from ..iso7816._apdu import C_APDU, R_APDU
 from ..iso7816._atr import ATR
 from ..iso7816._exchange import resolve_lengths
 from ..iso7816._judgement import Judgement, ends_batch
+from . import trace_hook
 from .card_errors import best_effort, translate
 from .card_request import CardRequest
 from .connect import connect, reconnect
 from .exchanger import Exchanger, IsAbandoned, PreparedCommand, ResponseCallback
 from .session_lock import SessionLock
+from .trace_hook import Kind, Step, Traffic
 from .transactions import Transactions
 
 logger = logging.getLogger("scardface.session")
@@ -82,7 +85,7 @@ class Session:
         self.prepare = self._exchanger.prepare
         self._transactions = Transactions(handle, self._translate, self._reconnect_after_reset)
         self.open_transactions = self._transactions.open  # the caller's, which have not ended
-        self._reset_reported = False
+        self._reset_reported = self._removal_told = False
         self._lock = SessionLock(self._enter, self._transactions.release, self._disconnect, freed)
         self._lost: CardRemovedError | None = None
         self._release_disconnects = backend.release_disconnects
@@ -112,6 +115,23 @@ class Session:
             freed: called by `close` once the card is disconnected.
             context: a context to connect in, which the session owns from now on; None: a new one.
         """
+        if not trace_hook.receivers:
+            return cls._open(backend, reader, request, freed, context)
+        at = time.monotonic()
+        try:
+            session = cls._open(backend, reader, request, freed, context)
+        except BaseException as error:
+            step = Step(at, time.monotonic() - at, b"", b"", error)
+            trace_hook.tell(Traffic(reader, "connect", request.share.name, (step,), error=error))
+            raise
+        step = Step(at, time.monotonic() - at, b"", bytes(session.atr))
+        trace_hook.tell(Traffic(reader, "connect", f"{session.share.name} {session.protocol.name}", (step,)))
+        return session
+
+    @classmethod
+    def _open(
+        cls, backend: Backend, reader: str, request: CardRequest, freed: Callable[[], None], context: Context | None
+    ) -> Session:
         if context is None:
             context = backend.establish()
         try:
@@ -212,13 +232,14 @@ class Session:
     def _transmit_one(self, data: bytes) -> bytes:
         if self._transactions.open:
             self._transactions.acquire()  # a reconnect that failed may have ended it
-        answer = self._transmit(data)
-        self._exchanger.track(data, answer)
-        return answer
+        return self._exchanger.transmit(data)
 
     def _transmit(self, data: bytes) -> bytes:
         try:
-            answer = self._handle.transmit(data)
+            if trace_hook.receivers:
+                answer = trace_hook.timed(self._exchanger.steps, data, self._handle.transmit, data)
+            else:
+                answer = self._handle.transmit(data)
         except SCardError as error:
             raise self._translate(error) from error
         if len(answer) >= 2:
@@ -234,6 +255,9 @@ class Session:
 
     def _translate(self, error: SCardError) -> SCardError:
         failure = translate(error, self._handle, self._context, self.reader, self.reading)
+        if trace_hook.receivers and isinstance(failure, CardRemovedError) and not self._removal_told:
+            self._removal_told = True
+            trace_hook.tell(Traffic(self.reader, "removal", "", (), error=failure))
         self._reset_reported = self._reset_reported or isinstance(failure, CardResetError)
         return failure
 
@@ -328,8 +352,15 @@ class Session:
         """SCardReconnect. Returns whether that has ended PC/SC's transaction (fact 32), which was begun again."""
         transactions = self._transactions
         broke = transactions.held and self._reconnect_ends_transaction and self.share is not ShareMode.EXCLUSIVE
+        args = self._context, self._handle, self.reader, self.reading, share, protocols, disposition
         try:
-            reading, atr = reconnect(self._context, self._handle, self.reader, self.reading, share, protocols, disposition)
+            if trace_hook.receivers:
+                kind: Kind = "reconnect" if disposition is Disposition.LEAVE else "reset"
+                reading, atr = trace_hook.tell_call(
+                    self.reader, kind, f"{share.name} {disposition.name}", b"", False, reconnect, *args
+                )
+            else:
+                reading, atr = reconnect(*args)
         except SCardError as error:
             transactions.held = transactions.held and not broke
             failure = self._translate(error)
@@ -361,15 +392,30 @@ class Session:
 
     def control_exchange(self, exchange: ControlExchange[T]) -> T:
         """Several control commands (SCardControl). They never wait: SHARING_VIOLATION in another's transaction (fact 4)."""
-        return self._lock.call(lambda: self._pcsc_call(lambda: run(exchange, self._handle.control)))
+        return self._lock.call(lambda: self._pcsc_call(lambda: run(exchange, self._control)))
 
     def control(self, code: int, data: bytes) -> bytes:
         """SCardControl."""
-        return self._lock.call(lambda: self._pcsc_call(self._handle.control, code, data))
+        return self._lock.call(lambda: self._pcsc_call(self._control, code, data))
+
+    def _control(self, code: int, data: bytes) -> bytes:
+        if not trace_hook.receivers:
+            return self._handle.control(code, data)
+        # What a driver's own commands carry is not known, so it counts as secret.
+        result: bytes = trace_hook.tell_call(self.reader, "control", f"{code:#010x}", data, True, self._handle.control, code, data)
+        return result
 
     def get_attribute(self, attribute: int) -> bytes:
         """SCardGetAttrib."""
-        return self._lock.call(lambda: self._pcsc_call(self._handle.get_attribute, attribute))
+        return self._lock.call(lambda: self._pcsc_call(self._attribute, attribute))
+
+    def _attribute(self, attribute: int) -> bytes:
+        if not trace_hook.receivers:
+            return self._handle.get_attribute(attribute)
+        result: bytes = trace_hook.tell_call(
+            self.reader, "attribute", f"{attribute:#010x}", b"", False, self._handle.get_attribute, attribute
+        )
+        return result
 
     def set_attribute(self, attribute: int, value: bytes) -> None:
         """SCardSetAttrib."""
@@ -401,6 +447,7 @@ class Session:
         usual = Disposition.RESET if self.share is ShareMode.EXCLUSIVE else Disposition.LEAVE
         if disposition is None:
             disposition = usual
+        at = time.monotonic()
         self._transactions.open.clear()
         self._transactions.release()  # a context released inside one has the card reset (fact 31)
         if disposition is not usual or not self._release_disconnects:
@@ -408,3 +455,5 @@ class Session:
                 best_effort(self._handle.begin_transaction)  # a disconnect that waits for a transaction would block other calls
             best_effort(lambda: self._handle.disconnect(disposition))
         best_effort(self._context.release)
+        if trace_hook.receivers:
+            trace_hook.tell(Traffic(self.reader, "disconnect", disposition.name, (Step(at, time.monotonic() - at, b"", b""),)))

@@ -393,6 +393,12 @@ def driver_of(backend: Backend) -> Driver:
         return driver
 
 
+def waiters() -> int:
+    """How many acquisitions of this process have no outcome yet, on all backends."""
+    with _drivers_lock.current:
+        return sum(len(driver.without_outcome) for _, driver in list(_drivers.values()))
+
+
 def _backend_of(held: object) -> object:
     return held() if isinstance(held, weakref.ref) else held
 

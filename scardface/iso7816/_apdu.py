@@ -341,16 +341,21 @@ def as_command(octets: bytes) -> C_APDU:
 
 
 def redacted(apdu: C_APDU | R_APDU, hidden: bool = False) -> str:
-    """One line for a trace: `00A40400 A000000308 Ne=256`, `6F10 9000`; what may be secret is `<4 bytes>`.
+    """One line for a log: `00A40400 A000000308 Ne=256`, `6F10 9000`; what may be secret is `<4 bytes>`.
 
     Args:
         hidden: hide the data in any case.
     """
+    return in_digits(apdu, hidden or (apdu.secret if isinstance(apdu, R_APDU) else may_carry_secret(apdu)))
+
+
+def in_digits(apdu: C_APDU | R_APDU, hidden: bool) -> str:
+    """As `redacted`, with the data hidden or shown as it is said."""
     if isinstance(apdu, R_APDU):
-        parts = [_digits(apdu.data, hidden or apdu.secret), f"{apdu.sw:04X}"]
+        parts = [_digits(apdu.data, hidden), f"{apdu.sw:04X}"]
     else:
         header = bytes((apdu.cla, apdu.ins, apdu.p1, apdu.p2)).hex().upper()
-        parts = [header, _digits(apdu.data, hidden or may_carry_secret(apdu)), f"Ne={apdu.le}" if apdu.le else ""]
+        parts = [header, _digits(apdu.data, hidden), f"Ne={apdu.le}" if apdu.le else ""]
     return " ".join(part for part in parts if part)
 
 
