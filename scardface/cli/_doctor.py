@@ -20,7 +20,7 @@ import click
 
 from .. import CardTimeoutError, ReaderState, SCardError, ServiceUnavailableError
 from ..backend import Binding, BindingError, Ctypes, binding, takes_reader_name, why_left_out
-from ..sync import SCard, ShareMode, states
+from ..sync import SCard, ShareMode, cancellable, states
 from ..sync import readers as listed_readers
 from . import _cures
 from ._failures import E_TIMEOUT, OK, REFUSED
@@ -41,8 +41,8 @@ MAX_CONTEXTS = 200
 """Contexts that pcscd has for all programs together, unless it was told otherwise (fact 8)."""
 HELD = "held by another program"
 """A part of the library's warning about that."""
-MOMENT = 1.0
-"""Seconds that opening an inserted card may take."""
+OPENING, SILENT = 5.0, 1.0
+"""Seconds that opening an inserted card may take, and those that are left to a service that has failed to answer already."""
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,7 @@ def gather(machine: Machine) -> Facts:
         used = binding()
     except BindingError as error:
         return Facts(machine, binding=error)
-    patience = PATIENCE if machine.socket != "silent" else MOMENT  # it has failed to answer already
+    patience = PATIENCE if machine.socket != "silent" else SILENT
     try:
         names = listed_readers(timeout=patience)
         readers = states(timeout=patience)
@@ -312,26 +312,33 @@ def gather(machine: Machine) -> Facts:
 
 
 def _try(reader: str) -> Trial:
-    with _warnings() as messages:
-        try:
-            with SCard(reader, timeout=MOMENT, share=ShareMode.SHARED):
-                return Trial()
-        except SCardError as error:
-            return Trial(error, next((message for message in messages if repr(reader) in message and HELD in message), ""))
+    held: list[str] = []
+    with cancellable() as scope:
+
+        def see(message: str) -> None:
+            if repr(reader) in message and HELD in message:
+                held.append(message)
+                scope.cancel()  # it is known what is wrong
+
+        with _warnings(see):
+            try:
+                with SCard(reader, timeout=OPENING, share=ShareMode.SHARED):
+                    return Trial()
+            except SCardError as error:
+                return Trial(error, held[0] if held else "")
 
 
 @contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """The library's warnings within the block: that another program holds a card, and which it may be."""
-    messages: list[str] = []
+def _warnings(see: Callable[[str], None]) -> Iterator[None]:
+    """Within the block `see` is called with the library's warnings: that another program holds a card, and which it may be."""
     handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]  # a class for one line
+    handler.emit = lambda record: see(record.getMessage())  # type: ignore[method-assign]  # a class for one line
     logger = logging.getLogger("scardface")
     before = logger.propagate
     logger.propagate = False
     try:
         with logging_to(handler, logging.WARNING):
-            yield messages
+            yield
     finally:
         logger.propagate = before
 
