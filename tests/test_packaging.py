@@ -142,6 +142,17 @@ def test_the_sdist_has_what_the_tests_need() -> None:
     assert needed <= {path.name for path in included}
 
 
+def test_workflows_run_every_python_there_is_and_say_that_they_have_not_run() -> None:
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    workflows = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+    assert set(workflows) == {"linux", "macos", "windows"}
+    for name in ("PYTHONS", "UNCOMPILED"):
+        found = re.search(rf"^{name} = (\[.*\])$", noxfile, re.MULTILINE)
+        assert found
+        assert f"python: {found[1]}" in workflows["linux"]
+    assert all(text.startswith("# Not run yet") for text in workflows.values())
+
+
 def test_every_session_of_nox_that_is_named_is_one() -> None:
     """And each has its row in the README's table."""
     sessions = {
@@ -150,7 +161,8 @@ def test_every_session_of_nox_that_is_named_is_one() -> None:
         if isinstance(node, ast.FunctionDef) and any("session" in ast.unparse(each) for each in node.decorator_list)
     }
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    files = [ROOT / "noxfile.py", *(path for path in (ROOT / ".ci").iterdir() if path.is_file())]
+    scripts = [*(ROOT / ".ci").iterdir(), *(ROOT / ".github" / "workflows").glob("*.yml")]
+    files = [ROOT / "noxfile.py", *(path for path in scripts if path.is_file())]
     texts = [readme, *(path.read_text(encoding="utf-8") for path in files)]
     named = {name for text in texts for name in re.findall(r"nox -s (\w+)", text)}
     assert named - {"NAME"} <= sessions

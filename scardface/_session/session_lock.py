@@ -6,8 +6,8 @@ Rules:
   interrupted a call, except `close`: it is noted, and the interrupted call closes the card when it returns.
 - An exception raised by a signal handler (Ctrl-C above all) may come between any two steps. The lock is released all the same, what
   a call does when it returns is done, and a close that has begun is completed.
-- So what must be done stands directly in a `finally`, with a `try` before its first call: Python checks for signals when a function
-  begins, after one has returned, and when a loop jumps back.
+- So what must be done stands directly in a `finally`, with a `try` before its first call: CPython checks for signals when a
+  function begins, after one has returned, and when a loop jumps back. PyPy does before any step; a second `finally` is for that.
 """
 
 from __future__ import annotations
@@ -67,29 +67,39 @@ class SessionLock:
             if self._inside:
                 raise RuntimeError(_INSIDE)
             try:
-                self._inside = True
-                if self._close_order is not None:
-                    raise SessionClosedError("the card is closed")
-                self._enter()
-                return call(*args)
+                try:
+                    self._inside = True
+                    if self._close_order is not None:
+                        raise SessionClosedError("the card is closed")
+                    self._enter()
+                    return call(*args)
+                finally:
+                    left, interrupt = _TRIES, None
+                    while left:
+                        left -= 1
+                        try:
+                            self._end()
+                            left = 0
+                        except BaseException as error:
+                            interrupt = interrupt or error.with_traceback(
+                                None
+                            )  # its frames may hold objects that another try needs
+                    self._inside = False
+                    if interrupt is not None:
+                        try:
+                            raise interrupt
+                        finally:
+                            del interrupt  # the frame in its traceback must not hold it
             finally:
-                left, interrupt = _TRIES, None
-                while left:
-                    left -= 1
-                    try:
-                        self._leave()
-                        self._inside = False
-                        if self._close_order is not None:
-                            self._close_now()
-                        left = 0
-                    except BaseException as error:
-                        interrupt = interrupt or error.with_traceback(None)  # its frames may hold objects that another try needs
-                self._inside = False
-                if interrupt is not None:
-                    try:
-                        raise interrupt
-                    finally:
-                        del interrupt  # the frame in its traceback must not hold it
+                if self._inside:  # PyPy's interrupt came before the `try` of the end above
+                    self._end()
+
+    def _end(self) -> None:
+        """What a call does when it returns."""
+        self._leave()
+        self._inside = False
+        if self._close_order is not None:
+            self._close_now()
 
     def call_back(self, callback: Callable[..., object], *args: object) -> None:
         """Run a callback from inside a call."""
