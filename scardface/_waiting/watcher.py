@@ -16,6 +16,8 @@ How it waits:
   (fact 11), so the next step is a query.
 - A status call that names a reader which has vanished fails as a whole (facts 16, 17): list the readers again. Only the list tells
   that a reader is gone.
+- A status call that comes back early without any news is followed by a short pause: Wine's forgets which states it was told (Wine
+  10), so it never waits.
 - If the service does not run, or fails in an unknown way, post that, release the context, and establish another after a pause that
   grows.
 """
@@ -43,6 +45,8 @@ OVERDUE_AFTER = 3.0
 """Seconds past its timeout after which a status call is given up: with pcscd 2.5.3 some never returned, cancelled or not."""
 LIST_INTERVAL_MS = 1000
 """Milliseconds between two calls of SCardListReaders if no plug-and-play entry reports readers (fact 19)."""
+NO_NEWS_PAUSE = 0.01
+"""Seconds after a status call that came back early without any news."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 """Seconds between two attempts to reach a service that does not run; no event reports that its socket is back."""
 CANCEL_PAUSE, LONGEST_CANCEL_PAUSE = 0.0005, 0.05
@@ -232,6 +236,7 @@ class Watcher:
             if change is None:
                 readings = None
                 continue
+            known = readings, pnp
             readings = dict(readings)
             for name, state, atr in change.entries:
                 if name == PNP_READER:
@@ -243,6 +248,8 @@ class Watcher:
                 readings = None
             else:
                 self._post_if_new(Snapshot(query_wanted, life, None, MappingProxyType(readings), groups, self._left_out))
+                if (readings, pnp) == known:
+                    self._pause(NO_NEWS_PAUSE)
 
     def _entries(self, readings: Mapping[str, Reading], pnp: int | None) -> tuple[int, list[tuple[str, int]]]:
         """The entries and the timeout of a status call: all readers and the list of readers, or as many as one call takes."""

@@ -397,3 +397,36 @@ def test_a_spurious_answer_about_plug_and_play_is_asked_again(pcsc: SimulatedPCS
         assert wrong == [0]
     finally:
         context.release()
+
+
+class Forgetful:
+    """A PC/SC whose status calls never wait, since they forget what they are told, as Wine's do."""
+
+    def __init__(self, pcsc: SimulatedPCSC) -> None:
+        self._pcsc = pcsc
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pcsc, name)
+
+    def establish(self) -> Any:
+        context = self._pcsc.establish()
+        wait = context.get_status_change
+        object.__setattr__(context, "get_status_change", lambda timeout, entries: wait(0, [(name, 0) for name, _ in entries]))
+        return context
+
+
+def test_status_calls_that_never_wait_keep_no_processor_busy(pcsc: SimulatedPCSC) -> None:
+    pcsc.add_reader("A")
+    watching = Watching(Forgetful(pcsc))  # type: ignore[arg-type]
+    try:
+        for _ in range(3):
+            pcsc.insert("A", LogCard())
+            watching.until(lambda snapshot: present(snapshot) == ["A"])
+            pcsc.remove("A")
+            watching.until(lambda snapshot: not present(snapshot))
+        before, began = pcsc.calls["SCardGetStatusChange"], time.monotonic()
+        threading.Event().wait(0.3)
+        calls = pcsc.calls["SCardGetStatusChange"] - before
+        assert calls <= (time.monotonic() - began) / watching_module.NO_NEWS_PAUSE + 2
+    finally:
+        watching.stop()

@@ -7,7 +7,9 @@ Rules:
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -63,7 +65,10 @@ def signal_when(condition: Callable[[], object], number: int = signal.SIGINT, to
         wait_until(condition)
         if told is not None:
             told.append(time.perf_counter())
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
+        if sys.platform == "win32":  # as the console does it
+            _thread.interrupt_main(number)
+        else:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from scardface.testing import PcscdUnavailable
 from scardface.testing import _pcscd_needs as needs
 
 Install = Callable[..., Path]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a private pcscd is Linux'")
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from scardface.testing._pcscd_needs import Needs
 ROOT = Path(__file__).resolve().parents[2]
 Unshare = Callable[[str], None]
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a private pcscd is Linux'")
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

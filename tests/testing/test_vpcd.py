@@ -7,6 +7,7 @@ import logging
 import queue
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from typing import cast
@@ -146,6 +147,7 @@ def test_sizes(driver: Driver, size: int) -> None:
         assert driver.ask(command) == command + b"\x90\x00"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="shutdown() ends no recv() of its own side there; vpcd's daemon is Linux'")
 @pytest.mark.parametrize("message", [ON, RESET])
 def test_taken_out_a_card_loses_its_power(driver: Driver, message: bytes) -> None:
     card = Recorder()
