@@ -122,6 +122,7 @@ def exchange(
     lengths: Lengths = Lengths.AUTO,
     options: ExchangeOptions = _DEFAULTS,
     traits: CardTraits | None = None,
+    whole: bool = False,
 ) -> Steps:
     """The steps of one command.
 
@@ -134,6 +135,7 @@ def exchange(
         lengths: how long data is sent, best from `resolve_lengths`.
         options: bounds, and what is off by default.
         traits: of this card, from earlier exchanges; read and written while the generator runs.
+        whole: fetch all there is, whatever Ne says, and leave 6Cxx to the caller; for layers that wrap a command anew.
 
     Returns:
         A generator that yields bytes to transmit, is sent the bytes received, and returns the response.
@@ -148,7 +150,7 @@ def exchange(
     if protocol != Protocol.T0 and lengths is Lengths.ENVELOPE:
         raise ValueError("ENVELOPE carries long commands on T=0 only: set lengths=Lengths.EXTENDED, CHAINING or AUTO")
     first = tpdus(command, protocol, lengths, options.response_class)
-    return _steps(command, first, protocol, lengths, options, traits or CardTraits())
+    return _steps(command, first, protocol, lengths, options, traits or CardTraits(), whole)
 
 
 def single_step_encoder(protocol: Protocol, lengths: Lengths, options: ExchangeOptions) -> Callable[[C_APDU], bytes | None]:
@@ -255,12 +257,18 @@ class _StepSender:
 
 
 def _steps(
-    command: C_APDU, parts: list[bytes], protocol: Protocol, lengths: Lengths, options: ExchangeOptions, traits: CardTraits
+    command: C_APDU,
+    parts: list[bytes],
+    protocol: Protocol,
+    lengths: Lengths,
+    options: ExchangeOptions,
+    traits: CardTraits,
+    whole: bool,
 ) -> Steps:
     sender = _StepSender(command, options, traits)
-    expected = _expected_size(command, lengths)
+    expected = None if whole else _expected_size(command, lengths)
     answer, is_last = yield from _send(sender, parts)
-    if is_last and answer[-2] == 0x6C:
+    if is_last and answer[-2] == 0x6C and not whole:
         again = tpdus(with_ne(command, answer[-1] or 0x100), protocol, lengths, options.response_class)
         if again == parts:
             raise sender.error("command", f"{answer[-2:].hex().upper()} does not ask for another Le than was sent")

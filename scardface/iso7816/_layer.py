@@ -7,12 +7,16 @@ Rules:
 - Once a command is wrapped, the layer is given the card's last answer to it even if the exchange fails, be it only a status word.
   If the card gave no answer, its counters are unknown, and the layer can no longer be used (LayerClosedError).
 - A wrapped command is exchanged by the ordinary rules: chaining, 61xx and 6Cxx are below the layer.
+- A layer may have two more methods. `withdraw()` takes back the last `wrap`, for a command that turns out to be one that cannot be
+  sent; without it such a command closes the layer. `rewrap(command, ne)` is for cards that have counted a command when they answer
+  6Cxx, and would take the same bytes for a replay: it is called in place of sending them again, once, and makes what goes out with
+  Le = `ne`. What such a layer is given is whole: all that the card has is fetched, whatever Le was, for at its end is a checksum.
 - A layer is the program's own code and runs in the thread that sends to the card; its exceptions end the batch and are raised.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._enums import Lengths
 from .._enums import Protocol as CardProtocol
@@ -25,7 +29,11 @@ from ._secrets import may_carry_secret
 
 class Layer(Protocol):
     """The argument of `card.layer`: two methods that do no I/O (ISO/IEC 7816-4:2020, clause 10; GlobalPlatform's secure
-    channels)."""
+    channels).
+
+    It may also have `withdraw()`, which takes back the last `wrap` of a command that cannot be sent as it is, and
+    `rewrap(command, ne)`, which wraps the caller's command anew, with Le = `ne`, after the card has answered 6Cxx.
+    """
 
     def wrap(self, command: C_APDU, /) -> C_APDU:
         """The command that goes to the card for the caller's `command`. Called once for each, just before it goes out."""
@@ -41,6 +49,7 @@ class GuardedLayer:
         self._layer = layer
         self._channel = channel  # set in the class of the wrapped command
         self._awaits_answer = False
+        self.rewraps: bool = callable(getattr(layer, "rewrap", None))
 
     def wrap(self, command: C_APDU) -> C_APDU:
         """Wrap, then set the channel.
@@ -60,9 +69,30 @@ class GuardedLayer:
         except Exception:
             self._awaits_answer = False  # the layer refused the command
             raise
+        return self._made(wrapped, "wrap")
+
+    def rewrap(self, command: C_APDU, ne: int) -> C_APDU:
+        """Wrap a command anew, with another Le; for layers that can."""
+        layer: Any = self._layer
+        return self._made(layer.rewrap(command, ne), "rewrap")
+
+    def withdraw(self) -> None:
+        """What was wrapped last is not sent. A layer that cannot take it back stays closed."""
+        withdraw = getattr(self._layer, "withdraw", None)
+        if withdraw is not None:
+            withdraw()
+            self._awaits_answer = False
+
+    def _made(self, wrapped: C_APDU, method: str) -> C_APDU:
         if not isinstance(wrapped, C_APDU):
-            raise TypeError(f"{name}.wrap returned no C_APDU but {type(wrapped).__name__}")
-        return wrapped if self._channel is None else in_channel(wrapped, self._channel)
+            raise TypeError(f"{type(self._layer).__name__}.{method} returned no C_APDU but {type(wrapped).__name__}")
+        if self._channel is None:
+            return wrapped
+        try:
+            return in_channel(wrapped, self._channel)
+        except ValueError:
+            self.withdraw()
+            raise
 
     def unwrap(self, response: R_APDU) -> R_APDU:
         """Unwrap a response."""
@@ -85,7 +115,31 @@ def layered(
 
     If the exchange fails, the card's last answer, if there is one, is given to the layer before the error is raised.
     """
-    steps = exchange(layer.wrap(command), protocol, lengths, options, traits)
+    guarded = layer if isinstance(layer, GuardedLayer) else GuardedLayer(layer)
+    wrapped = guarded.wrap(command)
+    answer = yield from _exchange_wrapped(command, wrapped, guarded, protocol, lengths, options, traits)
+    if guarded.rewraps and answer.sw1 == 0x6C:
+        wrapped = guarded.rewrap(command, answer.sw2 or 0x100)
+        answer = yield from _exchange_wrapped(command, wrapped, guarded, protocol, lengths, options, traits)
+    response = guarded.unwrap(answer)
+    return R_APDU(response.data, response.sw1, response.sw2, secret=response.secret or may_carry_secret(command))
+
+
+def _exchange_wrapped(
+    command: C_APDU,
+    wrapped: C_APDU,
+    layer: GuardedLayer,
+    protocol: CardProtocol,
+    lengths: Lengths,
+    options: ExchangeOptions,
+    traits: CardTraits | None,
+) -> Steps:
+    """The card's answer to what was made of `command`; if the exchange fails, `layer` hears the last one."""
+    try:
+        steps = exchange(wrapped, protocol, lengths, options, traits, whole=layer.rewraps)
+    except ValueError:
+        layer.withdraw()
+        raise
     answered = b""
     try:
         data = next(steps)
@@ -99,6 +153,7 @@ def layered(
                 data = steps.send(answered)
     except StopIteration as end:
         answer: R_APDU = end.value
+        return answer
     except Exception as failure:
         if len(answered) >= 2:
             try:
@@ -106,8 +161,6 @@ def layered(
             except Exception as refusal:
                 raise failure from refusal
         raise
-    response = layer.unwrap(answer)
-    return R_APDU(response.data, response.sw1, response.sw2, secret=response.secret or may_carry_secret(command))
 
 
 def check_layer(layer: object) -> None:

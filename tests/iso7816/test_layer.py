@@ -360,3 +360,102 @@ def test_an_interrupt_closes_a_layer() -> None:
         steps.throw(KeyboardInterrupt())
     with pytest.raises(LayerClosedError):
         layer.wrap(READ)
+
+
+# What a layer may have besides
+
+
+class Careful(Noted):
+    """Takes back what was not sent, and wraps anew; numbers what it makes in P2, as long as the card has heard of it."""
+
+    def __init__(self, size: int = 0) -> None:
+        super().__init__()
+        self.size = size
+        self.count = 0
+
+    def wrap(self, command: C_APDU) -> C_APDU:
+        self.count += 1
+        return C_APDU(command.cla, command.ins, command.p1, self.count, bytes(self.size), command.le)
+
+    def withdraw(self) -> None:
+        self.commands.append("withdraw")
+        self.count -= 1
+
+    def rewrap(self, command: C_APDU, ne: int) -> C_APDU:
+        self.commands.append(f"rewrap {ne}")
+        made = self.wrap(command)
+        return C_APDU(made.cla, made.ins, made.p1, made.p2, made.data, ne)
+
+
+def test_what_cannot_be_sent_is_taken_back() -> None:
+    inner = Careful(300)
+    layer = GuardedLayer(inner)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="T=0 has no extended length"):
+            next(layered(READ, layer, Protocol.T0, Lengths.EXTENDED, ExchangeOptions()))
+    inner.size = 1
+    with pytest.raises(ValueError, match="class FF"):
+        GuardedLayer(inner, 2).wrap(C_APDU(0xFF, 0x10))
+    assert inner.commands == ["withdraw"] * 3
+    assert next(layered(READ, layer, Protocol.T0, Lengths.SHORT, ExchangeOptions()))[3] == 1
+
+
+def test_a_command_is_wrapped_anew_once_for_6cxx() -> None:
+    inner = Careful()
+    layer = GuardedLayer(inner, 3)
+    steps = layered(C_APDU(0, 0xB0, 0, 0, b"", 5), layer, Protocol.T1, Lengths.AUTO, ExchangeOptions())
+    assert next(steps).hex() == "03b0000105"
+    assert steps.send(b"\x6c\x08").hex() == "03b0000208"
+    with pytest.raises(StopIteration) as end:
+        steps.send(bytes(8) + b"\x90\x00")
+    assert end.value.value.data == bytes(8)  # whole: to cut it is the layer's business
+    assert inner.commands == ["rewrap 8", bytes(8).hex() + "9000"]
+    steps = layered(READ, layer, Protocol.T1, Lengths.AUTO, ExchangeOptions())
+    next(steps)
+    assert steps.send(b"\x6c\x00")[-1] == 0
+    with pytest.raises(StopIteration) as end:
+        steps.send(b"\x6c\x08")
+    assert end.value.value.sw == 0x6C08
+
+
+def test_what_is_wrapped_anew_and_cannot_be_sent_is_taken_back() -> None:
+    inner = Careful()
+    layer = GuardedLayer(inner)
+    steps = layered(READ, layer, Protocol.T1, Lengths.SHORT, ExchangeOptions())
+    next(steps)
+    inner.size = 300
+    with pytest.raises(ValueError, match="SHORT"):
+        steps.send(b"\x6c\x08")
+    assert inner.commands == ["rewrap 8", "withdraw"]
+
+
+def test_all_is_fetched_for_a_layer_that_wraps_anew() -> None:
+    steps = layered(C_APDU(0, 0xB0, 0, 0, b"", 5), Careful(), Protocol.T1, Lengths.AUTO, ExchangeOptions())
+    next(steps)
+    assert steps.send(bytes(4) + b"\x61\x10").hex() == "00c0000010"
+    with pytest.raises(StopIteration) as end:
+        steps.send(bytes(16) + b"\x90\x00")
+    assert len(end.value.value.data) == 20
+
+
+def test_a_failure_after_wrapping_anew_is_told() -> None:
+    inner = Careful()
+    layer = GuardedLayer(inner)
+    steps = layered(READ, layer, Protocol.T1, Lengths.AUTO, ExchangeOptions())
+    next(steps)
+    steps.send(b"\x6c\x08")
+    with pytest.raises(CardRemovedError):
+        steps.throw(CardRemovedError("gone"))
+    with pytest.raises(LayerClosedError):
+        layer.wrap(READ)
+
+
+def test_what_is_wrapped_anew_is_checked() -> None:
+    class Wrong(Careful):
+        def rewrap(self, command: C_APDU, ne: int) -> Any:
+            return b""
+
+    steps = layered(READ, GuardedLayer(Wrong()), Protocol.T1, Lengths.AUTO, ExchangeOptions())
+    next(steps)
+    with pytest.raises(TypeError, match=r"Wrong\.rewrap returned no C_APDU but bytes"):
+        steps.send(b"\x6c\x08")
