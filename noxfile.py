@@ -132,7 +132,8 @@ def lowest(session: nox.Session) -> None:
     """All tests, or with `-- core` those of `core`, with the lowest versions of the dependencies that the metadata allow."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    named = (*project["dependencies"], *(each for extra in ("cli", "pyscard", "test", "test-core") for each in extras[extra]))
+    wanted_extras = ("cli", "pyscard", "scp", "test", "test-core")
+    named = (*project["dependencies"], *(each for extra in wanted_extras for each in extras[extra]))
     wanted = [each for each in named if not each.startswith("scardface")]
     session.install("--editable", ".", *(each.replace(">=", "==") for each in wanted))
     if session.posargs == ["core"]:

@@ -32,6 +32,7 @@ MODULES = (
     "scardface.errors",
     "scardface.iso7816",
     "scardface.replay",
+    "scardface.scp03",
     "scardface.sync",
     "scardface.testing",
     "scardface.testing.conformance",

@@ -72,11 +72,14 @@ def test_the_pythons_are_the_same_everywhere() -> None:
 
 def test_what_is_imported_is_declared() -> None:
     needed, extra = {module_of(each) for each in array("dependencies")}, {module_of(each) for each in array("cli")}
+    channels = {module_of(each) for each in array("scp")}
     package = ROOT / "scardface"
-    rooms = [path for path in package.iterdir() if path.name not in ("cli", "pytest_plugin.py") and path.suffix != ".pyc"]
+    elsewhere = ("cli", "pytest_plugin.py", "scp03.py")
+    rooms = [path for path in package.iterdir() if path.name not in elsewhere and path.suffix != ".pyc"]
     # trio is looked for where it runs already; OpenTelemetry, an extra, by the writer that needs it.
     assert set(foreign_imports(*rooms)) - {"trio", "opentelemetry"} == needed
     assert extra <= set(foreign_imports(package / "cli")) <= needed | extra
+    assert channels == set(foreign_imports(package / "scp03.py"))
     ours = {"benchmarks", "greeter", "tests"}
     # By pytest; by trio; by mypy, for tests/typing; opentelemetry-sdk brings the package of that name.
     brought_along = {"packaging", "sniffio", "typing_extensions", "opentelemetry"}
@@ -103,8 +106,8 @@ def test_pyscard_is_needed_where_it_has_wheels(sys_platform: str, python_version
 
 
 def test_the_core_needs_no_compiler() -> None:
-    """pyscard's binding and uvloop have no wheels for some platforms."""
-    assert {"pyscard", "uvloop"} & {Requirement(each).name for each in array("test-core")} == set()
+    """pyscard's binding, uvloop and cryptography have no wheels for some platforms."""
+    assert {"pyscard", "uvloop", "cryptography"} & {Requirement(each).name for each in array("test-core")} == set()
     assert Requirement(array("test-core")[0]).extras == {"cli"}
     [uvloop] = [each for each in map(Requirement, array("test")) if each.name == "uvloop"]
     assert uvloop.marker
@@ -115,7 +118,7 @@ def test_the_core_needs_no_compiler() -> None:
 
 def test_each_requirement_has_a_lowest_version() -> None:
     """`nox -s lowest` takes these; the tools of `dev` are pinned or free to grow."""
-    for name in ("dependencies", "cli", "pyscard", "test", "test-core"):
+    for name in ("dependencies", "cli", "pyscard", "scp", "test", "test-core"):
         for each in array(name):
             assert re.fullmatch(r"[\w-]+>=[\d.]+(; .*)?|scardface\[[\w,-]+\]", each), (
                 f"{each}: no lowest version that could be tried"

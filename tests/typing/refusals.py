@@ -8,7 +8,7 @@ Each line with a mistake says which error mypy has for it. A mistake that is no 
 
 from __future__ import annotations
 
-from scardface import C_APDU, Attribute, CardInserted, Protocol, ReaderMonitor, SCard, ShareMode, sync
+from scardface import C_APDU, Attribute, CardInserted, Protocol, ReaderMonitor, SCard, ShareMode, scp03, sync
 from scardface.replay import Recorder
 from scardface.testing import VirtualCard
 
@@ -51,6 +51,14 @@ async def needless_await() -> None:
     with sync.SCard() as card:
         await card.send(SELECT)  # type: ignore[misc]
         await card.layer(NoLayer()).send(SELECT)  # type: ignore[arg-type, misc]
+
+
+async def secure_channels(card: SCard, plain: sync.SCard, keys: scp03.Keys) -> None:
+    scp03.open(card, keys)  # type: ignore[unused-coroutine]
+    await scp03.open(plain, keys)  # type: ignore[misc]
+    scp03.open(plain, keys, level="C_MAC")  # type: ignore[call-overload]
+    scp03.open(plain, bytes(16))  # type: ignore[call-overload]
+    scp03.Keys("00" * 16, bytes(16))  # type: ignore[arg-type]
 
 
 async def what_goes_where(card: SCard) -> None:

@@ -44,11 +44,12 @@ from scardface import (
     StatusError,
     contactless,
     iso7816,
+    scp03,
     serial,
     sync,
 )
 from scardface.replay import Recorder, ReplayCard
-from scardface.testing import FileCard, PinPad, PrivatePcscd, SimulatedPCSC, VirtualCard
+from scardface.testing import FileCard, PinPad, PrivatePcscd, Scp03Card, SimulatedPCSC, VirtualCard
 
 SELECT = C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xf0SCARDFACE", 256)
 
@@ -178,6 +179,36 @@ async def channels_and_layers() -> None:
             assert_type(channel_.send(SELECT), R_APDU)
             assert_type(channel_.layer(Counted()).send(SELECT), R_APDU)
         assert_type(plain.layer(Counted()).send(SELECT), R_APDU)
+
+
+async def secure_channels() -> None:
+    keys = scp03.Keys(enc=bytes(16), mac=bytearray(16), dek=memoryview(bytes(16)))
+    assert_type(keys.encrypt_with_dek(bytes(16)), bytes)
+    assert_type(scp03.key_check_value(bytes(16)), bytes)
+
+    def diversified(answer: scp03.InitializeUpdateResponse) -> scp03.Keys:
+        assert_type((answer.diversification_data, answer.key_version, answer.i), tuple[bytes, int, int])
+        assert_type(answer.sequence_counter, int | None)
+        return keys
+
+    async with SCard() as card:
+        secure = await scp03.open(card, keys, level=scp03.Level.C_MAC | scp03.Level.R_MAC, mode=scp03.Mode.S16)
+        assert_type(await secure.send(SELECT, SELECT, success=["9000"]), R_APDU)
+        assert_type(await secure.send_all(SELECT), list[R_APDU])
+        assert_type(await iso7816.read_file(secure, 0x0001), iso7816.FileContents)
+        async with card.channel() as channel:
+            assert_type(await (await scp03.open(channel, diversified, key_version=0x30, aid=b"\xa0")).send(SELECT), R_APDU)
+        with Recorder(card, "session.cassette") as recorder:
+            assert_type(await (await scp03.open(recorder, keys)).send(SELECT), R_APDU)
+    with sync.SCard() as plain:
+        assert_type(scp03.open(plain, keys).send(SELECT), R_APDU)
+        assert_type(scp03.open(plain, diversified).send_all(SELECT), list[R_APDU])
+        with plain.channel() as channel_:
+            assert_type(scp03.open(channel_, keys, host_challenge=bytes(8)).send(SELECT), R_APDU)
+        with Recorder(plain, "session.cassette") as plain_recorder:
+            assert_type(scp03.open(plain_recorder, keys).send(SELECT), R_APDU)
+    virtual = Scp03Card(FileCard(), keys, key_version=1, i=0x71, aid=b"", diversification_data=bytes(10))
+    assert_type((virtual.level, virtual.sequence_counter, virtual.card), tuple[int, int, VirtualCard])
 
 
 async def what_the_reader_says() -> None:
