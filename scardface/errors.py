@@ -125,6 +125,7 @@ CANCELLED = 0x80100002
 INVALID_HANDLE = 0x80100003
 INVALID_PARAMETER = 0x80100004
 NO_MEMORY = 0x80100006
+INSUFFICIENT_BUFFER = 0x80100008
 UNKNOWN_READER = 0x80100009
 TIMEOUT = 0x8010000A
 SHARING_VIOLATION = 0x8010000B
@@ -226,7 +227,7 @@ _COMMON: dict[int, _Meaning] = {
     0x80100005: (SCardError, "SCARD_E_INVALID_TARGET", "the service's own settings are missing or damaged"),
     NO_MEMORY: (SCardError, "SCARD_E_NO_MEMORY", "the PC/SC service is out of memory or handles; close cards that are not used"),
     0x80100007: (SCardError, "SCARD_F_WAITED_TOO_LONG", "a time-out inside the PC/SC service expired; try again"),
-    0x80100008: (SCardError, "SCARD_E_INSUFFICIENT_BUFFER", "the answer is longer than PC/SC's buffer"),
+    INSUFFICIENT_BUFFER: (SCardError, "SCARD_E_INSUFFICIENT_BUFFER", "the answer is longer than PC/SC's buffer"),
     UNKNOWN_READER: (NoReaderError, "SCARD_E_UNKNOWN_READER", "there is no reader of that name; readers() lists those there are"),
     TIMEOUT: (CardTimeoutError, "SCARD_E_TIMEOUT", "the time ran out"),
     SHARING_VIOLATION: (

@@ -24,7 +24,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._enums import Disposition, Protocol, ShareMode, StateFlag
-from ..errors import INVALID_PARAMETER, NO_SERVICE, SUCCESS, TIMEOUT, SCardError, ServiceUnavailableError, error_for
+from ..errors import (
+    INSUFFICIENT_BUFFER,
+    INVALID_PARAMETER,
+    NO_SERVICE,
+    SUCCESS,
+    TIMEOUT,
+    SCardError,
+    ServiceUnavailableError,
+    error_for,
+)
 from .backend import CardStatus, StatusChange, StatusEntry
 from .binding_common import (
     BRIEF_CALLS,
@@ -47,6 +56,8 @@ _MAX_LIST_CHARACTERS = 0x10000
 """Characters of a list; pcsc-lite has at most 16 readers, of 128 bytes each."""
 _MAX_NAME_CHARACTERS = 1024
 """Characters of a reader's name, or of several, as Windows may have them."""
+_USUAL_ATTRIBUTE_BYTES = 264
+"""MAX_BUFFER_SIZE of pcsc-lite and macOS, which refuse a longer buffer; so does Wine, which hands it on."""
 _MAX_ATR_BYTES = 64
 """Bytes; ISO 7816-3 has 33."""
 
@@ -64,7 +75,7 @@ class Headers(NamedTuple):
         atr_bytes: of SCARD_READERSTATE.rgbAtr.
         raw: SCARD_PROTOCOL_RAW.
         answer_bytes: of the buffer for an answer; MAX_BUFFER_SIZE_EXTENDED is the most that pcsc-lite and macOS take.
-        attribute_bytes: of the buffer for an attribute; MAX_BUFFER_SIZE is the most that they take.
+        attribute_bytes: the longest buffer for an attribute.
         symbols: names that functions have in the library, where they are others than the headers'.
     """
 
@@ -77,7 +88,7 @@ class Headers(NamedTuple):
     atr_bytes: int = 33
     raw: int = 4
     answer_bytes: int = 65548
-    attribute_bytes: int = 264
+    attribute_bytes: int = _USUAL_ATTRIBUTE_BYTES
     symbols: Mapping[str, str] = types.MappingProxyType({})
 
 
@@ -370,7 +381,14 @@ class _Handle:
         return told
 
     def get_attribute(self, attribute: int) -> bytes:
-        most = self._library.headers.attribute_bytes
+        try:
+            return self._attribute(attribute, _USUAL_ATTRIBUTE_BYTES)
+        except SCardError as error:
+            if error.code != INSUFFICIENT_BUFFER or self._library.headers.attribute_bytes == _USUAL_ATTRIBUTE_BYTES:
+                raise
+        return self._attribute(attribute, self._library.headers.attribute_bytes)
+
+    def _attribute(self, attribute: int, most: int) -> bytes:
         value, length = _byte_buffer(most), self._library.headers.dword(most)
         self._call("SCardGetAttrib", attribute, value, ctypes.byref(length))
         told: bytes = value[: length.value]

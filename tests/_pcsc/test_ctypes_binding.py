@@ -33,7 +33,7 @@ from scardface._pcsc.ctypes_binding import (
     signatures,
 )
 from scardface._pcsc.pyscard import PYSCARD
-from scardface.errors import CANCELLED
+from scardface.errors import CANCELLED, INSUFFICIENT_BUFFER, UNSUPPORTED_FEATURE
 from scardface.testing import PrivatePcscd
 from tests.support.cards import BOTH, ECHO, LogCard
 
@@ -188,6 +188,33 @@ def test_numbers_without_a_sign(context: Context, pcscd: PrivatePcscd) -> None:
 def test_a_timeout_that_is_none(context: Context) -> None:
     for timeout in (-1, 2**32 - 1, 2**80):
         assert refused(lambda timeout=timeout: context.get_status_change(timeout, [(PNP_READER, 0)])).call == "SCardGetStatusChange"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("longest", [264, 65535])
+def test_an_attribute_is_asked_for_with_a_buffer_that_every_service_takes(
+    context: Context, pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch, longest: int
+) -> None:
+    """Also on Windows, where a longer one is a second try: Wine hands it on to pcsc-lite, which refuses more than 264 bytes."""
+    pcscd.insert(0, LogCard(BOTH))
+    pcscd.wait_for_card(0)
+    handle = context.connect(pcscd.readers[0], ShareMode.SHARED, Protocol.T1)
+    library = ctypes_binding.library()
+    monkeypatch.setattr(library, "headers", library.headers._replace(attribute_bytes=longest))
+    code = refused(lambda: handle.get_attribute(ATTR_ATR_STRING)).code  # of the driver, which has none, rather than of the service
+    assert code == UNSUPPORTED_FEATURE
+    asked: list[int] = []
+
+    def too_long(handle: int, attribute: int, value: Any, length: Any) -> int:
+        asked.append(length._obj.value)
+        length._obj.value = min(1000, length._obj.value)
+        return 0 if len(value) >= 1000 else INSUFFICIENT_BUFFER
+
+    monkeypatch.setitem(library._functions, "SCardGetAttrib", too_long)
+    if longest == 264:
+        assert refused(lambda: handle.get_attribute(ATTR_ATR_STRING)).code == INSUFFICIENT_BUFFER
+    else:
+        assert len(handle.get_attribute(ATTR_ATR_STRING)) == 1000
+    assert asked == sorted({264, longest})
 
 
 def test_the_longest_command_and_the_longest_answer(context: Context, pcscd: PrivatePcscd) -> None:

@@ -147,11 +147,15 @@ class _Server(socketserver.ThreadingTCPServer):
 
 def main(*command: str) -> int:
     """Run the command with the server beside it; its exit status."""
+    environment = dict(os.environ)
+    os.environ["SCARDFACE_BINDING"] = "ctypes"  # here; the command has its own
     _pcscd_process._folder()  # sets the variable for libpcsclite
     with _Server(("127.0.0.1", 0), _Request) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            return subprocess.run(command, env={**os.environ, VARIABLE: str(server.server_address[1])}, check=False).returncode
+            environment["PCSCLITE_CSOCK_NAME"] = os.environ["PCSCLITE_CSOCK_NAME"]
+            environment[VARIABLE] = str(server.server_address[1])
+            return subprocess.run(command, env=environment, check=False).returncode
         finally:
             server.shutdown()
             for daemon in _daemons.values():
