@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -252,7 +253,7 @@ async def test_a_card_that_another_program_holds_is_waited_for(
             assert card.reader == pcscd.readers[0]
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 1
-    assert f"pid {foreign.pid}" in warned[0]
+    assert f"pid {foreign.pid}" in warned[0] or sys.platform != "linux", "only Linux tells"
     assert "share=ShareMode.SHARED" in warned[0]
 
 
@@ -313,6 +314,7 @@ async def test_a_wait_outlives_a_restart_of_the_daemon(pcscd: PrivatePcscd, face
             assert card.reader == pcscd.readers[1]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there a service that is absent means that no reader is plugged in")
 @both_faces
 async def test_without_a_service_the_start_fails_and_says_what_to_do(pcscd: PrivatePcscd, face: Any) -> None:
     await off_loop(pcscd.stop)

@@ -33,6 +33,7 @@ from scardface import (
     ServiceUnavailableError,
     ServiceUp,
 )
+from scardface._pcsc.binding_choice import system_pcsc
 from scardface.testing import PrivatePcscd
 from tests.support.cards import ECHO, GATE, T1, LogCard
 from tests.support.faces import both_faces, off_loop
@@ -55,8 +56,12 @@ class SocketWatch:
 
     def _run(self) -> None:
         while not self._end.wait(0.001):
-            with socket.socket(socket.AF_UNIX) as tried, contextlib.suppress(OSError):
-                tried.connect(os.environ["PCSCLITE_CSOCK_NAME"])
+            with contextlib.suppress(OSError):
+                if sys.platform == "win32":
+                    system_pcsc().establish().release()
+                else:
+                    with socket.socket(socket.AF_UNIX) as tried:
+                        tried.connect(os.environ["PCSCLITE_CSOCK_NAME"])
                 self.since = time.monotonic()
                 return
 
@@ -187,6 +192,9 @@ async def test_a_monitor_entered_while_the_service_is_down_beside_others(pcscd: 
             await expect_events(second, ServiceUp(), ReaderAdded(name), CardInserted(name, ATR(T1)))
 
 
+no_signals = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGSTOP")
+
+
 @pytest.fixture
 def frozen(pcscd: PrivatePcscd) -> Iterator[Any]:
     """Freezes the daemon until the end of the test, or until it is thawed."""
@@ -197,6 +205,7 @@ def frozen(pcscd: PrivatePcscd) -> Iterator[Any]:
         os.kill(pid, signal.SIGCONT)
 
 
+@no_signals
 async def test_a_frozen_service_holds_up_no_cancellation(pcscd: PrivatePcscd, frozen: Any) -> None:
     """Everything hangs then (fact 23), but who is cancelled leaves, in the frost. What is left goes with it."""
     card = LogCard()
@@ -242,6 +251,7 @@ async def test_a_frozen_service_holds_up_no_cancellation(pcscd: PrivatePcscd, fr
 FROZEN = """
 import anyio, atexit, os, signal, threading
 from scardface import ReaderMonitor, SCard
+from scardface._pcsc.binding_choice import system_pcsc
 from scardface.testing import PrivatePcscd
 
 async def main():
@@ -264,6 +274,7 @@ print("out", flush=True)
 """
 
 
+@no_signals
 @pytest.mark.usefixtures("pcscd")
 def test_a_frozen_service_holds_up_no_exit() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PCSCLITE_CSOCK_NAME"}
