@@ -20,7 +20,7 @@ import tokenize
 from pathlib import Path
 
 FACES = Path(__file__).resolve().parents[1] / "scardface" / "_faces"
-FILES = {"queries.py": "sync_queries.py", "scard.py": "sync_scard.py"}
+FILES = {"cards.py": "sync_cards.py", "queries.py": "sync_queries.py", "scard.py": "sync_scard.py"}
 """What is generated, by what it is generated from."""
 HEAD = '"""Generated from `{}` by `.ci/generate_sync.py`, which writes it anew: edit that file, not this one."""'
 WIDTH = 132
@@ -30,9 +30,17 @@ NAMES = {
     "AbstractAsyncContextManager": "AbstractContextManager",
     "AsyncBase": "SyncBase",
     "AsyncIterator": "Iterator",
+    "StopAsyncIteration": "StopIteration",
+    "__aenter__": "__enter__",
+    "__aexit__": "__exit__",
+    "__aiter__": "__iter__",
+    "__anext__": "__next__",
+    "aclose": "close",
     "async_base": "sync_base",
     "asynccontextmanager": "contextmanager",
     "in_own_thread": "in_this_thread",
+    "scard": "sync_scard",
+    "until_idle": "until_idle_blocking",
 }
 WORDS = """
 waits for one that matches, opens it, talks to it.
@@ -124,7 +132,7 @@ def docstring(text: str, indent: int) -> str:
 def filled(block: list[str]) -> str:
     """One paragraph or entry."""
     before = " ".join(line.strip() for line in block)
-    after = re.sub(r"\basync with\b", "with", re.sub(r"\bawait ", "", in_sync_words(before)))
+    after = re.sub(r"\basync (with|for)\b", r"\1", re.sub(r"\bawait ", "", in_sync_words(before)))
     if before == after:
         return "\n".join(block)
     indents = [re.match(" *", line)[0] for line in block]  # type: ignore[index]  # it matches anything
@@ -152,13 +160,17 @@ def in_sync_words(text: str) -> str:
 
 
 def sort_imports(source: str) -> str:
-    """Relative imports in the order that ruff wants: further up first, then by name."""
+    """Imports in the order that ruff wants: relative ones further up first, then by name; what `collections.abc` has, by name."""
     lines = source.splitlines(keepends=True)
     nodes = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom) and node.level]
     texts = {id(node): "".join(lines[node.lineno - 1 : node.end_lineno]) for node in nodes}
     ordered = sorted(nodes, key=lambda node: (-node.level, node.module or ""))
     lines[nodes[0].lineno - 1 : nodes[-1].end_lineno] = [texts[id(node)] for node in ordered]
-    return "".join(lines)
+    return re.sub(r"(?<=^from collections\.abc import )(.*)", lambda found: _sorted(found[1]), "".join(lines), flags=re.MULTILINE)
+
+
+def _sorted(names: str) -> str:
+    return ", ".join(sorted(names.split(", ")))
 
 
 def everything() -> dict[Path, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._enums import Disposition, Lengths, Protocol, ShareMode
     from ._faces.card import cancel_all
+    from ._faces.cards import cards
     from ._faces.monitor import ReaderMonitor
     from ._faces.queries import groups, readers, states
     from ._faces.scard import SCard
@@ -98,6 +99,7 @@ __all__ = [
     "StatusError",
     "WaitCancelledError",
     "cancel_all",
+    "cards",
     "control_code",
     "groups",
     "other_programs",
@@ -112,6 +114,7 @@ _MODULES = {
     "_faces.queries": ("groups", "readers", "states"),
     "_reader.attributes": ("Attribute",),
     "_faces.card": ("cancel_all",),
+    "_faces.cards": ("cards",),
     "_enums": ("Disposition", "Lengths", "Protocol", "ShareMode"),
     "_pcsc.events": (
         "CardInserted",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._enums import Disposition, Lengths, Protocol, ShareMode
 from ._faces.card import cancel_all
+from ._faces.sync_cards import cards
 from ._faces.sync_monitor import ReaderMonitor
 from ._faces.sync_queries import groups, readers, states
 from ._faces.sync_scard import SCard
@@ -88,6 +89,7 @@ __all__ = [
     "WaitCancelledError",
     "cancel_all",
     "cancellable",
+    "cards",
     "control_code",
     "groups",
     "other_programs",

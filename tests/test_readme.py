@@ -428,6 +428,40 @@ def _(stage: Stage) -> None:
     ]
 
 
+@example("async for card in scardface.cards():")
+def _(stage: Stage) -> None:
+    first, second = stage.pcscd.readers[:2]
+    stage.pcscd.insert(first, FileCard())
+    running = stage.run("import anyio\nanyio.run(desk)")
+    running.shows(f"{first} welcome")
+    stage.pcscd.insert(second, Stranger())
+    stage.pcscd.remove(first)
+    stage.pcscd.wait_for_removal(first)
+    stage.pcscd.remove(second)
+    stage.pcscd.wait_for_removal(second)
+    stage.pcscd.insert(second, FileCard())
+    running.shows(f"{second} welcome")
+    running.interrupt()
+    assert running.out.count("welcome") == 2
+
+
+@example("async def is_ours(")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, Stranger())
+    stage.pcscd.wait_for_card(0)
+    stage.pcscd.insert(1, FileCard())
+    assert stage.run("import anyio\nprint(anyio.run(wait_for_ours))").ends() == f"{stage.pcscd.readers[1]}\n"
+
+
+@example("async with card.while_present():")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    running = stage.run("anyio.run(session)")
+    running.shows("hello")
+    stage.pcscd.remove(0)
+    assert running.ends() == "hello\ngoodbye\n"
+
+
 class MifareCard(LogCard):
     """A contactless card, together with its reader, which knows one key."""
 

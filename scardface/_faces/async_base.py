@@ -16,27 +16,32 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 
 from .._enums import Disposition
+from .._pcsc.backend import Backend
+from .._pcsc.events import Reading
 from .._session.card_errors import best_effort
-from .._session.card_request import member, seconds_of
+from .._session.card_request import CardRequest, member, seconds_of
 from .._session.exchanger import PreparedCommand
 from .._session.session import Session
 from .._threads import Loop, Reply, retry_if_interrupted, until_ended, within_grace
 from .._waiting.acquisition import acquire
 from .._waiting.driver import driver_of, until_idle
 from .._waiting.removal import wait
-from ..errors import CardRemovedError
+from ..errors import CardRemovedError, CardTimeoutError
 from ..iso7816._apdu import C_APDU, R_APDU
 from ..iso7816._judgement import Judgement, ends_batch
 from ..iso7816._layer import Layer
-from .card import Card, ignore_outcome
+from .card import NOT_THIS_CARD, Card, ignore_outcome
 from .card_lock import CardLock
 from .routes import Callback
 
@@ -48,7 +53,15 @@ Answer: TypeAlias = Coroutine[Any, Any, R_APDU]
 Answers: TypeAlias = Coroutine[Any, Any, list[R_APDU]]
 """What a `send_all` of this face returns."""
 
+Verdict: TypeAlias = Awaitable[object]
+"""What a `match` of this face returns."""
+
 until_removed = wait
+
+
+def new_owner() -> Loop:
+    """Who waits in this loop."""
+    return Loop()
 
 
 class _RunningCallback:
@@ -71,6 +84,7 @@ class AsyncBase(Card):
     _how_to_open = "use 'async with SCard(...)' or 'await SCard(...)'"
     _loop: Loop
     _lock: CardLock
+    _match_scope: anyio.CancelScope | None = None  # in which `match` is asked
     _ended: anyio.Event | None = None  # set when the close is done
     _close_error: Exception | None = None
 
@@ -98,7 +112,54 @@ class AsyncBase(Card):
         await self._aclose(None, cancelled=kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()))
 
     def _acquire(self: CardT) -> Coroutine[Any, Any, CardT]:
+        if self._match is not None:
+            return self._acquire_matching(self._match)
         return acquire(self._begin(), self._on_acquired)
+
+    async def _acquire_matching(self: CardT, match: Callable[[Any], Any]) -> CardT:
+        """As `_acquire`; each card that matches otherwise is asked once while it is in."""
+        acquisition = self._begin()
+        why: BaseException | None = None
+        while True:
+            try:
+                await acquire(acquisition, self._on_acquired)
+            except CardTimeoutError as error:
+                error.__cause__ = error.__cause__ or why
+                raise
+            left = math.inf if self._card_request.timeout == 0 else acquisition.deadline - time.monotonic()
+            scope = self._match_scope = anyio.CancelScope(deadline=anyio.current_time() + left)
+            matches = False
+            try:
+                with scope:
+                    verdict = match(self)
+                    matches = bool(await verdict if inspect.isawaitable(verdict) else verdict)
+            except NOT_THIS_CARD as error:
+                why = error
+            except BaseException as error:
+                if not self._closed:
+                    self._hand_over_close(None, ignore_outcome)
+                if not isinstance(error, GeneratorExit) and self._worker is not None:
+                    await within_grace(partial(until_ended, [self._worker.thread]), cancelled=True)
+                raise
+            finally:
+                self._match_scope = None
+            if matches and not self._cancel_asked and not scope.cancel_called:
+                return self
+            await within_grace(partial(until_ended, [self._refuse(why).thread]))
+            acquisition = self._begin_again(why)
+
+    def _cancel_match(self) -> None:
+        scope = self._match_scope
+        if scope is not None:
+            self._loop.post(scope.cancel)
+
+    async def _open(
+        self, request: CardRequest, match: Callable[[Any], Any] | None, backend: Backend | None, refused: Mapping[str, Reading]
+    ) -> None:
+        """Acquire a card as `__init__` and `await` would, but none of those refused."""
+        self._refused = dict(refused)
+        self._init(request, backend, match)
+        await self._acquire()
 
     def _on_acquired(self: CardT, session: Session) -> CardT:
         self._loop = Loop()

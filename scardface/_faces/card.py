@@ -11,27 +11,36 @@ Who owns what, who may call it from where, what ends it:
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.binding_choice import backend_or_default
+from .._pcsc.events import Reading
 from .._pcsc.no_copy import refuse_copy
 from .._reader.pin_pad import PadResult
+from .._session.card_errors import best_effort
 from .._session.card_request import CardRequest, member, protocols_for
 from .._session.session import Session
 from .._threads import ForkLock, Worker, generation
 from .._waiting.acquisition import Acquisition
 from .._waiting.removal import RemovalWait
-from ..errors import REMOVED_CARD, TIMEOUT, CardRemovedError, CardTimeoutError
-from ..iso7816._apdu import C_APDU, Success, how_to_make_bytes, success_rule
+from ..errors import REMOVED_CARD, TIMEOUT, CardRemovedError, CardTimeoutError, SCardError
+from ..iso7816._apdu import C_APDU, StatusError, Success, how_to_make_bytes, success_rule
 from ..iso7816._atr import ATR
 from ..iso7816._judgement import Judgement
 
 CardT = TypeVar("CardT", bound="Card")
+
+NOT_THIS_CARD = (SCardError, StatusError)
+"""What `match` may raise of a card that is not the right one: it went, does not answer, or refuses."""
+
+logger = logging.getLogger("scardface")
 
 _LONGEST_CONTROL = 65548
 """Bytes, of pcsc-lite's buffer (MAX_BUFFER_SIZE_EXTENDED), in each direction."""
@@ -53,6 +62,8 @@ class Card:
     _session: Session | None = None
     _worker: Worker | None = None  # whose thread opened the card
     _closed: bool = False
+    _match: Callable[[Any], Any] | None = None
+    _refused: Mapping[str, Reading] | None = None  # the cards that are not wanted although they match, while they are in, by reader
     _judgement: Judgement | None = None  # of what is sent without `success`
     _how_to_open: ClassVar[str] = "acquire it"
 
@@ -65,9 +76,11 @@ class Card:
 
     _generation: int
 
-    def _init(self, card_request: CardRequest, backend: Backend | None) -> None:
+    def _init(self, card_request: CardRequest, backend: Backend | None, match: Callable[[Any], Any] | None = None) -> None:
         """What `__init__` does with its arguments once they are checked."""
         self._card_request = card_request
+        if match is not None:
+            self._match = check_match(match, card_request)
         self._given_backend = backend
         if card_request.success is not None:
             self._judgement = Judgement(card_request.success)
@@ -80,10 +93,51 @@ class Card:
                 raise RuntimeError("the card is closed; make another SCard")
             if self._acquisition is not None:
                 raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
-            acquisition = self._acquisition = Acquisition(self._card_request, backend_or_default(self._given_backend))
+            acquisition = self._acquisition = Acquisition(
+                self._card_request, backend_or_default(self._given_backend), self._refused
+            )
             if self._cancel_asked:
                 acquisition.cancel()
         return acquisition
+
+    def _begin_again(self, why: BaseException | None) -> Acquisition:
+        """The acquisition that goes on after a card that `match` has refused, in its place and until its deadline.
+
+        Args:
+            why: what `match` has raised.
+        """
+        with _lock.current:
+            if self._closed:
+                raise RuntimeError("the card is closed")
+            previous = self._acquisition
+            assert previous is not None
+            acquisition = self._acquisition = Acquisition(self._card_request, previous.backend, self._refused, previous)
+            if self._cancel_asked:
+                acquisition.cancel()
+        timeout = self._card_request.timeout
+        if timeout and time.monotonic() >= previous.deadline and not self._cancel_asked:
+            text = f"no matching card within {timeout:g} s; seen: a card that match= refused"
+            raise CardTimeoutError(text, TIMEOUT) from why
+        return acquisition
+
+    def _refuse(self, why: BaseException | None) -> Worker:
+        """Close the card, which `match` has refused, and note that, so that it is asked once while it is in.
+
+        Returns:
+            The thread that closes it, and ends then.
+        """
+        session, worker, acquisition = self._session, self._worker, self._acquisition
+        assert session is not None
+        assert worker is not None
+        assert acquisition is not None
+        if why is not None:
+            logger.info("the card in %r was not chosen, since match= raised: %s", session.reader, why)
+        self._refused = {**acquisition.refused, session.reader: session.reading}
+        self._cancel_removals()
+        self._session = self._worker = None
+        worker.submit(best_effort, session.close)
+        worker.finish()
+        return worker
 
     def _take_over(self, session: Session) -> None:
         """Take what the acquisition has opened."""
@@ -148,7 +202,11 @@ class Card:
             acquisition = self._acquisition
         if acquisition is not None:
             acquisition.cancel()
+        self._cancel_match()
         self._cancel_removals()
+
+    def _cancel_match(self) -> None:
+        """End a `match` that is asked, if the face can. Signal-safe."""
 
     @property
     def closed(self) -> bool:
@@ -240,6 +298,15 @@ class Card:
             text = f"unclosed {self!r}"
             self._hand_over_close(None, ignore_outcome)
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+
+
+def check_match(match: Any, request: CardRequest) -> Any:
+    """What the caller gave as `match`; a TypeError or ValueError if it cannot be used."""
+    if not callable(match):
+        raise TypeError(f"match: a function of the open card is needed, not {type(match).__name__}")
+    if request.share is ShareMode.DIRECT:
+        raise ValueError("match: a DIRECT connection needs no card that could be asked")
+    return match
 
 
 def _close(session: Session, disposition: Disposition | None, ended: Callable[[Exception | None], object]) -> None:

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import overload
 
@@ -28,7 +28,7 @@ from ..iso7816._apdu import C_APDU, R_APDU, Buffer, Success
 from ..iso7816._channel import OPEN, close_command, opened
 from ..iso7816._exchange import ExchangeOptions
 from ..iso7816._layer import Layer
-from .async_base import Answer, Answers, AsyncBase, until_removed
+from .async_base import Answer, Answers, AsyncBase, Verdict, until_removed
 from .card import code_and_data, commands, dword, raw_command
 from .routes import Callback, Channel, Layered
 
@@ -70,6 +70,9 @@ class SCard(AsyncBase):
         success: which status words are no failure, so that a batch goes on after them: patterns of four characters, `x` for any
             digit, `["9000", "91xx"]`. They are all that succeeds, 9000 is not implied. Or a function of the response, which is
             called once for each, in the thread that speaks to the card. None: 9000.
+        match: chooses a card by what is on it: `await match(card)`, with the card open, says whether it is the right one. Each card
+            that meets all else is asked once while it is in. One that goes meanwhile, or for which it raises an SCardError or a
+            StatusError, is not the right one; other exceptions end the wait. None: any card.
         backend: the PC/SC to use; None: the default one at the start of the acquisition.
 
     Raises (when acquiring):
@@ -99,6 +102,7 @@ class SCard(AsyncBase):
         on_reset: OnReset = "raise",
         wait_for_reader: bool = False,
         success: Success | None = None,
+        match: Callable[[SCard], Verdict] | None = None,
         backend: Backend | None = None,
     ) -> None:
         card_request = CardRequest.from_arguments(
@@ -117,7 +121,7 @@ class SCard(AsyncBase):
             wait_for_reader=wait_for_reader,
             success=success,
         )
-        self._init(card_request, backend)
+        self._init(card_request, backend, match)
 
     async def send(
         self,

@@ -18,28 +18,29 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from .._enums import Disposition, ShareMode
 from .._pcsc.backend import Backend
+from .._pcsc.events import Reading
 from .._pcsc.no_copy import refuse_copy
 from .._session.card_errors import best_effort
 from .._session.card_request import CardRequest, member, seconds_of
 from .._session.exchanger import PreparedCommand
 from .._session.session import Session
-from .._threads import JOIN_TIMEOUT, SLICE, RLock, cancellable, get, retry_if_interrupted, spawn, uninterrupted
+from .._threads import JOIN_TIMEOUT, SLICE, RLock, WaitingThread, cancellable, get, retry_if_interrupted, spawn, uninterrupted
 from .._waiting.acquisition import acquire_blocking
 from .._waiting.driver import driver_of, until_idle_blocking
 from .._waiting.removal import wait_blocking
-from ..errors import CANCELLED, CardRemovedError, WaitCancelledError
+from ..errors import CANCELLED, CardRemovedError, CardTimeoutError, WaitCancelledError
 from ..iso7816._apdu import C_APDU, R_APDU
 from ..iso7816._judgement import Judgement, ends_batch
 from ..iso7816._layer import Layer
-from .card import Card
+from .card import NOT_THIS_CARD, Card, ignore_outcome
 from .routes import Callback
 
 CardT = TypeVar("CardT", bound="SyncBase")
@@ -49,6 +50,9 @@ Answer: TypeAlias = R_APDU
 """What a `send` of this face returns."""
 Answers: TypeAlias = list[R_APDU]
 """What a `send_all` of this face returns."""
+
+Verdict: TypeAlias = object
+"""What a `match` of this face returns."""
 
 until_removed = wait_blocking
 
@@ -106,6 +110,11 @@ class _ThreadLock(RLock):  # type: ignore[misc]  # as RLock itself
             )
 
 
+def new_owner() -> WaitingThread:
+    """Who waits in this thread."""
+    return WaitingThread()
+
+
 class _Anywhere:
     """The owner of a wait whose end only sets a flag and wakes others: what is posted runs at once, in the thread that posts."""
 
@@ -148,17 +157,53 @@ class SyncBase(Card):
 
     # Acquiring.
 
-    def _init(self, card_request: CardRequest, backend: Backend | None) -> None:
+    def _init(self, card_request: CardRequest, backend: Backend | None, match: Callable[[Any], Any] | None = None) -> None:
         self._lock = _ThreadLock()
-        super()._init(card_request, backend)
+        super()._init(card_request, backend, match)
         acquisition = self._begin()
-        try:
-            acquire_blocking(acquisition, self._take_over)
-            if self._closed:
-                raise WaitCancelledError("the card was closed while it was waited for", CANCELLED)
-        except BaseException:
-            retry_if_interrupted(acquisition.leave)
-            raise
+        why: BaseException | None = None
+        while True:
+            try:
+                acquire_blocking(acquisition, self._take_over)
+                if self._closed:
+                    raise WaitCancelledError("the card was closed while it was waited for", CANCELLED)
+            except CardTimeoutError as error:
+                error.__cause__ = error.__cause__ or why
+                retry_if_interrupted(acquisition.leave)
+                raise
+            except BaseException:
+                retry_if_interrupted(acquisition.leave)
+                raise
+            if self._match is None:
+                return
+            try:
+                if self._matches(self._match) and not self._cancel_asked:
+                    return
+            except NOT_THIS_CARD as error:
+                why = error
+            except BaseException:
+                if not self._closed:
+                    retry_if_interrupted(self._hand_over_close, None, ignore_outcome)
+                raise
+            thread = self._refuse(why).thread
+            while thread.is_alive():
+                thread.join(SLICE)
+            acquisition = self._begin_again(why)
+
+    def _open(
+        self, request: CardRequest, match: Callable[[Any], Any] | None, backend: Backend | None, refused: Mapping[str, Reading]
+    ) -> None:
+        """Acquire a card as `__init__` would, but none of those refused."""
+        self._refused = dict(refused)
+        self._init(request, backend, match)
+
+    def _matches(self, match: Callable[[Any], Any]) -> bool:
+        verdict = match(self)
+        if inspect.isawaitable(verdict):
+            if inspect.iscoroutine(verdict):
+                verdict.close()
+            raise TypeError("match: a coroutine function cannot be awaited here; use scardface.SCard, or a plain function")
+        return bool(verdict)
 
     def __enter__(self: CardT) -> CardT:
         self._require_session()

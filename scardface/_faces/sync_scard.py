@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import overload
 
@@ -22,7 +22,7 @@ from ..iso7816._exchange import ExchangeOptions
 from ..iso7816._layer import Layer
 from .card import code_and_data, commands, dword, raw_command
 from .routes import Callback, Channel, Layered
-from .sync_base import Answer, Answers, SyncBase, until_removed
+from .sync_base import Answer, Answers, SyncBase, Verdict, until_removed
 
 PLAIN_ENTRY = PinEntry()
 """4 to 8 digits as text, ended with the reader's key."""
@@ -62,6 +62,9 @@ class SCard(SyncBase):
         success: which status words are no failure, so that a batch goes on after them: patterns of four characters, `x` for any
             digit, `["9000", "91xx"]`. They are all that succeeds, 9000 is not implied. Or a function of the response, which is
             called once for each, in the thread that speaks to the card. None: 9000.
+        match: chooses a card by what is on it: `match(card)`, with the card open, says whether it is the right one. Each card that
+            meets all else is asked once while it is in. One that goes meanwhile, or for which it raises an SCardError or a
+            StatusError, is not the right one; other exceptions end the wait. None: any card.
         backend: the PC/SC to use; None: the default one at the start of the acquisition.
 
     Raises (when acquiring):
@@ -91,6 +94,7 @@ class SCard(SyncBase):
         on_reset: OnReset = "raise",
         wait_for_reader: bool = False,
         success: Success | None = None,
+        match: Callable[[SCard], Verdict] | None = None,
         backend: Backend | None = None,
     ) -> None:
         card_request = CardRequest.from_arguments(
@@ -109,7 +113,7 @@ class SCard(SyncBase):
             wait_for_reader=wait_for_reader,
             success=success,
         )
-        self._init(card_request, backend)
+        self._init(card_request, backend, match)
 
     def send(
         self,

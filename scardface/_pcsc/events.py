@@ -219,6 +219,13 @@ def diff(old: Snapshot, new: Snapshot) -> list[Event]:
     return events
 
 
+def still_in(before: Reading, now: Reading) -> bool:
+    """Whether the card of `before` has stayed in: as `same_card`, but where there are counters, a reset may change its ATR."""
+    if before.counter == 0:  # as everywhere on macOS
+        return same_card(before, now)
+    return before.present and now.present and before.counter == now.counter
+
+
 def same_card(before: Reading, now: Reading) -> bool:
     """Whether both readings, from one run of the service, are of the same card, which stayed in."""
     if not (before.present and now.present and before.counter == now.counter):

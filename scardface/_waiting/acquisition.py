@@ -56,6 +56,7 @@ from ..errors import (
 from .dispatcher import SINGLE_QUERY_TIMEOUT, Dispatcher
 from .driver import Driver, driver_of, until_idle, until_idle_blocking
 from .messages import (
+    NO_READINGS,
     CardOpened,
     ConnectFinished,
     ConnectStarted,
@@ -87,7 +88,12 @@ _LEFT = WaitCancelledError("the wait for a card was given up", CANCELLED)
 
 
 class Acquisition(Waiter):
-    """The wait of one SCard for its card. After success it has the open `session`, and the `worker` whose thread opened it."""
+    """The wait of one SCard for its card. After success it has the open `session`, and the `worker` whose thread opened it.
+
+    Args:
+        refused: the cards that are not wanted although they match, until they have been taken out, by reader.
+        previous: the acquisition whose card was not the right one. This one goes on for it: in its place, until its deadline.
+    """
 
     __slots__ = (
         "_connect_under_way",
@@ -108,9 +114,18 @@ class Acquisition(Waiter):
 
     __reduce_ex__ = refuse_copy
 
-    def __init__(self, request: CardRequest, backend: Backend) -> None:
+    def __init__(
+        self,
+        request: CardRequest,
+        backend: Backend,
+        refused: Mapping[str, Reading] | None = None,
+        previous: Acquisition | None = None,
+    ) -> None:
         super().__init__()
         self.request = request
+        self.number = 0
+        if refused:
+            self._refused = refused
         self.backend = backend
         self.service_may_be_absent = backend.absent_service_means_no_reader
         self.driver: Driver | None = None
@@ -120,6 +135,9 @@ class Acquisition(Waiter):
         self._outcomes: list[Session | BaseException] = []
         self._readers: NameSet | Literal["not known"] = "not known"  # the readers it waits for, by its own first query
         self._query_readings: Mapping[str, Reading] | None = None  # what that query saw, if only new cards are wanted
+        if previous is not None:
+            self.number, self.deadline = previous.number, previous.deadline
+            self._query_readings = previous._query_readings
         self._query_summary: tuple[str, BaseException | None] | None = None  # what it saw, in words
         self._connect_under_way: Offer | None = None  # under way in its own first query
         self._has_followers = False  # younger waiters wait for the end of its first query
@@ -141,6 +159,16 @@ class Acquisition(Waiter):
         end = self._outcomes[0] if self._outcomes else None
         assert isinstance(end, Session), "not acquired"
         return end
+
+    @property
+    def refused(self) -> Mapping[str, Reading]:
+        """Those of the cards that are not wanted which were still in, as far as was seen."""
+        return self._refused
+
+    @property
+    def readings_before(self) -> Mapping[str, Reading]:
+        """With `new_only`: the cards that were in when the wait began, and still were when this one was opened."""
+        return self._query_readings or NO_READINGS
 
     def cancel(self) -> None:
         """End the wait with WaitCancelledError; without effect once the face has taken over the card."""
@@ -218,11 +246,13 @@ class Acquisition(Waiter):
             SCardError: no thread can be started.
         """
         driver = driver_of(self.backend)
-        self.driver, self.owner, self._wake, self.number = driver, owner, wake, next(_numbers)
+        self.driver, self.owner, self._wake = driver, owner, wake
         timeout = self.request.timeout
         if timeout == 0:
             timeout = SINGLE_QUERY_TIMEOUT + self.request.settle
-        self.deadline = math.inf if timeout is None else time.monotonic() + timeout
+        if not self.number or self.request.timeout == 0:
+            self.deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self.number = self.number or next(_numbers)
         driver.close_abandoned_cards()
         if self._outcomes:
             return
@@ -318,7 +348,8 @@ class Acquisition(Waiter):
                 if other in driver.first_queries:
                     older.append(other)
         self._joined = True
-        driver.submit(Joined(self, tuple(older), self._readers, trying, self._query_readings, self._query_summary), self.backend)
+        found = self._readers, trying, self._query_readings, self._query_summary
+        driver.submit(Joined(self, tuple(older), *found, self._refused), self.backend)
         if self._outcomes:
             driver.tell(Left(self))
 
@@ -347,7 +378,7 @@ class Acquisition(Waiter):
             mine.handle(CardOpened(waiter, reader, share), now)
         for offer in list(driver.connects):
             mine.handle(ConnectStarted(offer), now)
-        mine.handle(Joined(self), now)
+        mine.handle(Joined(self, readings=self._query_readings, refused=self._refused), now)
         context: Context | None = None
         failures: list[Failed] = []
         try:
@@ -363,7 +394,7 @@ class Acquisition(Waiter):
                 return False
             effects = mine.handle(SnapshotTaken(Snapshot(mine.query_wanted, 1, None, readings, groups, left_out)), now)
             self._readers = mine.readers_of(self)
-            if self.request.new_only:
+            if self.request.new_only and self._query_readings is None:
                 self._query_readings = readings
             while effects and not self._outcomes and time.monotonic() < self.deadline:
                 effect = effects.pop(0)
@@ -392,8 +423,11 @@ class Acquisition(Waiter):
         """Whether to join the waiters of the driver although the first query failed."""
         request = self.request
         if isinstance(error, ServiceUnavailableError):
-            absent = error.code != SECURITY_VIOLATION  # else it runs, and refuses this program
-            return absent and (request.wait_for_reader or (request.pnp and self.service_may_be_absent))
+            if (
+                request.wait_for_reader
+            ):  # also a refusal, which may be the answer of a service that ends (fact 22): the driver asks again
+                return True
+            return error.code != SECURITY_VIOLATION and request.pnp and self.service_may_be_absent
         return request.timeout != 0
 
     def _open_in_first_query(self, offer: Offer, worker: Worker, context: Context | None) -> Failed | None:
@@ -453,6 +487,8 @@ class Acquisition(Waiter):
                 _close(session)
             return error, False
         self.worker = worker
+        if self.request.new_only:
+            self._query_readings = offer.known
         driver.open_cards[self] = (session.reader, session.share)
         driver.tell(CardOpened(self, session.reader, session.share, offer if self._joined else None))
         driver.not_taken_over[self] = None

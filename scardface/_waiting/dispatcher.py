@@ -25,12 +25,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Container, Hashable, Iterable
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from .._enums import ShareMode, StateFlag
-from .._pcsc.events import Reading, Snapshot, diff, same_card
+from .._pcsc.events import Reading, Snapshot, diff, same_card, still_in
 from .._session.card_request import CardRequest
 from ..errors import (
     CANCELLED,
@@ -47,6 +47,7 @@ from ..errors import (
 )
 from .dispatcher_state import Refusal, TrackedReader, WaiterQueue
 from .messages import (
+    NO_READINGS,
     CardOpened,
     ConnectFinished,
     ConnectStarted,
@@ -91,6 +92,8 @@ SINGLE_QUERY_TIMEOUT = 1.5
 """Seconds after which a waiter with a timeout of 0 checks whether the service still answers; it ends within 0.5 s more."""
 _ANSWER_TIMEOUT = 0.4
 """Seconds that the service has for that answer."""
+_REFUSALS = 2
+"""Queries in a row that the service must refuse before it is believed: one that ends refuses what it has not read (fact 22)."""
 _POWER_UP_TIMEOUT = 30.0
 """Seconds that such a waiter gives a card to power up; reader drivers give up earlier."""
 
@@ -142,6 +145,8 @@ class Dispatcher:
         self._timers: list[_Timer] = []
         self._timer_number = 0
         self._effects: list[Effect] = []
+        self._refusing: dict[Waiter, dict[str, Reading]] = {}  # waiters that do not want some cards although they match, and which
+        self._refusals_in_a_row = 0
         self._zero_timeout: dict[Waiter, None] = {}  # waiters with a timeout of 0 whose query has been answered
 
     # For the driver.
@@ -274,7 +279,13 @@ class Dispatcher:
 
     def _on_snapshot(self, snapshot: Snapshot, now: float) -> None:
         before, self._last = self._last, snapshot
+        is_refusal = snapshot.error is not None and snapshot.error.code == SECURITY_VIOLATION
+        self._refusals_in_a_row = self._refusals_in_a_row + 1 if is_refusal else 0
         changed = self._update_readers(snapshot, now) if snapshot.error is None else self._mark_service_gone(snapshot.error, now)
+        if self._refusing and before.life and before.life != snapshot.life:  # counters begin anew, and nobody saw what was swapped
+            for refused in self._refusing.values():
+                refused.clear()
+            changed = list(self._readers.values())
         self._notify_listeners(before, snapshot)
         for removal in [removal for removal, number in self._unchecked_removals.items() if snapshot.number >= number]:
             del self._unchecked_removals[removal]
@@ -335,6 +346,8 @@ class Dispatcher:
     def _set_reading(self, reader: TrackedReader, reading: Reading | None, now: float) -> None:
         """Take over a reading. If the card is another one, or is shared no more, waiters that were refused it may try again."""
         old, reader.reading = reader.reading, reading
+        if self._refusing and old is not None:
+            self._forget_refused(reader.name, old, reading)
         if reading is not None:
             self._assign_card_number(reader, old, reading, now)
         if old is None or reading is None or old[1:] != reading[1:] or old.present != reading.present:
@@ -346,6 +359,13 @@ class Dispatcher:
         for removal in reader.removals:
             if removal not in self._unchecked_removals and self._last.error is None:
                 self._check_removal(removal, reader)
+
+    def _forget_refused(self, name: str, old: Reading, reading: Reading | None) -> None:
+        """A card that has been seen in and is there no more is refused no more, whatever the next one's counter shows."""
+        for refused in self._refusing.values():
+            before = refused.get(name)
+            if before is not None and still_in(before, old) and (reading is None or not still_in(before, reading)):
+                del refused[name]
 
     def _assign_card_number(self, reader: TrackedReader, old: Reading | None, reading: Reading, now: float) -> None:
         """Give the card in `reader` a number of its own if it is not the card that was there before."""
@@ -389,6 +409,8 @@ class Dispatcher:
         self._count_groups(waiter.request.readers.groups, 1)
         waiter._started, waiter._older, waiter._readings_before, waiter._summary = now, older, message.readings, message.summary
         waiter._known_cards, waiter._queue, waiter._offer, waiter._tried = {}, None, None, None
+        if message.refused:
+            waiter._refused = self._refusing[waiter] = dict(message.refused)
         for other in older - self._first_queries.keys() - self._waiters.keys():
             self._first_queries[other] = now + FIRST_QUERY_PRIORITY
             self._call_at(now + FIRST_QUERY_PRIORITY, self._end_first_query, other, self._first_queries)
@@ -413,6 +435,9 @@ class Dispatcher:
         dynamic = request.wait_for_reader
         try:
             if dynamic and snapshot.error is not None and snapshot.error.code == SECURITY_VIOLATION:
+                if self._refusals_in_a_row < _REFUSALS:
+                    waiter._query_number = self._want_query()
+                    return False
                 raise fresh_copy(snapshot.error)  # it runs, and refuses this program
             names = None if dynamic else self._readers_to_watch(waiter, snapshot)
         except SCardError as error:
@@ -504,6 +529,7 @@ class Dispatcher:
         self._count_groups(waiter.request.readers.groups, -1)
         self._awaiting_query.pop(waiter, None)
         self._zero_timeout.pop(waiter, None)
+        self._refusing.pop(waiter, None)
         if waiter._offer is not None:
             self._effects.append(Withdraw(waiter._offer))
         queue, waiter._queue = waiter._queue, None
@@ -639,7 +665,7 @@ class Dispatcher:
             if waiter is None:
                 continue
             assert reader.reading is not None
-            offer = Offer(waiter, reader.name, reader.reading, self._last.life)
+            offer = Offer(waiter, reader.name, reader.reading, self._last.life, self._known_readings(waiter))
             reader.offer = waiter._offer = offer
             self._call_at(now + TAKE_TIMEOUT, self._withdraw, offer, None)
             self._effects.append(offer)
@@ -695,6 +721,9 @@ class Dispatcher:
             return False
         if waiter.request.new_only and self._is_known_card(waiter, reader):
             return False
+        before = waiter._refused.get(reader.name) if waiter._refused else None
+        if before is not None and reader.reading is not None and still_in(before, reader.reading):
+            return False
         return waiter._tried is None or reader.name not in waiter._tried
 
     def _is_known_card(self, waiter: Waiter, reader: TrackedReader) -> bool:
@@ -703,6 +732,13 @@ class Dispatcher:
         if before is not None and reader.reading is not None and reader.card and same_card(before, reader.reading):
             waiter._known_cards[reader.name] = reader.card  # by its number it is known after a restart of the service as well
         return reader.card != 0 and waiter._known_cards.get(reader.name) == reader.card
+
+    def _known_readings(self, waiter: Waiter) -> Mapping[str, Reading]:
+        """With new_only: the cards that were in when the wait began, and still are."""
+        if not waiter.request.new_only:
+            return NO_READINGS
+        known = [reader for reader in self._readers.values() if self._is_known_card(waiter, reader)]
+        return {reader.name: reader.reading for reader in known if reader.reading is not None}
 
     def _is_overtaking(self, waiter: Waiter, reader: TrackedReader) -> bool:
         """Whether an older waiter whose first query is not answered may want this card."""

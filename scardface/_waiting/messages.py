@@ -12,6 +12,7 @@ Who owns what:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from .._enums import ShareMode
@@ -23,6 +24,9 @@ NameSet: TypeAlias = "frozenset[str] | None"
 """The names of some readers; None: all readers, including readers that are plugged in later."""
 Summary: TypeAlias = "tuple[str, BaseException | None]"
 """What an acquisition has found, in words; the error of the last card that could not be opened."""
+
+
+NO_READINGS: Mapping[str, Reading] = MappingProxyType({})
 
 
 # Those who wait.
@@ -90,7 +94,8 @@ class Waiter(CardWaiter):
 
     __slots__ = (
         *("deadline", "number", "owner", "request", "service_may_be_absent"),
-        *("_known_cards", "_offer", "_older", "_query_number", "_queue", "_readings_before", "_started", "_summary", "_tried"),
+        *("_known_cards", "_offer", "_older", "_query_number", "_queue", "_readings_before", "_refused", "_started"),
+        *("_summary", "_tried"),
     )
 
     request: CardRequest
@@ -106,6 +111,7 @@ class Waiter(CardWaiter):
         self._query_number = 0  # of its first query; negative: of the query that tells whether the service answers
         self._queue: Any = None  # None: its first query has not been answered
         self._readings_before: Mapping[str, Reading] | None = None  # with new_only: what its own first query saw
+        self._refused: Mapping[str, Reading] = NO_READINGS  # the cards that it does not want although they match, by reader
         self._started = 0.0
         self._summary: Summary | None = None  # of its own first query
         self._tried: set[str] | None = None  # with a timeout of 0: the readers tried
@@ -114,14 +120,22 @@ class Waiter(CardWaiter):
 class Offer:
     """A reader offered to one waiter. `claim` decides who disposes of it: the waiter takes it, or the driver withdraws it."""
 
-    __slots__ = ("_claims", "life", "owner", "reader", "reading", "waiter")
+    __slots__ = ("_claims", "known", "life", "owner", "reader", "reading", "waiter")
 
-    def __init__(self, waiter: Waiter, reader: str, reading: Reading, life: int | None = None) -> None:
+    def __init__(
+        self,
+        waiter: Waiter,
+        reader: str,
+        reading: Reading,
+        life: int | None = None,
+        known: Mapping[str, Reading] = NO_READINGS,
+    ) -> None:
         self.waiter = waiter
         self.owner = waiter.owner  # where it is taken, even if the waiter has ended meanwhile
         self.reader = reader
         self.reading = reading
         self.life = life  # the life of the service in which it was made; None: not known
+        self.known = known  # with new_only: the cards that were in when the wait began, and still are
         self._claims: list[object] = []
 
     def claim(self, by: object) -> bool:
@@ -142,8 +156,9 @@ class SnapshotTaken(NamedTuple):
 class Joined(NamedTuple):
     """A waiter takes its place, behind the waiters in `older`, whose own first queries are under way.
 
-    The other fields are what the waiter's own first query found, if it made one: `readers`, the names of the readers that it waits
-    for; `trying`, its connect under way; `readings`, of all readers, if only new cards are wanted; `summary`, the same in words.
+    `refused` are cards that it does not want although they match, until they have been taken out. The other fields are what the
+    waiter's own first query found, if it made one: `readers`, the names of the readers that it waits for; `trying`, its connect
+    under way; `readings`, of all readers, if only new cards are wanted; `summary`, the same in words.
     """
 
     waiter: Waiter
@@ -152,6 +167,7 @@ class Joined(NamedTuple):
     trying: Offer | None = None
     readings: Mapping[str, Reading] | None = None
     summary: Summary | None = None
+    refused: Mapping[str, Reading] = NO_READINGS
 
 
 class ConnectStarted(NamedTuple):

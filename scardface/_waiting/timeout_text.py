@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from .._enums import StateFlag
 from .._pcsc.backend import why_left_out
-from .._pcsc.events import Reading, Snapshot
+from .._pcsc.events import Reading, Snapshot, still_in
 from .dispatcher_state import TrackedReader, WaiterQueue
 from .messages import Summary, Waiter
 
@@ -77,6 +77,8 @@ def _describe_reader(reader: TrackedReader, waiter: Waiter, queue: WaiterQueue) 
         return f"a card held by another SCard of this program, {where}", None
     if reader.refused_card == reader.card or any(refusal.is_sharing_violation for refusal in reader.refusals):
         return f"a card held by another program, {where}", None
+    if reader.name in waiter._refused and still_in(waiter._refused[reader.name], reading):
+        return f"a card that was refused, or had its turn before, {where}", None
     if waiter._known_cards and waiter._known_cards.get(reader.name) == reader.card:
         return f"a card that was in before, {where}", None
     return f"a card that could not be opened, {where}", None

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -50,9 +50,11 @@ from scardface._waiting.messages import (
     Withdrawn,
 )
 from scardface.errors import (
+    SECURITY_VIOLATION,
     CardTimeoutError,
     NoReaderError,
     ServiceUnavailableError,
+    error_for,
 )
 from tests.support.dispatching import (
     EMPTY,
@@ -66,7 +68,7 @@ from tests.support.dispatching import (
     snapshot_taken,
     waiting,
 )
-from tests.support.readings import ATR, DOWN, card, empty
+from tests.support.readings import ATR, DOWN, OTHER_ATR, card, empty
 
 FIGURES = os.environ.get("SCARDFACE_FIGURES") == "1"
 DEPTH = 8 if FIGURES else 6
@@ -440,6 +442,74 @@ def test_only_new_cards_after_a_restart_with_the_same_card_in() -> None:
     assert offers(dispatcher.handle(snapshot_taken(1, life=2, A=card(0)), 2.0)) == [], "it is the old one"
     dispatcher.handle(snapshot_taken(1, life=2, A=empty(1)), 3.0)
     assert offers(dispatcher.handle(snapshot_taken(1, life=2, A=card(2)), 4.0)) == [(1, "A")]
+
+
+def test_a_service_that_ends_refuses_once_and_one_that_refuses_does_it_again() -> None:
+    refused = error_for(SECURITY_VIOLATION, "SCardEstablishContext")
+    dispatcher = Dispatcher()
+    dispatcher.handle(Joined(make_waiter(1, card_request(wait_for_reader=True))), 0.0)
+    assert dispatcher.handle(snapshot_taken(dispatcher.query_wanted, refused), 0.0) == []
+    dispatcher.handle(snapshot_taken(dispatcher.query_wanted, DOWN), 0.1)
+    assert offers(dispatcher.handle(snapshot_taken(dispatcher.query_wanted, A=card()), 0.2)) == [(1, "A")]
+    dispatcher = Dispatcher()
+    dispatcher.handle(Joined(make_waiter(1, card_request(wait_for_reader=True))), 0.0)
+    dispatcher.handle(snapshot_taken(dispatcher.query_wanted, refused), 0.0)
+    [end] = dispatcher.handle(snapshot_taken(dispatcher.query_wanted, refused), 0.1)
+    assert isinstance(end, End)
+    assert end.error.code == SECURITY_VIOLATION
+
+
+def refusing(number: int, refused: Mapping[str, Reading]) -> tuple[Dispatcher, Waiter]:
+    """A dispatcher with a waiter that does not want some cards."""
+    dispatcher, waiter = Dispatcher(), make_waiter(number, card_request())
+    dispatcher.handle(Joined(waiter, refused=refused), 0.0)
+    return dispatcher, waiter
+
+
+def test_a_refused_card_is_not_offered_while_it_is_in() -> None:
+    dispatcher, waiter = refusing(1, {"A": card(3)})
+    assert offers(dispatcher.handle(snapshot_taken(1, A=card(3), B=empty()), 0.0)) == []
+    assert dispatcher.summary_of(waiter)[0] == "a card that was refused, or had its turn before, in reader 'A'"
+    assert offers(dispatcher.handle(snapshot_taken(1, A=card(3, OTHER_ATR), B=empty()), 1.0)) == [], "a reset changes its ATR"
+    assert offers(dispatcher.handle(snapshot_taken(1, A=card(3), B=card(1)), 2.0)) == [(1, "B")]
+
+
+def test_another_card_in_its_place_is_offered_and_so_is_the_same_once_it_was_out() -> None:
+    dispatcher, _ = refusing(1, {"A": card(3)})
+    assert offers(dispatcher.handle(snapshot_taken(1, A=card(5)), 0.0)) == [(1, "A")]
+    dispatcher, _ = refusing(1, {"A": card(3)})
+    dispatcher.handle(snapshot_taken(1, A=card(3)), 0.0)
+    dispatcher.handle(snapshot_taken(1, A=empty(4)), 1.0)
+    assert offers(dispatcher.handle(snapshot_taken(1, A=card(3)), 2.0)) == [(1, "A")], "whatever its counter shows"
+
+
+def test_after_its_reader_or_the_service_was_away_a_refused_card_is_offered() -> None:
+    dispatcher, _ = refusing(1, {"A": card(3)})
+    dispatcher.handle(snapshot_taken(1, A=card(3)), 0.0)
+    dispatcher.handle(snapshot_taken(1, B=empty()), 1.0)
+    assert offers(dispatcher.handle(snapshot_taken(1, A=card(3)), 2.0)) == [(1, "A")]
+    dispatcher, _ = refusing(1, {"A": card(3)})
+    dispatcher.handle(snapshot_taken(1, A=card(3)), 0.0)
+    assert offers(dispatcher.handle(snapshot_taken(1, life=2, A=card(3)), 1.0)) == [(1, "A")]
+    dispatcher, _ = refusing(1, {"A": card(3)})
+    dispatcher.handle(snapshot_taken(1, A=card(3)), 0.0)
+    dispatcher.handle(snapshot_taken(1, DOWN, A=card(3)), 1.0)
+    assert offers(dispatcher.handle(snapshot_taken(1, life=2, A=card(3)), 2.0)) == [(1, "A")]
+
+
+def test_others_are_offered_a_card_that_one_refuses() -> None:
+    dispatcher, _ = refusing(1, {"A": card(3)})
+    dispatcher.handle(Joined(make_waiter(2, card_request())), 0.0)
+    assert offers(dispatcher.handle(snapshot_taken(2, A=card(3)), 0.0)) == [(2, "A")]
+
+
+def test_an_offer_says_what_was_in_at_the_start_and_still_is() -> None:
+    dispatcher, _ = waiting(make_waiter(1, card_request(new_only=True)), A=card(), B=card(), C=empty())
+    dispatcher.handle(snapshot_taken(1, A=card(), B=empty(2), C=empty()), 1.0)
+    [offer] = [
+        each for each in dispatcher.handle(snapshot_taken(1, A=card(), B=empty(2), C=card(1)), 2.0) if isinstance(each, Offer)
+    ]
+    assert offer.known == {"A": card()}
 
 
 def test_a_timeout_of_0_has_one_try_at_each_card() -> None:

@@ -43,6 +43,41 @@ class AsyncFace:
         async with scardface.ReaderMonitor(*args, **kwargs) as monitor:
             yield monitor
 
+    def cards(self, *args: Any, **kwargs: Any) -> Any:
+        return scardface.cards(*args, **kwargs)
+
+    @staticmethod
+    def match(function: Callable[[bytes], bool], command: Any) -> Any:
+        """A `match` that asks the card."""
+
+        async def match(card: Any) -> bool:
+            return function((await card.send(command)).check().data)
+
+        return match
+
+
+class _SyncCards:
+    """An iteration over cards of the sync face."""
+
+    def __init__(self, cards: Any) -> None:
+        self.cards = cards
+
+    def __aiter__(self) -> _SyncCards:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            card = await off_loop(next, self.cards, None)
+        except anyio.get_cancelled_exc_class():
+            self.cards.close()
+            raise
+        if card is None:
+            raise StopAsyncIteration
+        return _SyncCard(card)
+
+    async def aclose(self) -> None:
+        await off_loop(self.cards.close)
+
 
 class _SyncCard:
     """A sync card whose methods are awaited. A task calls them from threads; inside a transaction, from that one's thread."""
@@ -250,6 +285,14 @@ class SyncFace:
         finally:
             with anyio.CancelScope(shield=True):
                 await off_loop(monitor.__exit__, None, None, None)
+
+    def cards(self, *args: Any, **kwargs: Any) -> Any:
+        return _SyncCards(sync.cards(*args, **kwargs))
+
+    @staticmethod
+    def match(function: Callable[[bytes], bool], command: Any) -> Any:
+        """As `AsyncFace.match`."""
+        return lambda card: function(card.send(command).check().data)
 
 
 BACKENDS: dict[str, Any] = {

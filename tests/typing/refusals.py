@@ -30,6 +30,7 @@ async def arguments() -> None:
     SCard(on_reset="ignore")  # type: ignore[arg-type]
     SCard(["Reader"], [], 30, None, False, ShareMode.SHARED)  # type: ignore[call-arg]
     SCard(reader="Reader")  # type: ignore[call-arg]
+    SCard(match=lambda card: True)  # type: ignore[arg-type, return-value]
     SCard(success=0x9000)  # type: ignore[arg-type]
     SCard(success=[0x9000])  # type: ignore[list-item]
     C_APDU(0x00, 0xA4, 0x04, 0x00, "F0")  # type: ignore[arg-type]

@@ -125,6 +125,29 @@ async def success_words() -> None:
             assert_type(plain_recorder.send_all(SELECT), list[R_APDU])
 
 
+async def card_after_card() -> None:
+    async def is_mine(card: SCard) -> bool:
+        return (await card.send(SELECT)).is_successful()
+
+    def is_mine_too(card: sync.SCard) -> bool:
+        return card.send(SELECT).is_successful()
+
+    async with SCard(match=is_mine) as chosen:
+        assert_type(chosen, SCard)
+    async for card in scardface.cards("Reader", atr=b"^\x3b", match=is_mine, timeout=None):
+        assert_type(card, SCard)
+    async with scardface.cards(success=["9000"]) as cards:
+        async for each in cards:
+            assert_type(each, SCard)
+        await cards.aclose()
+    with sync.SCard(match=is_mine_too) as plain:
+        assert_type(plain, sync.SCard)
+    with sync.cards(match=is_mine_too) as plain_cards:
+        for one in plain_cards:
+            assert_type(one, sync.SCard)
+        plain_cards.close()
+
+
 async def iso_7816() -> None:
     assert_type(iso7816.select(b"\xa0"), C_APDU)
     assert_type(iso7816.verify(0x81, bytearray(4)), C_APDU)

@@ -1,0 +1,96 @@
+"""The cards that have had their turn and are still in, for one who takes card after card.
+
+Who owns what, who may call it from where, what ends it:
+
+- It belongs to one iteration over cards, in one loop or thread. `receive` and `fail` are called in the driver's thread, all else by
+  the iteration; `leave` is signal-safe (see the package). Every step is one dictionary entry, so there is no lock.
+- While the iteration lasts it is a listener of the driver: it hears of each card that goes, also while the next one has its turn,
+  when no acquisition waits. So a card that comes later is never taken for one that had its turn, whatever its counter shows:
+  readers and services begin anew with their counters.
+- An entry is removed only once the card has been seen in: a snapshot may be older than the card.
+- After the service was away everything is forgotten: nobody saw whether a card was swapped meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._pcsc.backend import Backend
+from .._pcsc.events import Event, Reading, Snapshot, still_in
+from .driver import Driver, driver_of
+from .messages import Subscribed, Unsubscribed
+
+
+class ServedCards:
+    """The cards that have had their turn and are still in.
+
+    Attributes:
+        readings: what they were when they had it, by reader.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.readings: dict[str, Reading] = {}
+        self.owner: Any = None
+        self._seen: dict[str, Reading] = {}  # the entries of `readings` that a snapshot has shown
+        self._backend = backend
+        self._listens = False
+        self._latest: Snapshot | None = None
+
+    @property
+    def driver(self) -> Driver:
+        """The driver that it listens to."""
+        return driver_of(self._backend)
+
+    def listen(self, owner: Any) -> None:
+        """Begin to listen, or go on.
+
+        Raises:
+            SCardError: no thread can be started.
+        """
+        self.owner = owner
+        if not self._listens:
+            self._listens = True
+            self.readings.clear()
+            self.driver.submit(Subscribed(self, None), self._backend)
+
+    def leave(self) -> None:
+        """Listen no more."""
+        self._listens = False
+        self.driver.tell(Unsubscribed(self))
+
+    def add_new(self, readings: Mapping[str, Reading], before: Mapping[str, Reading]) -> None:
+        """Note cards that have their turn, or are refused, by reader; not those that were known before, and may be gone again."""
+        for reader, reading in readings.items():
+            if reading.present and before.get(reader) is not reading:
+                self._seen.pop(reader, None)
+                self.readings[reader] = reading
+                latest = self._latest
+                now = latest.readers.get(reader) if latest is not None and latest.error is None else None
+                if now is not None and still_in(reading, now):
+                    self._seen[reader] = reading
+
+    def update(self, reader: str, reading: Reading) -> None:
+        """The turn is over: the card is what it is now, after resets, if it is still in."""
+        before = self.readings.get(reader)
+        if before is not None and still_in(before, reading):
+            self.readings[reader] = reading
+
+    def receive(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
+        """Forget the cards that are in no more."""
+        before_it, self._latest = self._latest, snapshot
+        if before_it is not None and before_it.life != snapshot.life:
+            self.readings.clear()
+        for reader, before in list(self.readings.items()):
+            now = None if snapshot.error is not None else snapshot.readers.get(reader)
+            if now is not None and still_in(before, now):
+                self._seen[reader] = before
+            elif snapshot.error is not None or reader in self._seen or (now is not None and now.present):
+                self.readings.pop(reader, None)
+                self._seen.pop(reader, None)
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no more snapshots, until it listens again."""
+        self._listens = False
+        self.readings.clear()
+        self._seen.clear()
