@@ -320,7 +320,7 @@ def soak(minutes: float) -> None:
                     samples.append(sample(begin))
                     one = samples[-1]
                     print(
-                        f"[soak] {one.at:5.0f} s: {one.kilobytes} kB, {one.blocks} blocks, "
+                        f"[soak] {one.at:5.0f} s: {one.kilobytes} kB, {one.allocated} kB allocated, {one.blocks} blocks, "
                         f"{one.threads} threads, {one.descriptors} descriptors",
                         flush=True,
                     )

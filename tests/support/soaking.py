@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import gc
 import os
@@ -34,10 +35,17 @@ BREATH = 0.05
 
 
 class Sample(NamedTuple):
-    """What the process holds at a rest: resident memory, blocks of the interpreter's memory that are in use, and so on."""
+    """What the process holds at a rest.
+
+    Attributes:
+        kilobytes: resident, with the holes that threads leave in the memory that malloc has for each.
+        allocated: kilobytes that malloc has given away (0: not known here).
+        blocks: of the interpreter's own memory.
+    """
 
     at: float
     kilobytes: int
+    allocated: int
     blocks: int
     threads: int
     descriptors: int
@@ -137,7 +145,23 @@ def sample(begin: float) -> Sample:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     now = census.take()
     kilobytes = pages * os.sysconf("SC_PAGE_SIZE") // 1024
-    return Sample(time.monotonic() - begin, kilobytes, sys.getallocatedblocks(), len(now.tasks), len(now.descriptors))
+    blocks = sys.getallocatedblocks()
+    return Sample(time.monotonic() - begin, kilobytes, _allocated(), blocks, len(now.tasks), len(now.descriptors))
+
+
+class _Mallinfo2(ctypes.Structure):
+    """struct mallinfo2 (malloc.h of glibc 2.33)."""
+
+    _fields_ = (("others", 7 * ctypes.c_size_t), ("uordblks", ctypes.c_size_t), ("more", 2 * ctypes.c_size_t))
+
+
+def _allocated() -> int:
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:
+        return 0
+    mallinfo2.restype = _Mallinfo2
+    kilobytes: int = mallinfo2().uordblks // 1024
+    return kilobytes
 
 
 def per_hour(samples: list[Sample], value: Callable[[Sample], int]) -> float:
@@ -157,7 +181,9 @@ def tell(life: Life, samples: list[Sample]) -> None:
     slope = per_hour(half, lambda one: one.kilobytes)
     print(f"[soak] memory: {samples[0].kilobytes} kB at first, {samples[-1].kilobytes} kB at last,", end=" ")
     print(f"{slope:+.0f} kB per hour in the second half")
-    print(f"[soak] blocks: {per_hour(half, lambda one: one.blocks):+.0f} per hour in the second half, of {samples[-1].blocks}")
+    allocated, blocks = per_hour(half, lambda one: one.allocated), per_hour(half, lambda one: one.blocks)
+    print(f"[soak] allocated: {allocated:+.0f} kB per hour in the second half, of {samples[-1].allocated}")
+    print(f"[soak] blocks: {blocks:+.0f} per hour in the second half, of {samples[-1].blocks}")
     _tell_growth("threads", samples, lambda one: one.threads)
     _tell_growth("descriptors", samples, lambda one: one.descriptors)
 
