@@ -12,6 +12,8 @@ Rules:
 - A forked child has none of the parent's threads, and may not use its PC/SC contexts (fact 9). Objects made before the fork are
   told apart by `generation()`, tables are emptied by `forget_at_fork`, and a lock of the process is a `ForkLock`.
 - A lock that a caller's own thread takes, where signal handlers may run, is an `RLock` of this module.
+- Where signal handlers may run, no `while` with a condition stands inside a `try` or a `with` of the same function: CPython 3.13
+  leaves them without `except`, `finally` and `__exit__` if a handler raises as the loop repeats (3.13.5; not 3.12, not 3.14).
 """
 
 from __future__ import annotations

@@ -115,7 +115,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """In a worker of xdist, what it has measured outlives it."""
+    """What measures goes on; in a worker of xdist, what it has measured outlives it."""
+    measuring.go_on()
     worker = getattr(item.config, "workerinput", None)
     if worker is not None:
         measuring.keep_now_and_then(item.config.rootpath, worker["workerid"])

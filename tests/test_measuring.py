@@ -13,7 +13,7 @@ from tests.support import measuring
 ROOT = Path(__file__).resolve().parents[1]
 
 CONFTEST = """
-from tests.conftest import pytest_runtest_teardown, pytest_runtestloop, pytest_sessionstart
+from tests.conftest import pytest_collection_finish, pytest_runtest_teardown, pytest_runtestloop, pytest_sessionstart
 from tests.support import measuring
 
 measuring.EVERY = 0.0
@@ -99,6 +99,28 @@ def test_the_worker_that_takes_its_place_erases_nothing_of_the_others(
     result.assert_outcomes(passed=40, failed=1)
     result.stdout.fnmatch_lines(["*used.py * 100%*", "*crashed while running*"])
     assert not list(pytester.path.glob(".coverage-*"))
+
+
+TAKEN_AWAY = """
+import sys
+import used
+
+def test_interrupted():
+    sys.settrace(None)  # as the interpreter does
+
+def test_uses():
+    assert used.function() == 1
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="coverage measures by sys.monitoring there")
+def test_measuring_goes_on_after_an_interrupt_in_it(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(used="def function():\n    return 1\n", test_taken=TAKEN_AWAY)
+    result = pytester.runpytest_subprocess("--cov=used", "-p", "no:cacheprovider", "-p", "no:scardface")
+    result.stdout.fnmatch_lines(["*used.py * 100%*"])
 
 
 INTERRUPTED = """

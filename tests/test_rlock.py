@@ -59,17 +59,26 @@ def test_an_interrupt_never_leaves_it_taken() -> None:
             armed = False
             raise KeyboardInterrupt
 
+    def arm() -> None:
+        """Again and again: one that comes just as the interpreter (3.11) looks for signals is not handled before its next event,
+        and what a handler raises in a callback of the collector is dropped.
+        """
+        nonlocal armed
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, 0.00002 + random.random() * 0.0001, 0.05)
+
+    def spin() -> None:
+        """A function of its own, so that the `try` around it sees the exception on Python 3.13, too."""
+        while armed:
+            with lock:
+                pass
+
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         while interrupted < 1000:
             try:
-                armed = True
-                # Again and again: one that comes just as the interpreter (3.11) looks for signals is not handled before its next
-                # event, and what a handler raises in a callback of the collector is dropped.
-                signal.setitimer(signal.ITIMER_REAL, 0.00002 + random.random() * 0.0001, 0.05)
-                while armed:
-                    with lock:
-                        pass
+                arm()
+                spin()
             except KeyboardInterrupt:
                 interrupted += 1
             assert not lock._is_owned()  # type: ignore[attr-defined]

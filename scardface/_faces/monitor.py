@@ -75,7 +75,9 @@ class ReaderMonitor:
         driver = self._driver = driver_of(backend)
         try:
             driver.submit(Subscribed(events, self._wanted.groups), backend)
-            while not events.begun:
+            while True:
+                if events.begun:
+                    break
                 await wakeup.wait()
         except GeneratorExit:  # the coroutine is thrown away, perhaps with its loop: nothing can be awaited
             driver.tell(Unsubscribed(events))
@@ -115,7 +117,9 @@ class ReaderMonitor:
             raise RuntimeError("a monitor has one consumer; give each its own monitor")
         self._consuming = True
         try:
-            while not self._ended:
+            while True:
+                if self._ended:
+                    break
                 event = events.pop()
                 if event is not None:
                     return event

@@ -74,16 +74,13 @@ class SessionLock:
                     self._enter()
                     return call(*args)
                 finally:
-                    left, interrupt = _TRIES, None
-                    while left:
-                        left -= 1
+                    interrupt = None
+                    for _ in range(_TRIES):
                         try:
                             self._end()
-                            left = 0
-                        except BaseException as error:
-                            interrupt = interrupt or error.with_traceback(
-                                None
-                            )  # its frames may hold objects that another try needs
+                            break
+                        except BaseException as error:  # its frames may hold objects that another try needs
+                            interrupt = interrupt or error.with_traceback(None)
                     self._inside = False
                     if interrupt is not None:
                         try:

@@ -396,7 +396,9 @@ class Acquisition(Waiter):
             self._readers = mine.readers_of(self)
             if self.request.new_only and self._query_readings is None:
                 self._query_readings = readings
-            while effects and not self._outcomes and time.monotonic() < self.deadline:
+            while True:
+                if not effects or self._outcomes or time.monotonic() >= self.deadline:
+                    break
                 effect = effects.pop(0)
                 if isinstance(effect, End):
                     effect.error.__cause__ = effect.cause
@@ -619,7 +621,9 @@ async def acquire(acquisition: Acquisition, opened: Callable[[Session], T]) -> T
         if deadline is not None and not acquisition.ended:
             await _until(signal, deadline)
             acquisition.expire()
-        while not acquisition.ended:
+        while True:
+            if acquisition.ended:
+                break
             await signal.wait()
         return opened(acquisition.result())
     except BaseException as error:

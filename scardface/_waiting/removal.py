@@ -125,7 +125,9 @@ async def wait(removal: RemovalWait) -> None:
     signal = loop.signal()
     try:
         removal.begin(loop, signal.set)
-        while not removal.ended:
+        while True:
+            if removal.ended:
+                break
             await signal.wait()
     except GeneratorExit:  # the coroutine is closed, perhaps with its loop: nothing can be awaited
         removal.leave()

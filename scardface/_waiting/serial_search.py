@@ -74,7 +74,9 @@ class SerialSearch:
             yield self._matching(known)
             if self._follow:
                 self._driver.submit(Subscribed(self, None), self._backend)
-                while self._wait_for_change():
+                while True:
+                    if not self._wait_for_change():
+                        break
                     known = self._read()
                     yield self._matching(known)
                     self._refused = _refused(known)

@@ -8,6 +8,8 @@ Rules:
 - Coverage's lock is no lock to be interrupted in: an exception that a signal handler raises just there leaves it locked, and the
   next thread to run a file for the first time hangs. What it guards is one assignment to a dictionary, which the interpreter's own
   lock guards as well. So it is taken away.
+- An exception that a signal handler raises inside coverage's own code, as when a file is run for the first time, ends the measuring
+  of its thread: the interpreter takes a trace function that raises away. So it is put back after each test.
 - Without a daemon its tests measure nothing, and the bound of the share that must be covered is not asserted.
 - Only what `--cov` started is touched; without it, nothing happens.
 """
@@ -28,6 +30,7 @@ EVERY = 10.0
 _APPEND = " --cov-append"
 
 _kept = time.monotonic()
+_tracer: Any = None
 
 
 def _current() -> Any | None:
@@ -41,10 +44,18 @@ def _copy(folder: Path, worker: str) -> Path:
 
 
 def make_safe() -> None:
-    """Take the lock away."""
+    """Take the lock away, and remember what measures this thread."""
+    global _tracer
+    _tracer = sys.gettrace()
     collector = getattr(_current(), "_collector", None)
     if collector is not None:
         collector.data_lock = None
+
+
+def go_on() -> None:
+    """Measure this thread again, if something has ended that."""
+    if _tracer is not None and sys.gettrace() is None:
+        sys.settrace(_tracer)
 
 
 def keep_now_and_then(folder: Path, worker: str) -> None:
