@@ -31,7 +31,7 @@ def print_exchange(output: OutputOptions, console: Console, reader: str, command
     hidden = may_carry_secret(command) and not output.secrets
     objects = () if hidden else data_objects(response.data)
     if output.json:
-        print_json(**_fields(reader, command, response, hidden), tlv=[_node(each, None) for each in objects])
+        print_json(**_fields(reader, command, response, hidden), tlv=[node(each, None) for each in objects])
         return
     name = instruction_name(command)
     print_line(console, f"> {notation(command, hidden)}" + (f"   {name}" if name else ""), "cyan")
@@ -99,8 +99,9 @@ def _add_object(branch: Tree, each: DataObject, parent: bytes | None) -> None:
     branch.add(as_text(f"{label}{value}{text}{damage}"))
 
 
-def _node(each: DataObject, parent: bytes | None) -> dict[str, Any]:
-    node: dict[str, Any] = {"tag": each.tag.hex().upper(), "name": tag_name(each.tag, parent)}
+def node(each: DataObject, parent: bytes | None) -> dict[str, Any]:
+    """A data object as JSON has it; `parent` is the tag of the one that contains it."""
+    fields: dict[str, Any] = {"tag": each.tag.hex().upper(), "name": tag_name(each.tag, parent)}
     if each.children:
-        return {**node, "children": [_node(child, each.tag) for child in each.children]}
-    return {**node, "value": each.value.hex().upper()}
+        return {**fields, "children": [node(child, each.tag) for child in each.children]}
+    return {**fields, "value": each.value.hex().upper()}

@@ -14,9 +14,12 @@ import click
 
 from .. import __version__
 from ._atr import atr
+from ._card import reset, uid
 from ._doctor import doctor
 from ._failures import EXITS, INTERRUPTED, OK, USAGE, print_error
+from ._files import directory, read
 from ._options import VIRTUAL, common
+from ._reader import reader
 from ._readers import readers
 from ._record import record
 from ._replay import replay
@@ -52,7 +55,7 @@ def demo(context: click.Context, as_json: bool) -> int:
     return demo_command.run(as_json=as_json, virtual=VIRTUAL in context.meta)
 
 
-for command in (readers, watch, atr, send, shell, record, replay, doctor):
+for command in (readers, reader, watch, atr, uid, reset, send, shell, directory, read, record, replay, doctor):
     commands.add_command(command)
 for command in commands.commands.values():
     command.epilog = _epilog()

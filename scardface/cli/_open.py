@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from typing import Any
 
 import anyio
 
@@ -29,6 +30,7 @@ from .. import (
     ServiceUnavailableError,
     ServiceUp,
     readers,
+    serial,
 )
 from ..sync import SCard, ShareMode
 from ._failures import E_TIMEOUT, print_error
@@ -52,9 +54,13 @@ def open_card(choice: CardChoice) -> SCard:
     share = ShareMode.SHARED if choice.shared else ShareMode.EXCLUSIVE
     with wait_notice(f"waiting for a card{' that matches' if choice.atr else ''}; Ctrl-C ends it"):
         wait = choice.wait_for_reader
-        reader, left = (
-            (None, choice.timeout) if wait and choice.reader is None else resolve_reader(choice.reader, choice.timeout, wait=wait)
-        )
+        reader: Any
+        if choice.serial is not None:
+            reader, left = serial(choice.serial), choice.timeout
+        elif wait and choice.reader is None:
+            reader, left = None, choice.timeout
+        else:
+            reader, left = resolve_reader(choice.reader, choice.timeout, wait=wait)
         return SCard(
             reader,
             timeout=left,
@@ -63,6 +69,8 @@ def open_card(choice: CardChoice) -> SCard:
             lengths=choice.lengths,
             wait_for_reader=wait,
             success=choice.success,
+            protocols=choice.protocols,
+            options=choice.exchange,
         )
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from .. import R_APDU, Lengths
+from .. import R_APDU, ExchangeOptions, Lengths, Protocol
 from ._virtual import virtual_pcsc
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,6 +36,9 @@ class CardChoice(NamedTuple):
         wait_for_reader: whether to wait for a reader, or the service, that is not there yet.
         lengths: how long commands are sent.
         success: patterns of the status words that are no failure; None: 9000.
+        serial: the serial number of the reader; None: any.
+        protocols: which protocols may be used.
+        exchange: how far an exchange may go, and what it may fetch.
     """
 
     reader: str | None
@@ -45,6 +48,9 @@ class CardChoice(NamedTuple):
     wait_for_reader: bool = False
     lengths: Lengths = Lengths.AUTO
     success: tuple[str, ...] | None = None
+    serial: str | None = None
+    protocols: Protocol = Protocol.T0 | Protocol.T1
+    exchange: ExchangeOptions = ExchangeOptions()
 
 
 class CommandSource(NamedTuple):
@@ -141,10 +147,61 @@ def success_words(function: F) -> F:
     return click.option("--success", metavar="SW", multiple=True, callback=patterns, help=help_text)(function)
 
 
+def serial_option(function: F) -> F:
+    """`--serial`: an argument `serial_number`."""
+    return click.option("--serial", "serial_number", metavar="S", help="The reader with this serial number, whatever its name.")(
+        function
+    )
+
+
+_PROTOCOLS = {"any": Protocol.T0 | Protocol.T1, "t0": Protocol.T0, "t1": Protocol.T1}
+_EXCHANGE = {
+    "response-class": "the class of GET RESPONSE, two digits",
+    "response-instruction": "the instruction that fetches what 61xx announces, two digits",
+    "fetch-after": "first status bytes besides 61 after which the rest is fetched: 9F, or 62+63",
+    "follow-61": "'no' leaves 61xx as it is",
+    "max-steps": "the most steps of a command",
+    "max-bytes": "the most bytes of an answer",
+}
+
+
+def exchange_options(texts: Sequence[str]) -> ExchangeOptions:
+    """What `--exchange` says.
+
+    Raises:
+        BadParameter: it is none, or out of range.
+    """
+    fields: dict[str, Any] = {}
+    for text in [part for each in texts for part in each.split(",")]:
+        name, _, value = text.strip().partition("=")
+        if name not in _EXCHANGE:
+            there = "; ".join(f"{each}={words}" for each, words in _EXCHANGE.items())
+            raise click.BadParameter(f"{text!r} is none of: {there}")
+        try:
+            fields[name.replace("-", "_")] = _exchange_value(name, value)
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: {_EXCHANGE[name]}") from None
+    try:
+        return ExchangeOptions(**fields)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _exchange_value(name: str, value: str) -> object:
+    if name in ("response-class", "response-instruction"):
+        return int(value, 16)
+    if name == "fetch-after":
+        return frozenset(int(each, 16) for each in value.split("+"))
+    if name == "follow-61":
+        return {"yes": True, "no": False}[value] if value in ("yes", "no") else int("no number")
+    return int(value)
+
+
 def card_choice(function: Callable[..., int]) -> Callable[..., int]:
     """Which card: an argument `choice`."""
 
     @click.option("--reader", metavar="R", help=READER)
+    @serial_option
     @click.option("--wait-for-reader", is_flag=True, help=WAIT_FOR_READER)
     @click.option(
         "--atr",
@@ -161,20 +218,41 @@ def card_choice(function: Callable[..., int]) -> Callable[..., int]:
         show_default=True,
         help="How commands and answers that are too long for a short command are sent.",
     )
+    @click.option(
+        "--protocol",
+        type=click.Choice(list(_PROTOCOLS), case_sensitive=False),
+        default="any",
+        show_default=True,
+        help="The protocol to use, where the card has more than one.",
+    )
+    @click.option(
+        "--exchange",
+        metavar="OPTION",
+        multiple=True,
+        callback=lambda context, parameter, texts: exchange_options(texts),
+        help="How answers are fetched: response-class=A0, fetch-after=9F (SIMs), response-instruction=A5 (YubiKey OATH), "
+        "follow-61=no, max-steps=N, max-bytes=N.",
+    )
     @success_words
     @functools.wraps(function)
     def command(
         *args: Any,
         reader: str | None,
+        serial_number: str | None,
         wait_for_reader: bool,
         atr: re.Pattern[bytes] | None,
         timeout: float | None,
         shared: bool,
         lengths: str,
+        protocol: str,
+        exchange: ExchangeOptions,
         success: tuple[str, ...] | None,
         **kwargs: Any,
     ) -> int:
-        choice = CardChoice(reader, atr, timeout, shared, wait_for_reader, Lengths[lengths.upper()], success)
+        if reader is not None and serial_number is not None:
+            raise click.UsageError("--reader and --serial: one of the two names the reader")
+        length, protocols = Lengths[lengths.upper()], _PROTOCOLS[protocol]
+        choice = CardChoice(reader, atr, timeout, shared, wait_for_reader, length, success, serial_number, protocols, exchange)
         return function(*args, choice=choice, **kwargs)
 
     return command

@@ -24,12 +24,12 @@ from ..sync import CardInserted, CardRemoved, EventsLost, ReaderAdded, ReaderMon
 from ._failures import E_TIMEOUT, OK
 from ._names import names_of
 from ._option_names import in_options
-from ._options import VIRTUAL, common
+from ._options import READER, VIRTUAL, common
 from ._output import as_text, console, print_json
 from ._printable import printable
 from ._readers import table_of
 from ._virtual import card_comes_and_goes
-from ._which_reader import listed
+from ._which_reader import listed, which
 
 KEPT = 8
 """Events below the table."""
@@ -37,13 +37,15 @@ KEPT = 8
 
 @click.command()
 @click.option("--count", metavar="N", type=click.IntRange(min=1), help="End after so many events.")
+@click.option("--reader", metavar="R", help=f"Only this reader. {READER} A whole name may be that of one that is not there yet.")
 @common
 @click.pass_context
-def watch(context: click.Context, count: int | None, as_json: bool) -> int:
+def watch(context: click.Context, count: int | None, reader: str | None, as_json: bool) -> int:
     """Show readers and cards as they come and go; Ctrl-C ends it."""
     pcsc = context.meta.get(VIRTUAL)
     check_service_answers()
-    with card_comes_and_goes(pcsc) if pcsc is not None else contextlib.nullcontext(), ReaderMonitor() as monitor:
+    name = None if reader is None else which_to_watch(reader)
+    with card_comes_and_goes(pcsc) if pcsc is not None else contextlib.nullcontext(), ReaderMonitor(name) as monitor:
         screen = console()
         if as_json:
             for event in _some(monitor, count):
@@ -54,6 +56,20 @@ def watch(context: click.Context, count: int | None, as_json: bool) -> int:
             for event in _some(monitor, count):
                 print(line(event), flush=True)
     return OK
+
+
+def which_to_watch(text: str) -> str:
+    """The reader that a text names; the text itself if there is none: it may be plugged in later.
+
+    Raises:
+        UsageError: several match.
+        NoReaderError: it is a number that no reader has, or names a reader that cannot be used.
+    """
+    try:
+        names = listed()
+    except ServiceUnavailableError:
+        names = ()
+    return which(text, names) or text
 
 
 def check_service_answers() -> None:

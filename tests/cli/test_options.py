@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from scardface.cli._options import atr_pattern
+from scardface.cli._options import atr_pattern, exchange_options
 from tests.support.command_line import Command
 
 ATR = bytes.fromhex("3B87018031E873F4214039")
@@ -55,3 +55,38 @@ def test_wrong_options_are_wrong_usage(words: list[str], scardface: Command) -> 
     assert done.status == 2
     assert done.err.count("\n") == 1
     assert f"'scardface {words[0]} --help' tells more" in done.err
+
+
+@pytest.mark.parametrize(
+    ("texts", "fields"),
+    [
+        ([], {}),
+        (["response-class=A0"], {"response_class": 0xA0}),
+        (["fetch-after=9F"], {"fetch_after": frozenset({0x9F})}),
+        (["fetch-after=62+63,response-instruction=a5", "max-steps=9"], {"max_steps": 9, "response_instruction": 0xA5}),
+        (["follow-61=no", "max-bytes=0"], {"follow_61": False, "max_bytes": 0}),
+        (["follow-61=yes"], {"follow_61": True}),
+    ],
+)
+def test_how_answers_are_fetched(texts: list[str], fields: dict[str, object]) -> None:
+    options = exchange_options(texts)
+    assert {name: getattr(options, name) for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "x=1",
+        "response-class",
+        "response-class=1G",
+        "response-class=100",
+        "fetch-after=77",
+        "follow-61=maybe",
+        "max-steps=0",
+    ],
+)
+def test_what_is_no_way_to_fetch_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        exchange_options([text])

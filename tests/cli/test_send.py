@@ -63,6 +63,16 @@ def test_success_words_say_what_ends_it(scardface: Command) -> None:
     assert (done.status, done.out) == (2, "")
 
 
+def test_the_protocol_and_how_answers_are_fetched(scardface: Command) -> None:
+    assert scardface("send", "--virtual", "--protocol", "T1", SELECT).status == 0
+    assert scardface("send", "--virtual", "--protocol", "t0", "--timeout", "0.1", SELECT).status == 4
+    words = "response-class=A0,fetch-after=9F+62,response-instruction=A5,follow-61=yes,max-steps=9"
+    assert scardface("send", "--virtual", "--exchange", words, "--exchange", "max-bytes=500", SELECT).status == 0
+    assert scardface("send", "--virtual", "--reader", "0", "--serial", "77", SELECT).status == 2
+    done = scardface("send", "--virtual", "--serial", "77", "--timeout", "0.1", SELECT)
+    assert (done.status, done.out) == (3, "")
+
+
 def test_lines_of_standard_input_and_of_a_file(scardface: Command, tmp_path: Path) -> None:
     script = f"# the application\n{SELECT}  # select\n\n00B08100 Ne=256\n"
     assert len(scardface("send", "--virtual", "--json", stdin=script).lines) == 2

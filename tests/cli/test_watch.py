@@ -57,6 +57,13 @@ def test_every_event_has_words(event: Event, words: str, as_json: dict[str, obje
     assert fields(event) == as_json
 
 
+def test_one_reader(scardface: Command) -> None:
+    done = scardface("watch", "--virtual", "--json", "--count", "2", "--reader", "Virtual Reader 0")
+    assert [line["event"] for line in done.lines] == ["reader-added", "card-inserted"]
+    done = scardface("watch", "--virtual", "--count", "1", "--reader", "7")
+    assert (done.status, done.out) == (3, "")
+
+
 def test_one_event_a_line_where_there_is_no_terminal(scardface: Command) -> None:
     done = scardface("watch", "--virtual", "--count", "3")
     assert (done.status, done.err) == (0, "")
