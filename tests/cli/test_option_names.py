@@ -24,6 +24,7 @@ NEVER_ON_THE_COMMAND_LINE = (
     "options: ExchangeOptions are needed",
     ", which was opened without one (ShareMode.DIRECT)",
     "gevent.monkey.",
+    "): set mode=Mode.S",
     "tuple[",
 )
 """What wrong arguments are answered with, and what else no option leads to."""
