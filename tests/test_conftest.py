@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import socket
 import subprocess
 import sys
@@ -166,8 +167,6 @@ def test_leaks_fail_their_test(inner: pytest.Pytester, monkeypatch: pytest.Monke
 
 
 def test_census_sees_a_thread_that_python_does_not_know() -> None:
-    import _thread
-
     before = census.take()
     begun, end = threading.Event(), threading.Event()
     numbers: list[int] = []
@@ -178,6 +177,22 @@ def test_census_sees_a_thread_that_python_does_not_know() -> None:
     assert str(numbers[0]) in set(now.tasks) - set(before.tasks)
     stayed = tuple(task for task in before.tasks if task in now.tasks)  # another test's last thread may just have ended
     assert now.exceeds(before._replace(tasks=stayed))
+
+
+def test_census_waits_for_a_thread_that_python_has_heard_of_once() -> None:
+    """It logged something, for instance: Python 3.11 lists it for ever, and it cannot be joined."""
+    before, heard, end = census.take(), threading.Event(), threading.Event()
+
+    def run() -> None:
+        threading.current_thread()
+        heard.set()
+        end.wait()
+
+    _thread.start_new_thread(run, ())
+    assert heard.wait(30)
+    assert set(census.take().tasks) - set(before.tasks)
+    end.set()
+    census.settle(before)
 
 
 def test_census_sees_a_socket_and_its_end() -> None:
