@@ -87,14 +87,15 @@ def test_cancel_works_from_the_moment_that_init_began(pcscd: PrivatePcscd) -> No
 
 def test_cancel_from_a_signal_handler(pcscd: PrivatePcscd) -> None:
     cards: list[SCard] = []
-    before = signal.signal(signal.SIGUSR1, lambda *_: cards[0].cancel())
+    number = signal.SIGTERM if sys.platform == "win32" else signal.SIGUSR1
+    before = signal.signal(number, lambda *_: cards[0].cancel())
     try:
-        thread = signal_when(lambda: cards, signal.SIGUSR1)
+        thread = signal_when(lambda: cards, number)
         with pytest.raises(WaitCancelledError):
             Registered(cards.append)
         thread.join()
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(number, before)
 
 
 def test_a_callback_runs_in_the_callers_thread(pcscd: PrivatePcscd) -> None:
@@ -186,6 +187,7 @@ print("parent and child were right")
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 @pytest.mark.usefixtures("pcscd")
 def test_a_forked_child_makes_its_own_and_the_parent_never_notices() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore::DeprecationWarning"}

@@ -52,8 +52,10 @@ async def put(pcscd: PrivatePcscd, reader: int, card: LogCard | None = None) -> 
 
 
 def service_sockets() -> int:
-    """The connections of this process to the daemon: one for each PC/SC context."""
+    """The connections of this process to the daemon: one for each PC/SC context. Only Linux tells."""
     count = 0
+    if sys.platform != "linux":
+        return count
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             sock = socket.socket(fileno=int(name))
@@ -614,7 +616,7 @@ async def test_two_hundred_waiters_use_one_context_and_two_threads(pcscd: Privat
         await until(lambda: len(_waiting()) == 200, 20)
         await until(lambda: not threads_named("scardface-cancel"))
         assert threading.active_count() - threads == len(threads_named("scardface-watch", "scardface-driver")) == 2
-        assert service_sockets() - sockets == 1
+        assert service_sockets() - sockets == (sys.platform == "linux")
         tasks.cancel_scope.cancel()
 
 

@@ -12,6 +12,7 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.input import DummyInput
 from prompt_toolkit.output import DummyOutput
 
 from scardface.cli._history import NameCompleter, SafeHistory, history_file, is_harmless, prompting
@@ -56,8 +57,8 @@ def test_what_is_not(line: str) -> None:
 
 @pytest.fixture
 def no_console() -> Iterator[None]:
-    """Windows' prompt_toolkit asks the console for its size."""
-    with create_app_session(output=DummyOutput()):
+    """Windows' prompt_toolkit asks the console for its size and its keys."""
+    with create_app_session(DummyInput(), DummyOutput()):
         yield
 
 
