@@ -31,6 +31,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, overload
 
 from . import C_APDU, R_APDU, Layer, LayerClosedError, SCardError, StatusError
+from .errors import pip_install
 from .iso7816._apdu import Buffer, octets_of
 from .iso7816._open_card import Steps, carry_out
 
@@ -41,7 +42,7 @@ try:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.cmac import CMAC
 except ImportError as _missing:
-    raise ImportError("SCP03 needs the package cryptography: pip install 'scardface[scp]'", name="cryptography") from _missing
+    raise ImportError(f"SCP03 needs the package cryptography: {pip_install('scp')}", name="cryptography") from _missing
 
 __all__ = [
     "AsyncCard",

@@ -32,6 +32,7 @@ from scardface import (
     sync,
 )
 from scardface._enums import Lengths
+from scardface.errors import pip_install
 from scardface.iso7816._exchange import ExchangeOptions, exchange, resolve_lengths, run_steps
 from scardface.iso7816._layer import GuardedLayer, layered
 from scardface.replay import Recorder
@@ -748,7 +749,7 @@ def test_a_missing_extra_says_what_to_install() -> None:
     program = "import sys\nsys.modules['cryptography'] = None\nimport scardface\nimport scardface.scp03"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "ImportError: SCP03 needs the package cryptography: pip install 'scardface[scp]'"
+    assert done.stderr.splitlines()[-1] == f"ImportError: SCP03 needs the package cryptography: {pip_install('scp')}"
 
 
 # On both faces

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._waiting.driver import waiters
+from ..errors import pip_install
 from ._record import Record
 
 _EXCHANGES = ("command", "transmit")
@@ -38,7 +39,7 @@ class OpenTelemetryWriter:
         try:
             from opentelemetry import metrics, trace
         except ImportError as error:
-            raise ImportError("OpenTelemetryWriter needs opentelemetry-api: pip install 'scardface[otel]'") from error
+            raise ImportError(f"OpenTelemetryWriter needs opentelemetry-api: {pip_install('otel')}") from error
         self._trace = trace
         self._tracer = trace.get_tracer("scardface", tracer_provider=tracer_provider)
         meter = metrics.get_meter("scardface", meter_provider=meter_provider)

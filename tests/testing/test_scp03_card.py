@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from scardface import Protocol, scp03
+from scardface.errors import pip_install
 from scardface.testing import FileCard, Scp03Card, VirtualCard
 
 KEYS = scp03.Keys(bytes(16), bytes(16))
@@ -146,4 +147,4 @@ def test_it_can_be_named_without_the_extra() -> None:
         "try:\n    Scp03Card(FileCard(), None)\nexcept ImportError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "SCP03 needs the package cryptography: pip install 'scardface[scp]'\n"
+    assert done.stdout == f"SCP03 needs the package cryptography: {pip_install('scp')}\n"
