@@ -532,7 +532,8 @@ async def test_a_contactless_tag(pcscd: PrivatePcscd, face: Any) -> None:
 @both_faces
 async def test_a_readers_attributes(face: Any) -> None:
     with SimulatedPCSC() as pcsc:
-        pcsc.add_reader("A", attributes={Attribute.VENDOR_NAME: b"ACME\0", Attribute.CHANNEL_ID: bytes.fromhex("05002000")})
+        channel = 0x00200005.to_bytes(4, sys.byteorder)
+        pcsc.add_reader("A", attributes={Attribute.VENDOR_NAME: b"ACME\0", Attribute.CHANNEL_ID: channel})
         pcsc.insert("A", LogCard())
         async with face.open(timeout=30) as card:
             assert await card.attribute(Attribute.VENDOR_NAME) == "ACME"
