@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +14,7 @@ from scardface._pcsc.ctypes_binding import PCSC_LITE, signatures
 from scardface.backend import Backend, Ctypes, Pyscard
 from scardface.errors import NO_READERS_AVAILABLE, NO_SERVICE, error_for
 from scardface.testing import PrivatePcscd
+from scardface.testing._dialects import DIALECTS
 from tests.support.conformance import Call
 
 
@@ -30,6 +33,29 @@ def test_a_table_that_cannot_shrink_is_told_where_it_is_pcsc_lites() -> None:
         is_no_reader(error, pcsc_lite=True)
     assert (caught.value.code, caught.value.call) == (0x8010001F, "SCardListReaders")
     assert not is_no_reader(error, pcsc_lite=False)
+
+
+DIALECT = {"linux": "pcsclite", "darwin": "macos", "win32": "windows"}
+
+_SAYS = """
+import sys
+sys.platform = sys.argv[1]
+from scardface._pcsc import ctypes_binding
+from scardface._pcsc.backend import reconnect_ends_transaction
+CTYPES = ctypes_binding.CTYPES
+print(CTYPES.absent_service_means_no_reader, CTYPES.release_disconnects, reconnect_ends_transaction(CTYPES))
+"""
+
+
+@pytest.mark.parametrize("platform", DIALECT)
+def test_a_binding_does_on_a_platform_what_the_simulations_dialect_does(platform: str) -> None:
+    """So what is tested in the dialect of a platform holds for the binding there, as far as the library asks it."""
+    dialect = DIALECTS[DIALECT[platform]]
+    assert dialect.platform in (platform, None)  # None: the machine's own
+    told = subprocess.run([sys.executable, "-c", _SAYS, platform], capture_output=True, text=True, timeout=60)
+    assert told.stdout.split() == [
+        str(each) for each in (dialect.needs_reader, dialect.release_disconnects, dialect.reconnect_ends_transaction)
+    ], told.stderr
 
 
 def test_the_lock_is_one_for_both_bindings() -> None:
