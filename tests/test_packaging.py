@@ -156,6 +156,18 @@ def test_workflows_run_every_python_there_is_and_say_that_they_have_not_run() ->
     assert all(text.startswith("# Not run yet") for text in workflows.values())
 
 
+def test_the_page_of_platforms_says_of_each_row_what_was_run() -> None:
+    """A row without a date was not run and says so; what it names is there."""
+    page = (ROOT / "docs" / "platforms.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\|(.*)\|$", page, re.MULTILINE)[2:]]
+    assert len(rows) > 10
+    for where, command, verdict, date, passed in rows:
+        run = re.fullmatch(r"20\d\d-\d\d-\d\d", date) is not None
+        assert run == bool(re.search(r"\d", passed)) != verdict.startswith("not run"), where
+        assert command or not run, where
+    assert not [name for name in re.findall(r"`\.ci/(\w+)", page) if not (ROOT / ".ci" / name).is_file()]
+
+
 def test_every_session_of_nox_that_is_named_is_one() -> None:
     """And each has its row in the README's table."""
     sessions = {
