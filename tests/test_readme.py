@@ -462,6 +462,28 @@ def _(stage: Stage) -> None:
     assert running.ends() == "hello\ngoodbye\n"
 
 
+class SlowCard(LogCard):
+    """Takes its time with INS 10, until somebody asks whether it was heard."""
+
+    def process(self, command: bytes) -> bytes:
+        super().process(command)
+        if command[1] == 0x10:
+            self.reached.set()
+            assert self.gate.wait(BOUND)
+        return b"\x90\x00"
+
+
+@example("C_APDU(0x80, 0x10), timeout=0.5")
+def _(stage: Stage) -> None:
+    card = SlowCard()
+    stage.pcscd.insert(0, card)
+    running = stage.run()
+    running.shows("the card did not answer within 0.5 s")
+    card.gate.set()
+    assert running.ends().endswith("\nsuccess\n")
+    assert [command[1] for command in card.commands] == [0x10, 0x11]
+
+
 class MifareCard(LogCard):
     """A contactless card, together with its reader, which knows one key."""
 

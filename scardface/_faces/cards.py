@@ -169,7 +169,8 @@ class Cards:
         served = self._served
         if served is not None:
             served.leave()
-            await until_idle(served.driver)
+            if served.driver is not None:
+                await until_idle(served.driver)
 
     async def __aenter__(self) -> Cards:
         return self

@@ -161,7 +161,8 @@ class Cards:
         served = self._served
         if served is not None:
             served.leave()
-            until_idle_blocking(served.driver)
+            if served.driver is not None:
+                until_idle_blocking(served.driver)
 
     def __enter__(self) -> Cards:
         return self

@@ -6,7 +6,8 @@
 - `watcher` is blocked in SCardGetStatusChange, in the only waiting context, and posts snapshots of all readers.
 - `acquisition` is one wait for a card: it opens and checks an offered card and hands it over. `serial_search` finds the readers
   with a serial number for it.
-- `removal` is one wait for an open card to be removed; `event_queue` holds the events that one monitor has not read yet.
+- `removal` is one wait for an open card to be removed; `event_queue` holds the events that one monitor has not read yet;
+  `served_cards` the cards that have had their turn and are still in, for one who takes card after card.
 
 Signal-safe: a function that any thread may call at any moment, and that finalizers, callbacks of weak references, signal handlers
 and fork hooks may call, too. These run in the middle of anything, perhaps in a thread that holds a lock. So a signal-safe function,

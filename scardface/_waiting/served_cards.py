@@ -27,6 +27,7 @@ class ServedCards:
 
     Attributes:
         readings: what they were when they had it, by reader.
+        driver: to which it listens; None: it has not begun to.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -34,13 +35,9 @@ class ServedCards:
         self.owner: Any = None
         self._seen: dict[str, Reading] = {}  # the entries of `readings` that a snapshot has shown
         self._backend = backend
+        self.driver: Driver | None = None
         self._listens = False
         self._latest: Snapshot | None = None
-
-    @property
-    def driver(self) -> Driver:
-        """The driver that it listens to."""
-        return driver_of(self._backend)
 
     def listen(self, owner: Any) -> None:
         """Begin to listen, or go on.
@@ -52,12 +49,15 @@ class ServedCards:
         if not self._listens:
             self._listens = True
             self.readings.clear()
+            self.driver = driver_of(self._backend)
             self.driver.submit(Subscribed(self, None), self._backend)
 
     def leave(self) -> None:
         """Listen no more."""
         self._listens = False
-        self.driver.tell(Unsubscribed(self))
+        driver = self.driver
+        if driver is not None:
+            driver.tell(Unsubscribed(self))
 
     def add_new(self, readings: Mapping[str, Reading], before: Mapping[str, Reading]) -> None:
         """Note cards that have their turn, or are refused, by reader; not those that were known before, and may be gone again."""

@@ -1,12 +1,13 @@
 """Card after card, and cards chosen by what is on them: both faces, the simulation and the real pcscd."""
 
-# ruff: noqa: B007  # loops that are left at once, whose card is looked at later
+# ruff: noqa: B007, PT012  # loops that are left at once, whose card is looked at later; a loop raises at its end
 
 from __future__ import annotations
 
 import gc
 import random
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -117,6 +118,33 @@ async def test_each_card_has_one_turn(pcsc: SimulatedPCSC, face: Any) -> None:
     assert service.served == ["first", "second", "first", "third"]
     assert first.resets
     assert not service.failed
+
+
+@pytest.mark.parametrize("dialect", ["pcsclite", "pcsclite-1.9", "windows", "macos"])
+@pytest.mark.parametrize("share", [ShareMode.EXCLUSIVE, ShareMode.SHARED])
+def test_every_dialect(dialect: Any, share: ShareMode) -> None:
+    """Counters or none, a close that resets or not: a card is asked once, has one turn, and another one after it was out."""
+    with SimulatedPCSC(dialect=dialect) as pcsc:
+        pcsc.add_reader("A")
+        pcsc.add_reader("B")
+        wrong = Named("wrong")
+        pcsc.insert("A", wrong)
+        pcsc.insert("B", Named("right"))
+        with sync.SCard(timeout=10, match=lambda card: card.send(NAME).data == b"right", share=share) as chosen:
+            assert chosen.reader == "B"
+        assert wrong.asked == 1
+        names = []
+        with sync.cards(timeout=1, share=share) as cards, pytest.raises(CardTimeoutError):
+            for card in cards:
+                names.append(card.send(NAME).data.decode())
+                if len(names) == 2:
+                    pcsc.remove("A")
+                    end = time.monotonic() + 30
+                    while "A" in cards._served.readings:  # type: ignore[union-attr]
+                        assert time.monotonic() < end
+                        time.sleep(0.01)
+                    pcsc.insert("A", Named("third"))
+        assert names == ["wrong", "right", "third"]
 
 
 @both_faces
