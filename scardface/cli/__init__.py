@@ -26,7 +26,21 @@ from ._log import Warnings, logging_to
 __all__ = ["main"]
 
 EXTRA = {"click", "rich", "prompt_toolkit"}
-COMMANDS = (*("readers", "reader", "watch", "atr", "uid", "reset", "send", "shell", "dir", "read", "record", "replay", "doctor"),)
+COMMANDS = (
+    "readers",
+    "reader",
+    "watch",
+    "atr",
+    "uid",
+    "reset",
+    "send",
+    "shell",
+    "dir",
+    "read",
+    "record",
+    "replay",
+    "doctor",
+)
 """The commands that need the extra."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scardface import R_APDU, StatusError, iso7816
+from scardface import R_APDU, Protocol, StatusError, iso7816
 from scardface.iso7816 import PinTriesError
 from scardface.testing import FileCard, PrivatePcscd, SimulatedPCSC
 from tests.support.faces import both_faces, off_loop
@@ -96,8 +96,9 @@ async def test_a_verified_pin_is_compared_all_the_same(pcsc: SimulatedPCSC, face
 
 
 @both_faces
-async def test_the_file_card_of_the_package(pcsc: SimulatedPCSC, face: Any) -> None:
-    pcsc.insert(0, FileCard(tries=2))
+@pytest.mark.parametrize("protocol", [Protocol.T0, Protocol.T1])
+async def test_the_file_card_of_the_package(pcsc: SimulatedPCSC, face: Any, protocol: Protocol) -> None:
+    pcsc.insert(0, FileCard(tries=2, protocol=protocol))
     async with face.open(timeout=5) as open_card:
         assert (await verify(face, open_card, WRONG, reference=0x01)).sw == 0x63C1
         with pytest.raises(PinTriesError, match="1 try left"):
