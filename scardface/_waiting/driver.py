@@ -300,7 +300,7 @@ class Driver:
         if message.watcher is not self._watcher:
             return  # from a watcher that was abandoned
         if message.snapshot is None:
-            self._watcher = None
+            self._threads, self._watcher = tuple(self.threads()), None  # its last cancel may not have returned
             return
         self._life = message.snapshot.life
         self._carry_out(self._dispatcher.handle(SnapshotTaken(message.snapshot), now))

@@ -153,6 +153,31 @@ def test_when_idle_says_whether_others_wait(pcsc: SimulatedPCSC) -> None:
     assert threads_named(*OWN) == []
 
 
+def test_the_thread_of_the_last_cancel_is_waited_for(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come back after the watcher that it woke has ended."""
+    driver, gate, real = driver_of(pcsc), threading.Event(), watching.Watcher._cancel
+    waits = threading.Event()
+
+    def slow(self: watching.Watcher, *args: Any) -> None:
+        real(self, *args)
+        waits.set()
+        assert gate.wait(SOON)
+
+    monkeypatch.setattr(watching.Watcher, "_cancel", slow)
+    listener = Listener().begin(pcsc)
+    assert listener.received.wait(SOON)
+    while not waits.is_set():  # a listener that comes while the watcher is blocked has it cancelled
+        another = Listener().begin(pcsc)
+        assert another.received.wait(SOON)
+        driver.tell(Unsubscribed(another))
+    driver.tell(Unsubscribed(listener))
+    wait_until(lambda: not driver.running)
+    assert [thread.name for thread in driver.threads() if thread.name == "scardface-cancel"]
+    gate.set()
+    until_idle_blocking(driver, SOON)
+    assert threads_named(*OWN) == []
+
+
 @pytest.mark.parametrize("name", ["scardface-driver", "scardface-watch"])
 def test_all_are_given_the_error_of_a_thread_that_cannot_be_started_and_the_next_works(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, name: str

@@ -72,13 +72,19 @@ async def life_with_a_card_that_is_in(pcsc: SimulatedPCSC) -> None:
 
 async def life_with_a_card_that_comes(pcsc: SimulatedPCSC) -> None:
     pcsc.remove("in")
-    timer = threading.Timer(0.002, pcsc.insert, ("in", LogCard()))
-    timer.start()
+    over = threading.Event()
+
+    def insert() -> None:
+        wait_until(lambda: waiters(pcsc) or over.is_set())
+        pcsc.insert("in", LogCard())
+
+    thread = spawn("hand", insert)
     try:
         card = await SCard("in")
         await card.aclose()
     finally:
-        timer.join()
+        over.set()
+        thread.join()
 
 
 async def life_of_every_call(pcsc: SimulatedPCSC) -> None:
