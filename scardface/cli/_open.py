@@ -4,12 +4,10 @@ Rules:
 
 - A script is not interrupted: even with `--shared`, no other program's command comes between its commands.
 - On a terminal, a wait that takes more than a moment is announced.
-- `--trace` prints what the library logs on standard error; data that may be secret is not in it.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 import threading
@@ -34,7 +32,6 @@ from .. import (
 )
 from ..sync import SCard, ShareMode
 from ._failures import E_TIMEOUT, print_error
-from ._log import logging_to
 from ._options import CardChoice
 from ._which_reader import PATIENCE, is_usable, listed, none_matches, which
 
@@ -154,15 +151,3 @@ def wait_notice(message: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-@contextmanager
-def traced(enabled: bool) -> Iterator[None]:
-    """Within the block, print what the library logs on standard error."""
-    if not enabled:
-        yield
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(name)s %(message)s", "%H:%M:%S"))
-    with logging_to(handler, logging.DEBUG):
-        yield

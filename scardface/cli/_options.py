@@ -13,11 +13,13 @@ import functools
 import math
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from .. import R_APDU, ExchangeOptions, Lengths, Protocol
+from ._tracing import logged, traced_to
 from ._virtual import virtual_pcsc
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -98,18 +100,37 @@ def atr_pattern(text: str) -> re.Pattern[bytes]:
 
 
 def common(function: F) -> F:
-    """`--json` and `--virtual`."""
+    """`--json`, `--virtual`, and what every command can be traced by."""
 
     def begin(context: click.Context, parameter: click.Parameter, wanted: bool) -> bool:
         if wanted:
             context.meta[VIRTUAL] = context.with_resource(virtual_pcsc())
         return wanted
 
+    def log(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            context.with_resource(logged())
+
+    def trace(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+        if path is not None:
+            context.with_resource(traced_to(path))
+
+    file = click.option(
+        "--trace-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        expose_value=False,
+        callback=trace,
+        help="Write each step on the wire to a file: .pcap (for Wireshark), .jsonl, else text. Without PINs and keys.",
+    )
+    trace_log = click.option(
+        "--trace", is_flag=True, expose_value=False, callback=log, help="Show what the library logs, on standard error."
+    )
     json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
     virtual = click.option(
         "--virtual", is_flag=True, expose_value=False, callback=begin, help="A simulated reader with a card, in place of real ones."
     )
-    return json(virtual(function))
+    return json(virtual(trace_log(file(function))))
 
 
 VIRTUAL = "scardface.virtual"
@@ -275,7 +296,7 @@ def command_source(function: Callable[..., int]) -> Callable[..., int]:
 
 
 def output_options(function: Callable[..., int]) -> Callable[..., int]:
-    """How exchanges are shown: an argument `output`; with `common`'s options, and `--trace`."""
+    """How exchanges are shown: an argument `output`; with `common`'s options."""
 
     @click.option("--show-secrets", is_flag=True, help="Print data that may be a PIN or a key, too.")
     @common

@@ -18,7 +18,7 @@ import click
 from ..replay import Recorder, carries_secret, may_carry_secret
 from ._failures import FILE, print_error
 from ._interrupt import called_on_exit
-from ._open import open_card, traced, uninterrupted
+from ._open import open_card, uninterrupted
 from ._options import CardChoice, CommandSource, OutputOptions, card_choice, command_source, output_options
 from ._send import read_commands, send_all
 from ._shell import run_shell
@@ -30,7 +30,6 @@ from ._shell import run_shell
 @card_choice
 @click.option("--overwrite", is_flag=True, help="Replace a cassette that is there.")
 @click.option("--hide-unknown", is_flag=True, help="Leave out all data that no standard says to be harmless, too.")
-@click.option("--trace", is_flag=True, help="Show what the library logs, on standard error.")
 @output_options
 def record(
     cassette: Path,
@@ -38,7 +37,6 @@ def record(
     hide_unknown: bool,
     source: CommandSource,
     choice: CardChoice,
-    trace: bool,
     output: OutputOptions,
 ) -> int:
     """Send commands to a card, and write them and the responses to a cassette.
@@ -54,7 +52,6 @@ def record(
     commands = [] if typed else read_commands(source)
     redact = may_carry_secret if hide_unknown else carries_secret
     with (
-        traced(trace),
         open_card(choice) as card,
         Recorder(card, cassette, "all", redact=redact) as recorder,
         called_on_exit(recorder.save),

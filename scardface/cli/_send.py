@@ -21,13 +21,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from .. import C_APDU, R_APDU
 from ..replay import Recorder, may_carry_secret
+from ..replay._lines import MalformedLineError
+from ..replay._logs import is_log, parse_log
 from ..sync import SCard
 from . import _pin
 from ._apdu_text import ApduTextError, lines, named, needs_pin, parse, pieces
 from ._exchanges import print_exchange
 from ._failures import OK, REFUSED
 from ._interrupt import exit_on_interrupt
-from ._open import open_card, traced, uninterrupted
+from ._open import open_card, uninterrupted
 from ._options import CardChoice, CommandSource, OutputOptions, card_choice, command_source, output_options
 from ._output import console
 from ._texts import lines_of, text_of
@@ -43,9 +45,8 @@ Sender: TypeAlias = SCard | Recorder[SCard]
 @click.command()
 @command_source
 @card_choice
-@click.option("--trace", is_flag=True, help="Show what the library logs, on standard error.")
 @output_options
-def send(source: CommandSource, choice: CardChoice, trace: bool, output: OutputOptions) -> int:
+def send(source: CommandSource, choice: CardChoice, output: OutputOptions) -> int:
     """Send commands to a card.
 
     An APDU is hexadecimal digits: 00A40000023F00, in any encoding. Or its header, and apart from it data and the number of bytes
@@ -54,7 +55,7 @@ def send(source: CommandSource, choice: CardChoice, trace: bool, output: OutputO
     read from standard input.
     """
     commands = read_commands(source)
-    with traced(trace), open_card(choice) as card, uninterrupted(card, choice):
+    with open_card(choice) as card, uninterrupted(card, choice):
         return send_all(card, commands, source.keep_going, output)
 
 
@@ -71,10 +72,29 @@ def read_commands(source: CommandSource) -> list[C_APDU]:
         file = "-"
     if file is not None:
         content = "".join(lines_of(sys.stdin)) if file == "-" else text_of(Path(file).read_bytes())
-        commands += [_parsed(text, source, f"line {number}") for number, text in lines(content)]
+        commands += _logged(content) or [_parsed(text, source, f"line {number}") for number, text in lines(content)]
     if not commands:
         raise click.UsageError("there is no command to send")
     return commands
+
+
+def _logged(content: str) -> list[C_APDU]:
+    """The commands in a log or a trace; none if it is neither.
+
+    Raises:
+        UsageError: the data of one of them were left out, or a line is damaged.
+    """
+    numbered = list(enumerate(content.splitlines(), 1))
+    if not is_log(numbered):
+        return []
+    try:
+        _, _, exchanges = parse_log(numbered)
+    except MalformedLineError as damage:
+        raise click.UsageError(f"line {damage.line}: {damage}") from None
+    hidden = [each.line for each in exchanges if each.hides_data]
+    if hidden:
+        raise click.UsageError(f"line {hidden[0]}: what may be secret was left out of this trace, so the command cannot be sent")
+    return [each.apdu for each in exchanges]
 
 
 def _typed(source: CommandSource) -> list[C_APDU]:

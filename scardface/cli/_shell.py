@@ -25,7 +25,7 @@ from ._apdu_text import ApduTextError, parse
 from ._exchanges import print_exchange
 from ._failures import OK, print_error
 from ._interrupt import exit_on_interrupt, exit_soon_after_interrupt
-from ._open import open_card, traced
+from ._open import open_card
 from ._options import CardChoice, OutputOptions, card_choice, output_options
 from ._output import console, print_json, print_line
 from ._send import Sender
@@ -44,15 +44,14 @@ SHELL_COMMANDS = ("atr", "channel", "help", "quit", "reset")
 
 @click.command()
 @card_choice
-@click.option("--trace", is_flag=True, help="Show what the library logs, on standard error.")
 @output_options
-def shell(choice: CardChoice, trace: bool, output: OutputOptions) -> int:
+def shell(choice: CardChoice, output: OutputOptions) -> int:
     """Enter commands to a card and see its responses; 'help' tells what can be typed.
 
     Lines are kept in a history file, except those that may carry a PIN or a key. If standard input is no terminal, lines are read
     from it.
     """
-    with traced(trace), open_card(choice) as card:
+    with open_card(choice) as card:
         return run_shell(card, card, output)
 
 

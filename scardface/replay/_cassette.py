@@ -2,7 +2,7 @@
 
 Rules:
 
-- The format is in `_lines` (cassettes) and `_dump` (of apdu4j); here the file's name is added to errors.
+- The format is in `_lines` (cassettes), `_dump` (of apdu4j) and `_logs` (of others); here the file's name is added to errors.
 - A file is replaced as a whole: a program that is killed while it writes leaves the old one.
 - An error names the file that the caller named, and no folder is created, so that a mistyped path is an error.
 - Lines are appended without changing what is there: comments and manual edits stay.
@@ -22,6 +22,7 @@ from typing import Any
 from .._enums import Protocol
 from ._dump import is_dump, parse_dump
 from ._lines import Line, MalformedLineError, exchange_lines, head_lines, parse
+from ._logs import is_log, parse_log
 from ._tape import Exchange
 
 StrPath = str | os.PathLike[str]
@@ -56,7 +57,7 @@ class Cassette:
         atr: the card's ATR.
         protocol: the protocol in use.
         exchanges: in the order of recording.
-        is_dump: whether the file is a dump of apdu4j, which is read and never written.
+        is_dump: whether the file is a dump of apdu4j, a log or a trace, which are read and never written.
     """
 
     atr: bytes
@@ -66,7 +67,7 @@ class Cassette:
 
 
 def read(path: StrPath) -> Cassette:
-    """Read a cassette, or a dump of apdu4j.
+    """Read a cassette, a dump of apdu4j, a log or a trace.
 
     Raises:
         OSError: the file cannot be opened.
@@ -75,6 +76,8 @@ def read(path: StrPath) -> Cassette:
     content = Path(path).read_bytes()
     try:
         lines = _lines(content)
+        if is_log(lines):
+            return Cassette(*parse_log(lines), is_dump=True)
         dump = is_dump(lines)
         return Cassette(*(parse_dump(lines) if dump else parse(lines)), is_dump=dump)
     except MalformedLineError as damage:

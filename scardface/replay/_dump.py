@@ -26,7 +26,7 @@ from ._tape import Exchange, Raw, Sent
 _ATR, _PROTOCOL = "# ATR:", "# PROTOCOL:"
 _PROTOCOLS = {"T=0": Protocol.T0, "T=1": Protocol.T1, "T=CL": Protocol.T1}
 """T=CL is what Java calls a contactless card, which PC/SC readers show as one that speaks T=1 (PC/SC part 3)."""
-_SHORTEST_ATR = {"T=0": "3B00", "T=1": "3B800181", "T=CL": "3B800181"}
+SHORTEST_ATR = {"T=0": "3B00", "T=1": "3B800181", "T=CL": "3B800181"}
 """TS and T0; with TD1, which names T=1, and TCK (ISO/IEC 7816-3:2006, 8.2)."""
 _DIGITS = re.compile(r"[0-9A-Fa-f ]+")
 
@@ -55,7 +55,7 @@ def parse_dump(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, 
     number, name = _value(lines, _PROTOCOL, "T=1")
     if name not in _PROTOCOLS:
         raise MalformedLineError(number, f"the protocol of a dump is one of {', '.join(_PROTOCOLS)}")
-    number, digits = _value(lines, _ATR, _SHORTEST_ATR[name])
+    number, digits = _value(lines, _ATR, SHORTEST_ATR[name])
     atr = octets(digits, number, "the ATR")
     if len(atr) > MAX_ATR:
         raise MalformedLineError(number, f"an ATR has at most {MAX_ATR} bytes")

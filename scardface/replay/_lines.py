@@ -79,7 +79,7 @@ def parse(lines: Sequence[Line]) -> tuple[bytes, Protocol, tuple[Exchange, ...]]
         name, _, value = text.partition(" ")
         if name not in ("atr", "protocol"):
             _check_head(head, number)
-            exchanges.append(_parse_exchange(text, number))
+            exchanges.append(parse_exchange(text, number))
         elif name in head:
             raise MalformedLineError(number, f"'{name}' stands once, before the first exchange")
         else:
@@ -110,7 +110,12 @@ def _check_head(head: dict[str, str], number: int) -> None:
             raise MalformedLineError(number, f"there is no line '{name}' before this one")
 
 
-def _parse_exchange(text: str, number: int) -> Exchange:
+def parse_exchange(text: str, number: int) -> Exchange:
+    """Parse the line of an exchange.
+
+    Raises:
+        MalformedLineError: it does not have the format.
+    """
     command, arrow, response = text.partition("->")
     if not arrow or "->" in response:
         raise MalformedLineError(number, "an exchange is a command, '->' and a response")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 import threading
@@ -11,7 +10,7 @@ import pytest
 
 from scardface import CardTimeoutError, NoReaderError
 from scardface.cli import _open
-from scardface.cli._open import open_card, resolve_reader, traced
+from scardface.cli._open import open_card, resolve_reader
 from scardface.cli._options import CardChoice
 from scardface.cli._virtual import READER, virtual_pcsc
 from scardface.sync import ShareMode
@@ -126,14 +125,3 @@ def test_it_is_not_told_of_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeyp
         with pytest.raises(CardTimeoutError):
             open_card(NOW._replace(timeout=0.1))
     assert capsys.readouterr().err == ""
-
-
-def test_a_trace_is_what_the_library_logs(capsys: pytest.CaptureFixture[str]) -> None:
-    logger = logging.getLogger("scardface")
-    before = logger.level, list(logger.handlers)
-    with virtual_pcsc(), traced(True), open_card(NOW) as card:
-        card.send(bytes.fromhex("0020000104 31323334"))
-    told = capsys.readouterr().err
-    assert "scardface.apdu" in told
-    assert "00200001 <4 bytes> -> 9000" in told
-    assert (logger.level, list(logger.handlers)) == before
