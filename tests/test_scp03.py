@@ -7,11 +7,13 @@ import logging
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,8 +25,10 @@ from scardface import (
     CardCommunicationError,
     CardRemovedError,
     CardResetError,
+    CardTimeoutError,
     LayerClosedError,
     Protocol,
+    SCard,
     SCardError,
     StatusError,
     errors,
@@ -33,12 +37,13 @@ from scardface import (
 )
 from scardface._enums import Lengths
 from scardface.errors import pip_install
+from scardface.iso7816._channel import in_channel
 from scardface.iso7816._exchange import ExchangeOptions, exchange, resolve_lengths, run_steps
 from scardface.iso7816._layer import GuardedLayer, layered
 from scardface.replay import Recorder
 from scardface.scp03 import Keys, Level, Mode, SecureChannelError, key_check_value
 from scardface.testing import FileCard, PrivatePcscd, Scp03Card, SimulatedPCSC, VirtualCard
-from tests.support.faces import both_faces
+from tests.support.faces import both_faces, off_loop
 
 ISD = bytes.fromhex("A000000151000000")
 ENC, MAC, DEK = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))
@@ -507,6 +512,31 @@ def test_classes(cla: int, secured: int) -> None:
     assert session.wrap(C_APDU(cla, 0x10)).cla == secured
 
 
+class InChannel:
+    """The line, with what it sends by itself in a logical channel."""
+
+    def __init__(self, line: Line, number: int) -> None:
+        self.line, self.number = line, number
+
+    def send(self, command: C_APDU, /) -> R_APDU:
+        return self.line.send(in_channel(command, self.number))
+
+    def layer(self, layer: Any, /) -> Secured:
+        return self.line.layer(layer)
+
+
+@pytest.mark.parametrize(("number", "cla"), [(0, 0x80), (2, 0x82), (2, 0x02), (4, 0xC0), (9, 0xC5)])
+def test_a_channel_that_the_caller_puts_into_the_class_is_not_covered(number: int, cla: int) -> None:
+    inner = Inner()
+    card = Scp03Card(inner, KEYS)
+    line = Line(card)
+    secure: Any = scp03.open(InChannel(line, number), KEYS)
+    inner.answer = R_APDU(b"data", 0x90, 0x00)
+    assert secure.send(C_APDU(cla, 0xCA, 0, 0, b"", 256)).data == b"data"
+    assert inner.commands[-1].cla == cla & 0x80
+    assert card.level == ALL
+
+
 @pytest.mark.parametrize("cla", [0x04, 0x08, 0x0C, 0x20, 0x40, 0x60, 0x84, 0x8C, 0xA0, 0xD0, 0xE0, 0xFF])
 def test_classes_without_a_place_for_it(cla: int) -> None:
     card, line, secure = opened()
@@ -837,6 +867,57 @@ async def test_a_failure_of_the_line_closes_a_channel(
             pcsc.remove("A")
             with pytest.raises(CardRemovedError):
                 await secure.send(READ)
+
+
+class Slow(FileCard):
+    """Answers READ BINARY of the long file when its gate is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.reached = threading.Event(), threading.Event()
+
+    def process(self, command: bytes) -> bytes:
+        if command[1:3] == b"\xb0\x82":
+            self.reached.set()
+            assert self.gate.wait(30), "the test never opened the gate"
+        return super().process(command)
+
+
+READ_LONG = C_APDU(0x00, 0xB0, 0x82, 0x00, b"", 256)
+
+
+@pytest.mark.anyio
+@both_faces
+async def test_a_command_that_takes_too_long_ends_in_its_own_time(face: Any) -> None:
+    """The caller leaves; the card's thread hears the answer, so both stay in step."""
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        slow = Slow()
+        pcsc.insert("A", Scp03Card(slow, KEYS))
+        async with face.open(timeout=30) as card:
+            secure = await scp03.open(card, KEYS)
+            await secure.send(SELECT)
+            with pytest.raises(CardTimeoutError):
+                await secure.send(READ_LONG, READ, timeout=0.05)
+            slow.gate.set()
+            assert (await secure.send(READ)).data == TEXT
+
+
+@pytest.mark.anyio
+async def test_a_command_that_is_cancelled_ends_in_its_own_time() -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        slow = Slow()
+        pcsc.insert("A", Scp03Card(slow, KEYS))
+        async with SCard(timeout=30) as card:
+            secure = await scp03.open(card, KEYS)
+            await secure.send(SELECT)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(secure.send, READ_LONG, READ)
+                await off_loop(slow.reached.wait, 30)
+                tasks.cancel_scope.cancel()
+            slow.gate.set()
+            assert (await secure.send(READ)).data == TEXT
 
 
 def test_the_sync_face_and_a_recorder(tmp_path: Path) -> None:
