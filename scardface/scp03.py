@@ -10,8 +10,8 @@
 
 Rules:
 
-- `open` is INITIALIZE UPDATE and EXTERNAL AUTHENTICATE in one transaction (7.1.1, 7.1.2). A card whose cryptogram is wrong is sent
-  no EXTERNAL AUTHENTICATE: cards count failed ones, and block their keys.
+- `open` is INITIALIZE UPDATE and EXTERNAL AUTHENTICATE (7.1.1, 7.1.2), in one transaction if the card has transactions. A card
+  whose cryptogram is wrong is sent no EXTERNAL AUTHENTICATE: cards count failed ones, and block their keys.
 - Session keys and cryptograms are derived by the KDF in counter mode of NIST SP 800-108 with CMAC (4.1.5).
 - A command's C-MAC covers the C-MAC of the command before it, the class with secure messaging and channel 0, INS, P1, P2, Lc as it
   is encoded, and the data (6.2.4), but not Le. Data are encrypted first, under a counter of commands (6.2.6).
@@ -284,47 +284,53 @@ def open(
 
 def _open(card: Any, keys: KeySource, level: int, initialize_update: C_APDU, aid: bytes | None) -> Steps[Any]:
     host_challenge = initialize_update.data
+    reader: str = getattr(card, "reader", "")  # a channel does not say
     response = yield initialize_update
     if response.sw != 0x9000:
         raise StatusError(response)
-    answer = parse_initialize_update(response.data, len(host_challenge))
+    answer = parse_initialize_update(response.data, len(host_challenge), reader)
     needed = 0x60 if level & Level.R_ENCRYPTION else 0x20 if level & Level.R_MAC else 0x00
     if answer.i & needed != needed:
         lacking = "R_ENCRYPTION" if answer.i & 0x20 else "R_MAC"
-        raise SecureChannelError(f"the card is configured without {lacking} (i = {answer.i:02X}): set another level")
+        raise _refusal(reader, f"the card is configured without {lacking} (i = {answer.i:02X}): set another level")
     chosen = keys if isinstance(keys, Keys) else keys(answer)
     if not isinstance(chosen, Keys):
         raise TypeError(f"the function given as keys returned no Keys but {type(chosen).__name__}")
-    session = SCP03(chosen, level, host_challenge, answer.challenge)
+    session = SCP03(chosen, level, host_challenge, answer.challenge, reader)
     if not compare_digest(session.cryptogram(CARD_CRYPTOGRAM), answer.cryptogram):
-        raise SecureChannelError(
+        raise _refusal(
+            reader,
             f"the card's cryptogram is wrong: it has other keys in version {answer.key_version}, or is another card. "
-            "EXTERNAL AUTHENTICATE was not sent, so that no attempt is counted"
+            "EXTERNAL AUTHENTICATE was not sent, so that no attempt is counted",
         )
     if aid is not None and answer.sequence_counter is not None:
         right = card_challenge(chosen, answer.sequence_counter, aid, len(host_challenge))
         if not compare_digest(right, answer.challenge):
-            raise SecureChannelError("the card's challenge is not the pseudo-random one of this application and sequence counter")
+            raise _refusal(reader, "the card's challenge is not the pseudo-random one of this application and sequence counter")
     response = yield session.external_authenticate()
     if response.sw != 0x9000:
         raise StatusError(response)
     return card.layer(session)
 
 
-def parse_initialize_update(data: bytes, size: int) -> InitializeUpdateResponse:
+def _refusal(reader: str, what: str) -> SecureChannelError:
+    return SecureChannelError(f"reader {reader!r}: {what}" if reader else what, reader=reader)
+
+
+def parse_initialize_update(data: bytes, size: int, reader: str = "") -> InitializeUpdateResponse:
     """The data of a response to INITIALIZE UPDATE, taken apart (7.1.1, table 7-3); `size` is the mode's."""
     if len(data) < 13:
-        raise SecureChannelError(f"INITIALIZE UPDATE: the card's answer has {len(data)} bytes, which is too short")
+        raise _refusal(reader, f"INITIALIZE UPDATE: the card's answer has {len(data)} bytes, which is too short")
     key_version, protocol, i = data[10:13]
     if protocol != _PROTOCOL:
-        raise SecureChannelError(f"the card speaks SCP{protocol:02X} with these keys, not SCP03: set another key_version")
+        raise _refusal(reader, f"the card speaks SCP{protocol:02X} with these keys, not SCP03: set another key_version")
     its_size = 16 if i & 0x01 else 8
     if its_size != size:
-        raise SecureChannelError(f"the card is configured for S{its_size} (i = {i:02X}): set mode=Mode.S{its_size}")
+        raise _refusal(reader, f"the card is configured for S{its_size} (i = {i:02X}): set mode=Mode.S{its_size}")
     end = 13 + 2 * size
     right = end + 3 if i & 0x10 else end
     if len(data) != right:
-        raise SecureChannelError(f"INITIALIZE UPDATE: the card's answer has {len(data)} bytes, with i = {i:02X} it has {right}")
+        raise _refusal(reader, f"INITIALIZE UPDATE: the card's answer has {len(data)} bytes, with i = {i:02X} it has {right}")
     counter = int.from_bytes(data[end:], "big") if i & 0x10 else None
     return InitializeUpdateResponse(data[:10], key_version, i, data[13 : 13 + size], data[13 + size : end], counter)
 
@@ -341,7 +347,7 @@ class SCP03:
     has answered: `unwrap`, or `rewrap`.
     """
 
-    def __init__(self, keys: Keys, level: int, host_challenge: bytes, card_challenge: bytes) -> None:
+    def __init__(self, keys: Keys, level: int, host_challenge: bytes, card_challenge: bytes, reader: str = "") -> None:
         context = host_challenge + card_challenge
         length = len(keys._enc)
         self._enc = derive(keys._enc, S_ENC, length, context)  # 6.2.1
@@ -349,6 +355,7 @@ class SCP03:
         self._rmac = derive(keys._mac, S_RMAC, length, context)
         self._context = context
         self._level = level
+        self._reader = reader
         self._size = len(host_challenge)
         self._chaining = bytes(_BLOCK)
         self._next_chaining: bytes | None = None
@@ -449,7 +456,7 @@ class SCP03:
 
     def _close(self, what: str) -> SecureChannelError:
         self._closed = True
-        return SecureChannelError(f"{what}: the secure channel is closed")
+        return _refusal(self._reader, f"{what}: the secure channel is closed, open a new one")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a secure channel cannot be copied or pickled")

@@ -495,6 +495,39 @@ def test_what_a_card_encrypts_in_no_blocks() -> None:
         session.unwrap(R_APDU(b"abc" + mac, 0x90, 0x00))
 
 
+def test_one_command_at_a_time() -> None:
+    """What was wrapped is answered, or taken back, before the next."""
+    session = scp03.SCP03(KEYS, Level.C_MAC, bytes(8), bytes(8))
+    first = session.wrap(READ)
+    with pytest.raises(LayerClosedError):
+        session.wrap(READ)
+    session.withdraw()
+    assert session.wrap(READ) == first
+    session.unwrap(R_APDU(b"", 0x6A, 0x82))
+    assert session.wrap(READ) != first
+
+
+@pytest.mark.anyio
+@both_faces
+async def test_errors_name_the_reader(face: Any) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        virtual = Scp03Card(FileCard(), KEYS)
+        pcsc.insert("A", virtual)
+        async with face.open(timeout=30) as card:
+            with pytest.raises(SecureChannelError, match="reader 'A': the card's cryptogram") as caught:
+                await scp03.open(card, Keys(bytes(16), bytes(16)))
+            assert caught.value.reader == "A"
+            secure = await scp03.open(card, KEYS)
+            assert virtual._session is not None
+            virtual._session.rmac = bytes(16)
+            with pytest.raises(SecureChannelError, match="reader 'A': the R-MAC of a response is wrong") as caught:
+                await secure.send(SELECT, READ)
+            assert caught.value.reader == "A"
+            with pytest.raises(LayerClosedError):
+                await secure.send(SELECT)
+
+
 def test_a_response_to_nothing() -> None:
     with pytest.raises(RuntimeError, match="without a command"):
         scp03.SCP03(KEYS, ALL, bytes(8), bytes(8)).unwrap(R_APDU(b"", 0x90, 0x00))
