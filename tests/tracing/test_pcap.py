@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import subprocess
+from pathlib import Path
+
+import pytest
 
 from scardface import C_APDU, sync, tracing
 from scardface.testing import SimulatedPCSC
@@ -53,3 +58,15 @@ def test_a_packet_that_is_too_long_is_cut(pcsc: SimulatedPCSC) -> None:
     writer(tracing.Record(1.5, 0.0, "A", "command", "", "", "", "", False, (step,)))
     [(_, _, octets)] = packets(capture.getvalue())
     assert len(octets) == 65_491
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+def test_wireshark_reads_it(pcsc: SimulatedPCSC, tmp_path: Path) -> None:
+    path = tmp_path / "card.pcap"
+    with tracing.trace(tracing.PcapWriter(path)), sync.SCard("A", timeout=10) as card:
+        card.send(C_APDU(0, 0xA4, 4, 0, b"\xa0\x00\x00\x00\x03", 256), C_APDU(0, 0x20, 0, 0x81, b"1234"))
+    done = subprocess.run(["tshark", "-n", "-r", str(path)], capture_output=True, text=True, timeout=120, check=True)
+    commands = [line.split("ISO/IEC 7816-4 ")[1] for line in done.stdout.splitlines() if "ISO/IEC 7816-4 " in line]
+    assert [text[: text.index(" ")] for text in commands] == ["SELECT", "GET", "VERIFY"]
+    assert "a000000003" in commands[0]
+    assert "1234" not in done.stdout
