@@ -32,6 +32,7 @@ from scardface import (
     SCardError,
     StatusError,
     errors,
+    iso7816,
     scp03,
     sync,
 )
@@ -594,6 +595,35 @@ def test_a_command_that_became_too_long_is_refused_and_not_counted(lengths: Leng
     assert len(line.sent) == sent
     assert secure.send(C_APDU(0x80, 0xE2, 0x00, 0x00, bytes(239))).sw == 0x6E00  # the class of the card inside
     assert secure.send(SELECT).sw == 0x9000
+    assert card.level == ALL
+
+
+@pytest.mark.parametrize("protocol", [Protocol.T0, Protocol.T1])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("i", [0x70, 0x71])
+def test_whole_files_and_pins(i: int, level: Level, protocol: Protocol) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        virtual = Scp03Card(FileCard(protocol=protocol), KEYS, i=i)
+        pcsc.insert("A", virtual)
+        with sync.SCard(timeout=30) as card:
+            secure = scp03.open(card, KEYS, level=level, mode=Mode.S16 if i & 1 else Mode.S8)
+            secure.send(SELECT).check()
+            assert iso7816.read_file(secure, 0x0002).check() == bytes(range(256)) * 4
+            assert iso7816.verify_pin(secure, 0x01, b"1234").sw == 0x9000
+            assert iso7816.write_file(secure, 0x0002, bytes(1024), part=223).written == 1024
+            assert iso7816.read_file(secure, 0x0002).check() == bytes(1024)
+            assert virtual.level == level
+
+
+def test_a_command_that_became_an_envelope_which_the_card_refuses_is_not_counted() -> None:
+    card = Scp03Card(FileCard(protocol=Protocol.T0), KEYS)
+    line = Line(card)
+    secure = scp03.open(line, KEYS)
+    secure.send(SELECT)
+    assert secure.send(C_APDU(0x00, 0xD6, 0x82, 0x00, bytes(255))).sw == 0x6982
+    assert line.sent[-1][1] == 0xC2
+    assert secure.send(READ).data == TEXT
     assert card.level == ALL
 
 

@@ -216,8 +216,8 @@ class SCard(SyncBase):
                 `unwrap(response)` the R_APDU that the caller sees. Each is called once for each command, at its turn, in the
                 thread that speaks to the card. `unwrap` also hears the card's last word of an exchange that fails, a bare status
                 for instance; if the card had none, what this method returned is closed (LayerClosedError), and a new secure channel
-                is needed. It may also have `withdraw()`, which takes back the last `wrap` of a command that cannot be sent, and
-                `rewrap(command, ne)`, which wraps a command anew with Le = `ne` after 6Cxx, once.
+                is needed. It may also have `withdraw()`, which takes back the last `wrap`, of a command that cannot be sent or
+                that the card never had whole, and `rewrap(command, ne)`, which wraps one anew with Le = `ne` after 6Cxx, once.
 
         Raises:
             TypeError: `layer` has no such methods.

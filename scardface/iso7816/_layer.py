@@ -7,15 +7,17 @@ Rules:
 - Once a command is wrapped, the layer is given the card's last answer to it even if the exchange fails, be it only a status word.
   If the card gave no answer, its counters are unknown, and the layer can no longer be used (LayerClosedError).
 - A wrapped command is exchanged by the ordinary rules: chaining, 61xx and 6Cxx are below the layer.
-- A layer may have two more methods. `withdraw()` takes back the last `wrap`, for a command that turns out to be one that cannot be
-  sent; without it such a command closes the layer. `rewrap(command, ne)` is for cards that have counted a command when they answer
-  6Cxx, and would take the same bytes for a replay: it is called in place of sending them again, once, and makes what goes out with
-  Le = `ne`. What such a layer is given is whole: all that the card has is fetched, whatever Le was, for at its end is a checksum.
+- A layer may have two more methods. `withdraw()` takes back the last `wrap` of a command that cannot be sent, or that the card
+  never had whole: it refused a part of a chain, an ENVELOPE, or extended length. Without it what cannot be sent closes the
+  layer, and the rest counts as answered. `rewrap(command, ne)` is for cards that have counted a command when they answer 6Cxx,
+  and would take the same bytes for a replay: it is called in place of sending them again, once, and makes what goes out with Le
+  = `ne`. What such a layer is given is whole: all that the card has is fetched, whatever Le was, for at its end is a checksum.
 - A layer is the program's own code and runs in the thread that sends to the card; its exceptions end the batch and are raised.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any, Protocol
 
 from .._enums import Lengths
@@ -25,14 +27,15 @@ from ._apdu import C_APDU, R_APDU
 from ._channel import in_channel
 from ._exchange import CardTraits, ExchangeOptions, Steps, exchange
 from ._secrets import may_carry_secret
+from ._tpdu import tpdus
 
 
 class Layer(Protocol):
     """The argument of `card.layer`: two methods that do no I/O (ISO/IEC 7816-4:2020, clause 10; GlobalPlatform's secure
     channels).
 
-    It may also have `withdraw()`, which takes back the last `wrap` of a command that cannot be sent as it is, and
-    `rewrap(command, ne)`, which wraps the caller's command anew, with Le = `ne`, after the card has answered 6Cxx.
+    It may also have `withdraw()`, which takes back the last `wrap`, of a command that cannot be sent, or that the card never had
+    whole, and `rewrap(command, ne)`, which wraps the caller's command anew, with Le = `ne`, after the card has answered 6Cxx.
     """
 
     def wrap(self, command: C_APDU, /) -> C_APDU:
@@ -50,6 +53,7 @@ class GuardedLayer:
         self._channel = channel  # set in the class of the wrapped command
         self._awaits_answer = False
         self.rewraps: bool = callable(getattr(layer, "rewrap", None))
+        self.withdraws: bool = callable(getattr(layer, "withdraw", None))
 
     def wrap(self, command: C_APDU) -> C_APDU:
         """Wrap, then set the channel.
@@ -78,9 +82,9 @@ class GuardedLayer:
 
     def withdraw(self) -> None:
         """What was wrapped last is not sent. A layer that cannot take it back stays closed."""
-        withdraw = getattr(self._layer, "withdraw", None)
-        if withdraw is not None:
-            withdraw()
+        if self.withdraws:
+            layer: Any = self._layer
+            layer.withdraw()
             self._awaits_answer = False
 
     def _made(self, wrapped: C_APDU, method: str) -> C_APDU:
@@ -117,10 +121,13 @@ def layered(
     """
     guarded = layer if isinstance(layer, GuardedLayer) else GuardedLayer(layer)
     wrapped = guarded.wrap(command)
-    answer = yield from _exchange_wrapped(command, wrapped, guarded, protocol, lengths, options, traits)
-    if guarded.rewraps and answer.sw1 == 0x6C:
+    answer, was_whole = yield from _exchange_wrapped(command, wrapped, guarded, protocol, lengths, options, traits)
+    if guarded.rewraps and was_whole and answer.sw1 == 0x6C:
         wrapped = guarded.rewrap(command, answer.sw2 or 0x100)
-        answer = yield from _exchange_wrapped(command, wrapped, guarded, protocol, lengths, options, traits)
+        answer, was_whole = yield from _exchange_wrapped(command, wrapped, guarded, protocol, lengths, options, traits)
+    if not was_whole:
+        guarded.withdraw()
+        return R_APDU(b"", answer.sw1, answer.sw2)
     response = guarded.unwrap(answer)
     return R_APDU(response.data, response.sw1, response.sw2, secret=response.secret or may_carry_secret(command))
 
@@ -133,19 +140,25 @@ def _exchange_wrapped(
     lengths: Lengths,
     options: ExchangeOptions,
     traits: CardTraits | None,
-) -> Steps:
-    """The card's answer to what was made of `command`; if the exchange fails, `layer` hears the last one."""
+) -> Generator[bytes, bytes, tuple[R_APDU, bool]]:
+    """The card's answer to what was made of `command`, and whether that was all of it, not a part that was refused.
+
+    If the exchange fails, `layer` hears the last answer.
+    """
     try:
         steps = exchange(wrapped, protocol, lengths, options, traits, whole=layer.rewraps)
     except ValueError:
         layer.withdraw()
         raise
+    parts = len(tpdus(wrapped, protocol, lengths, options.response_class)) if layer.withdraws else 0
+    sent = 0
     answered = b""
     try:
         data = next(steps)
         while True:
             try:
                 answered = b""
+                sent += 1
                 answered = yield data
             except SCardError as error:
                 data = steps.throw(error)
@@ -153,14 +166,24 @@ def _exchange_wrapped(
                 data = steps.send(answered)
     except StopIteration as end:
         answer: R_APDU = end.value
-        return answer
+        return answer, sent >= parts or not _is_error(answer.sw1)
     except Exception as failure:
-        if len(answered) >= 2:
+        never_whole = (
+            layer.withdraws and len(answered) >= 2 and (answered[-2] == 0x67 or (sent < parts and _is_error(answered[-2])))
+        )
+        if never_whole:  # 67xx is an exception only to extended length that the card is not known to take
+            layer.withdraw()
+        elif len(answered) >= 2:
             try:
                 layer.unwrap(R_APDU.from_bytes(answered, secret=may_carry_secret(command)))
             except Exception as refusal:
                 raise failure from refusal
         raise
+
+
+def _is_error(sw1: int) -> bool:
+    """Whether a status that begins so says that the command was not carried out (ISO/IEC 7816-4:2020, table 6)."""
+    return 0x64 <= sw1 <= 0x6F
 
 
 def check_layer(layer: object) -> None:

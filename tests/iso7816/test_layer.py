@@ -429,6 +429,68 @@ def test_what_is_wrapped_anew_and_cannot_be_sent_is_taken_back() -> None:
     assert inner.commands == ["rewrap 8", "withdraw"]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "lengths", "status", "taken_back"),
+    [
+        (Protocol.T1, Lengths.CHAINING, "6884", True),
+        (Protocol.T1, Lengths.CHAINING, "6c08", True),
+        (Protocol.T0, Lengths.ENVELOPE, "6982", True),
+        (Protocol.T1, Lengths.CHAINING, "6283", False),
+        (Protocol.T1, Lengths.CHAINING, "9100", False),
+    ],
+)
+@pytest.mark.parametrize("answered", [0, 1])
+def test_a_command_that_the_card_never_had_whole_is_taken_back(
+    protocol: Protocol, lengths: Lengths, status: str, taken_back: bool, answered: int
+) -> None:
+    """An error ends a chain before the card can count the command. Anything else is for the layer to judge."""
+    inner = Careful(600)
+    layer = GuardedLayer(inner)
+    steps = layered(READ, layer, protocol, lengths, ExchangeOptions())
+    next(steps)
+    for _ in range(answered):
+        steps.send(b"\x90\x00")
+    with pytest.raises(StopIteration) as end:
+        steps.send(bytes.fromhex(status))
+    assert (end.value.value.data, end.value.value.sw) == (b"", int(status, 16))
+    assert inner.commands == (["withdraw"] if taken_back else [status])
+    assert inner.count == (0 if taken_back else 1)
+    assert layer.wrap(READ)
+
+
+def test_extended_length_that_the_card_does_not_know_is_taken_back() -> None:
+    inner = Careful(600)
+    layer = GuardedLayer(inner)
+    steps = layered(READ, layer, Protocol.T1, Lengths.AUTO, ExchangeOptions())
+    next(steps)
+    with pytest.raises(CardCommunicationError, match="may not take extended length"):
+        steps.send(b"\x67\x00")
+    assert inner.commands == ["withdraw"]
+    assert layer.wrap(READ)
+
+
+def test_an_envelope_that_the_card_does_not_know_is_taken_back() -> None:
+    inner = Careful(600)
+    layer = GuardedLayer(inner)
+    steps = layered(READ, layer, Protocol.T0, Lengths.AUTO, ExchangeOptions())
+    assert next(steps)[1] == 0xC2
+    with pytest.raises(CardCommunicationError, match="has not been carried out"):
+        steps.send(b"\x6d\x00")
+    assert inner.commands == ["withdraw"]
+    assert layer.wrap(READ)
+
+
+def test_the_last_part_of_a_command_is_answered_for_the_whole() -> None:
+    inner = Careful(600)
+    steps = layered(READ, GuardedLayer(inner), Protocol.T1, Lengths.CHAINING, ExchangeOptions())
+    next(steps)
+    steps.send(b"\x90\x00")
+    steps.send(b"\x90\x00")
+    with pytest.raises(StopIteration):
+        steps.send(b"\x69\x82")
+    assert inner.commands == ["6982"]
+
+
 def test_all_is_fetched_for_a_layer_that_wraps_anew() -> None:
     steps = layered(C_APDU(0, 0xB0, 0, 0, b"", 5), Careful(), Protocol.T1, Lengths.AUTO, ExchangeOptions())
     next(steps)
