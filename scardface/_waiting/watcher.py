@@ -16,8 +16,8 @@ How it waits:
   (fact 11), so the next step is a query.
 - A status call that names a reader which has vanished fails as a whole (facts 16, 17): list the readers again. Only the list tells
   that a reader is gone.
-- A status call that comes back early without any news is followed by a short pause: Wine's forgets which states it was told (Wine
-  10), so it never waits.
+- A status call that comes back early without any news is followed by a short pause: Wine's forgets which states it was told
+  (fact 82), so it never waits.
 - If the service does not run, or fails in an unknown way, post that, release the context, and establish another after a pause that
   grows.
 """
