@@ -20,11 +20,13 @@ import scardface
 from scardface import C_APDU, CardTimeoutError, Protocol, ShareMode, WaitCancelledError, _faces, _threads, cancel_all, sync
 from scardface._faces import card as _card
 from scardface._faces.card import commands, octets, raw_command
+from scardface._faces.cards import Cards
 from scardface._pcsc.backend import Context
 from scardface._session.session import Session
 from scardface._waiting.acquisition import Acquisition
 from scardface._waiting.driver import Driver
 from scardface._waiting.removal import RemovalWait
+from scardface._waiting.served_cards import ServedCards
 from scardface.testing import PrivatePcscd
 from tests.support.cards import T1, LogCard
 from tests.support.faces import off_loop
@@ -186,7 +188,8 @@ def test_what_finalizers_and_signal_handlers_may_call_is_what_there_is() -> None
     """The rule stands in one place, and names what exists."""
     rule = (_faces.__doc__ or "").partition("What finalizers and signal handlers may call.")[2]
     named = re.findall(r"`([A-Z]\w+)\.(\w+)`(?: and `(\w+)`)?", rule)
-    classes = {kind.__name__: kind for kind in (Acquisition, RemovalWait, Driver, Session, _threads.Worker)}
+    kinds: list[type[Any]] = [Acquisition, Cards, RemovalWait, ServedCards, Driver, Session, _threads.Worker]
+    classes = {kind.__name__: kind for kind in kinds}
     assert {name for name, *_ in named} == set(classes)
     assert all(callable(getattr(classes[name], method)) for name, *methods in named for method in methods if method)
 
