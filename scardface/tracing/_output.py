@@ -15,9 +15,11 @@ class Output(Generic[FileT]):
 
     def __init__(self, file: str | os.PathLike[str] | FileT, mode: str) -> None:
         self._mine = isinstance(file, (str, os.PathLike))
-        encoding = None if "b" in mode else "utf-8"
-        # Closed by `close`; it outlives this call.
-        self._file: Any = open(file, mode, encoding=encoding) if isinstance(file, (str, os.PathLike)) else file  # noqa: SIM115
+        encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")  # the same file on every platform
+        if isinstance(file, (str, os.PathLike)):
+            self._file: Any = open(file, mode, encoding=encoding, newline=newline)  # noqa: SIM115  closed by `close`
+        else:
+            self._file = file
         self._lock = RLock()  # a signal handler may use a card while its thread writes
 
     def write(self, data: Any) -> None:
