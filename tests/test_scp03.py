@@ -705,6 +705,35 @@ def test_what_a_card_may_answer_instead(change: Any, match: str) -> None:
     refused(Spoilt(change), match)
 
 
+@settings(deadline=None)
+@given(answer=st.binary(max_size=80), head=st.sampled_from((b"", bytes(10) + b"\x30\x03\x70", bytes(10) + b"\x30\x03\x00")))
+def test_rubbish_opens_nothing(answer: bytes, head: bytes) -> None:
+    line = Line(Spoilt(lambda _: head + answer + b"\x90\x00"))
+    with pytest.raises(SecureChannelError):
+        scp03.open(line, KEYS, level=Level.C_MAC)
+    assert len(line.sent) == 1
+
+
+@settings(deadline=None)
+@given(answer=st.binary(min_size=2, max_size=80), level=st.sampled_from((Level.C_MAC | Level.R_MAC, ALL)))
+def test_rubbish_is_no_response(answer: bytes, level: Level) -> None:
+    """But for a bare error, which anybody can say."""
+    if answer[-2] in (0x61, 0x6C):
+        return  # more is asked for
+    card, line, secure = opened(level)
+    line.back = lambda _: answer
+    if len(answer) == 2 and answer != b"\x90\x00" and answer[0] not in (0x62, 0x63):
+        assert bytes(secure.send(SELECT)) == answer
+        line.back = lambda its: its
+        assert secure.send(READ).data == TEXT
+        return
+    with pytest.raises(SecureChannelError):
+        secure.send(SELECT)
+    with pytest.raises(LayerClosedError):
+        secure.send(SELECT)
+    assert card.level == level
+
+
 def test_what_a_card_is_not_configured_for() -> None:
     refused(Scp03Card(FileCard(), KEYS, i=0x71), "6700", StatusError)
     refused(Scp03Card(FileCard(), KEYS), "6700", StatusError, mode=Mode.S16)

@@ -7,6 +7,8 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scardface import Protocol, scp03
 from scardface.errors import pip_install
@@ -139,6 +141,29 @@ def test_get_response_asks_for_what_there_is() -> None:
     assert send(card, "00 C0 00 00 20") == "69 85"  # the command in between has discarded it
     assert send(card, "00 70 00 00 02") == "6C 01"
     assert send(card, "00 70 00 00 01") == "02 90 00"
+
+
+@settings(deadline=None)
+@given(
+    protocol=st.sampled_from((Protocol.T0, Protocol.T1)),
+    commands=st.lists(
+        st.one_of(
+            st.binary(min_size=1, max_size=40),
+            st.builds(
+                lambda head, rest: bytes.fromhex(head) + rest,
+                st.sampled_from(("8050", "8482", "84B0", "0070", "94E2")),
+                st.binary(),
+            ),
+        ),
+        max_size=5,
+    ),
+)
+def test_it_answers_whatever_comes(protocol: Protocol, commands: list[bytes]) -> None:
+    card = Scp03Card(FileCard(protocol=protocol), KEYS)
+    for command in commands:
+        assert len(card.process(command)) >= 2
+    assert card.level == 0
+    assert card.process(bytes.fromhex(INITIALIZE_UPDATE)[: None if protocol is Protocol.T1 else -1])[-2] in (0x90, 0x61)
 
 
 def test_it_can_be_named_without_the_extra() -> None:
