@@ -273,7 +273,7 @@ class SimulatedReader:
     def reset(self, *, cold: bool = False) -> CardState:
         """Reset the card, or switch it off and on (`cold`); return its state. All handles are told (RESET_CARD)."""
         self.set_event(RESET_CARD)
-        life = self._service.life
+        life, before = self._service.life, self.slot
         state, atr = READY, b""
         try:
             slot = self._card()
@@ -285,7 +285,7 @@ class SimulatedReader:
             state = READY if atr else MUTE
         except SlotEmptyError:
             state = CardState.ABSENT
-        if life == self._service.life:
+        if life == self._service.life and self.slot in (before, None):  # else the next card is in, and was found
             self._set_state(state, atr)
         return state
 

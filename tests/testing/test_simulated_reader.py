@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from scardface._enums import Disposition, ShareMode, StateFlag
 from scardface.errors import NO_SMARTCARD, NOT_TRANSACTED, REMOVED_CARD, RESET_CARD
 from scardface.testing import SimulatedPCSC
+from scardface.testing._simulated_slot import SlotEmptyError
 from tests.support.conformance import ANY, SELECT, Call, Card, code_of, counter, flags, share, state_of
 
 CHANGED, EMPTY, PRESENT = StateFlag.CHANGED, StateFlag.EMPTY, StateFlag.PRESENT
@@ -216,3 +218,24 @@ def test_the_counter_has_16_bits(pcsc: SimulatedPCSC) -> None:
     reader.counter = 0xFFFF
     pcsc.insert("A", Card())
     assert counter(state_of(context, "A")) == 0
+
+
+def test_a_card_that_comes_while_the_one_before_is_reset_is_there(pcsc: SimulatedPCSC) -> None:
+    """The reset of one that was taken out meanwhile ends after the next one was found."""
+    pcsc.insert("A", Card())
+    context = pcsc.establish()
+    handle = context.connect("A", ShareMode.EXCLUSIVE, ANY)
+
+    def swapped() -> bytes:
+        pcsc.remove("A")
+        pcsc.insert("A", Card())
+        raise SlotEmptyError
+
+    slot: Any = pcsc._find("A").slot
+    slot.reset = swapped
+    handle.disconnect(Disposition.RESET)
+    [entry] = context.get_status_change(0, [("A", 0)]).entries
+    assert entry.state & PRESENT
+    assert entry.atr
+    context.connect("A", ShareMode.EXCLUSIVE, ANY).disconnect(Disposition.LEAVE)
+    context.release()
