@@ -165,7 +165,7 @@ def test_the_page_of_platforms_says_of_each_row_what_was_run() -> None:
         run = re.fullmatch(r"20\d\d-\d\d-\d\d", date) is not None
         assert run == bool(re.search(r"\d", passed)) != verdict.startswith("not run"), where
         assert command or not run, where
-    assert not [name for name in re.findall(r"`\.ci/(\w+)", page) if not (ROOT / ".ci" / name).is_file()]
+    assert not [name for name in re.findall(r"`\.ci/([\w.]+)", page) if not (ROOT / ".ci" / name).is_file()]
 
 
 def test_every_session_of_nox_that_is_named_is_one() -> None:
