@@ -7,7 +7,8 @@ Who owns what, who may call it from where, what ends it:
 - While the iteration lasts it is a listener of the driver: it hears of each card that goes, also while the next one has its turn,
   when no acquisition waits. So a card that comes later is never taken for one that had its turn, whatever its counter shows:
   readers and services begin anew with their counters.
-- An entry is removed only once the card has been seen in: a snapshot may be older than the card.
+- A snapshot may be older than the card. So an entry that was never seen in, and is not in a snapshot, is doubted: a query is asked
+  for that begins afterwards, and decides.
 - After the service was away everything is forgotten: nobody saw whether a card was swapped meanwhile.
 """
 
@@ -34,6 +35,7 @@ class ServedCards:
         self.readings: dict[str, Reading] = {}
         self.owner: Any = None
         self._seen: dict[str, Reading] = {}  # the entries of `readings` that a snapshot has shown
+        self._doubted: dict[str, Reading] = {}  # those that the last snapshot has not shown, though none before has
         self._backend = backend
         self.driver: Driver | None = None
         self._listens = False
@@ -77,7 +79,12 @@ class ServedCards:
             self.readings[reader] = reading
 
     def receive(self, snapshot: Snapshot, events: list[Event], first: bool) -> None:
-        """Forget the cards that are in no more."""
+        """Forget the cards that are in no more.
+
+        Args:
+            first: whether the query began after it was asked for, by `Subscribed`.
+        """
+        doubted = {}
         before_it, self._latest = self._latest, snapshot
         if before_it is not None and before_it.life != snapshot.life:
             self.readings.clear()
@@ -85,12 +92,27 @@ class ServedCards:
             now = None if snapshot.error is not None else snapshot.readers.get(reader)
             if now is not None and still_in(before, now):
                 self._seen[reader] = before
-            elif snapshot.error is not None or reader in self._seen or (now is not None and now.present):
+            elif (
+                snapshot.error is not None
+                or reader in self._seen
+                or (now is not None and now.present)
+                or (first and self._doubted.get(reader) is before)
+            ):
                 self.readings.pop(reader, None)
                 self._seen.pop(reader, None)
+            else:
+                doubted[reader] = before
+        asked_for = self._doubted
+        self._doubted = doubted
+        driver = self.driver
+        if driver is not None and self._listens and any(asked_for.get(reader) is not before for reader, before in doubted.items()):
+            driver.tell(Subscribed(self, None))
+            if not self._listens:  # `leave` may have been called in between, and its message come before this one
+                driver.tell(Unsubscribed(self))
 
     def fail(self, error: BaseException) -> None:
         """There will be no more snapshots, until it listens again."""
         self._listens = False
         self.readings.clear()
         self._seen.clear()
+        self._doubted = {}

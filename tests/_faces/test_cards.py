@@ -30,6 +30,7 @@ from scardface import (
 from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
 from tests.support.cards import BOTH, T1
 from tests.support.faces import both_faces, off_loop
+from tests.support.versions import remembers_readers
 
 pytestmark = pytest.mark.anyio
 
@@ -445,7 +446,7 @@ async def test_restarts_unplugs_pulls_and_a_foreign_card_on_pcscd(pcscd: Private
             await take_out(0)
             await off_loop(pcscd.remove, 3)
             await off_loop(pcscd.stop)
-            await off_loop(pcscd.start, 2)
+            await off_loop(pcscd.start, 4 if remembers_readers() else 2)
             await off_loop(pcscd.stop)
             await off_loop(pcscd.start, 4)
             await off_loop(pcscd.insert, 3, foreign)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
+from scardface._pcsc.events import Snapshot
+from scardface._waiting.messages import Subscribed, Unsubscribed
 from scardface._waiting.served_cards import ServedCards
 from scardface.testing import SimulatedPCSC
 from tests.support.readings import DOWN, card, empty, snapshot_of
@@ -44,6 +48,47 @@ def test_a_snapshot_that_is_older_than_the_card_says_nothing(served: ServedCards
     served.receive(snapshot_of(A=NEXT), [], False)
     served.receive(snapshot_of(A=OUT), [], False)
     assert served.readings == {}
+
+
+class Told:
+    """In the driver's place."""
+
+    def __init__(self, served: ServedCards) -> None:
+        self.messages: list[Any] = []
+        self._served = served
+        self.leaves = False
+
+    def tell(self, message: Any) -> None:
+        if self.leaves:
+            self.leaves = False
+            self._served.leave()
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize("gone", [snapshot_of(A=OUT), snapshot_of()])
+def test_a_card_that_went_before_anything_showed_it_is_forgotten_once_a_query_that_is_younger_has_said_so(
+    served: ServedCards, gone: Snapshot
+) -> None:
+    told = Told(served)
+    served.driver, served._listens = cast("Any", told), True
+    served.add_new({"A": IN}, {})
+    served.receive(gone, [], True)  # it may be older than the card
+    assert served.readings == {"A": IN}
+    served.receive(gone, [], False)
+    assert [type(message) for message in told.messages] == [Subscribed]
+    served.receive(gone, [], True)
+    assert served.readings == {}
+
+
+def test_a_doubt_outlives_no_iteration(served: ServedCards) -> None:
+    told = Told(served)
+    told.leaves = True
+    served.driver, served._listens = cast("Any", told), True
+    served.add_new({"A": IN}, {})
+    served.receive(snapshot_of(), [], True)
+    assert [type(message) for message in told.messages] == [Unsubscribed, Subscribed, Unsubscribed]
+    served.receive(snapshot_of(), [], True)
+    assert len(told.messages) == 3
 
 
 def test_another_card_in_its_place_is_new(served: ServedCards) -> None:
