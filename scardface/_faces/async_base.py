@@ -18,7 +18,7 @@ import contextvars
 import inspect
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
@@ -28,7 +28,6 @@ import anyio
 
 from .._enums import Disposition
 from .._pcsc.backend import Backend
-from .._pcsc.events import Reading
 from .._session.card_errors import best_effort
 from .._session.card_request import CardRequest, member, seconds_of
 from .._session.exchanger import PreparedCommand
@@ -36,6 +35,7 @@ from .._session.session import Session
 from .._threads import Loop, Reply, retry_if_interrupted, until_ended, within_grace
 from .._waiting.acquisition import acquire
 from .._waiting.driver import driver_of, until_idle
+from .._waiting.messages import RefusedCards
 from .._waiting.removal import wait
 from ..errors import CardRemovedError, CardTimeoutError
 from ..iso7816._apdu import C_APDU, R_APDU
@@ -154,10 +154,10 @@ class AsyncBase(Card):
             self._loop.post(scope.cancel)
 
     async def _open(
-        self, request: CardRequest, match: Callable[[Any], Any] | None, backend: Backend | None, refused: Mapping[str, Reading]
+        self, request: CardRequest, match: Callable[[Any], Any] | None, backend: Backend | None, refused: RefusedCards
     ) -> None:
         """Acquire a card as `__init__` and `await` would, but none of those refused."""
-        self._refused = dict(refused)
+        self._refused = refused
         self._init(request, backend, match)
         await self._acquire()
 

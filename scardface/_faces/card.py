@@ -15,13 +15,12 @@ import logging
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.binding_choice import backend_or_default
-from .._pcsc.events import Reading
 from .._pcsc.no_copy import refuse_copy
 from .._reader.pin_pad import PadResult
 from .._session.card_errors import best_effort
@@ -29,6 +28,7 @@ from .._session.card_request import CardRequest, member, protocols_for
 from .._session.session import Session
 from .._threads import ForkLock, Worker, generation
 from .._waiting.acquisition import Acquisition
+from .._waiting.messages import NO_CARDS, RefusedCards
 from .._waiting.removal import RemovalWait
 from ..errors import REMOVED_CARD, TIMEOUT, CardRemovedError, CardTimeoutError, SCardError
 from ..iso7816._apdu import C_APDU, StatusError, Success, how_to_make_bytes, success_rule
@@ -63,7 +63,7 @@ class Card:
     _worker: Worker | None = None  # whose thread opened the card
     _closed: bool = False
     _match: Callable[[Any], Any] | None = None
-    _refused: Mapping[str, Reading] | None = None  # the cards that are not wanted although they match, while they are in, by reader
+    _refused: RefusedCards = NO_CARDS  # the cards that are not wanted although they match, while they are in
     _judgement: Judgement | None = None  # of what is sent without `success`
     _how_to_open: ClassVar[str] = "acquire it"
 
@@ -132,7 +132,8 @@ class Card:
         assert acquisition is not None
         if why is not None:
             logger.info("the card in %r was not chosen, since match= raised: %s", session.reader, why)
-        self._refused = {**acquisition.refused, session.reader: session.reading}
+        before = acquisition.refused.known_in(acquisition.life)
+        self._refused = RefusedCards({**before, session.reader: session.reading}, acquisition.life)
         self._cancel_removals()
         self._session = self._worker = None
         worker.submit(best_effort, session.close)

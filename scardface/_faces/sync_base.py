@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -26,7 +26,6 @@ from typing import Any, TypeAlias, TypeVar
 
 from .._enums import Disposition, ShareMode
 from .._pcsc.backend import Backend
-from .._pcsc.events import Reading
 from .._pcsc.no_copy import refuse_copy
 from .._session.card_errors import best_effort
 from .._session.card_request import CardRequest, member, seconds_of
@@ -35,6 +34,7 @@ from .._session.session import Session
 from .._threads import JOIN_TIMEOUT, SLICE, RLock, WaitingThread, cancellable, get, retry_if_interrupted, spawn, uninterrupted
 from .._waiting.acquisition import acquire_blocking
 from .._waiting.driver import driver_of, until_idle_blocking
+from .._waiting.messages import RefusedCards
 from .._waiting.removal import wait_blocking
 from ..errors import CANCELLED, CardRemovedError, CardTimeoutError, WaitCancelledError
 from ..iso7816._apdu import C_APDU, R_APDU
@@ -191,10 +191,10 @@ class SyncBase(Card):
             acquisition = self._begin_again(why)
 
     def _open(
-        self, request: CardRequest, match: Callable[[Any], Any] | None, backend: Backend | None, refused: Mapping[str, Reading]
+        self, request: CardRequest, match: Callable[[Any], Any] | None, backend: Backend | None, refused: RefusedCards
     ) -> None:
         """Acquire a card as `__init__` would, but none of those refused."""
-        self._refused = dict(refused)
+        self._refused = refused
         self._init(request, backend, match)
 
     def _matches(self, match: Callable[[Any], Any]) -> bool:

@@ -15,6 +15,7 @@ from .._pcsc.no_copy import refuse_copy
 from .._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, CardRequest, Groups, OnReset, Readers
 from .._threads import generation
 from .._waiting.driver import until_idle_blocking
+from .._waiting.messages import RefusedCards
 from .._waiting.served_cards import ServedCards
 from ..iso7816._apdu import Success
 from ..iso7816._exchange import ExchangeOptions
@@ -120,7 +121,7 @@ class Cards:
             self._served = ServedCards(backend_or_default(self._backend))
         served = self._served
         served.listen(new_owner())
-        before = dict(served.readings)
+        before = served.cards()
         card = self._card = SCard.__new__(SCard)
         if self._closed:  # by another thread, which has not seen this card
             card.cancel()
@@ -132,13 +133,13 @@ class Cards:
                 raise StopIteration from None
             raise
         finally:
-            served.add_new(card._refused or {}, before)
+            served.add_new(card._refused, before.readings)
         session, acquisition = card._require_session(), card._acquisition
         assert acquisition is not None
         if self._request.new_only:  # what was in at the start; what comes from now on is new
-            served.add_new(acquisition.readings_before, {})
+            served.add_new(RefusedCards(acquisition.readings_before, acquisition.life))
             self._request = replace(self._request, new_only=False)
-        served.add_new({session.reader: session.reading}, {})
+        served.add_new(RefusedCards({session.reader: session.reading}, acquisition.life))
         return card
 
     def _end_turn(self) -> None:

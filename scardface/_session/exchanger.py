@@ -100,7 +100,7 @@ class Exchanger:
         """
         response: R_APDU | None = None
         answered = 0
-        logged, traced = logger.isEnabledFor(logging.DEBUG), trace_hook.receivers
+        logged = logger.isEnabledFor(logging.DEBUG)
         try:
             for command, step_or_steps, repeatable in batch:
                 if abandoned is not None and abandoned():
@@ -112,7 +112,7 @@ class Exchanger:
                 hidden = self._secrets.hides(command, response.sw, response.data)  # what is selected counts later, logged or not
                 if logged:
                     logger.debug("%s: %s -> %s", self._reader, redacted(command, hidden), redacted(response, hidden))
-                if traced:
+                if self.steps:  # also of a command during which a trace began
                     self._tell("command", command, hidden, response)
                 if judgement is not None:
                     judgement.take(response)

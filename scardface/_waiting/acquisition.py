@@ -56,6 +56,7 @@ from ..errors import (
 from .dispatcher import SINGLE_QUERY_TIMEOUT, Dispatcher
 from .driver import Driver, driver_of, until_idle, until_idle_blocking
 from .messages import (
+    NO_CARDS,
     NO_READINGS,
     CardOpened,
     ConnectFinished,
@@ -69,6 +70,7 @@ from .messages import (
     NameSet,
     Offer,
     ReadersChanged,
+    RefusedCards,
     Responsive,
     ShareModeChanged,
     SnapshotTaken,
@@ -91,7 +93,7 @@ class Acquisition(Waiter):
     """The wait of one SCard for its card. After success it has the open `session`, and the `worker` whose thread opened it.
 
     Args:
-        refused: the cards that are not wanted although they match, until they have been taken out, by reader.
+        refused: the cards that are not wanted although they match, until they have been taken out.
         previous: the acquisition whose card was not the right one. This one goes on for it: in its place, until its deadline.
     """
 
@@ -103,12 +105,14 @@ class Acquisition(Waiter):
         "_query_readings",
         "_query_summary",
         "_readers",
+        "_refused_life",
         "_search",
         "_serial",
         "_wake",
         "_warned",
         "backend",
         "driver",
+        "life",
         "worker",
     )
 
@@ -118,14 +122,14 @@ class Acquisition(Waiter):
         self,
         request: CardRequest,
         backend: Backend,
-        refused: Mapping[str, Reading] | None = None,
+        refused: RefusedCards = NO_CARDS,
         previous: Acquisition | None = None,
     ) -> None:
         super().__init__()
         self.request = request
         self.number = 0
-        if refused:
-            self._refused = refused
+        self._refused, self._refused_life = refused
+        self.life: int | None = None  # of the service, in which the card was opened, as far as is known
         self.backend = backend
         self.service_may_be_absent = backend.absent_service_means_no_reader
         self.driver: Driver | None = None
@@ -161,9 +165,9 @@ class Acquisition(Waiter):
         return end
 
     @property
-    def refused(self) -> Mapping[str, Reading]:
+    def refused(self) -> RefusedCards:
         """Those of the cards that are not wanted which were still in, as far as was seen."""
-        return self._refused
+        return RefusedCards(self._refused, self._refused_life)
 
     @property
     def readings_before(self) -> Mapping[str, Reading]:
@@ -247,6 +251,7 @@ class Acquisition(Waiter):
         """
         driver = driver_of(self.backend)
         self.driver, self.owner, self._wake = driver, owner, wake
+        self.life = driver.life
         timeout = self.request.timeout
         if timeout == 0:
             timeout = SINGLE_QUERY_TIMEOUT + self.request.settle
@@ -349,7 +354,7 @@ class Acquisition(Waiter):
                     older.append(other)
         self._joined = True
         found = self._readers, trying, self._query_readings, self._query_summary
-        driver.submit(Joined(self, tuple(older), *found, self._refused), self.backend)
+        driver.submit(Joined(self, tuple(older), *found, self.refused), self.backend)
         if self._outcomes:
             driver.tell(Left(self))
 
@@ -378,7 +383,7 @@ class Acquisition(Waiter):
             mine.handle(CardOpened(waiter, reader, share), now)
         for offer in list(driver.connects):
             mine.handle(ConnectStarted(offer), now)
-        mine.handle(Joined(self, readings=self._query_readings, refused=self._refused), now)
+        mine.handle(Joined(self, readings=self._query_readings, refused=self.refused), now)
         context: Context | None = None
         failures: list[Failed] = []
         try:
@@ -459,6 +464,7 @@ class Acquisition(Waiter):
         driver = self.driver
         assert driver is not None
         driver.connects[offer] = None
+        self.life = offer.life
         error, opened = self._open(offer, worker, None)
         if not opened:
             worker.finish()

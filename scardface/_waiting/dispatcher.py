@@ -146,6 +146,7 @@ class Dispatcher:
         self._timer_number = 0
         self._effects: list[Effect] = []
         self._refusing: dict[Waiter, dict[str, Reading]] = {}  # waiters that do not want some cards although they match, and which
+        self._unchecked_refusals: dict[Waiter, None] = {}  # those of them whose first query has not been answered
         self._refusals_in_a_row = 0
         self._zero_timeout: dict[Waiter, None] = {}  # waiters with a timeout of 0 whose query has been answered
 
@@ -155,6 +156,11 @@ class Dispatcher:
     def needed(self) -> bool:
         """Whether anybody waits for anything."""
         return bool(self._waiters or self._listeners or self._removals)
+
+    @property
+    def life(self) -> int | None:
+        """The life of the service that the last snapshot is of; None: there was none yet."""
+        return self._last.life or None
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -286,6 +292,8 @@ class Dispatcher:
             for refused in self._refusing.values():
                 refused.clear()
             changed = list(self._readers.values())
+        if self._unchecked_refusals and snapshot.error is None:
+            self._check_refusals(snapshot)
         self._notify_listeners(before, snapshot)
         for removal in [removal for removal, number in self._unchecked_removals.items() if snapshot.number >= number]:
             del self._unchecked_removals[removal]
@@ -360,6 +368,16 @@ class Dispatcher:
             if removal not in self._unchecked_removals and self._last.error is None:
                 self._check_removal(removal, reader)
 
+    def _check_refusals(self, snapshot: Snapshot) -> None:
+        """Forget refused cards that a query which began after their waiter had joined does not show: they went unseen."""
+        for waiter in [waiter for waiter in self._unchecked_refusals if 0 < waiter._query_number <= snapshot.number]:
+            del self._unchecked_refusals[waiter]
+            refused = self._refusing[waiter]
+            for name, before in list(refused.items()):
+                now = snapshot.readers.get(name)
+                if now is None or not still_in(before, now):
+                    del refused[name]
+
     def _forget_refused(self, name: str, old: Reading, reading: Reading | None) -> None:
         """A card that has been seen in and is there no more is refused no more, whatever the next one's counter shows."""
         for refused in self._refusing.values():
@@ -409,8 +427,11 @@ class Dispatcher:
         self._count_groups(waiter.request.readers.groups, 1)
         waiter._started, waiter._older, waiter._readings_before, waiter._summary = now, older, message.readings, message.summary
         waiter._known_cards, waiter._queue, waiter._offer, waiter._tried = {}, None, None, None
-        if message.refused:
-            waiter._refused = self._refusing[waiter] = dict(message.refused)
+        refused = message.refused.known_in(self.life)
+        waiter._refused = NO_READINGS
+        if refused:
+            waiter._refused = self._refusing[waiter] = dict(refused)
+            self._unchecked_refusals[waiter] = None
         for other in older - self._first_queries.keys() - self._waiters.keys():
             self._first_queries[other] = now + FIRST_QUERY_PRIORITY
             self._call_at(now + FIRST_QUERY_PRIORITY, self._end_first_query, other, self._first_queries)
@@ -530,6 +551,7 @@ class Dispatcher:
         self._awaiting_query.pop(waiter, None)
         self._zero_timeout.pop(waiter, None)
         self._refusing.pop(waiter, None)
+        self._unchecked_refusals.pop(waiter, None)
         if waiter._offer is not None:
             self._effects.append(Withdraw(waiter._offer))
         queue, waiter._queue = waiter._queue, None

@@ -186,6 +186,11 @@ class Driver:
                 acquisition.leave()
 
     @property
+    def life(self) -> int | None:
+        """The life of the service (see the glossary), as far as the driver knows; None: it does not know."""
+        return self._dispatcher.life
+
+    @property
     def running(self) -> bool:
         """Whether the thread runs, so somebody waits."""
         return bool(self._runs)

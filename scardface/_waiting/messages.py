@@ -84,6 +84,26 @@ class RemovalWaiter(Protocol):
         """Called in the driver's thread: the wait ends with a copy of `error`, which every waiter is given."""
 
 
+class RefusedCards(NamedTuple):
+    """Cards that a waiter does not want although they match, until they have been taken out.
+
+    Attributes:
+        readings: what they were, by reader.
+        life: the life of the service (see the glossary) in which they were seen: counters of another one say nothing. None: not
+            known.
+    """
+
+    readings: Mapping[str, Reading] = NO_READINGS
+    life: int | None = None
+
+    def known_in(self, life: int | None) -> Mapping[str, Reading]:
+        """Those that can be recognised in that life of the service."""
+        return NO_READINGS if None not in (life, self.life) and life != self.life else self.readings
+
+
+NO_CARDS = RefusedCards()
+
+
 class Waiter(CardWaiter):
     """One acquisition's place in the queue.
 
@@ -167,7 +187,7 @@ class Joined(NamedTuple):
     trying: Offer | None = None
     readings: Mapping[str, Reading] | None = None
     summary: Summary | None = None
-    refused: Mapping[str, Reading] = NO_READINGS
+    refused: RefusedCards = NO_CARDS
 
 
 class ConnectStarted(NamedTuple):

@@ -9,7 +9,8 @@ Who owns what, who may call it from where, what ends it:
   readers and services begin anew with their counters.
 - A snapshot may be older than the card. So an entry that was never seen in, and is not in a snapshot, is doubted: a query is asked
   for that begins afterwards, and decides.
-- After the service was away everything is forgotten: nobody saw whether a card was swapped meanwhile.
+- After the service was away everything is forgotten: nobody saw whether a card was swapped meanwhile. What is noted afterwards of
+  the life of the service before that is not, and what was handed out says of which it is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from .._pcsc.backend import Backend
 from .._pcsc.events import Event, Reading, Snapshot, still_in
 from .driver import Driver, driver_of
-from .messages import Subscribed, Unsubscribed
+from .messages import NO_READINGS, RefusedCards, Subscribed, Unsubscribed
 
 
 class ServedCards:
@@ -61,9 +62,21 @@ class ServedCards:
         if driver is not None:
             driver.tell(Unsubscribed(self))
 
-    def add_new(self, readings: Mapping[str, Reading], before: Mapping[str, Reading]) -> None:
-        """Note cards that have their turn, or are refused, by reader; not those that were known before, and may be gone again."""
-        for reader, reading in readings.items():
+    @property
+    def life(self) -> int | None:
+        """The life of the service that the last snapshot is of; None: there was none yet."""
+        latest = self._latest
+        return None if latest is None else latest.life or None
+
+    def cards(self) -> RefusedCards:
+        """A copy."""
+        life = self.life  # first: entries that are younger than it says are served once more, and none is taken for another
+        return RefusedCards(dict(self.readings), life)
+
+    def add_new(self, cards: RefusedCards, before: Mapping[str, Reading] = NO_READINGS) -> None:
+        """Note cards that have their turn, or are refused; not those that were known before, and may be gone again."""
+        life = self.life
+        for reader, reading in cards.known_in(life).items():
             if reading.present and before.get(reader) is not reading:
                 self._seen.pop(reader, None)
                 self.readings[reader] = reading
@@ -71,6 +84,8 @@ class ServedCards:
                 now = latest.readers.get(reader) if latest is not None and latest.error is None else None
                 if now is not None and still_in(reading, now):
                     self._seen[reader] = reading
+        if life is not None and self.life != life:  # the driver has just heard of another one
+            self.readings.clear()
 
     def update(self, reader: str, reading: Reading) -> None:
         """The turn is over: the card is what it is now, after resets, if it is still in."""

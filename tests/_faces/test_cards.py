@@ -27,10 +27,14 @@ from scardface import (
     WaitCancelledError,
     sync,
 )
+from scardface._faces.card import Card
+from scardface._waiting.acquisition import Acquisition
+from scardface._waiting.driver import driver_of
 from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
 from tests.support.cards import BOTH, T1
 from tests.support.faces import both_faces, off_loop
 from tests.support.versions import remembers_readers
+from tests.support.waits import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -183,6 +187,32 @@ async def test_a_reader_that_comes_anew_brings_a_new_card(pcsc: SimulatedPCSC, f
     pcsc.add_reader("A")
     pcsc.insert("A", Named("again"))
     assert await name_of(await iterator.__anext__()) == "again"
+    await cards.aclose()
+
+
+@both_faces
+async def test_a_restart_just_before_the_next_wait_brings_new_cards(
+    pcsc: SimulatedPCSC, face: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had its turn is of the life of the service before, whose counters the next card may show again."""
+    pcsc.insert("A", Named("first"))
+    cards = face.cards(timeout=10)
+    iterator = cards.__aiter__()
+    assert await name_of(await iterator.__anext__()) == "first"
+    begin, driver = Card._begin, driver_of(pcsc)
+
+    def restart(card: Card) -> Acquisition:
+        monkeypatch.setattr(Card, "_begin", begin)
+        life = driver.life
+        pcsc.remove("A")
+        pcsc.stop_service()
+        pcsc.start_service()
+        pcsc.insert("A", Named("second"))
+        wait_until(lambda: driver.life != life and driver._dispatcher._last.readers["A"].present)
+        return begin(card)
+
+    monkeypatch.setattr(Card, "_begin", restart)
+    assert await name_of(await iterator.__anext__()) == "second"
     await cards.aclose()
 
 

@@ -43,3 +43,21 @@ def test_a_writer_that_raises_ends_no_exchange(pcsc: SimulatedPCSC, caplog: pyte
         assert card.send(b"\x00\x84\x00\x00\x08").sw == 0x9000
     assert len(records) == 3
     assert "a trace could not be written" in caplog.text
+
+
+def test_a_trace_that_begins_in_a_batch_has_each_command_by_itself(pcsc: SimulatedPCSC) -> None:
+    records: list[tracing.Record] = []
+    traces: list[tracing.Trace] = []
+
+    class Begins(LogCard):
+        def process(self, command: bytes) -> bytes:
+            if not traces:
+                traces.append(tracing.trace(records.append))
+            return super().process(command)
+
+    pcsc.remove("A")
+    pcsc.insert("A", Begins())
+    with sync.SCard("A", timeout=10) as card:
+        card.send(*(C_APDU(0, 0x84, 0, number, b"", 8) for number in range(3)))
+        traces[0].stop()
+    assert [(record.text, len(record.steps)) for record in records] == [("00840001 Ne=8", 1), ("00840002 Ne=8", 1)]

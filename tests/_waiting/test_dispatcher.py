@@ -20,8 +20,9 @@ import os
 import time
 from collections.abc import Hashable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -43,8 +44,10 @@ from scardface._waiting.messages import (
     Message,
     Offer,
     OwnerGone,
+    RefusedCards,
     Responsive,
     SnapshotTaken,
+    Subscribed,
     Waiter,
     Withdraw,
     Withdrawn,
@@ -462,8 +465,28 @@ def test_a_service_that_ends_refuses_once_and_one_that_refuses_does_it_again() -
 def refusing(number: int, refused: Mapping[str, Reading]) -> tuple[Dispatcher, Waiter]:
     """A dispatcher with a waiter that does not want some cards."""
     dispatcher, waiter = Dispatcher(), make_waiter(number, card_request())
-    dispatcher.handle(Joined(waiter, refused=refused), 0.0)
+    dispatcher.handle(Joined(waiter, refused=RefusedCards(refused, 1)), 0.0)
     return dispatcher, waiter
+
+
+@pytest.mark.parametrize(("life", "offered"), [(1, [(1, "A")]), (2, []), (None, [])])
+def test_a_refusal_of_another_life_of_the_service_says_nothing(life: int | None, offered: list[tuple[int, str]]) -> None:
+    """Counters begin anew with the service, so that the next card may show what the one before showed."""
+    dispatcher, waiter = Dispatcher(), make_waiter(1, card_request())
+    dispatcher.handle(Subscribed(cast("Any", object()), None), 0.0)
+    dispatcher.handle(snapshot_taken(dispatcher.query_wanted, life=2, A=card(3)), 0.0)
+    dispatcher.handle(Joined(waiter, refused=RefusedCards({"A": card(3)}, life)), 1.0)
+    assert offers(dispatcher.handle(snapshot_taken(dispatcher.query_wanted, life=2, A=card(3)), 1.0)) == offered
+
+
+@pytest.mark.parametrize("gone", [{}, {"A": empty(4)}])
+def test_a_refused_card_that_went_unseen_is_forgotten(gone: dict[str, Reading]) -> None:
+    """The query that its waiter has asked for began after the card was refused, and does not show it."""
+    dispatcher, waiter = Dispatcher(), make_waiter(1, card_request(wait_for_reader=True))
+    dispatcher.handle(Joined(waiter, refused=RefusedCards({"A": card(3)}, 1)), 0.0)
+    assert offers(dispatcher.handle(snapshot_taken(0, **gone), 0.0)) == [], "that one may be older"
+    dispatcher.handle(snapshot_taken(1, B=empty(), **gone), 1.0)
+    assert offers(dispatcher.handle(snapshot_taken(1, A=card(3), B=empty()), 2.0)) == [(1, "A")], "in a reader that came anew"
 
 
 def test_a_refused_card_is_not_offered_while_it_is_in() -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from scardface._pcsc.events import Snapshot
-from scardface._waiting.messages import Subscribed, Unsubscribed
+from scardface._waiting.messages import RefusedCards, Subscribed, Unsubscribed
 from scardface._waiting.served_cards import ServedCards
 from scardface.testing import SimulatedPCSC
 from tests.support.readings import DOWN, card, empty, snapshot_of
@@ -23,7 +23,7 @@ IN, OUT, NEXT = card(3), empty(4), card(5)
 
 def test_a_card_that_goes_is_forgotten(served: ServedCards) -> None:
     served.receive(snapshot_of(A=IN), [], True)
-    served.add_new({"A": IN}, {})
+    served.add_new(RefusedCards({"A": IN}))
     served.receive(snapshot_of(A=IN, B=IN), [], False)
     assert served.readings == {"A": IN}
     served.receive(snapshot_of(A=OUT), [], False)
@@ -35,14 +35,14 @@ def test_a_card_that_goes_is_forgotten(served: ServedCards) -> None:
 def test_so_is_one_whose_reader_or_service_goes(served: ServedCards) -> None:
     for gone in (snapshot_of(), snapshot_of(DOWN), snapshot_of(life=2, A=IN)):
         served.receive(snapshot_of(A=IN), [], False)
-        served.add_new({"A": IN}, {})
+        served.add_new(RefusedCards({"A": IN}))
         served.receive(gone, [], False)
         assert served.readings == {}
 
 
 def test_a_snapshot_that_is_older_than_the_card_says_nothing(served: ServedCards) -> None:
     served.receive(snapshot_of(A=OUT), [], True)
-    served.add_new({"A": NEXT}, {})
+    served.add_new(RefusedCards({"A": NEXT}))
     served.receive(snapshot_of(A=OUT), [], False)
     assert served.readings == {"A": NEXT}
     served.receive(snapshot_of(A=NEXT), [], False)
@@ -71,7 +71,7 @@ def test_a_card_that_went_before_anything_showed_it_is_forgotten_once_a_query_th
 ) -> None:
     told = Told(served)
     served.driver, served._listens = cast("Any", told), True
-    served.add_new({"A": IN}, {})
+    served.add_new(RefusedCards({"A": IN}))
     served.receive(gone, [], True)  # it may be older than the card
     assert served.readings == {"A": IN}
     served.receive(gone, [], False)
@@ -84,27 +84,36 @@ def test_a_doubt_outlives_no_iteration(served: ServedCards) -> None:
     told = Told(served)
     told.leaves = True
     served.driver, served._listens = cast("Any", told), True
-    served.add_new({"A": IN}, {})
+    served.add_new(RefusedCards({"A": IN}))
     served.receive(snapshot_of(), [], True)
     assert [type(message) for message in told.messages] == [Unsubscribed, Subscribed, Unsubscribed]
     served.receive(snapshot_of(), [], True)
     assert len(told.messages) == 3
 
 
+def test_a_card_of_the_life_before_is_not_noted(served: ServedCards) -> None:
+    """The service was restarted while it was opened: the next one may show the same."""
+    served.receive(snapshot_of(life=2, A=IN), [], True)
+    served.add_new(RefusedCards({"A": IN}, 1))
+    assert served.cards() == RefusedCards({}, 2)
+    served.add_new(RefusedCards({"A": IN}, 2))
+    assert served.cards() == RefusedCards({"A": IN}, 2)
+
+
 def test_another_card_in_its_place_is_new(served: ServedCards) -> None:
-    served.add_new({"A": IN}, {})
+    served.add_new(RefusedCards({"A": IN}))
     served.receive(snapshot_of(A=NEXT), [], False)
     assert served.readings == {}
 
 
 def test_what_was_known_before_is_not_noted_anew(served: ServedCards) -> None:
     """It may be gone by now."""
-    served.add_new({"A": IN, "B": OUT}, {"A": IN})
+    served.add_new(RefusedCards({"A": IN, "B": OUT}), {"A": IN})
     assert served.readings == {}
 
 
 def test_a_reset_may_change_the_atr(served: ServedCards) -> None:
-    served.add_new({"A": IN}, {})
+    served.add_new(RefusedCards({"A": IN}))
     after = IN._replace(atr=b"\x3b\x00")
     served.receive(snapshot_of(A=after), [], False)
     served.update("A", after)
@@ -117,7 +126,7 @@ def test_a_reset_may_change_the_atr(served: ServedCards) -> None:
 
 def test_where_there_are_no_counters_the_atr_decides(served: ServedCards) -> None:
     one = IN._replace(counter=0)
-    served.add_new({"A": one}, {})
+    served.add_new(RefusedCards({"A": one}))
     served.receive(snapshot_of(A=one), [], False)
     assert served.readings == {"A": one}
     served.receive(snapshot_of(A=one._replace(atr=b"\x3b\x00")), [], False)
@@ -125,6 +134,6 @@ def test_where_there_are_no_counters_the_atr_decides(served: ServedCards) -> Non
 
 
 def test_after_a_failure_it_begins_anew(served: ServedCards) -> None:
-    served.add_new({"A": IN}, {})
+    served.add_new(RefusedCards({"A": IN}))
     served.fail(RuntimeError())
     assert served.readings == {}
