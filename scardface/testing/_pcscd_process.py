@@ -22,7 +22,9 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from .._enums import StateFlag
 from .._pcsc.binding_choice import system_pcsc
+from .._pcsc.reader_states import status_change
 from .._threads import RLock, forget_at_fork
 from ..errors import NO_SERVICE, ServiceUnavailableError
 from ._pcscd_needs import KEEPER, PcscdUnavailable, daemon_options, explain_end, find_needs, search_path
@@ -36,6 +38,9 @@ _START_LIMIT = 10.0
 _STOP_LIMIT = 5.0
 _RETRY_INTERVAL = 0.005
 """Seconds between two attempts to connect to a daemon that starts (60 ms in all): nothing reports that a socket listens."""
+
+_STATUS_SLICE = 100
+"""Milliseconds of one status call: a change that a call missed is reported at its time-out (fact 10)."""
 
 _ENTRY = """\
 FRIENDLYNAME "{name}"
@@ -63,7 +68,7 @@ def _entry_name(number: int) -> str:
 
 
 class Daemon:
-    """A pcscd in namespaces of its own, which a parent process keeps (`_pcscd_namespace`).
+    """A pcscd in namespaces of its own, which a parent process keeps (`_pcscd_namespace`). It starts with all readers empty.
 
     Attributes:
         pid: the daemon's process id.
@@ -72,7 +77,7 @@ class Daemon:
     pid: int = 0
 
     def __init__(self, readers: tuple[str, ...]) -> None:
-        """Start it; return once it lists `readers`.
+        """Start it; return once it lists `readers` and has found them empty.
 
         Raises:
             PcscdUnavailable: something is missing on this machine, or it ended at once.
@@ -125,6 +130,7 @@ class Daemon:
                 raise explain_end(self.log())
             time.sleep(_RETRY_INTERVAL)
         _check_listing(readers)
+        _await_empty(readers, deadline)
 
     def alive(self) -> bool:
         """Whether it runs."""
@@ -252,3 +258,20 @@ def _check_listing(readers: tuple[str, ...]) -> None:
         context.release()
     if listed != readers:
         raise PcscdUnavailable(f"the private pcscd lists the readers {listed} in place of {readers}")
+
+
+def _await_empty(readers: tuple[str, ...], deadline: float) -> None:
+    """Until the daemon has asked the driver once for each reader: a card that came before would not be counted (fact 10)."""
+    if not readers:
+        return
+    context = system_pcsc().establish()
+    try:
+        states = dict.fromkeys(readers, 0)
+        while not all(state & StateFlag.EMPTY for state in states.values()):
+            left = round((deadline - time.monotonic()) * 1000)
+            if left <= 0:
+                raise PcscdUnavailable(f"the private pcscd does not find its readers empty, but {states}")
+            entries = status_change(context, min(left, _STATUS_SLICE), list(states.items())).entries
+            states = {name: state for name, state, _ in entries}
+    finally:
+        context.release()

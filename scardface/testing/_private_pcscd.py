@@ -225,7 +225,11 @@ class PrivatePcscd:
         self._wait(reader, StateFlag.PRESENT, timeout)
 
     def wait_for_removal(self, reader: int | str, timeout: float = 30.0) -> None:
-        """Block until PC/SC itself reports the reader as empty. Otherwise like `wait_for_card`."""
+        """Block until PC/SC has noticed that the card went and reports the reader as empty. Otherwise like `wait_for_card`.
+
+        A reset that fails because the card is gone makes pcscd report an empty reader before the driver's poll has noticed the
+        removal. A card that is inserted before that poll would not be noticed either, and the reader stay empty.
+        """
         self._wait(reader, StateFlag.EMPTY, timeout)
 
     def __enter__(self) -> PrivatePcscd:
@@ -264,7 +268,7 @@ class PrivatePcscd:
         context = system_pcsc().establish()
         try:
             state = 0
-            while not state & flag:
+            while not state & flag or (flag is StateFlag.EMPTY and _insertions_and_removals(state) % 2):
                 left = round((deadline - time.monotonic()) * 1000)
                 if state and left <= 0:
                     raise TimeoutError(
@@ -288,6 +292,11 @@ _lock = ForkLock()
 """Held for every change: there is one private daemon per process."""
 _last: list[PrivatePcscd] = []
 """The one that runs, or ran last; none at first."""
+
+
+def _insertions_and_removals(state: int) -> int:
+    """How many pcscd has noticed since its start, when all readers were empty (`Daemon`): odd while it takes a card to be in."""
+    return state >> 16
 
 
 def _forget() -> None:

@@ -289,11 +289,12 @@ LATIN = """if True:
     from scardface.sync import SCard, ReaderMonitor, readers, states
     from scardface.testing import FileCard, PrivatePcscd, _pcscd_process
 
-    # The first entry of pcscd's configuration has a name in ISO 8859-1; the daemon's own check of its list knows nothing of that.
+    # The first entry of pcscd's configuration has a name in ISO 8859-1; the daemon's own checks know nothing of that.
     written, named = Path.write_text, _pcscd_process._entry_name
     Path.write_text = lambda path, text: path.write_bytes(text.encode("latin-1"))
     _pcscd_process._entry_name = lambda number: named(number) if number else "Lecteur \xe9"
     _pcscd_process._check_listing = lambda readers: None
+    _pcscd_process._await_empty = lambda readers, deadline: None
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     with PrivatePcscd(4) as pcscd:
         _pcscd_process._entry_name = named

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ from typing import Any, cast
 import pytest
 
 from scardface import ServiceUnavailableError
+from scardface._enums import StateFlag
+from scardface._pcsc.backend import StatusChange
 from scardface.errors import NO_SERVICE, SECURITY_VIOLATION, error_for
 from scardface.testing import PcscdUnavailable
 from scardface.testing import _pcscd_process as process
@@ -141,6 +144,32 @@ def test_a_right_listing_is_fine_and_its_context_is_released(monkeypatch: pytest
     monkeypatch.setattr(process, "system_pcsc", lambda: pcsc)
     process._check_listing(("one", "two"))
     assert pcsc.released == 1
+
+
+class Unasked(Pcsc):
+    """Its readers have no state for some calls; then they are what the driver says."""
+
+    def __init__(self, *states: StateFlag) -> None:
+        super().__init__("one", "two")
+        self.states = list(states)
+
+    def get_status_change(self, _timeout: int, entries: list[tuple[str, int]]) -> StatusChange:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return StatusChange(timed_out=True, entries=tuple((name, int(state), b"") for name, _ in entries))
+
+
+def test_a_start_waits_until_each_reader_has_been_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pcsc = Unasked(StateFlag.CHANGED, StateFlag.CHANGED, StateFlag.CHANGED | StateFlag.EMPTY)
+    monkeypatch.setattr(process, "system_pcsc", lambda: pcsc)
+    process._await_empty(("one", "two"), time.monotonic() + 60)
+    assert len(pcsc.states) == 1
+    assert pcsc.released == 1
+
+
+def test_a_start_with_readers_that_are_not_empty_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "system_pcsc", lambda: Unasked(StateFlag.PRESENT))
+    with pytest.raises(PcscdUnavailable, match="does not find its readers empty"):
+        process._await_empty(("one", "two"), time.monotonic() + 0.1)
 
 
 @pytest.fixture

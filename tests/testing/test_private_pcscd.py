@@ -146,6 +146,19 @@ def test_removal_and_another_card(pcscd: PrivatePcscd) -> None:
     assert exchange(pcscd.readers[0], "01 02 03 04") == bytes.fromhex("01 02 03 04 90 00")
 
 
+def test_a_removal_is_waited_for_until_the_driver_has_noticed_it(pcscd: PrivatePcscd) -> None:
+    """Where a reset has failed because the card is gone, pcscd says EMPTY at once, and takes the next card for the same one."""
+    for _ in range(3):
+        pcscd.insert(0, Echo())
+        pcscd.wait_for_card(0)
+        with connected(pcscd.readers[0]) as handle:
+            pcscd.remove(0)
+            scard.SCardReconnect(handle, scard.SCARD_SHARE_SHARED, 2, scard.SCARD_RESET_CARD)
+        pcscd.wait_for_removal(0)
+    pcscd.insert(0, Echo())
+    pcscd.wait_for_card(0)
+
+
 def test_power_and_resets_reach_the_card(pcscd: PrivatePcscd, no_leaks: None) -> None:
     card = FileCard()
     pcscd.insert(0, card)
@@ -432,6 +445,7 @@ def test_the_daemon_dies_with_the_keeper_of_its_namespaces(pcscd: PrivatePcscd) 
     pid = pcscd.pid
     os.kill(pcscd._daemon._process.pid, signal.SIGKILL)
     wait_for_end(pid)
+    pcscd._daemon._process.wait(BOUND)  # its own end may be seen after the daemon's
 
 
 def test_a_frozen_daemon_is_killed_in_the_end(pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch) -> None:
