@@ -16,7 +16,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FACTS = ROOT / "docs" / "pcsc-facts.md"
-CITING = ("scardface", "tests", "examples", "benchmarks", "docs", ".ci", "README.md", "CHANGELOG.md", "noxfile.py")
+CITING = (
+    "scardface",
+    "tests",
+    "examples",
+    "benchmarks",
+    "docs",
+    ".ci",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "noxfile.py",
+)
 
 _NUMBER = re.compile(r"^(\d+)\. ", re.MULTILINE)
 _BREAK = r"\s+(?:#\s+)?"  # also where a comment goes on in the next line

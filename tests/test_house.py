@@ -1,6 +1,6 @@
-"""The house rules that a machine can check: the floors of README.md's table, a docstring, a size and a test for every room.
+"""The house rules that a machine can check: the floors of docs/architecture.md, a docstring, a size and a test for every room.
 
-The table in README.md, section "How it is built", is what is checked here, so that the picture and the house cannot differ. A room
+The table in docs/architecture.md is what is checked here, so that the picture and the house cannot differ. A room
 may import those that stand above it in the table. A wing may import every floor (where its row says "public names": only modules
 whose name has no underscore in front), and the wings that its row names behind "imports".
 """
@@ -38,11 +38,9 @@ class Room(NamedTuple):
 
 
 def rooms(text: str) -> dict[str, Room]:
-    """The rooms of the table in a README, by name without `.py` or `/`."""
-    section = re.search(r"^## How it is built$(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    assert section, 'README.md has no section "How it is built"'
+    """The rooms of the table in a page, by name without `.py` or `/`."""
     found: dict[str, Room] = {}
-    for line in section[1].splitlines():
+    for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if len(cells) != 3 or not re.fullmatch(r"\d|wing", cells[0]):
             continue
@@ -53,7 +51,7 @@ def rooms(text: str) -> dict[str, Room]:
     return found
 
 
-ROOMS = rooms((ROOT / "README.md").read_text(encoding="utf-8"))
+ROOMS = rooms((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
 
 
 def room_of(module: str) -> str:
@@ -102,7 +100,7 @@ def offence(importer: str, target: str) -> str:
         return ""
     for name in (mine, its):
         if name not in ROOMS:
-            return f'the room {name} is not in the table of README.md, "How it is built": add it there, on its floor'
+            return f"the room {name} is not in the table of docs/architecture.md: add it there, on its floor"
     here, there = ROOMS[mine], ROOMS[its]
     if there.wing:
         return "" if here.wing and its in here.wings else f"{importer} imports the wing {its}, which its row does not allow"
@@ -122,12 +120,12 @@ def module(request: pytest.FixtureRequest) -> Path:
 
 def test_room_is_in_the_table(module: Path) -> None:
     room = room_of(dotted(module))
-    assert room in ROOMS, f'the room {room} is not in the table of README.md, "How it is built": add it there, on its floor'
+    assert room in ROOMS, f"the room {room} is not in the table of docs/architecture.md: add it there, on its floor"
 
 
 def test_every_row_of_the_table_is_a_room() -> None:
     built = {room_of(dotted(path)) for path in MODULES}
-    assert set(ROOMS) <= built, f"the table of README.md has rows without a room: {sorted(set(ROOMS) - built)}"
+    assert set(ROOMS) <= built, f"the table of docs/architecture.md has rows without a room: {sorted(set(ROOMS) - built)}"
 
 
 def test_imports_go_down_the_table_only(module: Path) -> None:
@@ -249,8 +247,6 @@ def test_importing_costs_nothing_else() -> None:
 
 
 SMALL_TABLE = """
-## How it is built
-
 | floor | room | what lives there |
 | --- | --- | --- |
 | 0 | `errors.py` | the tree |

@@ -1,4 +1,4 @@
-"""The pytest plugin, in test runs of its own; the README's examples among them.
+"""The pytest plugin, in test runs of its own; the examples of docs/testing.md among them.
 
 The inner runs load the plugin by its name, `-p scardface.pytest_plugin`, and no plugin by itself: so they are the same whether the
 package is installed or not. They run in this process, which has one PC/SC daemon at a time: who needs it takes it from `pcscd`.
@@ -24,22 +24,15 @@ if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIXTURES = ("pcsc", "virtual_reader", "virtual_card", "pcscd", "card_cassette")
 BOUND = 240.0
 """Seconds that a test run of its own may take: with coverage it is 4 s of computing, and others may run beside it."""
 
 
-def section(title: str) -> str:
-    """The text under a heading of README.md."""
-    found = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
-    assert found, f"README.md has no section {title!r}"
-    return found[1]
-
-
-def blocks(title: str, language: str) -> list[str]:
-    """The fenced blocks of a language in a section of README.md."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", section(title), re.DOTALL | re.MULTILINE)
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a language in a page of docs/."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -102,7 +95,7 @@ def test_every_fixture_is_documented(inner: pytest.Pytester) -> None:
     for name in FIXTURES:
         assert re.search(rf"^{name} -- .*pytest_plugin\.py", told, re.MULTILINE), name
     assert "no docstring available" not in told[told.index("fixtures defined from scardface.pytest_plugin") :]
-    table = re.findall(r"^\| `(\w+)` \|", section("Testing with pytest"), re.MULTILINE)
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "testing.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert table == list(FIXTURES)
 
 
@@ -138,12 +131,12 @@ def test_the_option_is_documented(inner: pytest.Pytester) -> None:
     assert run(inner, "--card-record=twice").ret == pytest.ExitCode.USAGE_ERROR
 
 
-# The examples of README.md.
+# The examples of docs/.
 
 
-def test_the_example_of_the_readme_passes(inner: pytest.Pytester, live: SimulatedPCSC) -> None:
+def test_the_example_of_the_page_passes(inner: pytest.Pytester, live: SimulatedPCSC) -> None:
     """Twice: first with a live card on the desk, then without any."""
-    service, tests = blocks("Testing with pytest", "python")
+    _, service, tests = blocks("testing.md", "python")
     inner.makepyfile(greeter=service, test_greeter=tests)
     for cards in (1, 0):
         assert len(live.cards) == cards
@@ -159,10 +152,10 @@ def test_the_example_of_the_readme_passes(inner: pytest.Pytester, live: Simulate
 def test_the_example_of_a_cassette_is_what_comes_out(
     tmp_path: Path, live: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (source,) = blocks("Record and replay", "python")
-    (text,) = blocks("Record and replay", "text")
+    (source,) = blocks("replay.md", "python")
+    (text,) = blocks("replay.md", "text")
     monkeypatch.chdir(tmp_path)
-    exec(compile(source, "README.md", "exec"), {})
+    exec(compile(source, "replay.md", "exec"), {})
     assert (tmp_path / "session.cassette").read_text(encoding="utf-8") == text
     assert capsys.readouterr().out == "b'only after VERIFY'\n"
 

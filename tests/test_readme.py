@@ -1,4 +1,4 @@
-"""README.md keeps its word: its Python runs, its commands are those that CI runs, its table of arguments is SCard's.
+"""README.md and docs/ keep their word: Python blocks run, tables are complete, links lead somewhere, CI runs the commands.
 
 Every Python block of it and of the pages in docs/ is run: `test_every_block_runs` saves it to a file and starts it in a Python
 of its own, as its reader would, on a machine whose PC/SC is the private pcscd; the harness for it puts cards in and takes them
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+AT_THE_TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 PUBLIC = {name: getattr(scardface, name) for name in scardface.__all__}
 OTHERS = "opensc scdaemon python3-cryptography python3-uvloop"
 BOUND = 30.0
@@ -65,16 +66,32 @@ def blocks(language: str, text: str = README, top: str = "the top") -> list[Bloc
 PYTHON = [*blocks("python"), *(block for name, text in PAGES.items() for block in blocks("python", text, name))]
 
 
-def section(title: str) -> str:
-    """The text under a heading."""
-    found = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
-    assert found, f"README.md has no section {title!r}"
-    return found[1]
-
-
 def test_the_first_screen_is_ten_lines_of_code() -> None:
     assert README.index("```python") < README.index("```sh") < 2500
     assert len([line for line in PYTHON[0].source.splitlines() if line.strip()]) <= 10
+    assert len(README.splitlines()) <= 160, "it is one screen and the way to the rest: what teaches or lists belongs into docs/"
+
+
+def test_every_link_leads_somewhere() -> None:
+    """To a file that is there, and to a heading of it, as mkdocs and hosts of repositories name headings."""
+    broken = []
+    pages = {name: ROOT / "docs" / name for name in PAGES} | {name: ROOT / name for name in AT_THE_TOP}
+    for name, page in pages.items():
+        text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text):
+            path, _, anchor = target.partition("#")
+            other = (page.parent / path).resolve() if path else page
+            if not other.is_file() or (anchor and anchor not in anchors(other.read_text(encoding="utf-8"))):
+                broken.append(f"{name}: {target}")
+    assert not broken
+
+
+def anchors(text: str) -> set[str]:
+    """The names of a page's headings."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
 
 
 def test_the_commands_differ_in_what_they_run_only() -> None:
@@ -93,12 +110,12 @@ def test_ci_runs_the_second_command_as_it_stands() -> None:
 
 
 def test_the_table_names_every_argument() -> None:
-    table = re.findall(r"^\| `(\w+)` \|", section("What an SCard waits for"), re.MULTILINE)
+    table = re.findall(r"^\| `(\w+)` \|", PAGES["waiting.md"], re.MULTILINE)
     assert table == list(inspect.signature(scardface.SCard).parameters)
 
 
 def test_the_signature_is_as_written() -> None:
-    text = re.search(r"`SCard\((.*?)\)`", section("What an SCard waits for"), re.DOTALL)
+    text = re.search(r"`SCard\((.*?)\)`", PAGES["waiting.md"], re.DOTALL)
     assert text
     written = ast.parse(f"def f({text[1]}): ...").body[0]
     assert isinstance(written, ast.FunctionDef)
@@ -112,7 +129,7 @@ def test_the_signature_is_as_written() -> None:
 
 
 def test_the_table_of_errors_is_complete() -> None:
-    table = re.findall(r"^\| `(\w+)` \|", section("Errors"), re.MULTILINE)
+    table = re.findall(r"^\| `(\w+)` \|", PAGES["errors.md"], re.MULTILINE)
     classes = [each for each in PUBLIC.values() if inspect.isclass(each) and issubclass(each, scardface.SCardError)]
     assert set(table) == {each.__name__ for each in classes} - {"SCardError"}
 
@@ -554,5 +571,5 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     stage.pcscd.insert(0, FileCard())
     assert stage.run().ends() == "b'only after VERIFY'\n"
-    (text,) = (block.source for block in blocks("text") if block.source.startswith("scardface cassette"))
+    (text,) = (block.source for block in blocks("text", PAGES["replay.md"]) if block.source.startswith("scardface cassette"))
     assert (stage.folder / "session.cassette").read_text(encoding="utf-8") == text

@@ -124,9 +124,9 @@ async def test_a_long_command_goes_the_way_that_lengths_says_or_not_at_all(pcscd
         assert virtual.commands == []
 
 
-def test_readme_has_a_row_for_each_way() -> None:
-    section = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").split("\n## Long commands")[1]
-    assert re.findall(r"^\| `(\w+)` \|", section.split("\n## ")[0], re.MULTILINE) == list(Lengths.__members__)
+def test_the_page_has_a_row_for_each_way() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "sending.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(Lengths.__members__)
 
 
 # Options --------------------------------------------------------------------------------------------------------------------------

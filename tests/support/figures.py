@@ -2,8 +2,8 @@
 
 Rules:
 
-- The usual run tries each promise often enough to notice when it breaks; `SCARDFACE_FIGURES=1` tries it as often as README.md
-  says.
+- The usual run tries each promise often enough to notice when it breaks; `SCARDFACE_FIGURES=1` tries it as often as
+  docs/promises.md says.
 - What was measured is printed: `SCARDFACE_FIGURES=1 python -m pytest tests/promises -s` shows it.
 - No figure is asserted: the machine may have something else to do. What is promised at once is shown to come before something that
   the test itself does later.
@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Sequence
 
 FULL = os.environ.get("SCARDFACE_FIGURES") == "1"
-"""Whether the figures of README.md are wanted."""
+"""Whether the figures of docs/promises.md are wanted."""
 
 
 def times(usual: int, full: int) -> int:
