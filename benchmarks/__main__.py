@@ -22,12 +22,13 @@ NAMES = (
     "single_sync",
     "single_async",
     "extended",
+    "opening",
     "insertion",
     "cancel",
     "many",
     "busy",
     "growth",
-    "importing",
+    "script",
     "idle",
 )
 """The benchmarks, in the order in which they are run."""

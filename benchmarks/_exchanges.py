@@ -29,7 +29,7 @@ from scardface.backend import Backend
 
 from ._turns import LOOPS, AsyncTurn, Contender, Turn, timed, timed_async
 
-__all__ = ["bare", "bare_transaction", "in_thread", "on_loops", "pyscard", "sync", "yubikit"]
+__all__ = ["bare", "bare_cycle", "bare_transaction", "in_thread", "on_loops", "pyscard", "sync", "yubikit"]
 
 BARE = "bare scard loop"
 
@@ -103,6 +103,26 @@ def bare_transaction(reader: str, command: bytes) -> Contender:
             yield timed(loop)
 
     return Contender("bare Begin, Transmit, End", opened)
+
+
+def bare_cycle(reader: str, command: bytes) -> Callable[[], None]:
+    """Open, send one command, close: seven calls of the binding, in the thread that calls what this returns."""
+    octets, protocols = list(command), scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+
+    def cycle() -> None:
+        code, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        _check(code)
+        code, handle, protocol = scard.SCardConnect(context, reader, scard.SCARD_SHARE_SHARED, protocols)
+        _check(code)
+        _check(scard.SCardBeginTransaction(handle))
+        header = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
+        code, _answer = scard.SCardTransmit(handle, header, octets)
+        _check(code)
+        _check(scard.SCardEndTransaction(handle, scard.SCARD_LEAVE_CARD))
+        _check(scard.SCardDisconnect(handle, scard.SCARD_LEAVE_CARD))
+        _check(scard.SCardReleaseContext(context))
+
+    return cycle
 
 
 @contextmanager

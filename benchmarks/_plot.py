@@ -49,5 +49,5 @@ def _draw(report: Report, file: Path) -> None:
 
 
 def _is_ours(label: str) -> bool:
-    others = ("pyscard", "bare", "to_thread", "yubikit", "16 bare", "idle loop", "import anyio", "from anyio", "from smartcard")
+    others = ("pyscard", "bare", "to_thread", "yubikit", "16 bare", "idle loop", "asyncio, anyio", "nothing", "standard library")
     return not label.startswith(others) and "bare tasks" not in label and "pyscard" not in label
