@@ -34,7 +34,7 @@ from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
 from tests.support.cards import BOTH, T1
 from tests.support.faces import both_faces, off_loop
 from tests.support.versions import remembers_readers
-from tests.support.waits import wait_until
+from tests.support.waits import until, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -200,6 +200,8 @@ async def test_a_restart_just_before_the_next_wait_brings_new_cards(
     iterator = cards.__aiter__()
     assert await name_of(await iterator.__anext__()) == "first"
     begin, driver = Card._begin, driver_of(pcsc)
+    iteration = getattr(cards, "cards", cards)
+    await until(lambda: iteration._served.life is not None)
 
     def restart(card: Card) -> Acquisition:
         monkeypatch.setattr(Card, "_begin", begin)
