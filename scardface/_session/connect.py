@@ -3,7 +3,8 @@
 Rules:
 
 - The reader's state is queried first, then SCardStatus is called on the handle: if that succeeds, the card that was seen is the
-  card that is connected.
+  card that is connected. A state from before the connect will do where SCardStatus tells the event counter, as pcsc-lite's does
+  (fact 34): if it has not changed, no card has moved since.
 - A card whose ATR offers T=0 and T=1, but which does not answer in the one that the reader chose, does not support one of them: it
   is opened with T=0 alone, and reset to clear what the first try left (ISO/IEC 7816-3:2006, 9; pcsc-lite answers UNRESPONSIVE_CARD
   to a failed PPS, PROTO_MISMATCH to a protocol that it cannot set).
@@ -74,6 +75,20 @@ def _reset(handle: CardHandle, share: ShareMode, protocols: Protocol) -> CardHan
         best_effort(lambda: handle.disconnect(Disposition.LEAVE))
         raise
     return handle
+
+
+def identify(context: Context, handle: CardHandle, reader: str, seen: Reading | None) -> tuple[Reading, bytes]:
+    """Which card has been connected: the reader's state with it in, and its ATR.
+
+    Args:
+        seen: the reader's state before the connect, in the same run of the service; None: not known.
+    """
+    if seen is not None and seen.present and seen.counter:
+        status = handle.status()
+        if status.state >> 16 == seen.counter and status.atr == seen.atr:
+            return seen, status.atr
+    now = reader_state(context, reader)
+    return now, handle.status().atr
 
 
 def reconnect(

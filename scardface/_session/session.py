@@ -26,7 +26,6 @@ from .._enums import Disposition, Protocol, ShareMode
 from .._pcsc.backend import ATTR_ATR_STRING, Backend, CardHandle, Context, reconnect_ends_transaction
 from .._pcsc.events import Reading
 from .._pcsc.no_copy import refuse_copy
-from .._pcsc.reader_states import reader_state
 from .._reader.control_exchange import ControlExchange, run
 from ..errors import (
     COMM_DATA_LOST,
@@ -46,7 +45,7 @@ from ..iso7816._judgement import Judgement, ends_batch
 from . import trace_hook
 from .card_errors import best_effort, translate
 from .card_request import CardRequest
-from .connect import connect, reconnect
+from .connect import connect, identify, reconnect
 from .exchanger import Exchanger, IsAbandoned, PreparedCommand, ResponseCallback
 from .session_lock import SessionLock
 from .trace_hook import Kind, Step, Traffic
@@ -107,19 +106,26 @@ class Session:
 
     @classmethod
     def open(
-        cls, backend: Backend, reader: str, request: CardRequest, freed: Callable[[], None], context: Context | None = None
+        cls,
+        backend: Backend,
+        reader: str,
+        request: CardRequest,
+        freed: Callable[[], None],
+        context: Context | None = None,
+        seen: Reading | None = None,
     ) -> Session:
         """Connect to the card in `reader`; blocks for as long as another program's transaction lasts (fact 4).
 
         Args:
             freed: called by `close` once the card is disconnected.
             context: a context to connect in, which the session owns from now on; None: a new one.
+            seen: the reader's state shortly before, which spares a call if it still holds; None: not known.
         """
         if not trace_hook.receivers:
-            return cls._open(backend, reader, request, freed, context)
+            return cls._open(backend, reader, request, freed, context, seen)
         at = time.monotonic()
         try:
-            session = cls._open(backend, reader, request, freed, context)
+            session = cls._open(backend, reader, request, freed, context, seen)
         except BaseException as error:
             step = Step(at, time.monotonic() - at, b"", b"", error)
             trace_hook.tell(Traffic(reader, "connect", request.share.name, (step,), error=error))
@@ -130,15 +136,20 @@ class Session:
 
     @classmethod
     def _open(
-        cls, backend: Backend, reader: str, request: CardRequest, freed: Callable[[], None], context: Context | None
+        cls,
+        backend: Backend,
+        reader: str,
+        request: CardRequest,
+        freed: Callable[[], None],
+        context: Context | None,
+        seen: Reading | None,
     ) -> Session:
         if context is None:
             context = backend.establish()
         try:
             handle, protocols = connect(context, reader, request)
             try:
-                reading = reader_state(context, reader)
-                atr = handle.status().atr
+                reading, atr = identify(context, handle, reader, seen)
                 return cls(backend, context, handle, protocols, reader, reading, atr, request, freed)
             except BaseException:
                 if not backend.release_disconnects:

@@ -32,12 +32,12 @@ from typing import Any, Literal, TypeVar
 import anyio
 import anyio.lowlevel
 
-from .._enums import Disposition, Protocol, ShareMode
-from .._pcsc.backend import Backend, Context
+from .._enums import Disposition, Protocol, ShareMode, StateFlag
+from .._pcsc.backend import Backend, Context, takes_reader_name
 from .._pcsc.events import Reading, Snapshot, same_card
 from .._pcsc.no_copy import refuse_copy
 from .._pcsc.other_programs import other_programs
-from .._pcsc.reader_states import reader_states, usable_readers
+from .._pcsc.reader_states import UNKNOWN, reader_states, usable_readers
 from .._session.card_request import ANY_PROTOCOL, CardRequest
 from .._session.serials import has_serial
 from .._session.session import Session
@@ -377,18 +377,20 @@ class Acquisition(Waiter):
 
     def _first_query(self, driver: Driver, worker: Worker) -> bool:
         """Query the readers and try the cards that match. Returns True if one was opened."""
-        mine = Dispatcher()  # for this query
-        now = time.monotonic()
-        for waiter, (reader, share) in list(driver.open_cards.items()):
-            mine.handle(CardOpened(waiter, reader, share), now)
-        for offer in list(driver.connects):
-            mine.handle(ConnectStarted(offer), now)
-        mine.handle(Joined(self, readings=self._query_readings, refused=self.refused), now)
         context: Context | None = None
         failures: list[Failed] = []
         try:
             try:
                 context = self.backend.establish()
+                offer = self._card_of_named_reader(driver, context)
+                if offer is not None:
+                    used, context = context, None
+                    failed = self._open_in_first_query(offer, worker, used)
+                    if failed is None:
+                        return self._has_opened_in(worker)
+                    failures.append(failed)
+                    context = self.backend.establish()
+                mine = self._dispatcher_for_first_query(driver)
                 usable, left_out = usable_readers(self.backend, context.list_readers())
                 readings = reader_states(context, usable, self.backend.max_entries)
                 groups = {names: frozenset(context.list_readers(names)) for names in mine.groups}
@@ -397,7 +399,7 @@ class Acquisition(Waiter):
                     raise
                 self._join()
                 return False
-            effects = mine.handle(SnapshotTaken(Snapshot(mine.query_wanted, 1, None, readings, groups, left_out)), now)
+            effects = mine.handle(SnapshotTaken(Snapshot(mine.query_wanted, 1, None, readings, groups, left_out)), time.monotonic())
             self._readers = mine.readers_of(self)
             if self.request.new_only and self._query_readings is None:
                 self._query_readings = readings
@@ -409,11 +411,13 @@ class Acquisition(Waiter):
                     effect.error.__cause__ = effect.cause
                     raise effect.error
                 if isinstance(effect, Offer):
-                    used, context = context, None
-                    failed = self._open_in_first_query(effect, worker, used)
+                    failed = next((Failed(effect, each.error) for each in failures if _is_same_offer(each.offer, effect)), None)
                     if failed is None:
-                        return self.worker is worker and isinstance(self._outcomes[0], Session)
-                    failures.append(failed)
+                        used, context = context, None
+                        failed = self._open_in_first_query(effect, worker, used)
+                        if failed is None:
+                            return self._has_opened_in(worker)
+                        failures.append(failed)
                     self._warn(failed.offer, failed.error)
                     effects += mine.handle(failed, time.monotonic())
         finally:
@@ -425,6 +429,51 @@ class Acquisition(Waiter):
         for failed in failures:
             self._warn_of_holder(failed.offer, failed.error)
         return False
+
+    def _dispatcher_for_first_query(self, driver: Driver) -> Dispatcher:
+        """A dispatcher for this acquisition alone, which knows what this process does with the readers."""
+        mine = Dispatcher()
+        now = time.monotonic()
+        for waiter, (reader, share) in list(driver.open_cards.items()):
+            mine.handle(CardOpened(waiter, reader, share), now)
+        for offer in list(driver.connects):
+            mine.handle(ConnectStarted(offer), now)
+        mine.handle(Joined(self, readings=self._query_readings, refused=self.refused), now)
+        return mine
+
+    def _card_of_named_reader(self, driver: Driver, context: Context) -> Offer | None:
+        """What a dispatcher would offer first in the plainest case, found by one call of PC/SC; None: let a dispatcher decide.
+
+        That is one reader, asked for by its name, which this process does not use, with a card in it that matches.
+        """
+        request = self.request
+        names = request.readers.names
+        if names is None or len(names) != 1 or request.share is ShareMode.DIRECT:
+            return None
+        if request.pnp or request.readers.groups is not None or request.settle or request.new_only or self._refused:
+            return None
+        [name] = names
+        if any(reader == name for reader, _ in list(driver.open_cards.values())):
+            return None
+        if any(offer.reader == name for offer in list(driver.connects)) or not takes_reader_name(self.backend, name):
+            return None
+        try:
+            entry = context.get_status_change(0, [(name, StateFlag.UNAWARE)]).entries[0]
+        except SCardError:  # no such reader, for instance: the list of readers tells
+            return None
+        reading = Reading.from_state(entry.state, entry.atr)
+        if not reading.present or reading.mute or reading.flags & UNKNOWN:
+            return None
+        if request.atr is not None and request.atr.search(reading.atr) is None:
+            return None
+        if self._outcomes or time.monotonic() >= self.deadline:
+            return None
+        self._readers = None if request.wait_for_reader else names
+        return Offer(self, name, reading, 1)
+
+    def _has_opened_in(self, worker: Worker) -> bool:
+        """Whether a card was opened in that thread, and not handed over to the driver."""
+        return self.worker is worker and isinstance(self._outcomes[0], Session)
 
     def _keeps_waiting(self, error: SCardError) -> bool:
         """Whether to join the waiters of the driver although the first query failed."""
@@ -486,7 +535,7 @@ class Acquisition(Waiter):
         assert driver is not None
         session: Session | None = None
         try:
-            session = Session.open(self.backend, offer.reader, self.request, self._on_disconnected, context)
+            session = Session.open(self.backend, offer.reader, self.request, self._on_disconnected, context, offer.reading)
             if not self._is_what_was_offered(session, offer):
                 session.close(Disposition.LEAVE)
                 return None, False
@@ -589,6 +638,11 @@ class _NoOwner:
 
 
 NO_OWNER = _NoOwner()
+
+
+def _is_same_offer(one: Offer, other: Offer) -> bool:
+    """Whether both are of the same card, which has stayed in its reader."""
+    return one.reader == other.reader and same_card(one.reading, other.reading)
 
 
 def _close(session: Session) -> None:

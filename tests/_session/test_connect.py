@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from scardface import CardRemovedError, Disposition, Lengths, Protocol, ProtocolMismatchError, SCardError, ShareMode, errors
+from scardface._pcsc.binding_choice import default_backend
 from scardface._pcsc.reader_states import reader_state
 from scardface._session.card_request import CardRequest
-from scardface._session.connect import RESETS, connect, reconnect
+from scardface._session.connect import RESETS, connect, identify, reconnect
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH, T1, LogCard
 
@@ -54,6 +55,48 @@ def test_what_is_no_lie_is_not_tried_again(pcsc: SimulatedPCSC, atr: bytes, prot
         connect(context, "A", card_request(protocols))
     assert caught.value.code == code
     context.release()
+
+
+def test_a_card_that_was_seen_before_the_connect_is_known_by_its_counter(pcsc: SimulatedPCSC) -> None:
+    """As long as the counter and the ATR are those that were seen, no card has moved; else the reader is asked anew."""
+    pcsc.insert("A", LogCard(T1))
+    context = pcsc.establish()
+    seen = reader_state(context, "A")
+    handle = context.connect("A", ShareMode.SHARED, ANY)
+    before = pcsc.calls["SCardGetStatusChange"]
+    assert identify(context, handle, "A", seen) == (seen, T1)
+    assert pcsc.calls["SCardGetStatusChange"] == before
+    others = [
+        None,
+        seen._replace(counter=0),
+        seen._replace(counter=seen.counter + 1),
+        seen._replace(atr=BOTH),
+        seen._replace(flags=0),
+    ]
+    for other in others:
+        now, atr = identify(context, handle, "A", other)
+        assert (now.counter, now.atr, atr) == (seen.counter, T1, T1)
+    assert pcsc.calls["SCardGetStatusChange"] == before + len(others)
+    context.release()
+
+
+def test_the_counter_of_scardstatus_is_that_of_the_reader(pcscd: PrivatePcscd) -> None:
+    """Over two insertions, with the real service."""
+    backend, reader = default_backend(), pcscd.readers[0]
+    counters = []
+    for _ in range(2):
+        pcscd.insert(reader, LogCard())
+        pcscd.wait_for_card(reader)
+        context = backend.establish()
+        seen = reader_state(context, reader)
+        handle = context.connect(reader, ShareMode.SHARED, ANY)
+        assert handle.status().state >> 16 == seen.counter
+        assert identify(context, handle, reader, seen) == (seen, seen.atr)
+        counters.append(seen.counter)
+        context.release()
+        pcscd.remove(reader)
+        pcscd.wait_for_removal(reader)
+    assert counters[0] != counters[1]
 
 
 def test_another_card_is_not_taken_for_the_one_that_was_open(pcscd: PrivatePcscd) -> None:

@@ -180,6 +180,9 @@ def test_a_card_that_was_taken_over_by_a_loop_that_is_closed_now_stays_open(pcsc
     wait_until(lambda: not pcsc.open_contexts)
 
 
+OTHER = bytes.fromhex("3B8001A0")
+
+
 # The first query.
 
 
@@ -209,6 +212,46 @@ def test_what_it_finds_it_opens_in_the_order_of_the_list(pcsc: SimulatedPCSC) ->
     with sync.SCard(timeout=30) as card:
         assert card.reader == pcsc.readers[1], "the first of the list does not answer"
     wait_until(lambda: not driver_of(pcsc).threads())
+
+
+@pytest.mark.parametrize("share", [ShareMode.SHARED, ShareMode.EXCLUSIVE])
+def test_a_card_that_is_in_a_reader_asked_for_by_name_is_opened_with_four_calls(pcsc: SimulatedPCSC, share: ShareMode) -> None:
+    """Neither a list, nor the states of other readers, nor one more state after the connect, nor a thread but the card's own."""
+    pcsc.add_reader("B")
+    pcsc.insert("A", LogCard())
+    with sync.SCard("A", timeout=5, atr=re.escape(T1), share=share):
+        calls = ("SCardEstablishContext", "SCardGetStatusChange", "SCardConnect", "SCardStatus")
+        assert dict(pcsc.calls) == dict.fromkeys(calls, 1)
+        assert len(threads_named("scardface-card")) == 1
+        assert threads_named(*OWN) == []
+
+
+@pytest.mark.parametrize("card", [None, LogCard(OTHER), LogCard(b"")], ids=["none", "another", "mute"])
+def test_a_reader_asked_for_by_name_without_such_a_card_is_waited_for(pcsc: SimulatedPCSC, card: LogCard | None) -> None:
+    if card is not None:
+        pcsc.insert("A", card)
+    waiting = acquisition_for(pcsc, "A", atr=re.escape(T1))
+    waits(waiting, pcsc)
+    waiting.leave()
+    assert "SCardConnect" not in pcsc.calls
+    wait_until(lambda: not driver_of(pcsc).threads())
+
+
+def test_a_card_that_could_not_be_opened_by_the_readers_name_is_tried_once(pcsc: SimulatedPCSC) -> None:
+    pcsc.insert("A", LogCard())
+    pcsc.inject("SCardConnect", errors.UNRESPONSIVE_CARD)
+    with pytest.raises(CardTimeoutError, match="could not be opened"):
+        sync.SCard("A", timeout=0, protocols=Protocol.T1)
+    assert pcsc.calls["SCardConnect"] == 1
+
+
+def test_a_card_of_this_process_is_left_to_the_dispatcher_also_by_the_readers_name(pcsc: SimulatedPCSC) -> None:
+    pcsc.insert("A", LogCard())
+    with sync.SCard("A", timeout=5, share=ShareMode.SHARED):
+        before = pcsc.calls["SCardConnect"]
+        with pytest.raises(CardTimeoutError, match="held by another SCard of this program"):
+            sync.SCard("A", timeout=0)
+        assert pcsc.calls["SCardConnect"] == before
 
 
 @pytest.mark.parametrize("arguments", [{}, {"atr": b"never"}, {"settle": 0.1}])
@@ -266,11 +309,11 @@ def swap(pcsc: SimulatedPCSC, atr: bytes) -> Callable[[], None]:
     return happen
 
 
-OTHER = bytes.fromhex("3B8001A0")
-
-
+@pytest.mark.parametrize("readers", [None, "A"])
 @pytest.mark.parametrize("beside", [False, True], ids=["its own query", "the driver's offer"])
-def test_another_card_is_passed_on(pcsc: SimulatedPCSC, swapped: list[Callable[[], None]], beside: bool) -> None:
+def test_another_card_is_passed_on(
+    pcsc: SimulatedPCSC, swapped: list[Callable[[], None]], beside: bool, readers: str | None
+) -> None:
     """With another ATR it is for one that wants that ATR; with the same one it is offered again, as a new card."""
     waiting = acquisition_for(pcsc, atr=b"not this one")
     if beside:
@@ -278,7 +321,7 @@ def test_another_card_is_passed_on(pcsc: SimulatedPCSC, swapped: list[Callable[[
     pcsc.insert("A", LogCard())
     first = pcsc.cards["A"]
     swapped.append(swap(pcsc, T1))
-    with sync.SCard(timeout=5, atr=re.escape(T1)) as card:
+    with sync.SCard(readers, timeout=5, atr=re.escape(T1)) as card:
         assert pcsc.cards["A"] is not first
         assert pcsc.calls["SCardConnect"] == 2, "the first one was another card than the one offered, and was given back"
         assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
@@ -286,11 +329,14 @@ def test_another_card_is_passed_on(pcsc: SimulatedPCSC, swapped: list[Callable[[
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
-def test_a_card_that_does_not_match_any_more_is_left_alone(pcsc: SimulatedPCSC, swapped: list[Callable[[], None]]) -> None:
+@pytest.mark.parametrize("readers", [None, "A"])
+def test_a_card_that_does_not_match_any_more_is_left_alone(
+    pcsc: SimulatedPCSC, swapped: list[Callable[[], None]], readers: str | None
+) -> None:
     pcsc.insert("A", LogCard())
     swapped.append(swap(pcsc, bytes.fromhex("3F6500")))
     with pytest.raises(CardTimeoutError, match="did not match"):
-        sync.SCard(timeout=1, atr=re.escape(T1))
+        sync.SCard(readers, timeout=1, atr=re.escape(T1))
     wrong = pcsc.cards["A"]
     assert isinstance(wrong, LogCard)
     assert wrong.commands == []
