@@ -119,6 +119,10 @@ class Loop:
         token: Any = self.token
         return not token.is_closed() if hasattr(token, "is_closed") else self.post(no_op)
 
+    def start(self, name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+        """Start a daemon thread, from within the loop, which does not wait for it."""
+        return spawn(name, target, *args)
+
     def post(self, callback: Callable[..., object], *args: object) -> bool:
         """Run `callback` in the loop, soon. From any thread, without waiting. False: the loop is closed."""
         try:
@@ -205,6 +209,10 @@ class WaitingThread:
 
     def __init__(self) -> None:
         self._posts: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]]] = SimpleQueue()
+
+    def start(self, name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+        """Start a daemon thread, from within this one."""
+        return start(name, target, *args)
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
         """Have `callback` run in the thread while it waits."""
@@ -309,17 +317,23 @@ class Worker:
     Args:
         first: the first job, called with the worker. It is queued before the thread starts, so it runs even if the caller is
             interrupted.
+        starter: `spawn` or `start`; None: `spawn`.
     """
 
     __slots__ = ("_jobs", "thread")
 
     thread: threading.Thread
 
-    def __init__(self, name: str, first: Callable[[Worker], object] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        first: Callable[[Worker], object] | None = None,
+        starter: Callable[..., threading.Thread] | None = None,
+    ) -> None:
         self._jobs: _Jobs = SimpleQueue()
         if first is not None:
             self._jobs.put((first, (self,)))
-        self.thread = spawn(name, _work, self._jobs)
+        self.thread = (starter or spawn)(name, _work, self._jobs)
 
     def submit(self, job: Callable[..., object], *args: object) -> None:
         """Queue `job`, which must not raise; from any thread."""
@@ -379,10 +393,21 @@ def spawn(name: str, target: Callable[..., object], *args: object) -> threading.
         SCardError: it cannot be started.
         RuntimeError: threads are gevent's or eventlet's.
     """
+    return _started(_Thread(name, target, *args), _Thread.launch)
+
+
+def start(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+    """As `spawn`, for a caller that waits for the thread's outcome at once: it may wait for its first step, which is cheaper.
+
+    From Python 3.14 on that wait may leave a lock of `threading` itself taken for ever if Ctrl-C comes (see `RLock`).
+    """
+    return _started(_Thread(name, target, *args), _Thread.launch if sys.version_info >= (3, 14) else _Thread.start)
+
+
+def _started(thread: _Thread, how: Callable[[_Thread], object]) -> threading.Thread:
     refuse_green_threads()
-    thread = _Thread(name, target, *args)
     try:
-        thread.launch()
+        how(thread)
     except (RuntimeError, MemoryError) as error:
         text = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
         raise SCardError(text, NO_MEMORY) from error

@@ -33,6 +33,7 @@ from scardface._threads import (
     in_thread,
     retry_if_interrupted,
     spawn,
+    start,
     uninterrupted,
     until_ended,
     within_grace,
@@ -471,6 +472,33 @@ def test_a_thread_that_cannot_be_started_is_an_error_of_ours(monkeypatch: pytest
     with pytest.raises(SCardError, match="RLIMIT_NPROC") as caught:
         spawn("a thread", print)
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["RuntimeError", "MemoryError"])
+def test_so_is_one_whose_first_step_is_waited_for(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    with pytest.raises(SCardError, match="RLIMIT_NPROC") as caught:
+        start("a thread", print)
+    assert caught.value.__cause__ is error
+
+
+def test_starting_a_thread_in_a_waiting_one_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is a thread like any other."""
+    gate, ran = threading.Event(), list[threading.Thread]()
+    if sys.version_info < (3, 14):  # else a second one starts it
+        monkeypatch.setattr("_thread.start_new_thread", None)
+    thread = WaitingThread().start("a thread", lambda: (ran.append(threading.current_thread()), gate.wait(SOON)))
+    while not ran:
+        thread.join(0.001)
+    assert (thread.name, thread.daemon, thread.is_alive()) == ("a thread", True, True)
+    gate.set()
+    thread.join(SOON)
+    assert not thread.is_alive()
+    assert ran == [thread]
 
 
 def test_starting_a_thread_does_not_wait_for_it() -> None:

@@ -31,7 +31,7 @@ from .._session.card_errors import best_effort
 from .._session.card_request import CardRequest, member, seconds_of
 from .._session.exchanger import PreparedCommand
 from .._session.session import Session
-from .._threads import JOIN_TIMEOUT, SLICE, RLock, WaitingThread, cancellable, get, retry_if_interrupted, spawn, uninterrupted
+from .._threads import SLICE, RLock, WaitingThread, cancellable, get, retry_if_interrupted, spawn, uninterrupted
 from .._waiting.acquisition import acquire_blocking
 from .._waiting.driver import driver_of, until_idle_blocking
 from .._waiting.messages import RefusedCards
@@ -403,21 +403,17 @@ class SyncBase(Card):
         error = None
         if self._worker is not None:
             error = _close_outcome(ended, self._worker.thread)
-            self._worker.thread.join(JOIN_TIMEOUT)
         until_idle_blocking(driver_of(acquisition.backend))
         if error is not None:
             raise error
 
 
 def _close_outcome(ended: SimpleQueue[Exception | None], thread: threading.Thread) -> Exception | None:
-    """The outcome of this close, or None if another close was queued first and the thread ended after it."""
+    """The outcome of this close, the last that the thread does, once it has ended; None if another close was queued first."""
     while True:
-        alive = thread.is_alive()
-        try:
-            return ended.get(timeout=JOIN_TIMEOUT)
-        except Empty:
-            if not alive:
-                return None
+        thread.join(SLICE)
+        if not thread.is_alive():
+            return None if ended.empty() else ended.get()
 
 
 def _send_in_thread(

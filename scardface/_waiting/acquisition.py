@@ -269,7 +269,7 @@ class Acquisition(Waiter):
             spawn("scardface-serial", self._search_by_serial, search)
         elif at_once:
             driver.first_queries[self] = None
-            Worker("scardface-card", self._query_and_open)
+            Worker("scardface-card", self._query_and_open, owner.start)
         else:
             self._join()
         if self._outcomes and not isinstance(self._outcomes[0], Session):  # cancelled meanwhile
@@ -318,7 +318,7 @@ class Acquisition(Waiter):
             driver.tell(Withdrawn(offer))
         else:
             try:
-                Worker("scardface-card", functools.partial(self._open_offered, offer))
+                Worker("scardface-card", functools.partial(self._open_offered, offer), self.owner.start)
             except BaseException as error:
                 self.end_with(error)
                 driver.tell(Withdrawn(offer))
@@ -395,7 +395,7 @@ class Acquisition(Waiter):
                 readings = reader_states(context, usable, self.backend.max_entries)
                 groups = {names: frozenset(context.list_readers(names)) for names in mine.groups}
             except SCardError as error:
-                if not self._keeps_waiting(error):
+                if not failures and not self._keeps_waiting(error):  # with failures: the service was there as the wait began
                     raise
                 self._join()
                 return False

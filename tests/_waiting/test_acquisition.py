@@ -343,6 +343,23 @@ def test_a_card_that_does_not_match_any_more_is_left_alone(
     assert wrong.resets == 0
 
 
+@pytest.mark.parametrize("readers", [None, "A"])
+def test_a_service_that_goes_before_the_connect_is_waited_for(
+    pcsc: SimulatedPCSC, swapped: list[Callable[[], None]], readers: str | None
+) -> None:
+    """It was there as the wait began."""
+    pcsc.insert("A", LogCard())
+    swapped.append(pcsc.stop_service)
+    waiting = acquisition_for(pcsc, readers, timeout=PATIENCE)
+    caller = begun(waiting)
+    wait_until(lambda: not swapped and driver_of(pcsc).threads())
+    pcsc.start_service()
+    ends(waiting, caller).close()
+    assert waiting.worker is not None
+    waiting.worker.finish()
+    wait_until(lambda: not driver_of(pcsc).threads())
+
+
 def test_a_protocol_that_the_card_does_not_speak_is_no_match(pcsc: SimulatedPCSC) -> None:
     pcsc.insert("A", LogCard(T1))
     with pytest.raises(CardTimeoutError):
