@@ -378,6 +378,7 @@ class Acquisition(Waiter):
     def _first_query(self, driver: Driver, worker: Worker) -> bool:
         """Query the readers and try the cards that match. Returns True if one was opened."""
         context: Context | None = None
+        used: Context | None
         failures: list[Failed] = []
         try:
             try:
