@@ -252,7 +252,10 @@ class Session:
             else:
                 answer = self._handle.transmit(data)
         except SCardError as error:
-            raise self._translate(error) from error
+            failure = self._translate(error)
+            if failure is error:  # its own cause would be a cycle, which who follows causes never leaves
+                raise
+            raise failure from error
         if len(answer) >= 2:
             return answer
         short = CardCommunicationError(
@@ -319,7 +322,8 @@ class Session:
             self._transactions.open.remove(transaction)
         error = self._transactions.release()
         if error is not None and error.code != NOT_TRANSACTED and not (reported and isinstance(error, CardResetError)):
-            raise self._translate(error) from error
+            failure = self._translate(error)
+            raise failure from None if failure is error else error
 
     def abandon_transaction(self, transaction: object) -> None:
         """Leave a transaction to be ended by the next call. Takes no lock and calls no PC/SC: finalizers may call it."""

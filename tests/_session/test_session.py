@@ -25,6 +25,7 @@ from scardface import (
     ServiceUnavailableError,
     ShareMode,
     errors,
+    sync,
 )
 from scardface._session import session as _session
 from scardface._session.card_errors import SessionClosedError
@@ -276,3 +277,12 @@ def test_an_interrupt_leaves_no_lock_behind(session: Session) -> None:
         signal.signal(signal.SIGALRM, before)
     gc.collect()  # what is to be ignored is ignored here
     assert interrupted > 500
+
+
+def test_no_error_is_its_own_cause(pcsc: SimulatedPCSC) -> None:
+    """Who follows `__cause__` to its end, as Dask does with the error of a task, would never get there."""
+    with sync.SCard("A", timeout=5) as card:
+        pcsc.remove("A")
+        with pytest.raises(CardRemovedError) as caught:
+            card.send(ECHOED)
+    assert caught.value.__cause__ is not caught.value
