@@ -20,7 +20,7 @@ import tokenize
 from pathlib import Path
 
 FACES = Path(__file__).resolve().parents[1] / "scardface" / "_faces"
-FILES = {"cards.py": "sync_cards.py", "queries.py": "sync_queries.py", "scard.py": "sync_scard.py"}
+FILES = {"cards.py": "sync_cards.py", "pool.py": "sync_pool.py", "queries.py": "sync_queries.py", "scard.py": "sync_scard.py"}
 """What is generated, by what it is generated from."""
 HEAD = '"""Generated from `{}` by `.ci/generate_sync.py`, which writes it anew: edit that file, not this one."""'
 WIDTH = 132
@@ -37,6 +37,7 @@ NAMES = {
     "__anext__": "__next__",
     "aclose": "close",
     "async_base": "sync_base",
+    "async_pool_base": "sync_pool_base",
     "asynccontextmanager": "contextmanager",
     "in_own_thread": "in_this_thread",
     "scard": "sync_scard",
@@ -84,6 +85,18 @@ When the card, its reader or the service goes, what the block awaits is cancelle
 its work by then raises, too.
 => When the card, its reader or the service goes, the block raises. What the library waits for in it (another card, an event) ends
 at once, and a `send` by itself; other code goes on, and the block raises at its end.
+
+a coroutine function of the open card that makes it ready
+=> a function of the open card that makes it ready, in a thread of its own
+
+When the card goes, what the block awaits is cancelled, and the block raises.
+=> When the card goes, what the library waits for in the block (another card, an event) ends, and the block raises.
+
+the pool is not open, or belongs to another event loop.
+=> the pool is not open.
+
+lent to one task at a time:
+=> lent to one thread at a time:
 
 as long as the user does: cancelled, it leaves at once, and the card is busy until the entry has ended.
 => as long as the user does; Ctrl-C is heard when the entry has ended.

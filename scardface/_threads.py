@@ -202,6 +202,28 @@ def cancellable() -> Iterator[CancelScope]:
         _scopes.stack = before
 
 
+class BlockScope(CancelScope):
+    """As a `cancellable` block's, entered and left by itself: a block whose waits another thread can end, and that says so.
+
+    Attributes:
+        cancelled_caught: whether `cancel` has ended the block.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outside: tuple[CancelScope, ...] = ()
+        self.cancelled_caught = False
+
+    def __enter__(self) -> None:
+        self._outside = _scopes.stack
+        _scopes.stack = (*self._outside, self)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        _scopes.stack = self._outside
+        self.cancelled_caught = self.cancelled and kind is not None and issubclass(kind, WaitCancelledError)
+        return self.cancelled_caught
+
+
 class WaitingThread:
     """A thread that waits, as other threads reach it; what a `Loop` is for its tasks."""
 

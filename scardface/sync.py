@@ -6,6 +6,7 @@ from ._enums import Disposition, Lengths, Protocol, ShareMode
 from ._faces.card import cancel_all
 from ._faces.sync_cards import cards
 from ._faces.sync_monitor import ReaderMonitor
+from ._faces.sync_pool import CardPool
 from ._faces.sync_queries import groups, readers, states
 from ._faces.sync_scard import SCard
 from ._pcsc.events import (
@@ -52,6 +53,7 @@ __all__ = [
     "CancelScope",
     "CardCommunicationError",
     "CardInserted",
+    "CardPool",
     "CardRemoved",
     "CardRemovedError",
     "CardResetError",

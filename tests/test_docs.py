@@ -31,6 +31,7 @@ MODULES = (
     "scardface.contactless",
     "scardface.errors",
     "scardface.iso7816",
+    "scardface.pool",
     "scardface.replay",
     "scardface.scp03",
     "scardface.sync",

@@ -501,6 +501,29 @@ def _(stage: Stage) -> None:
     assert [command[1] for command in card.commands] == [0x10, 0x11]
 
 
+@example("async with pool.card(timeout=10) as card:")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    lines = stage.run().ends().splitlines()
+    assert sorted(lines[:3]) == [f"{number} only after VERIFY" for number in range(3)]
+    assert lines[3:] == ["3 loans, prepared 1"]
+
+
+@example("ThreadPoolExecutor(4) as threads:")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    assert stage.run().ends() == " ".join(["b'Hello from a virtual card.'"] * 3) + "\n"
+
+
+@example("async def refused() -> None:")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    no_card, set_aside, number = stage.run("anyio.run(refused)").ends().splitlines()
+    assert no_card.startswith("no card of the pool within 2 s; seen: a card that was set aside (the card answered 63C2")
+    assert set_aside.startswith(f"{stage.pcscd.readers[0]} is set aside: the card answered 63C2")
+    assert number == "1"
+
+
 class MifareCard(LogCard):
     """A contactless card, together with its reader, which knows one key."""
 

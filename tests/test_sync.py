@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import scardface
+import scardface.pool
 from scardface import ShareMode, WaitCancelledError, sync
 from scardface.sync import C_APDU, R_APDU, SCard
 from scardface.testing import PrivatePcscd, SimulatedPCSC
@@ -201,6 +202,7 @@ def test_the_faces_do_not_drift() -> None:
     for ours, theirs, own in (
         (scardface.SCard, sync.SCard, {"close"}),
         (scardface.ReaderMonitor, sync.ReaderMonitor, {"close", "next"}),  # a thread has no other way to end a wait or bound it
+        (scardface.pool.CardPool, sync.CardPool, {"close"}),
     ):
         names = {name for name in dir(ours) if not name.startswith("_")} - {"aclose"}
         assert names == {name for name in dir(theirs) if not name.startswith("_")} - own
@@ -214,7 +216,7 @@ def test_the_faces_do_not_drift() -> None:
     for name in ("readers", "groups", "states"):
         mine, other = (inspect.signature(getattr(module, name)) for module in (scardface, sync))
         assert mine == other
-    own = {"CancelScope", "cancellable"}  # event loops bring theirs along
+    own = {"CancelScope", "CardPool", "cancellable"}  # event loops bring theirs along; the pool is in scardface.pool
     assert sync.__all__ == sorted({*scardface.__all__, *own})
 
 

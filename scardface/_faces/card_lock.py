@@ -138,6 +138,11 @@ class CardLock:
             if waiting.has_lock:
                 return level
 
+    @property
+    def locked(self) -> bool:
+        """Whether a task has the lock, be it for a transaction."""
+        return self._outermost.locked
+
     def refuse_elsewhere(self) -> None:
         """RuntimeError in another event loop than the card's."""
         try:

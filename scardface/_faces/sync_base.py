@@ -73,7 +73,7 @@ def refuse_to_wait_for_itself(session: Session) -> None:
             raise RuntimeError("this thread holds a transaction on the same card by another SCard: it would wait for itself")
 
 
-class _ThreadLock(RLock):  # type: ignore[misc]  # as RLock itself
+class ThreadLock(RLock):  # type: ignore[misc]  # as RLock itself
     """Whose turn it is among the threads that use a card. A thread in a transaction may end without leaving the block."""
 
     __slots__ = ("_holder",)
@@ -115,7 +115,7 @@ def new_owner() -> WaitingThread:
     return WaitingThread()
 
 
-class _Anywhere:
+class Anywhere:
     """The owner of a wait whose end only sets a flag and wakes others: what is posted runs at once, in the thread that posts."""
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
@@ -139,7 +139,7 @@ class _TurnUntil:
 
     __slots__ = ("__exit__", "_deadline", "_lock")
 
-    def __init__(self, lock: _ThreadLock, deadline: float) -> None:
+    def __init__(self, lock: ThreadLock, deadline: float) -> None:
         self._lock = lock
         self._deadline = deadline
         self.__exit__ = lock.__exit__
@@ -152,13 +152,13 @@ class SyncBase(Card):
     """The base class of the sync SCard: it runs calls in the caller's thread, takes turns, acquires and closes."""
 
     _how_to_open = "its constructor opens it"
-    _lock: _ThreadLock
+    _lock: ThreadLock
     _beginning: Beginning | None = None
 
     # Acquiring.
 
     def _init(self, card_request: CardRequest, backend: Backend | None, match: Callable[[Any], Any] | None = None) -> None:
-        self._lock = _ThreadLock()
+        self._lock = ThreadLock()
         super()._init(card_request, backend, match)
         acquisition = self._begin()
         why: BaseException | None = None
@@ -359,7 +359,7 @@ class SyncBase(Card):
         ended = False
         try:
             with cancellable() as scope:
-                removal.begin(_Anywhere(), lambda: scope.cancel() if removal.ended else None)
+                removal.begin(Anywhere(), lambda: scope.cancel() if removal.ended else None)
                 try:
                     yield
                 except WaitCancelledError:

@@ -28,6 +28,7 @@ from ..iso7816._layer import Layer, layered
 from ..iso7816._secrets import SecretTracker, may_carry_secret
 from . import trace_hook
 from .card_request import CardRequest
+from .pin_watch import PinWatch
 from .trace_hook import Kind, Step, Traffic
 
 logger = logging.getLogger("scardface.apdu")
@@ -47,6 +48,10 @@ class Exchanger:
     Args:
         transmit: sends one step to the card and returns its answer.
         reconnect: reconnects after a reset by another program, and calls `configure`.
+
+    Attributes:
+        failure: what PC/SC or the card failed with last; None: nothing, or it was dealt with.
+        pins: is told of each command and may refuse it; None: nobody is.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class Exchanger:
         self.steps: list[Step] = []  # of the command under way, while somebody traces
         self._traits = CardTraits()
         self._secrets = SecretTracker(may_carry_secret)
+        self.failure: SCardError | None = None
+        self.pins: PinWatch | None = None
 
     def configure(self, protocol: Protocol, lengths: Lengths) -> None:
         """Set what the connection uses now; called after each connect and reconnect."""
@@ -101,14 +108,19 @@ class Exchanger:
         response: R_APDU | None = None
         answered = 0
         logged = logger.isEnabledFor(logging.DEBUG)
+        pins = self.pins
         try:
             for command, step_or_steps, repeatable in batch:
                 if abandoned is not None and abandoned():
                     return None
+                if pins is not None:
+                    pins.check(command, self._ask if isinstance(step_or_steps, bytes) else None, self._reader)
                 response = (
                     self._exchange_repeatedly(command, step_or_steps) if repeatable else self._exchange(command, step_or_steps)
                 )
                 answered += 1
+                if pins is not None:
+                    pins.take(command, response)
                 hidden = self._secrets.hides(command, response.sw, response.data)  # what is selected counts later, logged or not
                 if logged:
                     logger.debug("%s: %s -> %s", self._reader, redacted(command, hidden), redacted(response, hidden))
@@ -123,14 +135,24 @@ class Exchanger:
         except BaseException as error:
             if self.steps:
                 self._tell("command", command, self._secrets.hides(command, 0), error=error)
-            if isinstance(error, CardRemovedError):
-                error.answered = answered
+            if isinstance(error, SCardError):
+                self.failure = error
+                if isinstance(error, CardRemovedError):
+                    error.answered = answered
             raise
+        return response
+
+    def _ask(self, command: C_APDU) -> R_APDU:
+        """One more command, of no batch."""
+        response = self.run(self.prepare([command]))
+        assert response is not None, "it is not abandoned"
         return response
 
     def transmit(self, raw: bytes) -> bytes:
         """One exchange of bytes as they are; what it selects decides what later ones show."""
         command = as_command(raw)
+        if self.pins is not None:
+            self.pins.check(command, self._ask, self._reader)
         try:
             answer = self._transmit(raw)
         except BaseException as error:
@@ -138,6 +160,8 @@ class Exchanger:
                 self._tell("transmit", command, self._secrets.hides(command, 0), error=error)
             raise
         hidden = self._secrets.hides(command, int.from_bytes(answer[-2:], "big"), answer[:-2])
+        if self.pins is not None:
+            self.pins.take(command, R_APDU(answer[:-2], answer[-2], answer[-1]))
         if self.steps:
             self._tell("transmit", command, hidden, R_APDU(answer[:-2], answer[-2], answer[-1]))
         return answer

@@ -47,6 +47,7 @@ from .card_errors import best_effort, translate
 from .card_request import CardRequest
 from .connect import connect, identify, reconnect
 from .exchanger import Exchanger, IsAbandoned, PreparedCommand, ResponseCallback
+from .pin_watch import PinWatch
 from .session_lock import SessionLock
 from .trace_hook import Kind, Step, Traffic
 from .transactions import Transactions
@@ -60,7 +61,11 @@ _MAX_LEFTOVER_TRANSACTIONS = 16
 
 
 class Session:
-    """One open card; see the module's docstring. Made by `open`."""
+    """One open card; see the module's docstring. Made by `open`.
+
+    Attributes:
+        resets: how often the card was reset since it was opened, as far as is known; a reset may be counted twice.
+    """
 
     __reduce_ex__ = refuse_copy
 
@@ -85,6 +90,7 @@ class Session:
         self._transactions = Transactions(handle, self._translate, self._reconnect_after_reset)
         self.open_transactions = self._transactions.open  # the caller's, which have not ended
         self._reset_reported = self._removal_told = False
+        self.resets = 0
         self._lock = SessionLock(self._enter, self._transactions.release, self._disconnect, freed)
         self._lost: CardRemovedError | None = None
         self._release_disconnects = backend.release_disconnects
@@ -158,6 +164,21 @@ class Session:
         except BaseException:
             best_effort(context.release)
             raise
+
+    # For those who keep cards open.
+
+    @property
+    def failure(self) -> SCardError | None:
+        """What PC/SC or the card failed with last, since this was set; None: nothing."""
+        return self._exchanger.failure
+
+    @failure.setter
+    def failure(self, failure: None) -> None:
+        self._exchanger.failure = failure
+
+    def watch_pins(self, pins: PinWatch) -> None:
+        """Have `pins` told of each command before and after it is sent."""
+        self._exchanger.pins = pins
 
     def _enter(self) -> None:
         if self._lost is not None:
@@ -272,7 +293,11 @@ class Session:
         if trace_hook.receivers and isinstance(failure, CardRemovedError) and not self._removal_told:
             self._removal_told = True
             trace_hook.tell(Traffic(self.reader, "removal", "", (), error=failure))
-        self._reset_reported = self._reset_reported or isinstance(failure, CardResetError)
+        if self._exchanger.failure is None or isinstance(failure, (CardRemovedError, ServiceUnavailableError)):
+            self._exchanger.failure = failure
+        if isinstance(failure, CardResetError):
+            self._reset_reported = True
+            self.resets += 1
         return failure
 
     def _pcsc_call(self, call: Callable[..., T], *args: object) -> T:
@@ -389,6 +414,8 @@ class Session:
         self.share, self._protocols = share, protocols
         self._update(reading, atr)
         self._reset_reported = False
+        if disposition is not Disposition.LEAVE:
+            self.resets += 1
         if broke:
             transactions.held = False
             transactions.acquire()

@@ -680,7 +680,7 @@ async def acquire(acquisition: Acquisition, opened: Callable[[Session], T]) -> T
         acquisition.begin(loop, signal.set)
         deadline = acquisition.own_deadline
         if deadline is not None and not acquisition.ended:
-            await _until(signal, deadline)
+            await until_signal(signal, deadline)
             acquisition.expire()
         while True:
             if acquisition.ended:
@@ -695,7 +695,7 @@ async def acquire(acquisition: Acquisition, opened: Callable[[Session], T]) -> T
         raise
 
 
-async def _until(signal: Signal, deadline: float) -> None:
+async def until_signal(signal: Signal, deadline: float) -> None:
     """Return once the signal is set, or at the deadline."""
     scope = anyio.move_on_after(max(0.0, deadline - time.monotonic()))
     scope.__enter__()

@@ -63,6 +63,11 @@ class ServedCards:
             driver.tell(Unsubscribed(self))
 
     @property
+    def latest(self) -> Snapshot | None:
+        """The last snapshot; None: there was none yet."""
+        return self._latest
+
+    @property
     def life(self) -> int | None:
         """The life of the service that the last snapshot is of; None: there was none yet."""
         latest = self._latest
@@ -86,6 +91,18 @@ class ServedCards:
                     self._seen[reader] = reading
         if life is not None and self.life != life:  # the driver has just heard of another one
             self.readings.clear()
+
+    def has(self, reader: str, reading: Reading) -> bool:
+        """Whether that card has had its turn and is still in, as far as was seen."""
+        before = self.readings.get(reader)
+        return before is not None and still_in(before, reading)
+
+    def forget(self, reader: str, reading: Reading) -> bool:
+        """Let that card come again, though it may still be in. Returns whether it had had its turn."""
+        known = self.has(reader, reading)
+        if known:
+            self.readings.pop(reader, None)
+        return known
 
     def update(self, reader: str, reading: Reading) -> None:
         """The turn is over: the card is what it is now, after resets, if it is still in."""

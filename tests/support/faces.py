@@ -18,6 +18,7 @@ import pytest
 import scardface
 from scardface import sync
 from scardface._threads import Reply, Worker, in_thread, until_ended
+from scardface.pool import CardPool
 from tests.support.figures import FULL
 
 T = TypeVar("T")
@@ -45,6 +46,20 @@ class AsyncFace:
 
     def cards(self, *args: Any, **kwargs: Any) -> Any:
         return scardface.cards(*args, **kwargs)
+
+    def pool(self, *args: Any, **kwargs: Any) -> Any:
+        return CardPool(*args, **kwargs)
+
+    @staticmethod
+    def prepare(function: Callable[[Any], object], *commands: Any) -> Callable[[Any], Any]:
+        """A `prepare` that calls `function`, and then sends the commands."""
+
+        async def prepare(card: Any) -> None:
+            function(card)
+            for command in commands:
+                (await card.send(command)).check()
+
+        return prepare
 
     @staticmethod
     def match(function: Callable[[bytes], bool], command: Any) -> Any:
@@ -77,6 +92,68 @@ class _SyncCards:
 
     async def aclose(self) -> None:
         await off_loop(self.cards.close)
+
+
+class _SyncPool:
+    """A pool of the sync face."""
+
+    def __init__(self, pool: sync.CardPool) -> None:
+        self.pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pool, name)
+
+    async def open(self) -> None:
+        await _cancellably(self.pool.open, lambda _: self.pool.close())
+
+    async def aclose(self) -> None:
+        await off_loop(self.pool.close)
+
+    async def __aenter__(self) -> _SyncPool:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
+
+    @asynccontextmanager
+    async def card(self, timeout: float | None = None) -> AsyncIterator[Any]:
+        """A task that is cancelled gives the card back, as a thread would whose wait is ended."""
+        loan = self.pool.card(timeout)
+        card = await _cancellably(loan.__enter__, lambda _: loan.__exit__(None, None, None))
+        try:
+            yield _SyncCard(card)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await off_loop(loan.__exit__, None, None, None)
+
+
+async def _cancellably(call: Callable[[], T], undo: Callable[[T], object]) -> T:
+    """Run a call in a thread; if the task is cancelled, end its waits there, and undo what it has done."""
+    scopes: list[sync.CancelScope] = []
+    done: list[T] = []
+    left: list[bool] = []
+
+    def run() -> T:
+        with sync.cancellable() as scope:
+            scopes.append(scope)
+            result = call()
+        done.append(result)
+        if left and done:
+            undo(done.pop())
+        return result
+
+    try:
+        return await off_loop(run)
+    except anyio.get_cancelled_exc_class():
+        left.append(True)
+        for scope in scopes:
+            scope.cancel()
+        with anyio.CancelScope(shield=True):
+            if done:
+                await off_loop(undo, done.pop())
+        raise
 
 
 class _SyncCard:
@@ -288,6 +365,20 @@ class SyncFace:
 
     def cards(self, *args: Any, **kwargs: Any) -> Any:
         return _SyncCards(sync.cards(*args, **kwargs))
+
+    def pool(self, *args: Any, **kwargs: Any) -> Any:
+        return _SyncPool(sync.CardPool(*args, **kwargs))
+
+    @staticmethod
+    def prepare(function: Callable[[Any], object], *commands: Any) -> Callable[[Any], Any]:
+        """As `AsyncFace.prepare`."""
+
+        def prepare(card: Any) -> None:
+            function(card)
+            for command in commands:
+                card.send(command).check()
+
+        return prepare
 
     @staticmethod
     def match(function: Callable[[bytes], bool], command: Any) -> Any:

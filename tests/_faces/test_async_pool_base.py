@@ -1,0 +1,304 @@
+"""What is the async pool's own: loops, tasks, cancellation, finalizers."""
+
+# ruff: noqa: PT012
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from scardface import CardRemovedError, SCard, SCardError, WaitCancelledError
+from scardface.pool import CardPool
+from scardface.testing import SimulatedPCSC
+from tests.support.faces import off_loop
+from tests.support.pins import READ, SELECT, VERIFY, PinCard
+from tests.support.waits import threads_named, until, wait_until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        pcsc.add_reader("B")
+        pcsc.insert("A", PinCard())
+        yield pcsc
+
+
+def throw_away(kept: list[Any]) -> None:
+    """Nobody has it any more."""
+    kept.clear()
+    gc.collect()
+
+
+async def test_it_belongs_to_its_loop(pcsc: SimulatedPCSC) -> None:
+    async with CardPool(timeout=30) as pool:
+
+        async def borrow() -> None:
+            async with pool.card():
+                pass
+
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
+            await off_loop(asyncio.run, borrow())
+        await borrow()
+
+
+async def test_a_card_that_goes_ends_the_block(pcsc: SimulatedPCSC) -> None:
+    async with CardPool(timeout=30) as pool:
+        with pytest.raises(CardRemovedError, match="'A' was removed"):
+            async with pool.card():
+                pcsc.remove("A")
+                await anyio.sleep_forever()
+        with anyio.move_on_after(0.05) as scope:
+            async with pool.card():
+                pass
+        assert scope.cancelled_caught
+        assert pool.stats().waiting == 0
+
+
+async def test_a_block_that_has_done_its_work_has_done_it(pcsc: SimulatedPCSC) -> None:
+    async with CardPool(timeout=30) as pool:
+        async with pool.card():
+            with anyio.CancelScope(shield=True):
+                await off_loop(pcsc.remove, "A")
+                await until(lambda: pool.stats().lost == 1)
+        assert pool.stats().cards == 0
+
+
+async def test_the_block_is_cancelled_from_outside_as_ever(pcsc: SimulatedPCSC) -> None:
+    async with CardPool(timeout=30) as pool:
+        with anyio.move_on_after(0.02) as scope:
+            async with pool.card() as card:
+                await card.send(SELECT)
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        assert pool.stats().idle == 1
+
+
+async def test_it_may_be_closed_in_another_task(pcsc: SimulatedPCSC) -> None:
+    """As pytest's fixtures are."""
+    pool = CardPool(timeout=30)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pool.open)
+    async with pool.card() as card:
+        await card.send(SELECT)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pool.aclose)
+    assert pool.closed
+
+
+async def test_closing_cancels_what_is_prepared(pcsc: SimulatedPCSC) -> None:
+    cancelled: list[str] = []
+
+    async def prepare(card: SCard) -> None:
+        try:
+            await anyio.sleep_forever()
+        except BaseException:
+            cancelled.append(card.reader)
+            raise
+
+    async with CardPool(min_cards=0, prepare=prepare) as pool:
+        await until(lambda: pool.stats().preparing == 1)
+        with pytest.raises(SCardError, match="being made ready, in reader 'A'"):
+            async with pool.card(timeout=0.05):
+                pass
+        pcsc.insert("B", PinCard())
+        await until(lambda: pool.stats().preparing == 2)
+        pcsc.remove("A")
+        await until(lambda: cancelled == ["A"])
+        await until(lambda: pool.stats().cards == 1)
+    assert cancelled == ["A", "B"]
+
+
+async def test_the_start_that_is_cancelled_leaves_nothing(pcsc: SimulatedPCSC) -> None:
+    pool = CardPool(min_cards=2)
+    with anyio.move_on_after(0.05) as scope:
+        async with pool:
+            pass
+    assert scope.cancelled_caught
+    assert pool.closed
+    async with SCard(timeout=30) as card:
+        await card.send(SELECT)
+
+
+async def test_prepare_runs_in_the_context_of_the_start(pcsc: SimulatedPCSC) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
+    seen: list[str] = []
+
+    async def prepare(card: SCard) -> None:
+        seen.append(variable.get())
+
+    variable.set("mine")
+    async with CardPool(timeout=30, prepare=prepare):
+        pcsc.remove("A")
+        pcsc.insert("A", PinCard())
+        await until(lambda: len(seen) == 2)
+    assert seen == ["mine", "mine"]
+
+
+async def test_a_transaction_or_a_call_that_outlives_the_loan(pcsc: SimulatedPCSC) -> None:
+    """The card is opened anew: whoever has it next has it alone."""
+    left = anyio.Event()
+    async with CardPool(timeout=30) as pool, anyio.create_task_group() as tasks:
+
+        async def hold(card: SCard, begun: anyio.Event) -> None:
+            with pytest.raises((RuntimeError, SCardError, WaitCancelledError)):
+                async with card.transaction():
+                    begun.set()
+                    await left.wait()
+                    await card.send(READ)
+
+        async with pool.card() as card:
+            begun = anyio.Event()
+            tasks.start_soon(hold, card, begun)
+            await begun.wait()
+        async with pool.card() as other:
+            assert other is not card
+            await other.send(SELECT)
+            left.set()
+
+
+async def test_who_waits_for_the_removal_after_the_loan_is_told(pcsc: SimulatedPCSC) -> None:
+    async with CardPool(timeout=30) as pool, anyio.create_task_group() as tasks:
+        waiting = anyio.Event()
+
+        async def wait(card: SCard) -> None:
+            waiting.set()
+            with pytest.raises(WaitCancelledError):
+                await card.wait()
+
+        async with pool.card() as card:
+            tasks.start_soon(wait, card)
+            await waiting.wait()
+            await until(lambda: card._removals)
+
+
+async def test_a_loan_is_for_one_block(pcsc: SimulatedPCSC) -> None:
+    async with CardPool(timeout=30) as pool:
+        loan = pool.card()
+        async with loan:
+            with pytest.raises(RuntimeError, match="one block"):
+                async with loan:
+                    pass
+
+
+async def test_a_loan_that_is_thrown_away_is_given_back(pcsc: SimulatedPCSC) -> None:
+    async with CardPool(timeout=30) as pool:
+        kept = [pool.card()]
+        await kept[0].__aenter__()
+        with pytest.warns(ResourceWarning, match="a loan of a card was not given back"):
+            throw_away(kept)
+        async with pool.card(timeout=30) as card:
+            await card.send(SELECT)
+        assert pool.stats().cards == 1
+
+
+async def test_a_pool_that_is_thrown_away_closes_its_cards(pcsc: SimulatedPCSC) -> None:
+    kept = [CardPool(timeout=30, max_idle=30)]
+    await kept[0].open()
+    with pytest.warns(ResourceWarning, match="unclosed CardPool"):
+        throw_away(kept)
+    async with SCard("A", timeout=30) as card:
+        await card.send(SELECT)
+    await until(lambda: not threads_named("scardface-pool", "scardface-card"))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_loop_that_is_closed_lets_the_cards_go(pcsc: SimulatedPCSC, keep: bool) -> None:
+    loop = asyncio.new_event_loop()
+    pool = CardPool(timeout=30)
+    loop.run_until_complete(pool.open())
+    loop.close()
+    kept = [pool]
+    del pool
+
+    if not keep:
+        with pytest.warns(ResourceWarning, match="unclosed"):
+            throw_away(kept)
+
+    async def other() -> None:
+        async with SCard("A", timeout=30) as card:
+            await card.send(SELECT)
+
+    asyncio.run(other())
+    if keep:
+        with pytest.warns(ResourceWarning, match="unclosed"):
+            throw_away(kept)
+    wait_until(lambda: not threads_named("scardface-card"))
+
+
+async def _life(pool: CardPool) -> None:
+    async with pool, pool.card(timeout=5) as card:
+        await card.send(SELECT, VERIFY)
+        await card.send(READ)
+
+
+@pytest.mark.parametrize("steps", range(25))
+async def test_cancelled_at_any_step(pcsc: SimulatedPCSC, steps: int) -> None:
+    """After so many turns of the loop; then another pool has the card."""
+
+    async def prepare(card: SCard) -> None:
+        await card.send(SELECT)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_life, CardPool(timeout=5, prepare=prepare))
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(0.0005 * (steps % 3))
+        tasks.cancel_scope.cancel()
+    await _life(CardPool(timeout=30, prepare=prepare))
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_loan_cancelled_at_any_step(pcsc: SimulatedPCSC, steps: int) -> None:
+    async with CardPool(timeout=30) as pool:
+
+        async def borrow() -> None:
+            async with pool.card() as card:
+                await card.send(SELECT)
+
+        for disturbed in (1, 3):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(disturbed):
+                    tasks.start_soon(borrow)
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            with anyio.fail_after(30):
+                await borrow()
+            assert pool.stats()[:4] == (1, 1, 0, 0)
+
+
+async def test_prepare_that_closes_the_pool_or_borrows(pcsc: SimulatedPCSC) -> None:
+    pools: list[CardPool] = []
+    done: list[Callable[[], object] | str] = []
+
+    async def prepare(card: SCard) -> None:
+        try:
+            await pools[0].aclose()
+        finally:
+            done.append("closed")
+
+    pool = CardPool(min_cards=0, prepare=prepare)
+    pools.append(pool)
+    async with pool:
+        await until(lambda: done)
+    assert pool.closed
+
+
+async def test_two_cards_at_once_in_one_task_while_one_goes(pcsc: SimulatedPCSC) -> None:
+    pcsc.insert("B", PinCard())
+    async with CardPool(timeout=30, min_cards=2) as pool:
+        with pytest.raises(CardRemovedError, match="'B'"):
+            async with pool.card() as one, pool.card() as two:
+                assert {one.reader, two.reader} == {"A", "B"}
+                pcsc.remove("B")
+                await anyio.sleep_forever()
+        assert pool.stats()[:3] == (1, 1, 0)

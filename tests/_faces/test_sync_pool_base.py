@@ -1,0 +1,216 @@
+"""What is the sync pool's own: threads, signals, forks."""
+
+# ruff: noqa: PT012
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from scardface import CardRemovedError, CardTimeoutError, WaitCancelledError, sync
+from scardface.sync import CardPool, SCard
+from scardface.testing import SimulatedPCSC
+from tests.support.pins import READ, SELECT, VERIFY, PinCard
+from tests.support.waits import signal_when, threads_named, wait_until
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.fixture
+def pcsc() -> Iterator[SimulatedPCSC]:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        pcsc.add_reader("B")
+        pcsc.insert("A", PinCard())
+        yield pcsc
+
+
+def throw_away(kept: list[Any]) -> None:
+    """Nobody has it any more."""
+    kept.clear()
+    gc.collect()
+
+
+def test_many_threads_one_card_each(pcsc: SimulatedPCSC) -> None:
+    pcsc.insert("B", PinCard())
+    held: Counter[str] = Counter()
+    shared: list[str] = []
+
+    def borrow(_: int) -> None:
+        with pool.card() as card:
+            held[card.reader] += 1
+            if held[card.reader] > 1:
+                shared.append(card.reader)
+            card.send(READ)
+            held[card.reader] -= 1
+
+    with CardPool(timeout=30, prepare=lambda card: card.send(VERIFY)) as pool, ThreadPoolExecutor(16) as threads:
+        list(threads.map(borrow, range(400)))
+        assert pool.stats().loans == 400
+        wait_until(lambda: pool.stats().lent == 0)
+    assert not shared
+
+
+def test_a_coroutine_function_is_refused(pcsc: SimulatedPCSC) -> None:
+    async def prepare(card: SCard) -> None:
+        """Is never called."""
+
+    for words in ({"prepare": prepare}, {"match": prepare}):
+        with pytest.raises(TypeError, match="a coroutine function cannot be awaited here"):
+            CardPool(**words)
+    with pytest.raises(TypeError, match="cannot be awaited here"), CardPool(prepare=lambda card: prepare(card)):
+        pass
+
+
+def test_ctrl_c_ends_the_wait_for_a_card(pcsc: SimulatedPCSC) -> None:
+    with CardPool(timeout=30) as pool:
+        with pool.card():
+            signal_when(lambda: pool.stats().waiting == 1)
+            with pytest.raises(KeyboardInterrupt), pool.card():
+                pass
+            assert pool.stats().waiting == 0
+        with pool.card() as card:
+            card.send(SELECT)
+
+
+def test_ctrl_c_ends_the_start(pcsc: SimulatedPCSC) -> None:
+    pool = CardPool(min_cards=2)
+    signal_when(lambda: pool.stats().idle == 1)
+    with pytest.raises(KeyboardInterrupt), pool:
+        pass
+    assert pool.closed
+
+
+def test_a_cancellable_block_ends_the_wait(pcsc: SimulatedPCSC) -> None:
+    with CardPool(min_cards=0, readers="B") as pool, sync.cancellable() as scope:
+        thread = threading.Thread(target=lambda: (wait_until(lambda: pool.stats().waiting == 1), scope.cancel()))
+        thread.start()
+        with pytest.raises(WaitCancelledError), pool.card():
+            pass
+        thread.join()
+
+
+def test_a_card_that_goes_ends_what_the_block_waits_for(pcsc: SimulatedPCSC) -> None:
+    with CardPool(timeout=30) as pool:
+        with pytest.raises(CardRemovedError, match="'A' was removed"), pool.card():
+            pcsc.remove("A")
+            SCard("B", timeout=30)
+        pcsc.insert("A", PinCard())
+        with pool.card():  # a block that has done its work has done it
+            pcsc.remove("A")
+            wait_until(lambda: pool.stats().lost == 2)
+
+
+def test_a_prepare_that_hangs_does_not_hold_up_the_close(pcsc: SimulatedPCSC) -> None:
+    go_on = threading.Event()
+    waiting: list[BaseException] = []
+
+    def prepare(card: SCard) -> None:
+        if card.reader == "A":
+            go_on.wait(30)
+        else:
+            try:
+                card.wait()
+            except BaseException as error:
+                waiting.append(error)
+                raise
+
+    pcsc.insert("B", PinCard())
+    with CardPool(min_cards=0, prepare=prepare) as pool:
+        wait_until(lambda: pool.stats().preparing == 2)
+        with pytest.raises(CardTimeoutError, match="being made ready"), pool.card(timeout=0.05):
+            pass
+    assert isinstance(waiting[0], WaitCancelledError)
+    with SCard("A", timeout=30) as card:
+        card.send(SELECT)
+    go_on.set()
+    wait_until(lambda: not threads_named("scardface-prepare"))
+    assert pool.stats().cards == 0
+
+
+def test_a_thread_that_is_in_a_call_still(pcsc: SimulatedPCSC) -> None:
+    """Its card is opened anew: whoever has it next has it alone."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(card: SCard) -> None:
+        with pytest.raises(RuntimeError), card.transaction():
+            begun.set()
+            go_on.wait(30)
+            card.send(READ)
+
+    with CardPool(timeout=30) as pool:
+        with pool.card() as card:
+            thread = threading.Thread(target=hold, args=(card,))
+            thread.start()
+            assert begun.wait(30)
+        with pool.card() as other:
+            assert other is not card
+            other.send(SELECT)
+        go_on.set()
+        thread.join()
+
+
+def test_a_loan_that_is_thrown_away_is_given_back(pcsc: SimulatedPCSC) -> None:
+    with CardPool(timeout=30) as pool:
+        kept = [pool.card()]
+        kept[0].__enter__()
+        with pytest.warns(ResourceWarning, match="not given back"):
+            throw_away(kept)
+        with pool.card(timeout=30) as card:
+            card.send(SELECT)
+
+
+def test_a_pool_that_is_thrown_away_closes_its_cards(pcsc: SimulatedPCSC) -> None:
+    kept = [CardPool(timeout=30, max_idle=30)]
+    kept[0].open()
+    with pytest.warns(ResourceWarning, match="unclosed CardPool"):
+        throw_away(kept)
+    with SCard("A", timeout=30) as card:
+        card.send(SELECT)
+    wait_until(lambda: not threads_named("scardface-pool", "scardface-card"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_none_of_it(pcsc: SimulatedPCSC) -> None:
+    unopened = CardPool(min_cards=0)
+    with CardPool(timeout=30) as pool:
+        child = os.fork()
+        if not child:
+            status = 0
+            for call in (lambda: pool.card().__enter__(), pool.close, unopened.open):
+                try:
+                    call()
+                except RuntimeError as error:
+                    status += "fork" in str(error)
+            os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        with pool.card() as card:
+            card.send(SELECT)
+
+
+def test_closing_in_another_thread_ends_those_who_wait(pcsc: SimulatedPCSC) -> None:
+    pool = CardPool(timeout=30)
+    pool.open()
+    ended: list[Any] = []
+
+    def borrow() -> None:
+        with pytest.raises(WaitCancelledError, match="the pool was closed") as caught, pool.card():
+            pass
+        ended.append(caught.value)
+
+    with pytest.raises(RuntimeError, match="closed"), pool.card() as card:
+        thread = threading.Thread(target=borrow)
+        thread.start()
+        wait_until(lambda: pool.stats().waiting == 1)
+        pool.close()
+        thread.join()
+        card.send(READ)
+    assert len(ended) == 1
