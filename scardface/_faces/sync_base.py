@@ -122,6 +122,9 @@ class Anywhere:
         callback(*args)
         return True
 
+    def start(self, name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+        return spawn(name, target, *args)
+
     def is_alive(self) -> bool:
         return True
 
