@@ -280,7 +280,7 @@ async def test_a_real_card_under_a_hammer_of_resets(pcscd: PrivatePcscd, foreign
     async with face.open(timeout=5, share=SHARED, on_reset="reconnect") as card, anyio.create_task_group() as tasks:
         tasks.start_soon(off_loop, hammer)
         try:
-            while virtual.resets < 20:
+            while virtual.resets < 20 or not answered:
                 try:
                     assert (await card.send(ECHOED)).data == b"ab"
                     answered += 1
@@ -288,7 +288,6 @@ async def test_a_real_card_under_a_hammer_of_resets(pcscd: PrivatePcscd, foreign
                     pass  # they do not go on for ever
         finally:
             stop.set()
-    assert answered
 
 
 # The card after it is the card before it.

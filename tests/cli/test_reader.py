@@ -63,7 +63,7 @@ def test_one_name_for_a_reader(scardface: Command) -> None:
     done = scardface("reader", "--virtual", "--reader", "0", "--serial", "77")
     assert (done.status, done.out) == (2, "")
     assert "one of the two" in done.err
-    done = scardface("reader", "--virtual", "--serial", "77", "--timeout", "0.1")
+    done = scardface("reader", "--virtual", "--serial", "77", "--timeout", "60")
     assert done.status == 3
 
 

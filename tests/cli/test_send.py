@@ -69,7 +69,7 @@ def test_the_protocol_and_how_answers_are_fetched(scardface: Command) -> None:
     words = "response-class=A0,fetch-after=9F+62,response-instruction=A5,follow-61=yes,max-steps=9"
     assert scardface("send", "--virtual", "--exchange", words, "--exchange", "max-bytes=500", SELECT).status == 0
     assert scardface("send", "--virtual", "--reader", "0", "--serial", "77", SELECT).status == 2
-    done = scardface("send", "--virtual", "--serial", "77", "--timeout", "0.1", SELECT)
+    done = scardface("send", "--virtual", "--serial", "77", "--timeout", "60", SELECT)
     assert (done.status, done.out) == (3, "")
 
 
