@@ -58,10 +58,10 @@ def measure(setting: str, quick: bool) -> object:
 
 
 def _card_request(reader: str, octets: list[int]) -> None:
-    connection = CardRequest(timeout=10, readers=[reader]).waitforcard().connection
-    connection.connect(disposition=scard.SCARD_LEAVE_CARD)
-    connection.transmit(octets)
-    connection.disconnect()  # its context is released with it, at the end of this function
+    service = CardRequest(timeout=10, readers=[reader]).waitforcard()  # kept: newer ones release the connection's context with it
+    service.connection.connect(disposition=scard.SCARD_LEAVE_CARD)
+    service.connection.transmit(octets)
+    service.connection.disconnect()
 
 
 def _sync(reader: str) -> None:

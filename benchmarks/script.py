@@ -46,7 +46,8 @@ octets = anyio.run(main)
 _CARD_REQUEST = """
 from smartcard.CardRequest import CardRequest
 from smartcard.scard import SCARD_LEAVE_CARD
-connection = CardRequest(timeout=10, readers=[reader]).waitforcard().connection
+service = CardRequest(timeout=10, readers=[reader]).waitforcard()  # kept: newer ones release the connection's context with it
+connection = service.connection
 connection.connect(disposition=SCARD_LEAVE_CARD)
 octets, sw1, sw2 = connection.transmit([0x00, 0xB0, 0x00, 0x10, 0x10])
 connection.disconnect()

@@ -200,7 +200,7 @@ with ReaderMonitor() as monitor:
     print("added", [next(monitor).reader for _ in range(4)] == list(pcscd.readers))
     pcscd.kill()
     print(type(next(monitor)).__name__)
-    _pcscd_process._check_listing = lambda readers: None  # it would fail, see below
+    _pcscd_process._check_listing = _pcscd_process._await_empty = lambda *_: None  # they would fail, see below
     pcscd.start(2)
     event = next(monitor)
     if isinstance(event, ServiceDown):
@@ -293,8 +293,7 @@ LATIN = """if True:
     written, named = Path.write_text, _pcscd_process._entry_name
     Path.write_text = lambda path, text: path.write_bytes(text.encode("latin-1"))
     _pcscd_process._entry_name = lambda number: named(number) if number else "Lecteur \xe9"
-    _pcscd_process._check_listing = lambda readers: None
-    _pcscd_process._await_empty = lambda readers, deadline: None
+    _pcscd_process._check_listing = _pcscd_process._await_empty = lambda *_: None
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     with PrivatePcscd(4) as pcscd:
         _pcscd_process._entry_name = named
