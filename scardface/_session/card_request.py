@@ -58,6 +58,7 @@ Groups: TypeAlias = str | Iterable[str] | None
 E = TypeVar("E", bound=enum.Enum)
 
 OnReset: TypeAlias = Literal["raise", "reconnect"]
+_ON_RESET = get_args(OnReset)
 
 ANY_PROTOCOL = Protocol.T0 | Protocol.T1
 DEFAULT_OPTIONS = ExchangeOptions()
@@ -212,8 +213,8 @@ class CardRequest:
                 UserWarning,
                 stacklevel=3,
             )
-        if on_reset not in get_args(OnReset):
-            raise ValueError(f"on_reset: {on_reset!r} is none of {', '.join(map(repr, get_args(OnReset)))}")
+        if on_reset not in _ON_RESET:
+            raise ValueError(f"on_reset: {on_reset!r} is none of {', '.join(map(repr, _ON_RESET))}")
         if share is ShareMode.DIRECT and request.atr is not None:
             raise ValueError("atr: must be None with ShareMode.DIRECT, which needs no card")
         if share is ShareMode.DIRECT and (request.settle or request.new_only):

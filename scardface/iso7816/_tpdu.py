@@ -19,6 +19,8 @@ Rules (ISO/IEC 7816-3:2006, 12.2 for T=0 and 12.3 for T=1; ISO/IEC 7816-4:2020, 
 
 from __future__ import annotations
 
+import functools
+
 from .._enums import Lengths, Protocol
 from ._apdu import C_APDU
 from ._atr import ATR
@@ -28,6 +30,7 @@ __all__ = ["encode_t0", "has_extended_fields", "resolve_lengths", "response_clas
 _PART = 255
 
 
+@functools.lru_cache(maxsize=64)  # most openings are of the same few kinds of cards
 def resolve_lengths(lengths: Lengths, atr: bytes, protocol: Protocol) -> Lengths:
     """Choose for `Lengths.AUTO` by what a card declares (ISO/IEC 7816-4:2020, 12.1.1, card capabilities).
 
