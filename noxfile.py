@@ -76,7 +76,7 @@ scardface.cli.main()
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["checkers", "tests", "lowest", "package"]
+nox.options.sessions = ["checkers", "docs", "tests", "lowest", "package"]
 
 
 @nox.session
@@ -140,6 +140,13 @@ def lowest(session: nox.Session) -> None:
         _run_core(session)
     else:
         session.run("python", "-m", "pytest", *(session.posargs or ["-n", "3"]))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/, strictly: a warning is an error."""
+    session.install("--editable", ".[docs]")
+    session.run("python", "-m", "mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .iso7816._exchange import ExchangeOptions
     from .iso7816._layer import Layer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ATR",

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
-AT_THE_TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+AT_THE_TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 PUBLIC = {name: getattr(scardface, name) for name in scardface.__all__}
 OTHERS = "opensc scdaemon python3-cryptography python3-uvloop"
 BOUND = 30.0
@@ -44,26 +44,29 @@ BOUND = 30.0
 
 
 class Block(NamedTuple):
-    """A fenced block: its text, and the heading that it stands under with its number there."""
+    """A fenced block: its text, and the page and heading that it stands under with its number there."""
 
     place: str
     source: str
 
 
-def blocks(language: str, text: str = README, top: str = "the top") -> list[Block]:
+def blocks(language: str, text: str = README, page: str = "README.md") -> list[Block]:
     """The fenced blocks of a language in a page, in order."""
-    heading, numbers, found = top, Counter[str](), []
+    heading, numbers, found = "", Counter[str](), []
     parts = r"^#+ (?P<heading>[^\n]*)$|^```(?P<language>\w*)\n(?P<source>.*?)^```$"
     for match in re.finditer(parts, text, re.DOTALL | re.MULTILINE):
         if match["heading"]:
             heading = match["heading"]
         elif match["language"] == language:
             numbers[heading] += 1
-            found.append(Block(f"{heading}, {numbers[heading]}", match["source"]))
+            found.append(Block(f"{page}: {heading}, {numbers[heading]}", match["source"]))
     return found
 
 
-PYTHON = [*blocks("python"), *(block for name, text in PAGES.items() for block in blocks("python", text, name))]
+EXAMPLES = {path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")}
+"""A page may quote one as it stands; tests/examples runs them."""
+EVERY_PYTHON_BLOCK = [*blocks("python"), *(block for name, text in PAGES.items() for block in blocks("python", text, name))]
+PYTHON = [block for block in EVERY_PYTHON_BLOCK if block.source not in EXAMPLES]
 
 
 def test_the_first_screen_is_ten_lines_of_code() -> None:
@@ -281,6 +284,15 @@ def test_every_block_runs(place: str, pcscd: PrivatePcscd, tmp_path: Path) -> No
         stage.close()
 
 
+def test_pages_quote_examples_as_they_stand() -> None:
+    """A page that says "This is `examples/NAME.py`:" goes on with that file."""
+    quoted = [name for text in PAGES.values() for name in re.findall(r"^.*`(examples/\w+\.py)`:$", text, re.MULTILINE)]
+    assert len(quoted) >= 5
+    sources = {block.source for block in EVERY_PYTHON_BLOCK}
+    changed = [name for name in quoted if name != "examples/kiosk.py" and (ROOT / name).read_text(encoding="utf-8") not in sources]
+    assert not changed, "these were changed, and a page still has the text from before"
+
+
 def test_every_harness_has_its_block() -> None:
     orphans = [words for words in HARNESSES if sum(words in block.source for block in PYTHON) != 1]
     assert not orphans, f"these words of harnesses are not in exactly one Python block of README.md and docs/: {orphans}"
@@ -356,7 +368,7 @@ def _(stage: Stage) -> None:
     running.ends()
 
 
-@example("print(readers())")
+@example("print(readers())\nwith SCard")
 def _(stage: Stage) -> None:
     running = stage.run()
     running.shows(repr(stage.pcscd.readers))
@@ -517,8 +529,10 @@ def _(stage: Stage) -> None:
 
 @example("async def refused() -> None:")
 def _(stage: Stage) -> None:
+    """Its warning would be on standard error, where the harness wants no word."""
     stage.pcscd.insert(0, FileCard())
-    no_card, set_aside, number = stage.run("anyio.run(refused)").ends().splitlines()
+    quiet = "import logging\nlogging.getLogger('scardface.pool').disabled = True\n"
+    no_card, set_aside, number = stage.run(f"{quiet}anyio.run(refused)").ends().splitlines()
     assert no_card.startswith("no card of the pool within 2 s; seen: a card that was set aside (the card answered 63C2")
     assert set_aside.startswith(f"{stage.pcscd.readers[0]} is set aside: the card answered 63C2")
     assert number == "1"
@@ -546,7 +560,7 @@ def _(stage: Stage) -> None:
     assert [command[1] for command in card.commands] == [0x82, 0x86, 0xB0]
 
 
-@example("async def watch():")
+@example("            match event:\n")
 def _(stage: Stage) -> None:
     running = stage.run("import anyio\nanyio.run(watch)")
     running.shows(f"ReaderAdded(reader='{stage.pcscd.readers[3]}', initial=True)")
@@ -596,3 +610,160 @@ def _(stage: Stage) -> None:
     assert stage.run().ends() == "b'only after VERIFY'\n"
     (text,) = (block.source for block in blocks("text", PAGES["replay.md"]) if block.source.startswith("scardface cassette"))
     assert (stage.folder / "session.cassette").read_text(encoding="utf-8") == text
+
+
+# The tutorial.
+
+
+@example("ExitStack().enter_context(SimulatedPCSC())")
+def _(stage: Stage) -> None:
+    """As `virtual.py`, before one of the tutorial's programs, on a machine without any card."""
+    (program,) = (block.source for block in PYTHON if "has a card" in block.source)
+    (stage.folder / "later.py").write_text(program, encoding="utf-8")
+    assert stage.run("import runpy\nrunpy.run_path('later.py')", name="virtual.py").ends() == "Virtual Reader has a card\n"
+
+
+@example('"has a card" if')
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(1, FileCard())
+    stage.pcscd.wait_for_card(1)
+    assert f"{stage.pcscd.readers[1]} has a card\n" in stage.run().ends()
+
+
+@example('print(card.reader, card.atr.hex(" "), card.protocol.name)')
+def _(stage: Stage) -> None:
+    running = stage.run()
+    stage.pcscd.insert(0, FileCard())
+    assert running.ends() == f"{stage.pcscd.readers[0]} {FileCard().atr.hex(' ')} T1\n"
+
+
+@example('print(card.send(iso7816.select(b"\\xf0NOBODY")).meaning)')
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    said = ["9000 success", "Hello from a virtual card.", "file or application not found"]
+    assert stage.run().ends().splitlines() == said
+
+
+@example('iso7816.verify_pin(card, 0x01, getpass("PIN: ").encode()).check()')
+def _(stage: Stage) -> None:
+    """With a `getpass` that types for its user."""
+    typed = 'import getpass, runpy\ngetpass.getpass = lambda prompt: {!r}\nrunpy.run_path("reading.py")\n'
+    (stage.folder / "reading.py").write_text(stage.source, encoding="utf-8")
+    stage.pcscd.insert(0, FileCard())
+    for pin, said in (("0000", "wrong: 2 tries left\n"), ("1234", "only after VERIFY\n")):
+        (stage.folder / "typed.py").write_text(typed.format(pin), encoding="utf-8")
+        assert stage.run(command=["typed.py"]).ends() == said
+
+
+@example("for card in cards():\n    with suppress")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    running = stage.run()
+    running.shows(f"{stage.pcscd.readers[0]} Hello from a virtual card.")
+    stage.pcscd.insert(1, FileCard())
+    running.shows(f"{stage.pcscd.readers[1]} Hello")
+    running.interrupt()
+
+
+@example("print((await iso7816.read_file(card, 0x0001)).decode())")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    assert stage.run().ends() == "Hello from a virtual card.\n"
+
+
+@example("background = asyncio.create_task(watch())")
+def _(stage: Stage) -> None:
+    running = stage.run()
+    stage.pcscd.insert(0, FileCard())
+    running.shows(f"in: {stage.pcscd.readers[0]}")
+    stage.pcscd.remove(0)
+    running.shows(f"out: {stage.pcscd.readers[0]}")
+    running.interrupt()
+
+
+@example("def first_words(")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    assert stage.run("print(first_words())").ends() == "Hello from a virtual card.\n"
+
+
+def outcome(stage: Stage, name: str, words: str) -> str:
+    """What pytest says of a block of tests, beside the program of the same page that has these words."""
+    (program,) = (block.source for block in PYTHON if words in block.source)
+    (stage.folder / f"{name}.py").write_text(program, encoding="utf-8")
+    plugins = ["-p", "scardface.pytest_plugin", "-p", "anyio", "-p", "no:cacheprovider"]  # so it need not be installed
+    return stage.run(name=f"test_{name}.py", command=["-m", "pytest", "-q", *plugins]).ends()
+
+
+@example("from reading import first_words")
+def _(stage: Stage) -> None:
+    assert "3 passed" in outcome(stage, "reading", "def first_words(")
+
+
+# Recipes and other pages.
+
+
+@example('@app.post("/visits")')
+def _(stage: Stage) -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed: the web service of docs/ is not tried")
+    stage.pcscd.insert(0, FileCard())
+    assert stage.run("import anyio\nprint(anyio.run(visit))").ends() == "{'name': 'Hello from a virtual card.'}\n"
+
+
+@example("from visits import app")
+def _(stage: Stage) -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed: the web service of docs/ is not tried")
+    assert "4 passed" in outcome(stage, "visits", '@app.post("/visits")')
+
+
+AT_A_WINDOW = """
+import queue
+
+told = queue.SimpleQueue()
+readers = Readers(told.put)
+readers.start()
+print(type(told.get()).__name__)
+print(WithNextCard(lambda card: card.atr.hex(), told.put).name)
+while not isinstance(found := told.get(), str):
+    pass
+print(found)
+readers.stop()
+waiting = WithNextCard(lambda card: 1 / 0, told.put)
+waiting.cancel()
+while told.get() is not None:
+    pass
+"""
+
+
+@example("class WithNextCard(threading.Thread):")
+def _(stage: Stage) -> None:
+    running = stage.run(AT_A_WINDOW.replace("waiting = ", "input()\nwaiting = ").replace("input()\n", ""))
+    running.shows("card")
+    stage.pcscd.insert(0, FileCard())
+    running.shows(FileCard().atr.hex())
+    stage.pcscd.remove(0)
+    running.ends()
+
+
+@example("class Connection:")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    assert stage.run().ends().endswith(" 9000\n")
+
+
+@example('logging.getLogger("scardface.apdu").setLevel(logging.DEBUG)')
+def _(stage: Stage) -> None:
+    """Its lines are on standard error, where the harness wants no word: so to standard output."""
+    stage.source = stage.source.replace("basicConfig(", 'basicConfig(stream=__import__("sys").stdout, ')
+    stage.pcscd.insert(0, FileCard())
+    shown = stage.run().ends().splitlines()
+    assert [line.split()[0] for line in shown] == ["scardface.apdu"] * 2
+    assert "<4 bytes>" in shown[1]
+
+
+@example("FileCard(protocol=Protocol.T0)")
+def _(stage: Stage) -> None:
+    shown = stage.run(own_daemon=True).ends()
+    page = next(block.source for block in blocks("text", PAGES["t0.md"]))
+    lines = [line.split('"Reader" ')[1] for line in shown.splitlines()[2:-1]]
+    assert lines == page.splitlines()

@@ -39,7 +39,9 @@ COMMANDS = (
     "read",
     "record",
     "replay",
+    "trace",
     "doctor",
+    "schema",
 )
 """The commands that need the extra."""
 

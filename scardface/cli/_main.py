@@ -23,6 +23,7 @@ from ._reader import reader
 from ._readers import readers
 from ._record import record
 from ._replay import replay
+from ._schema import schema
 from ._send import send
 from ._shell import shell
 from ._trace import trace
@@ -56,7 +57,7 @@ def demo(context: click.Context, as_json: bool) -> int:
     return demo_command.run(as_json=as_json, virtual=VIRTUAL in context.meta)
 
 
-for command in (readers, reader, watch, atr, uid, reset, send, shell, directory, read, record, replay, trace, doctor):
+for command in (readers, reader, watch, atr, uid, reset, send, shell, directory, read, record, replay, trace, doctor, schema):
     commands.add_command(command)
 for command in commands.commands.values():
     command.epilog = _epilog()

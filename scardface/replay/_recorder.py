@@ -192,8 +192,7 @@ class Recorder(Generic[CardT]):
         """As the card's `send`. A batch that is played, or partly so, is not atomic: another `send` may come between its commands.
 
         Raises:
-            UnrecordedCommandError: nothing is recorded any more, and this is not on the cassette.
-            And what the card's own raises.
+            UnrecordedCommandError: nothing is recorded any more, and this is not on the cassette. And what the card's own raises.
         """
         return self._exchange(commands(apdus), callback, None, self._judged_by(success), timeout)
 
@@ -221,8 +220,7 @@ class Recorder(Generic[CardT]):
         """As the card's `send_all`.
 
         Raises:
-            UnrecordedCommandError: as `send`.
-            And what the card's own raises.
+            UnrecordedCommandError: as `send`. And what the card's own raises.
         """
         return self._exchange_all(commands(apdus), None, self._kept_and_judged_by(success, stop), timeout)
 
@@ -397,8 +395,7 @@ class Recorder(Generic[CardT]):
         """As the card's `transmit`.
 
         Raises:
-            UnrecordedCommandError: as `send`.
-            And what the card's own raises.
+            UnrecordedCommandError: as `send`. And what the card's own raises.
         """
         raw = raw_command(data)
         if isinstance(self.card, sync.SCard):

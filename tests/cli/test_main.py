@@ -63,3 +63,10 @@ def test_the_shells_completion() -> None:
         [sys.executable, "-m", "scardface"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("plain,doctor\n", "")
+
+
+def test_without_the_extra_each_command_says_what_it_needs() -> None:
+    """And is not taken for a wrong word."""
+    from scardface.cli import COMMANDS, _main
+
+    assert set(COMMANDS) == set(_main.commands.commands) - {"demo"}
