@@ -12,6 +12,7 @@ Rules:
 - A forked child has none of the parent's threads, and may not use its PC/SC contexts (fact 9). Objects made before the fork are
   told apart by `generation()`, tables are emptied by `forget_at_fork`, and a lock of the process is a `ForkLock`.
 - A lock that a caller's own thread takes, where signal handlers may run, is an `RLock` of this module.
+- anyio is imported by the functions that need it, which the sync face does not call: it is a tenth of a short script's start.
 - Where signal handlers may run, no `while` with a condition stands inside a `try` or a `with` of the same function: CPython 3.13
   leaves them without `except`, `finally` and `__exit__` if a handler raises as the loop repeats (3.13.5; not 3.12, not 3.14).
 """
@@ -29,9 +30,6 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
-
-import anyio
-from anyio.lowlevel import checkpoint, current_token
 
 from .errors import CANCELLED, NO_MEMORY, SCardError, WaitCancelledError
 
@@ -79,7 +77,11 @@ class _Future:
 
     def wait(self) -> Awaitable[None]:
         future = self._usable()
-        return checkpoint() if future.done() else future  # as everywhere, a cancellation comes first
+        if not future.done():
+            return future
+        from anyio.lowlevel import checkpoint
+
+        return checkpoint()  # as everywhere, a cancellation comes first
 
     def _usable(self) -> asyncio.Future[None]:
         """The future, or a new one: a wait that was cancelled, by a time limit for instance, cancelled its future."""
@@ -97,6 +99,8 @@ class Loop:
     """Makes a `Signal` for one task of this loop."""
 
     def __init__(self) -> None:
+        from anyio.lowlevel import current_token
+
         self.token: Hashable = current_token().native_token
         token: Any = self.token
         if hasattr(token, "run_sync_soon"):
@@ -508,6 +512,8 @@ async def in_thread(name: str, job: Callable[[], T]) -> T:
 
 async def until_ended(threads: Iterable[threading.Thread]) -> None:
     """Wait for threads that are about to end."""
+    import anyio
+
     for thread in threads:
         while thread.is_alive():
             await anyio.sleep(POLL_INTERVAL)
@@ -515,6 +521,8 @@ async def until_ended(threads: Iterable[threading.Thread]) -> None:
 
 async def within_grace(wait: Callable[[], Any], *, cancelled: bool = False) -> None:
     """Await `wait()`. Once the task is cancelled, for at most 0.2 s, before the cancellation goes on."""
+    import anyio
+
     if not cancelled:
         cancellation = anyio.get_cancelled_exc_class()  # while there is a loop: when a coroutine is closed, there may be none
         try:
@@ -530,6 +538,8 @@ async def within_grace(wait: Callable[[], Any], *, cancelled: bool = False) -> N
 
 
 async def _wait_briefly(wait: Callable[[], Any]) -> None:
+    import anyio
+
     with anyio.move_on_after(_GRACE, shield=True):
         await wait()
 

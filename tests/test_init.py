@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import scardface
+import scardface.sync
 
 
 def test_every_name_is_documented() -> None:
@@ -42,6 +43,26 @@ def test_importing_the_package_loads_nothing_else_until_a_name_is_used() -> None
         "import sys, scardface;"
         "loaded = [name for name in ('anyio', 'smartcard', 'asyncio', 'scardface._faces.scard') if name in sys.modules];"
         "assert not loaded, loaded; scardface.SCard; assert 'anyio' in sys.modules; assert 'smartcard' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_sync_faces_names_are_its_own_or_the_packages() -> None:
+    own = {name: module for module, names in scardface.sync._MODULES.items() for name in names}
+    assert set(own) < set(scardface.sync.__all__) <= set(dir(scardface.sync))
+    for name in scardface.sync.__all__:
+        home = importlib.import_module(f"scardface.{own[name]}") if name in own else scardface
+        assert getattr(scardface.sync, name) is getattr(home, name)
+    with pytest.raises(ImportError, match="SCart"):
+        exec("from scardface.sync import SCart")
+
+
+def test_a_script_of_the_sync_face_loads_no_event_loop() -> None:
+    """Nor what it does not use: it is the start of a short script that takes the longest."""
+    code = (
+        "import sys; from scardface.sync import SCard;"
+        "heavy = {'anyio', 'asyncio', 'pathlib', 'smartcard', 'scardface._faces.sync_monitor', 'scardface._faces.sync_pool'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

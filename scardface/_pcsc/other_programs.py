@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PROC = "/proc"
 _LIBRARY = "libpcsclite.so"
 _MAX_NAMED = 8
 _MAX_NAME_LENGTH = 60
@@ -33,7 +37,9 @@ def other_programs() -> tuple[str, ...]:
     """
     if sys.platform != "linux":
         return ()
-    processes = [path for path in Path("/proc").glob("[0-9]*") if path.name.isdecimal() and path.name != str(os.getpid())]
+    from pathlib import Path  # with urllib and others a twentieth of a short script's start
+
+    processes = [path for path in Path(_PROC).glob("[0-9]*") if path.name.isdecimal() and path.name != str(os.getpid())]
     found = sorted(filter(_uses_pcsc, processes), key=_start, reverse=True)
     return tuple(f"{_name(process)} (pid {process.name})" for process in found[:_MAX_NAMED])
 

@@ -29,9 +29,6 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from typing import Any, Literal, TypeVar
 
-import anyio
-import anyio.lowlevel
-
 from .._enums import Disposition, Protocol, ShareMode, StateFlag
 from .._pcsc.backend import Backend, Context, takes_reader_name
 from .._pcsc.events import Reading, Snapshot, same_card
@@ -673,10 +670,12 @@ async def acquire(acquisition: Acquisition, opened: Callable[[Session], T]) -> T
         NoReaderError, ServiceUnavailableError: at the start, unless the request waits for that.
         SCardError: no thread can be started.
     """
+    from anyio.lowlevel import checkpoint_if_cancelled
+
     loop = Loop()
     signal = loop.signal()
     try:
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        await checkpoint_if_cancelled()
         acquisition.begin(loop, signal.set)
         deadline = acquisition.own_deadline
         if deadline is not None and not acquisition.ended:
@@ -697,6 +696,8 @@ async def acquire(acquisition: Acquisition, opened: Callable[[Session], T]) -> T
 
 async def until_signal(signal: Signal, deadline: float) -> None:
     """Return once the signal is set, or at the deadline."""
+    import anyio
+
     scope = anyio.move_on_after(max(0.0, deadline - time.monotonic()))
     scope.__enter__()
     try:

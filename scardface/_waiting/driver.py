@@ -39,8 +39,6 @@ from queue import Empty, SimpleQueue
 from threading import current_thread
 from typing import Any
 
-import anyio
-
 from .._enums import ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.events import Snapshot
@@ -425,6 +423,8 @@ async def until_idle(driver: Driver, *, cancelled: bool = False) -> None:
         loop.post(signal.set)
 
     async def wait() -> None:
+        import anyio
+
         if driver.tell(IdleQuestion(answer)):
             await signal.wait()
             if not answers[0]:

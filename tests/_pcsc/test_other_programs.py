@@ -26,7 +26,7 @@ OTHERS = "7f00-7f01 r-xp 00000000 fe:00 1 /usr/lib/x86_64-linux-gnu/libc.so.6\n"
 @pytest.fixture
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A /proc of our own making."""
-    monkeypatch.setattr(_holders, "Path", lambda path: {"/proc": tmp_path}[path])
+    monkeypatch.setattr(_holders, "_PROC", str(tmp_path))
     return tmp_path
 
 
