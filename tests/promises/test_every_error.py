@@ -326,6 +326,14 @@ async def acquire_a_liar(pcsc: SimulatedPCSC, injection: Injection) -> None:
     await acquire(pcsc, injection)
 
 
+@action("acquire a card that was there before the service")
+async def acquire_after_a_start(pcsc: SimulatedPCSC, injection: Injection) -> None:
+    """Its counter is 0, which says nothing: its state is asked again after the connect."""
+    pcsc.stop_service()
+    pcsc.start_service()
+    await acquire(pcsc, injection)
+
+
 @action("close")
 async def close(pcsc: SimulatedPCSC, injection: Injection) -> None:
     async with SCard(timeout=10, backend=pcsc):

@@ -116,7 +116,7 @@ PLACES = (
     Place("acquire beside a waiter", WATCH, "SCardGetStatusChange", 0, FIRST_LOOK),
     # Opening the card: what fails there is this card's, and it is tried again.
     Place("acquire", CARD, "SCardConnect", 0, ALWAYS),
-    Place("acquire", CARD, "SCardGetStatusChange", 1, ALWAYS),
+    Place("acquire a card that was there before the service", CARD, "SCardGetStatusChange", 1, ALWAYS),
     Place("acquire", CARD, "SCardStatus", 0, ALWAYS),
     Place("acquire a card that offers both protocols", CARD, "SCardConnect", 0, ALWAYS),
     # A wait that has begun outlives everything.
