@@ -1,10 +1,19 @@
 """Smart cards through PC/SC, asyncio-native: wait for a card, exchange commands with it, notice its removal.
 
-`SCard` waits for a card that matches and opens it; `ReaderMonitor` reports readers and cards; `C_APDU` and `R_APDU` are commands
-and responses. `scardface.sync` has the same names without `await`; `scardface.testing` has virtual cards and a private daemon.
+::
 
-Loggers: "scardface" (a card is held by another program), "scardface.apdu" (exchanges, DEBUG, secrets left out), "scardface.watch"
-(the wait for PC/SC), "scardface.session" (failures of clean-ups, which have no effect).
+    async with SCard(atr=rb"^\\x3b", timeout=30) as card:  # waits for a matching card, and opens it
+        response = await card.send(C_APDU(0x00, 0xA4, 0x04, 0x00, b"\\xf0SCARDFACE", 256))
+        print(response.check().data)  # StatusError unless 9000
+        await card.wait()  # until it is taken out
+
+`SCard` waits for a card that matches and opens it, `cards` is one card after the other; `ReaderMonitor` reports readers and cards;
+`C_APDU` and `R_APDU` are commands and responses. `scardface.sync` has the same names without `await`. Beside them:
+`scardface.iso7816` (commands by name, data objects, files, PINs), `scardface.pool` (open cards, lent), `scardface.scp03` (secure
+channels), `scardface.contactless`, `scardface.tracing`, `scardface.replay`; `scardface.testing` has virtual cards and a daemon.
+
+Loggers: "scardface" (a card is held by another program), "scardface.apdu" (exchanges, DEBUG, secrets left out), "scardface.pool"
+(cards that are set aside), "scardface.watch" (the wait for PC/SC), "scardface.session" (failures of clean-ups, without effect).
 """
 
 from __future__ import annotations
