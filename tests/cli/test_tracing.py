@@ -53,5 +53,6 @@ def test_a_trace_is_what_the_library_logs(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_every_command_can_be_traced() -> None:
+    """But `schema`, which speaks to no card."""
     for name, command in commands.commands.items():
-        assert {"trace", "trace_file"} <= {option.name for option in command.params}, name
+        assert name == "schema" or {"trace", "trace_file"} <= {option.name for option in command.params}, name
