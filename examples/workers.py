@@ -9,8 +9,7 @@ import threading
 from contextlib import suppress
 from multiprocessing.synchronize import Event
 
-from scardface import sync
-from scardface.sync import SCard, WaitCancelledError, cancellable
+from scardface.sync import SCard, WaitCancelledError, cancellable, readers
 
 
 def work(reader: str, stop: Event) -> None:
@@ -26,7 +25,7 @@ def work(reader: str, stop: Event) -> None:
 def main() -> None:
     context = multiprocessing.get_context("spawn")  # "fork" works on Linux, too, as long as nothing is open in the parent
     stop = context.Event()
-    workers = [context.Process(target=work, args=(name, stop)) for name in sync.readers()]
+    workers = [context.Process(target=work, args=(name, stop)) for name in readers()]
     for worker in workers:
         worker.start()
     try:

@@ -294,14 +294,14 @@ import sys, threading
 sys.path.insert(0, sys.argv[1])
 from scardface.testing import FileCard, SimulatedPCSC
 import workers
-stop = threading.Event()
+stop, begun = threading.Event(), threading.Event()
+workers.print = lambda *words, **_: (print(*words), begun.set())
 with SimulatedPCSC() as pcsc:
     pcsc.add_reader("A")
     pcsc.insert("A", FileCard())
     thread = threading.Thread(target=workers.work, args=("A", stop))
     thread.start()
-    while not any(each.in_use for each in workers.sync.states().values()):
-        pass
+    begun.wait()
     stop.set()
     thread.join()
 """
