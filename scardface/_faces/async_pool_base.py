@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -144,9 +145,9 @@ class FaceState(PoolState[SCard]):
             if self._none_left is not None and not self._preparing:
                 self._none_left.set()
 
+    @abstractmethod
     async def steps(self, slot: Slot[SCard]) -> bool:
         """What is done with a card before it is lent; whether it is wanted."""
-        raise NotImplementedError
 
     async def wait_closed(self, cancelled: bool) -> None:
         """Return when nothing is left of the pool; once the task is cancelled, within 0.2 s."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -243,7 +244,7 @@ class _Served(ServedCards):
         self._tell()
 
 
-class PoolState(Generic[CardT]):
+class PoolState(ABC, Generic[CardT]):
     """The cards of one pool; see the module's docstring. A face makes cards, runs what is done with them, and wakes who waits."""
 
     def __init__(self, request: PoolRequest[CardT], backend: Backend, owner: Any) -> None:
@@ -270,21 +271,21 @@ class PoolState(Generic[CardT]):
 
     # What the faces do.
 
+    @abstractmethod
     def new_card(self) -> CardT:
         """A card that is not acquired yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_over(self, card: CardT) -> None:
         """Make `card`, which has been acquired, usable in the pool's loop, or by any thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_busy(self, card: CardT) -> bool:
         """Whether another task or thread is in a call of the card, or holds a transaction."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_ready(self, slot: Slot[CardT]) -> None:
         """Have the steps done that a card needs before it is lent, elsewhere; `made_ready` or `failed` tells the end."""
-        raise NotImplementedError
 
     # The start, and the end.
 

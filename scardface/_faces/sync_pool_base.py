@@ -14,6 +14,7 @@ import contextvars
 import inspect
 import threading
 import time
+from abc import abstractmethod
 from typing import Any
 
 from .._pcsc.backend import Backend
@@ -107,9 +108,9 @@ class FaceState(PoolState[SCard]):
         except BaseException as error:
             self.failed(slot, error)
 
+    @abstractmethod
     def steps(self, slot: Slot[SCard]) -> bool:
         """What is done with a card before it is lent; whether it is wanted."""
-        raise NotImplementedError
 
     def wait_closed(self, cancelled: bool) -> None:
         """Return when nothing is left of the pool but what `prepare` still does, for which it waits 0.2 s at most."""
