@@ -136,7 +136,7 @@ def test_the_option_is_documented(inner: pytest.Pytester) -> None:
 
 def test_the_example_of_the_page_passes(inner: pytest.Pytester, live: SimulatedPCSC) -> None:
     """Twice: first with a live card on the desk, then without any."""
-    _, service, tests = blocks("testing.md", "python")
+    _, service, tests, _ = blocks("testing.md", "python")
     inner.makepyfile(greeter=service, test_greeter=tests)
     for cards in (1, 0):
         assert len(live.cards) == cards

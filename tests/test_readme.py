@@ -750,6 +750,25 @@ def _(stage: Stage) -> None:
     running.ends()
 
 
+@example("class Counter(VirtualCard):")
+def _(stage: Stage) -> None:
+    assert stage.run(own_daemon=True).ends() == "0001\n0002\n"
+
+
+@example("from smartcard.System import readers")
+def _(stage: Stage) -> None:
+    pytest.importorskip("smartcard", reason="pyscard is not installed: its program in docs/from-pyscard.md is not tried")
+    stage.pcscd.insert(0, FileCard())
+    stage.pcscd.wait_for_card(0)  # it does not wait itself
+    assert stage.run().ends() == "Hello from a virtual card.\n"
+
+
+@example("print(card.send(iso7816.read_binary(sfi=1)).check().data.decode())")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    assert stage.run().ends() == "Hello from a virtual card.\n"
+
+
 @example("class Connection:")
 def _(stage: Stage) -> None:
     stage.pcscd.insert(0, FileCard())
