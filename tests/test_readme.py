@@ -750,6 +750,19 @@ def _(stage: Stage) -> None:
     running.ends()
 
 
+@example("first, second = card.send_all(")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    said = ["9000 success b'Hello from a virtual card.'", "b'Hello' b'from a virtual card.'", "False", "48656c6c6f9000"]
+    assert stage.run().ends().splitlines() == said
+
+
+@example("KINDS = ")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(1, FileCard())
+    assert stage.run().ends() == f"{stage.pcscd.readers[1]}\n"
+
+
 @example("class Counter(VirtualCard):")
 def _(stage: Stage) -> None:
     assert stage.run(own_daemon=True).ends() == "0001\n0002\n"
