@@ -19,16 +19,20 @@ import pydoc
 import re
 import textwrap
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, NamedTuple, get_origin
 
 import pytest
 
 import scardface
 
+WITHOUT = set() if find_spec("distributed") else {"scardface.distributed"}
+"""What cannot be imported here: it needs an extra that has no wheels everywhere."""
 MODULES = (
     "scardface",
     "scardface.backend",
     "scardface.contactless",
+    *(() if WITHOUT else ("scardface.distributed",)),
     "scardface.errors",
     "scardface.iso7816",
     "scardface.pool",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import scardface
-from tests.test_docs import MODULES
+from tests.test_docs import MODULES, WITHOUT
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -58,6 +58,8 @@ def test_the_reference_has_every_public_name(module: str) -> None:
         assert same or f"{module}.{name}" in told, f"docs/reference/ does not have {module}.{name}"
     for name in told:
         owner, _, last = name.rpartition(".")
+        if owner in WITHOUT:
+            continue
         assert hasattr(importlib.import_module(owner), last), f"docs/reference/ has {name}, which is not there"
 
 
@@ -103,4 +105,4 @@ def test_the_changelog_has_its_form() -> None:
 
 def test_public_modules_are_the_documented_ones() -> None:
     told = set(re.findall(r"`(scardface(?:\.\w+)*)`", PAGES["versions.md"].split("\n\n")[1]))
-    assert told == set(MODULES)
+    assert told - WITHOUT == set(MODULES)

@@ -40,6 +40,7 @@ COMMANDS = (
     "record",
     "replay",
     "trace",
+    "serve",
     "doctor",
     "schema",
 )

@@ -25,6 +25,7 @@ from ._record import record
 from ._replay import replay
 from ._schema import schema
 from ._send import send
+from ._serve import serve
 from ._shell import shell
 from ._trace import trace
 from ._watch import watch
@@ -57,7 +58,7 @@ def demo(context: click.Context, as_json: bool) -> int:
     return demo_command.run(as_json=as_json, virtual=VIRTUAL in context.meta)
 
 
-for command in (readers, reader, watch, atr, uid, reset, send, shell, directory, read, record, replay, trace, doctor, schema):
+for command in (readers, reader, watch, atr, uid, reset, send, shell, directory, read, record, replay, trace, serve, doctor, schema):
     commands.add_command(command)
 for command in commands.commands.values():
     command.epilog = _epilog()

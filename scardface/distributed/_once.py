@@ -1,0 +1,208 @@
+"""At most once: how a job that may not run twice is begun on one host only, and what is known of it when that host is lost.
+
+Dask reruns what a lost worker had, whatever the job. So each such job has, on the scheduler, while somebody waits for it:
+
+- a token, the only entry of a Dask queue. Whoever takes it may begin. Taking is one message, and the scheduler serves one message
+  after the other, so no two workers have it. A worker that finds none does not begin.
+- a record, a Dask variable: the host, the reader, the time, the last stage that the job reached, and at its end its result. Each
+  entry is written, and its receipt awaited, before the job goes on.
+
+What follows:
+
+- A host that is lost after it took the token and before it wrote the record has not begun; the job counts as begun all the same.
+- A result that is lost with its worker is taken from the record, if it is not too large for it.
+- If the scheduler itself is lost, both are, and the job's end is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import datetime, timezone
+from typing import Any
+
+from distributed import Client, Queue, Variable
+from distributed.protocol import pickle
+
+from ._errors import JobInterruptedError
+
+LARGEST = 1 << 20
+"""Bytes of a pickled result that the scheduler keeps beside Dask's own copy."""
+LOST = "the job's worker was lost"
+
+current_claim: ContextVar[Claim | None] = ContextVar("scardface_claim", default=None)
+"""That of the job that runs, if it may begin only once."""
+
+
+class Result:
+    """What a job returned whose record has it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Claim:
+    """That a job may run here and now, and nowhere else; made by `claim`."""
+
+    def __init__(self, scheduler: Any, name: str, record: dict[str, Any]) -> None:
+        self._scheduler, self._name, self._record = scheduler, name, record
+
+    async def reached(self, stage: str) -> None:
+        """Add to the record how far the job got."""
+        await self._write(stage=stage)
+
+    async def done(self, result: Any) -> None:
+        """Add the result to the record, if it fits."""
+        try:
+            pickled = pickle.dumps(result)
+        except Exception:  # Dask reports what cannot be pickled
+            return
+        if len(pickled) <= LARGEST:
+            await self._write(result=pickled)
+
+    async def _write(self, **fields: Any) -> None:
+        self._record.update(fields)
+        await self._scheduler.variable_set(name=self._name, data=self._record)
+
+    def interrupted(self, reason: str) -> JobInterruptedError:
+        """The error of this job, if it ends here."""
+        return interrupted(reason, self._record)
+
+
+async def claim(scheduler: Any, name: str, host: str, reader: str) -> Claim | Result:
+    """Take the token of a job.
+
+    Args:
+        scheduler: a worker's connection to it.
+        name: of the token and the record.
+        host: this host's name.
+        reader: the reader that the card is in.
+
+    Returns:
+        The claim; or the result, if the job ran elsewhere to its end.
+
+    Raises:
+        JobInterruptedError: it has begun elsewhere.
+    """
+    try:
+        tokens = await scheduler.queue_get(name=name, batch=True)
+    except KeyError:  # nobody waits for it any more
+        tokens = ()
+    if not tokens:
+        return outcome(await _read(scheduler, name))
+    mine = Claim(scheduler, name, {"host": host, "reader": reader, "began": time.time()})
+    await mine._write()
+    return mine
+
+
+def interrupted(reason: str, record: dict[str, Any]) -> JobInterruptedError:
+    """The error that tells what a record has."""
+    began = record.get("began")
+    when = None if began is None else datetime.fromtimestamp(began, timezone.utc)
+    return JobInterruptedError(reason, record.get("host"), record.get("reader"), when, record.get("stage"))
+
+
+def outcome(record: dict[str, Any]) -> Result:
+    """What became of a job that began on a worker which is lost.
+
+    Raises:
+        JobInterruptedError: it did not come to its end.
+    """
+    if "result" in record:
+        return Result(pickle.loads(record["result"]))
+    raise interrupted(LOST, record)
+
+
+async def _read(scheduler: Any, name: str) -> dict[str, Any]:
+    try:
+        answer = await scheduler.variable_get(name=name, timeout=0.001)  # it is there, or will not be
+    except asyncio.TimeoutError:
+        return {}
+    value = answer.get("value")
+    return value if isinstance(value, dict) else {}
+
+
+class Pending:
+    """The token and the record of one job, made and removed by whoever waits for it."""
+
+    def __init__(self, client: Client) -> None:
+        self.name = f"scardface-once-{uuid.uuid4().hex}"
+        self._client = client
+        self._token: Queue | None = None
+
+    async def create(self) -> None:
+        """Put the token and an empty record there."""
+        self._token = await Queue(self.name, client=self._client, maxsize=1)
+        await self._client.scheduler.variable_set(name=self.name, data={})
+        await self._token.put("may begin once")
+
+    async def begun(self) -> bool:
+        """Whether some worker has taken the token."""
+        assert self._token is not None
+        return not await self._token.qsize()
+
+    async def outcome(self) -> Any:
+        """The result, if it is in the record.
+
+        Raises:
+            JobInterruptedError: the job did not come to its end.
+        """
+        return outcome(await _read(self._client.scheduler, self.name)).value
+
+    def remove(self) -> None:
+        """Remove both."""
+        if self._token is not None:
+            self._token.close()
+            self._token.close()  # its constructor and `await` have each counted a user of it
+        Variable(self.name, client=self._client).delete()
+
+
+class _Losses:
+    """Tells those who wait for a job that a worker which had it is lost; by Dask's events, topic "all"."""
+
+    def __init__(self, client: Client) -> None:
+        self._client: weakref.ref[Client] = weakref.ref(client)
+        self._jobs: dict[str, asyncio.Event] = {}
+        self._next: Callable[[Any], Any] | None = None
+
+    def expect(self, key: str) -> asyncio.Event:
+        """An event that is set whenever a worker is lost that had the job of this key."""
+        client = self._client()
+        if not self._jobs and client is not None:  # each time: a scheduler that was restarted has forgotten it
+            handler = getattr(client, "_event_handlers", {}).get("all")
+            if handler != self._heard:
+                self._next = handler  # the user's own
+            client.subscribe_topic("all", self._heard)
+        event = self._jobs[key] = asyncio.Event()
+        return event
+
+    def forget(self, key: str) -> None:
+        """End of `expect`."""
+        self._jobs.pop(key, None)
+        client = self._client()
+        if not self._jobs and self._next is None and client is not None and client.status == "running":
+            client.unsubscribe_topic("all")
+
+    def _heard(self, event: Any) -> Any:
+        message = event[1]
+        if isinstance(message, dict) and message.get("action") == "remove-worker":
+            for part in ("processing-tasks", "lost-computed-tasks"):
+                for key in message.get(part, ()):
+                    if key in self._jobs:
+                        self._jobs[key].set()
+        return None if self._next is None else self._next(event)
+
+
+_losses: weakref.WeakKeyDictionary[Client, _Losses] = weakref.WeakKeyDictionary()
+
+
+def losses_of(client: Client) -> _Losses:
+    """Those of a client's scheduler."""
+    found = _losses.get(client)
+    if found is None:
+        found = _losses[client] = _Losses(client)
+    return found

@@ -1,0 +1,127 @@
+"""At most once: the token, the record, and who hears of a loss."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from scardface.distributed import JobInterruptedError, submit
+from scardface.distributed import _jobs as jobs
+from scardface.distributed import _once as once
+from tests.distributed.conftest import BOUND, Maker
+from tests.distributed.test_jobs import echo
+
+pytestmark = pytest.mark.anyio
+
+
+async def within(work: Any) -> Any:
+    return await asyncio.wait_for(work, BOUND)
+
+
+async def test_of_many_who_want_to_begin_one_may(fleet: Maker) -> None:
+    async with fleet() as f:
+        pending = once.Pending(f.client)
+        await pending.create()
+        assert not await pending.begun()
+        tries = (once.claim(f.client.scheduler, pending.name, f"h{number}", "R") for number in range(20))
+        results = await asyncio.gather(*tries, return_exceptions=True)
+        assert sum(isinstance(each, once.Claim) for each in results) == 1
+        assert sum(isinstance(each, JobInterruptedError) for each in results) == 19
+        assert await pending.begun()
+        pending.remove()
+        with pytest.raises(JobInterruptedError, match="not known"):
+            await once.claim(f.client.scheduler, pending.name, "h", "R")
+
+
+async def test_the_record_has_the_last_stage_and_then_the_result(fleet: Maker) -> None:
+    async with fleet() as f:
+        pending = once.Pending(f.client)
+        await pending.create()
+        claim = await once.claim(f.client.scheduler, pending.name, "h", "R")
+        assert isinstance(claim, once.Claim)
+        await claim.reached("one")
+        await claim.reached("two")
+        with pytest.raises(JobInterruptedError, match=r"host 'h' in reader 'R' at .*'two'"):
+            await pending.outcome()
+        await claim.done({"the": "result"})
+        assert await pending.outcome() == {"the": "result"}
+        again = await once.claim(f.client.scheduler, pending.name, "other", "R")
+        assert isinstance(again, once.Result)
+        assert again.value == {"the": "result"}
+        await claim.done(b"\0" * (once.LARGEST + 1))  # not kept
+        assert await pending.outcome() == {"the": "result"}
+
+
+async def test_a_result_that_its_worker_takes_along_is_not_lost(fleet: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job has ended, and its worker goes before anybody has fetched the result."""
+    hold = asyncio.Event()
+    result = jobs._result
+
+    async def held(client: Any, future: Any) -> Any:
+        await hold.wait()
+        return await result(client, future)
+
+    monkeypatch.setattr(jobs, "_result", held)
+    async with fleet() as f, f.host():
+        card = f.insert("A")
+        job = asyncio.create_task(submit(f.client, echo, b"\x05", once=True))
+        while not any(task.state == "memory" for task in f.scheduler.tasks.values()):
+            await asyncio.sleep(0.01)
+        f.pcsc.remove("A")
+        assert await within(job) == b"\x05"
+        assert len(card.commands) == 1
+        hold.set()
+
+
+async def test_one_that_had_not_begun_runs_elsewhere(fleet: Maker) -> None:
+    """It was with the lost worker, behind another one."""
+    from tests.distributed import test_jobs as here
+
+    here.shared.update(began=asyncio.Event(), go_on=asyncio.Event())
+    here.log.clear()
+    async with fleet() as f, f.host():
+        f.insert("A")
+        first = asyncio.create_task(submit(f.client, here.gated, "first", once=True))
+        await within(here.shared["began"].wait())
+        second = asyncio.create_task(submit(f.client, here.gated, "second", once=True))
+        while len([task for task in f.scheduler.tasks.values() if task.state == "processing"]) < 2:
+            await asyncio.sleep(0.01)
+        here.shared["go_on"].set()
+        f.pcsc.remove("A")
+        f.insert("B")
+        outcomes = await within(asyncio.gather(first, second, return_exceptions=True))
+        assert outcomes[1] is None
+        assert here.log.count("first in") == here.log.count("second in") == 1
+
+
+async def test_a_lost_scheduler(fleet: Maker) -> None:
+    async with fleet() as f, f.host():
+        job = asyncio.create_task(submit(f.client, echo, b"\x05", once=True))
+        while not f.scheduler.tasks:
+            await asyncio.sleep(0.01)
+        await f.scheduler.close()
+        with pytest.raises(JobInterruptedError, match="the scheduler was lost: it may have begun"):
+            await within(job)
+
+
+async def test_a_handler_of_the_users_own_hears_the_events_as_well(fleet: Maker) -> None:
+    heard: list[Any] = []
+    async with fleet() as f, f.host():
+        f.client.subscribe_topic("all", heard.append)
+        f.insert("A")
+        await within(submit(f.client, echo, b"\x05", once=True))
+        f.pcsc.remove("A")
+        while not any(event[1]["action"] == "remove-worker" for event in heard):
+            await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_left_on_the_scheduler(fleet: Maker) -> None:
+    async with fleet() as f, f.host():
+        f.insert("A")
+        for _ in range(3):
+            await within(submit(f.client, echo, b"\x05", once=True))
+        queues, variables = f.scheduler.extensions["queues"], f.scheduler.extensions["variables"]
+        while f.scheduler.tasks or queues.queues or variables.variables:
+            await asyncio.sleep(0.01)
