@@ -74,16 +74,18 @@ def test_what_is_imported_is_declared() -> None:
     needed, extra = {module_of(each) for each in array("dependencies")}, {module_of(each) for each in array("cli")}
     channels = {module_of(each) for each in array("scp")}
     package = ROOT / "scardface"
-    elsewhere = ("cli", "pytest_plugin.py", "scp03.py")
+    fleet = {module_of(each) for each in array("distributed")}
+    elsewhere = ("cli", "distributed", "pytest_plugin.py", "scp03.py")
     rooms = [path for path in package.iterdir() if path.name not in elsewhere and path.suffix != ".pyc"]
     # trio is looked for where it runs already; OpenTelemetry, an extra, by the writer that needs it.
     assert set(foreign_imports(*rooms)) - {"trio", "opentelemetry"} == needed
-    assert extra <= set(foreign_imports(package / "cli")) <= needed | extra
+    assert extra <= set(foreign_imports(package / "cli")) <= needed | extra | fleet
+    assert fleet == set(foreign_imports(package / "distributed"))
     assert channels == set(foreign_imports(package / "scp03.py"))
     ours = {"benchmarks", "greeter", "tests"}
     # By pytest; by trio; by mypy, for tests/typing; opentelemetry-sdk brings the package of that name.
     brought_along = {"packaging", "sniffio", "typing_extensions", "opentelemetry"}
-    tests = {module_of(each) for each in [*array("test"), *array("test-core")]} | needed | extra | ours | brought_along
+    tests = {module_of(each) for each in [*array("test"), *array("test-core")]} | needed | extra | channels | ours | brought_along
     assert set(foreign_imports(ROOT / "tests")) <= tests
 
 
@@ -118,7 +120,7 @@ def test_the_core_needs_no_compiler() -> None:
 
 def test_each_requirement_has_a_lowest_version() -> None:
     """`nox -s lowest` takes these; the tools of `dev` are pinned or free to grow."""
-    for name in ("dependencies", "cli", "pyscard", "scp", "test", "test-core"):
+    for name in ("dependencies", "cli", "pyscard", "scp", "distributed", "test", "test-core"):
         for each in array(name):
             assert re.fullmatch(r"[\w-]+>=[\d.]+(; .*)?|scardface\[[\w,-]+\]", each), (
                 f"{each}: no lowest version that could be tried"

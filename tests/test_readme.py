@@ -19,7 +19,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,7 @@ import scardface
 import scardface.sync
 from scardface.testing import FileCard
 from tests.support.cards import LogCard
+from tests.support.certificates import make_certificates
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -796,6 +798,51 @@ def _(stage: Stage) -> None:
     shown = stage.run().ends().splitlines()
     assert [line.split()[0] for line in shown] == ["scardface.apdu"] * 2
     assert "<4 bytes>" in shown[1]
+
+
+@contextmanager
+def fleet(stage: Stage, *options: str, tls: bool = False) -> Iterator[None]:
+    """A scheduler in place of the page's; with options, `scardface serve` beside it. What it has to say is not the block's."""
+    pytest.importorskip("distributed", reason="distributed is not installed: docs/fleet.md is not tried")
+    from benchmarks._fleet import Process, Scheduler
+
+    errors, protocol = stage.folder / "errors.txt", "tls" if tls else "tcp"
+    with Scheduler(certificates=stage.folder if tls else None, errors=errors) as scheduler:
+        stage.source = stage.source.replace(f"{protocol}://127.0.0.1:8786", scheduler.address)
+        if not options:
+            yield
+            return
+        command = ["-m", "scardface", "serve", scheduler.address, *options]
+        serving = Process(command, environment={"PYTHONPATH": str(ROOT)}, errors=errors, folder=stage.folder)
+        try:
+            yield
+        finally:
+            serving.end(signal.SIGTERM)
+
+
+@example("async def random_number() -> bytes:")
+def _(stage: Stage) -> None:
+    stage.pcscd.insert(0, FileCard())
+    with fleet(stage, "--label", "visa=3B6E"):
+        assert stage.run().ends() == "10 numbers\n"
+
+
+@example('host="bench-1"')
+def _(stage: Stage) -> None:
+    with fleet(stage):
+        running = stage.run()
+        running.shows("bench-1 serves")
+        running.interrupt()
+
+
+@example("async def personalise(pin_file: str) -> str:")
+def _(stage: Stage) -> None:
+    make_certificates(stage.folder)
+    (stage.folder / "pin.txt").write_text("1234")
+    stage.pcscd.insert(0, FileCard())
+    files = ("--tls-ca-file", "ca.pem", "--tls-cert", "host.pem", "--tls-key", "host.key")
+    with fleet(stage, "--label", "blank=3B87", *files, tls=True):
+        assert stage.run().ends() == f"done in {stage.pcscd.readers[0]}\n"
 
 
 @example("FileCard(protocol=Protocol.T0)")

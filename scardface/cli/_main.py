@@ -58,7 +58,24 @@ def demo(context: click.Context, as_json: bool) -> int:
     return demo_command.run(as_json=as_json, virtual=VIRTUAL in context.meta)
 
 
-for command in (readers, reader, watch, atr, uid, reset, send, shell, directory, read, record, replay, trace, serve, doctor, schema):
+for command in (
+    readers,
+    reader,
+    watch,
+    atr,
+    uid,
+    reset,
+    send,
+    shell,
+    directory,
+    read,
+    record,
+    replay,
+    trace,
+    serve,
+    doctor,
+    schema,
+):
     commands.add_command(command)
 for command in commands.commands.values():
     command.epilog = _epilog()

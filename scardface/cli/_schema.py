@@ -114,7 +114,8 @@ LINES: dict[str, dict[str, Any]] = {
         {"check": _TEXT, "ok": _BOOL, "words": _TEXT, "cure": _TEXT_OR_NULL},
     ),
     "serve": _line(
-        "serve: one line for each thing that happened; `time` is in seconds since 1970.", {"time": {"type": "number"}, "message": _TEXT}
+        "serve: one line for each thing that happened; `time` is in seconds since 1970.",
+        {"time": {"type": "number"}, "message": _TEXT},
     ),
     "demo": _line("demo: one line for each thing that happened.", {"seconds": {"type": "number"}, "text": _TEXT}),
 }

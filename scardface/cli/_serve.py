@@ -119,15 +119,15 @@ def serve(
     Each card is a worker while it is in, with the resource 'card' and its labels. See docs/fleet.md.
     """
     try:
-        from distributed.security import Security
-
         from ..distributed import CardHost, SchedulerUnavailableError, VersionMismatchError
     except ImportError as missing:
         if missing.name != "distributed":
             raise
         print_error(f"the command 'serve' needs the package distributed: {pip_install('distributed')}")
         return USAGE
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters of it is told here
+    from distributed.security import Security
+
+    logging.getLogger(Security.__module__.partition(".")[0]).setLevel(logging.CRITICAL)  # Dask's; what matters is told here
     files = {"tls_ca_file": tls_ca_file, "tls_worker_cert": tls_cert, "tls_worker_key": tls_key}
     given = {name: value for name, value in files.items() if value is not None}
     if given and not scheduler.startswith("tls://"):

@@ -35,7 +35,7 @@ from .. import ATR, CardInserted, CardRemoved, EventsLost, ReaderMonitor, Reader
 from ._cards import CardKeeper, Prepare, set_keeper
 from ._errors import SchedulerUnavailableError, VersionMismatchError
 from ._jobs import CARD
-from ._scheduler import check_scheduler
+from ._scheduler import check_certificates, check_scheduler
 
 if TYPE_CHECKING:
     from ..backend import Backend
@@ -83,7 +83,7 @@ class CardHost:
     Raises (when entering):
         SchedulerUnavailableError: no scheduler answered in time.
         VersionMismatchError: the scheduler has another version of Dask.
-        TypeError, ValueError: from the constructor, for an argument of a wrong type or form.
+        TypeError, ValueError: from the constructor, for an argument of a wrong type or form, or certificates that cannot be read.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class CardHost:
         self._atr = None if atr is None else atr_pattern("atr", atr)
         self._labels = {check_label(name): atr_pattern(f"label {name!r}", pattern) for name, pattern in (labels or {}).items()}
         self._security = Security() if security is None else security
+        check_certificates(self._security, scheduler)
         self._timeout, self._retry, self._listen = timeout, retry, listen
         self._card_arguments: dict[str, Any] = {"reset": reset, "prepare": prepare, "backend": backend}
         self._slots: dict[str, _Slot] = {}

@@ -18,8 +18,8 @@ import contextvars
 import functools
 import inspect
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from distributed import Client, Future, get_worker
 from distributed.client import FutureCancelledError, FuturesCancelledError
@@ -27,12 +27,16 @@ from distributed.protocol import pickle
 
 from ._cards import CardKeeper, keeper_here
 from ._errors import JobCancelledError, JobInterruptedError, SchedulerUnavailableError
-from ._once import Pending, Result, claim, current_claim, losses_of
+from ._once import Pending, Record, claim, current_claim, losses_of
 from ._scheduler import check_job, own_versions
+
+T = TypeVar("T")
 
 CARD = "card"
 """The resource that each worker has one of."""
 _SCHEDULER_LOST = "scheduler-connection-lost"
+_RELEASED = 1.0
+"""Seconds in which whoever waits for a released job has noticed."""
 _RECONNECTED = 0.1
 """Seconds between two looks at the client's status, which has no event."""
 
@@ -54,6 +58,9 @@ async def submit(
         once: begin it at most once, whatever is lost. False: it is run again if its card goes or its host is lost.
         kwargs: its keyword arguments. Those named `card` or `once` are for `submit`; `functools.partial` passes them on.
 
+    Returns:
+        What the function returns.
+
     Raises:
         JobInterruptedError: with `once`, it was lost after it had begun.
         JobCancelledError: somebody else cancelled it.
@@ -66,7 +73,7 @@ async def submit(
     if not isinstance(client, Client):
         raise TypeError(f"submit needs a distributed.Client, not {type(client).__name__}")
     if not client.asynchronous:
-        raise TypeError("submit needs Client(..., asynchronous=True); with another one use client.sync(submit, client, ...)")
+        raise TypeError("submit needs an asynchronous client; with another one use client.sync(submit, client, function, ...)")
     if not callable(function):
         raise TypeError(f"a job is a function, not {type(function).__name__}")
     if card is not None and not isinstance(card, str):
@@ -89,15 +96,13 @@ async def submit(
 
 async def _once(client: Client, name: str, payload: bytes, resources: Mapping[str, int]) -> Any:
     """See `_once.py`."""
-    pending = Pending(client)
-    await pending.create()
+    pending = await _pending(client)
     key, losses = f"{name}-{uuid.uuid4().hex}", losses_of(client)
     lost = losses.expect(key)
-    waiting: list[asyncio.Task[Any]] = []
+    future = client.submit(run_job, payload, _information(once=pending.name), key=key, pure=False, resources=resources)
+    result = asyncio.ensure_future(_result(client, future))
+    waiting = [result]
     try:
-        future = client.submit(run_job, payload, _information(once=pending.name), key=key, pure=False, resources=resources)
-        result = asyncio.ensure_future(_result(client, future))
-        waiting.append(result)
         while True:
             loss = asyncio.ensure_future(lost.wait())
             waiting.append(loss)
@@ -105,18 +110,35 @@ async def _once(client: Client, name: str, payload: bytes, resources: Mapping[st
             if result.done():
                 return result.result()
             lost.clear()
-            if await pending.begun():  # before it began it may still run elsewhere
-                return await pending.outcome()
-    except (_SchedulerLost, OSError) as error:
-        if isinstance(error, OSError) and client.status == "running":
-            raise  # the job's own
+            if await _asked(pending.begun()):  # before it began it may still run elsewhere
+                return (await _asked(pending.record())).result()
+    except _SchedulerLost as error:
         raise JobInterruptedError("the scheduler was lost") from error
     finally:
+        future.release()  # which ends `result`; cancelled in the middle of a transfer, Dask would log a mistake of its own
+        await asyncio.wait({result}, timeout=_RELEASED)
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         losses.forget(key)
         pending.remove()
+
+
+async def _pending(client: Client) -> Pending:
+    """The token and the record of a job that is not submitted yet, so that a lost scheduler is no harm."""
+    while True:
+        try:
+            return await Pending.create(client)
+        except OSError:
+            await _reconnected(client)
+
+
+async def _asked(question: Awaitable[T]) -> T:
+    """What the scheduler answers about a job that was submitted."""
+    try:
+        return await question
+    except (OSError, KeyError) as error:  # KeyError: a new one knows nothing of it
+        raise _SchedulerLost from error
 
 
 class _SchedulerLost(Exception):
@@ -132,6 +154,10 @@ async def _result(client: Client, future: Future) -> Any:
         if reason == _SCHEDULER_LOST or client.status != "running":
             raise _SchedulerLost from None
         raise JobCancelledError(f"the job was cancelled ({reason})") from None
+    except OSError:
+        if future.status == "error":
+            raise  # the job's own
+        raise _SchedulerLost from None
     finally:
         future.release()
 
@@ -142,6 +168,12 @@ def _information(**more: Any) -> dict[str, Any]:
 
 
 async def _reconnected(client: Client) -> None:
+    """Wait until the client has a scheduler again; it may not have noticed yet that it has none.
+
+    Raises:
+        SchedulerUnavailableError: it has given up.
+    """
+    await asyncio.sleep(_RECONNECTED)
     while client.status == "connecting":
         await asyncio.sleep(_RECONNECTED)
     if client.status != "running":
@@ -171,8 +203,8 @@ async def _run(worker: Any, keeper: CardKeeper, call: functools.partial[Any], na
     if name is None:
         return await _called(worker, call)
     mine = await claim(worker.scheduler, name, keeper.host, keeper.reader)
-    if isinstance(mine, Result):
-        return mine.value
+    if isinstance(mine, Record):
+        return mine.result()
     reset = current_claim.set(mine)
     try:
         result = await _called(worker, call)

@@ -38,11 +38,21 @@ current_claim: ContextVar[Claim | None] = ContextVar("scardface_claim", default=
 """That of the job that runs, if it may begin only once."""
 
 
-class Result:
-    """What a job returned whose record has it."""
+class Record:
+    """What the scheduler has of a job that has begun."""
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+
+    def result(self) -> Any:
+        """What the job returned.
+
+        Raises:
+            JobInterruptedError: it did not come to its end.
+        """
+        if "result" in self._fields:
+            return pickle.loads(self._fields["result"])
+        raise interrupted(LOST, self._fields)
 
 
 class Claim:
@@ -73,7 +83,7 @@ class Claim:
         return interrupted(reason, self._record)
 
 
-async def claim(scheduler: Any, name: str, host: str, reader: str) -> Claim | Result:
+async def claim(scheduler: Any, name: str, host: str, reader: str) -> Claim | Record:
     """Take the token of a job.
 
     Args:
@@ -83,17 +93,14 @@ async def claim(scheduler: Any, name: str, host: str, reader: str) -> Claim | Re
         reader: the reader that the card is in.
 
     Returns:
-        The claim; or the result, if the job ran elsewhere to its end.
-
-    Raises:
-        JobInterruptedError: it has begun elsewhere.
+        The claim; or the record, if the job has begun elsewhere.
     """
     try:
         tokens = await scheduler.queue_get(name=name, batch=True)
     except KeyError:  # nobody waits for it any more
         tokens = ()
     if not tokens:
-        return outcome(await _read(scheduler, name))
+        return await _read(scheduler, name)
     mine = Claim(scheduler, name, {"host": host, "reader": reader, "began": time.time()})
     await mine._write()
     return mine
@@ -106,24 +113,13 @@ def interrupted(reason: str, record: dict[str, Any]) -> JobInterruptedError:
     return JobInterruptedError(reason, record.get("host"), record.get("reader"), when, record.get("stage"))
 
 
-def outcome(record: dict[str, Any]) -> Result:
-    """What became of a job that began on a worker which is lost.
-
-    Raises:
-        JobInterruptedError: it did not come to its end.
-    """
-    if "result" in record:
-        return Result(pickle.loads(record["result"]))
-    raise interrupted(LOST, record)
-
-
-async def _read(scheduler: Any, name: str) -> dict[str, Any]:
+async def _read(scheduler: Any, name: str) -> Record:
     try:
         answer = await scheduler.variable_get(name=name, timeout=0.001)  # it is there, or will not be
     except asyncio.TimeoutError:
-        return {}
+        return Record({})
     value = answer.get("value")
-    return value if isinstance(value, dict) else {}
+    return Record(value if isinstance(value, dict) else {})
 
 
 class Pending:
@@ -132,32 +128,33 @@ class Pending:
     def __init__(self, client: Client) -> None:
         self.name = f"scardface-once-{uuid.uuid4().hex}"
         self._client = client
-        self._token: Queue | None = None
+        self._token = Queue(self.name, client=client, maxsize=1)
 
-    async def create(self) -> None:
-        """Put the token and an empty record there."""
-        self._token = await Queue(self.name, client=self._client, maxsize=1)
-        await self._client.scheduler.variable_set(name=self.name, data={})
-        await self._token.put("may begin once")
+    @classmethod
+    async def create(cls, client: Client) -> Pending:
+        """One whose token and empty record are on the scheduler.
+
+        Raises:
+            OSError: it cannot be reached.
+        """
+        pending = cls(client)
+        await pending._token
+        await client.scheduler.variable_set(name=pending.name, data={})
+        await pending._token.put("may begin once")
+        return pending
 
     async def begun(self) -> bool:
         """Whether some worker has taken the token."""
-        assert self._token is not None
         return not await self._token.qsize()
 
-    async def outcome(self) -> Any:
-        """The result, if it is in the record.
-
-        Raises:
-            JobInterruptedError: the job did not come to its end.
-        """
-        return outcome(await _read(self._client.scheduler, self.name)).value
+    async def record(self) -> Record:
+        """The record."""
+        return await _read(self._client.scheduler, self.name)
 
     def remove(self) -> None:
         """Remove both."""
-        if self._token is not None:
-            self._token.close()
-            self._token.close()  # its constructor and `await` have each counted a user of it
+        self._token.close()
+        self._token.close()  # its constructor and `await` have each counted a user of it
         Variable(self.name, client=self._client).delete()
 
 

@@ -42,6 +42,21 @@ def differences(mine: Mapping[str, str], theirs: Mapping[str, Any], packages: tu
     return [f"{name} {here} here and {there} there" for name, here, there in pairs if here and there and here != there]
 
 
+def check_certificates(security: Security, address: str) -> None:
+    """See whether a worker's certificates can be read, before anybody is connected to.
+
+    Raises:
+        ValueError: they cannot, or there are none for a scheduler at "tls://"; names the files.
+    """
+    try:
+        context = security.get_connection_args("worker").get("ssl_context")
+    except OSError as error:  # of the ssl module too, which names no file
+        files = [getattr(security, name) for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key")]
+        raise ValueError(f"certificates cannot be read from {', '.join(map(str, filter(None, files)))}: {error}") from error
+    if context is None and address.startswith("tls://"):
+        raise ValueError(f"{address} needs certificates: tls_ca_file, tls_worker_cert and tls_worker_key of a Security")
+
+
 def check_job(theirs: Mapping[str, Any], host: str) -> None:
     """Compare the versions of who submitted a job with this host's.
 

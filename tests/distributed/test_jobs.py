@@ -230,7 +230,7 @@ async def test_a_client_that_is_not_asynchronous(fleet: Maker) -> None:
     def script(address: str) -> bytes:
         with Client(address, set_as_default=False) as client:
             answer: bytes = client.sync(submit, client, echo, b"\x0a")
-            with pytest.raises(TypeError, match="asynchronous=True"):
+            with pytest.raises(TypeError, match="an asynchronous client"):
                 asyncio.run(submit(client, echo, b"\x0a"))
             return answer
 

@@ -22,36 +22,36 @@ async def within(work: Any) -> Any:
 
 async def test_of_many_who_want_to_begin_one_may(fleet: Maker) -> None:
     async with fleet() as f:
-        pending = once.Pending(f.client)
-        await pending.create()
+        pending = await once.Pending.create(f.client)
         assert not await pending.begun()
         tries = (once.claim(f.client.scheduler, pending.name, f"h{number}", "R") for number in range(20))
-        results = await asyncio.gather(*tries, return_exceptions=True)
+        results = await asyncio.gather(*tries)
         assert sum(isinstance(each, once.Claim) for each in results) == 1
-        assert sum(isinstance(each, JobInterruptedError) for each in results) == 19
+        assert sum(isinstance(each, once.Record) for each in results) == 19
         assert await pending.begun()
         pending.remove()
+        late = await once.claim(f.client.scheduler, pending.name, "h", "R")
+        assert isinstance(late, once.Record)
         with pytest.raises(JobInterruptedError, match="not known"):
-            await once.claim(f.client.scheduler, pending.name, "h", "R")
+            late.result()
 
 
 async def test_the_record_has_the_last_stage_and_then_the_result(fleet: Maker) -> None:
     async with fleet() as f:
-        pending = once.Pending(f.client)
-        await pending.create()
+        pending = await once.Pending.create(f.client)
         claim = await once.claim(f.client.scheduler, pending.name, "h", "R")
         assert isinstance(claim, once.Claim)
         await claim.reached("one")
         await claim.reached("two")
         with pytest.raises(JobInterruptedError, match=r"host 'h' in reader 'R' at .*'two'"):
-            await pending.outcome()
+            (await pending.record()).result()
         await claim.done({"the": "result"})
-        assert await pending.outcome() == {"the": "result"}
+        assert (await pending.record()).result() == {"the": "result"}
         again = await once.claim(f.client.scheduler, pending.name, "other", "R")
-        assert isinstance(again, once.Result)
-        assert again.value == {"the": "result"}
+        assert isinstance(again, once.Record)
+        assert again.result() == {"the": "result"}
         await claim.done(b"\0" * (once.LARGEST + 1))  # not kept
-        assert await pending.outcome() == {"the": "result"}
+        assert (await pending.record()).result() == {"the": "result"}
 
 
 async def test_a_result_that_its_worker_takes_along_is_not_lost(fleet: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,12 +88,14 @@ async def test_one_that_had_not_begun_runs_elsewhere(fleet: Maker) -> None:
         second = asyncio.create_task(submit(f.client, here.gated, "second", once=True))
         while len([task for task in f.scheduler.tasks.values() if task.state == "processing"]) < 2:
             await asyncio.sleep(0.01)
-        here.shared["go_on"].set()
         f.pcsc.remove("A")
+        with pytest.raises(JobInterruptedError, match="reader 'A'"):
+            await within(first)
+        assert not second.done()
+        here.shared["go_on"].set()
         f.insert("B")
-        outcomes = await within(asyncio.gather(first, second, return_exceptions=True))
-        assert outcomes[1] is None
-        assert here.log.count("first in") == here.log.count("second in") == 1
+        await within(second)
+        assert here.log == ["first in", "second in", "second out"]
 
 
 async def test_a_lost_scheduler(fleet: Maker) -> None:

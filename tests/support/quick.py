@@ -17,7 +17,7 @@ DAEMON = {"_daemon", "_emptied", "foreign", "pcscd"}
 
 LEFT_OUT = {
     *("benchmarks", "facts", "promises", "cli/test_demo.py", "cli/test_init.py", "cli/test_shell.py", "cli/test_watch.py"),
-    *("examples/test_web_readers.py",),
+    *("cli/test_serve.py", "distributed", "examples/test_web_readers.py"),
     *("test_conftest.py", "test_loop_watch.py", "test_measuring.py", "test_packaging.py", "test_pytest_plugin.py"),
     *("test_readme.py", "test_readme_console.py", "testing/test_pcscd_namespace.py", "testing/test_private_pcscd.py"),
 }
