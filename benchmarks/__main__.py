@@ -27,6 +27,8 @@ NAMES = (
     "cancel",
     "many",
     "busy",
+    "pool",
+    "tracing",
     "growth",
     "script",
     "idle",

@@ -24,13 +24,13 @@ from .._pcsc.binding_choice import backend_or_default
 from .._pcsc.no_copy import refuse_copy
 from .._session.card_request import ANY_PROTOCOL, DEFAULT_OPTIONS, CardRequest, Groups, OnReset, Readers, seconds_of
 from .._threads import generation, retry_if_interrupted, uninterrupted
-from ..errors import CardRemovedError, CardResetError, SCardError, ServiceUnavailableError
+from ..errors import CardCommunicationError, CardRemovedError, CardResetError, SCardError, ServiceUnavailableError
 from ..iso7816._apdu import StatusError, Success
 from ..iso7816._exchange import ExchangeOptions
 from .async_base import Verdict
 from .async_pool_base import FaceState, check_card, check_function, new_scope, result_of, wait_for
 from .card import check_match
-from .pool_state import MAX_RESETS, PoolRequest, PoolStats, Slot, Waiting, idle_seconds, logger, number_of
+from .pool_state import MAX_TRIES, PoolRequest, PoolStats, Slot, Waiting, idle_seconds, logger, number_of
 from .scard import SCard
 
 
@@ -39,14 +39,14 @@ class _State(FaceState):
 
     async def steps(self, slot: Slot[SCard]) -> bool:
         """What is done with a card before it is lent; whether it is wanted."""
-        for _ in range(MAX_RESETS):
+        for _ in range(MAX_TRIES):
             try:
                 return await self._steps_once(slot)
-            except CardResetError as error:
-                if slot.pins.refused:
+            except (CardResetError, CardCommunicationError) as error:
+                if slot.pins.refused or slot.error is not None:
                     raise
                 last = error
-                slot.repair = "reconnect"
+                slot.repair = "reconnect" if isinstance(error, CardResetError) else "reset"
         raise last
 
     async def _steps_once(self, slot: Slot[SCard]) -> bool:
@@ -59,7 +59,7 @@ class _State(FaceState):
         if request.match is not None and not slot.chosen:
             try:
                 slot.chosen = bool(await result_of(request.match(card)))
-            except (CardRemovedError, CardResetError, ServiceUnavailableError):
+            except (CardCommunicationError, CardRemovedError, CardResetError, ServiceUnavailableError):
                 raise
             except (SCardError, StatusError) as error:
                 logger.info("the card in %r was not chosen, since match= raised: %s", card.reader, error)
@@ -103,8 +103,8 @@ class CardPool:
         match: chooses a card by what is on it; each is asked once while it is in.
         backend: the PC/SC to use; None: the default one at the start.
         prepare: a coroutine function of the open card that makes it ready: selects, verifies the PIN. It is called once for each
-            card, and again after a reset. Its exception sets the card aside; one that is neither SCardError nor StatusError is a
-            mistake, and ends the start as well. None: nothing has to be done.
+            card, and again after a reset or a failed exchange, at most three times. Its exception sets the card aside; one that is
+            neither SCardError nor StatusError is a mistake, and ends the start as well. None: nothing has to be done.
         min_cards: how many have to be ready before the block begins, 0 or more. So many stay open, however long they are idle.
         max_cards: how many are open at most, at least 1; None: all that match.
         max_idle: seconds after which a card that nobody has borrowed is closed; it is opened again when somebody has to wait. None:

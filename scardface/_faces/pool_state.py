@@ -33,7 +33,7 @@ from .._enums import ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.events import Event, Reading, Snapshot
 from .._session.card_request import CardRequest
-from .._session.pin_watch import PinRefusedError, PinWatch, Refusal
+from .._session.pin_watch import PinRefusedError, PinWatch
 from .._threads import RLock, generation, log_safely, no_op, spawn
 from .._waiting.acquisition import Acquisition
 from .._waiting.driver import driver_of
@@ -48,6 +48,7 @@ from ..errors import (
     CardRemovedError,
     CardResetError,
     CardTimeoutError,
+    NoCardError,
     SCardError,
     ServiceUnavailableError,
     WaitCancelledError,
@@ -61,8 +62,10 @@ CardT = TypeVar("CardT", bound=Card)
 
 logger = logging.getLogger("scardface.pool")
 
-MAX_RESETS = 3
-"""How often a card is made ready again because another program has reset it meanwhile."""
+MAX_TRIES = 3
+"""How often a card is made ready because it was reset by another program, or failed in transport, meanwhile."""
+_GONE = (CardRemovedError, NoCardError, ServiceUnavailableError)
+"""Errors after which only another acquisition helps."""
 _MAX_LISTED = 5
 """Cards that the text of a CardTimeoutError names."""
 _NOT_OPEN = "the pool is not open; use 'with' or 'async with', or open()"
@@ -217,14 +220,16 @@ class SetAside:
         life: the life of the service in which that holds; None: not known.
         atr: its ATR.
         error: why.
-        refusals: what it has refused.
+        pins: what it has refused.
+        here: whether it is still in; False: the service was restarted, and this is its ATR in its reader.
     """
 
     reading: Reading
     life: int | None
     atr: bytes
     error: Exception
-    refusals: tuple[Refusal, ...]
+    pins: PinWatch
+    here: bool = True
 
 
 class _Served(ServedCards):
@@ -263,7 +268,7 @@ class PoolState(ABC, Generic[CardT]):
         self._start: Waiting[CardT] | None = None
         self._collecting: CardT | None = None
         self._aside: dict[str, SetAside] = {}
-        self._left_aside: list[SetAside] = []  # taken out since, or of an earlier life of the service; they may come again
+        self._past: dict[PinWatch, tuple[bytes, Thread | None]] = {}  # of closed cards that may come again, with ATR and thread
         self._resting: dict[str, Reading] = {}  # closed since they were idle, to be opened when somebody waits
         self._dropped: SimpleQueue[Waiting[CardT]] = SimpleQueue()
         self._timer: SimpleQueue[None] = SimpleQueue()
@@ -522,12 +527,13 @@ class PoolState(ABC, Generic[CardT]):
         session = card._require_session()
         self._forget_gone()
         before = self._aside.get(session.reader)
-        same_atr = (each for each in self._left_aside if each.atr == session.atr)
-        slot = Slot(card, PinWatch(refusal for each in same_atr for refusal in each.refusals))
+        atr = bytes(session.atr)
+        slot = Slot(card, PinWatch(lambda: self._suspects(atr)))
         session.watch_pins(slot.pins)
         self.slots[slot] = None
-        if before is not None and before.refusals and before.atr == session.atr:  # after a restart of the service
-            self._set_aside(slot, before.error, before.refusals)
+        if before is not None and before.pins.refused and before.atr == atr:  # after a restart of the service
+            slot.pins.refused.update(before.pins.refused)
+            self._set_aside(slot, before.error)
             return
         worker = card._worker
         assert worker is not None
@@ -564,7 +570,7 @@ class PoolState(ABC, Generic[CardT]):
             elif slot.card._closed:  # by `prepare` itself
                 self._close_slot(slot, again=False)
             elif slot.pins.refused:
-                self._set_aside(slot, _refused(slot), tuple(slot.pins.refused.values()))
+                self._set_aside(slot, _refused(slot))
             else:
                 self._prepared += 1
                 slot.resets = slot.card._require_session().resets
@@ -583,10 +589,9 @@ class PoolState(ABC, Generic[CardT]):
             if slot not in self.slots:
                 return
             slot.stop = no_op
-            refusals = tuple(slot.pins.refused.values())
-            if refusals or _is_refusal(error):
-                self._set_aside(slot, error if isinstance(error, Exception) else _refused(slot), refusals)
-            elif slot.error is not None or isinstance(error, (CardRemovedError, ServiceUnavailableError)):
+            if slot.pins.refused or _is_refusal(error):
+                self._set_aside(slot, error if isinstance(error, Exception) else _refused(slot))
+            elif slot.error is not None or isinstance(error, _GONE):
                 self._lost += slot.error is None
                 self._close_slot(slot, again=True)
             elif not isinstance(error, Exception):  # the pool is closing, or its loop
@@ -638,12 +643,12 @@ class PoolState(ABC, Generic[CardT]):
             self._close_slot(slot, again=True)
             return
         if slot.pins.refused:
-            self._set_aside(slot, _refused(slot), tuple(slot.pins.refused.values()))
+            self._set_aside(slot, _refused(slot))
             return
         if card._removals:  # of a task or thread that waits for the card's removal still
             card._cancel_removals()
         failure = session.failure
-        if isinstance(failure, (CardRemovedError, ServiceUnavailableError)):
+        if isinstance(failure, _GONE):
             self._lost += 1
             self._close_slot(slot, again=True)
         elif (
@@ -721,6 +726,11 @@ class PoolState(ABC, Generic[CardT]):
         self.threads = [thread for thread in self.threads if thread.is_alive()]
         if worker is not None:
             self.threads.append(worker.thread)
+        if session is not None:
+            self._past[slot.pins] = bytes(session.atr), None if worker is None else worker.thread
+        for pins, (_, thread) in list(self._past.items()):
+            if not pins.has_seen_any and (thread is None or not thread.is_alive()):
+                del self._past[pins]
         if self.closed:
             return
         if session is not None:
@@ -729,15 +739,15 @@ class PoolState(ABC, Generic[CardT]):
                 self._collect_anew()  # the wait that there is does not want it
         self._collect()
 
-    def _set_aside(self, slot: Slot[CardT], error: Exception, refusals: tuple[Refusal, ...] = ()) -> None:
+    def _set_aside(self, slot: Slot[CardT], error: Exception) -> None:
         """Close a card, and leave it alone while it is in."""
         session = slot.card._session
         assert session is not None
         self._close_slot(slot, again=False)
         acquisition = slot.card._acquisition
         life = (None if acquisition is None else acquisition.life) or self.served.life
-        self._aside[session.reader] = SetAside(session.reading, life, bytes(session.atr), error, refusals)
-        if refusals or _is_refusal(error):
+        self._aside[session.reader] = SetAside(session.reading, life, bytes(session.atr), error, slot.pins)
+        if slot.pins.refused or _is_refusal(error):
             self._pins_refused += 1
             text = "the card in %r is set aside until it is taken out, since a PIN was refused and is not tried again: %s"
         else:
@@ -760,15 +770,21 @@ class PoolState(ABC, Generic[CardT]):
         if latest is None or latest.error is not None:  # nobody knows
             return
         for reader, each in list(self._aside.items()):
-            if self.served.has(reader, each.reading):
+            each.here = self.served.has(reader, each.reading)
+            if each.here:
                 each.life = each.life or latest.life
                 continue
-            if each.refusals and each not in self._left_aside:
-                self._left_aside.append(each)
             now = latest.readers.get(reader)
             restarted = each.life is not None and each.life != latest.life
-            if not (each.refusals and restarted and now is not None and now.present and now.atr in (each.atr, b"")):
+            if not (each.pins.refused and restarted and now is not None and now.present and now.atr in (each.atr, b"")):
                 del self._aside[reader]
+
+    def _suspects(self, atr: bytes) -> list[PinWatch]:
+        """What was refused by cards with that ATR which are in no more, so that another one may be one of them. In any thread."""
+        with self.lock:
+            self._forget_gone()
+            here = [each.pins for each in self._aside.values() if each.here]
+            return [pins for pins, (other, _) in self._past.items() if other == atr and pins.has_seen_any and pins not in here]
 
     # Cards that nobody needs.
 

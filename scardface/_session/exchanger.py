@@ -137,6 +137,8 @@ class Exchanger:
                 self._tell("command", command, self._secrets.hides(command, 0), error=error)
             if isinstance(error, SCardError):
                 self.failure = error
+                if pins is not None:
+                    pins.lose(command, error)
                 if isinstance(error, CardRemovedError):
                     error.answered = answered
             raise
@@ -158,6 +160,8 @@ class Exchanger:
         except BaseException as error:
             if self.steps:
                 self._tell("transmit", command, self._secrets.hides(command, 0), error=error)
+            if self.pins is not None and isinstance(error, SCardError):
+                self.pins.lose(command, error)
             raise
         hidden = self._secrets.hides(command, int.from_bytes(answer[-2:], "big"), answer[:-2])
         if self.pins is not None:

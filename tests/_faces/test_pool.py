@@ -254,6 +254,50 @@ async def test_a_card_that_does_not_tell_its_counter_is_not_tried_again(pcsc: Si
 
 
 @both_faces
+async def test_a_pin_that_was_not_answered_may_have_been_refused(pcsc: SimulatedPCSC, face: Any) -> None:
+    """The card has counted it, and is gone before it answers; put in again it is asked first."""
+
+    class Torn(PinCard):
+        def _verify(self, data: bytes) -> bytes:
+            answer = super()._verify(data)
+            return b"\x63" if self.wrong == 1 and data else answer
+
+    bad, good = Torn("bad", b"9999"), PinCard("good")
+    pcsc.insert("A", bad)
+    async with face.pool(prepare=face.prepare(nothing, VERIFY), min_cards=0) as pool:
+        await until(lambda: pool.set_aside)
+        assert isinstance(pool.set_aside["A"], PinRefusedError)  # it was reset, and asked
+        pcsc.remove("A")
+        await until(lambda: not pool.set_aside)
+        pcsc.insert("A", good)
+        assert await one_loan(pool) == "good"
+        pcsc.insert("B", bad)
+        await until(lambda: pool.set_aside)
+        assert isinstance(pool.set_aside["B"], PinRefusedError)
+        assert (bad.wrong, bad.asked, good.asked) == (1, 2, 1)
+
+
+@both_faces
+async def test_a_card_that_fails_once_is_prepared_again(pcsc: SimulatedPCSC, face: Any) -> None:
+    class Shaky(PinCard):
+        fails = 0
+
+        def process(self, command: bytes) -> bytes:
+            answer = super().process(command)
+            return answer[:1] if self.prepared < self.fails else answer
+
+    for fails, ready in ((3, True), (9, False)):
+        card = Shaky()
+        card.fails = fails
+        pcsc.insert("A", card)
+        async with face.pool(prepare=face.prepare(nothing, SELECT, VERIFY), min_cards=0) as pool:
+            await until(lambda pool=pool: pool.stats().idle or pool.set_aside)  # type: ignore[misc]
+            assert bool(pool.stats().idle) is ready
+            assert card.prepared == 3
+        pcsc.remove("A")
+
+
+@both_faces
 async def test_a_refused_pin_outlives_the_service(pcsc: SimulatedPCSC, face: Any) -> None:
     """Nobody saw whether the card stayed; one of its ATR in its reader counts as that one, and is asked nothing."""
     bad = PinCard("bad", b"9999")
