@@ -28,9 +28,6 @@ from .card_lock import CardLock
 from .pool_state import PoolRequest, PoolState, Slot, Waiting
 from .scard import SCard
 
-new_scope = anyio.CancelScope
-"""By what a card that goes ends the block of its loan."""
-
 
 def check_function(name: str, function: Any) -> Any:
     """What the caller gave as `prepare`; a TypeError if it cannot be called."""
@@ -84,6 +81,8 @@ class FaceState(PoolState[SCard]):
         self._context = contextvars.copy_context()
         self._preparing: dict[Slot[SCard], Any] = {}  # with its task, where the loop does not keep that itself
         self._none_left: anyio.Event | None = None
+        self.new_scope: Callable[[], anyio.CancelScope] = type(anyio.CancelScope())  # that of this kind of loop, at once
+        """Makes by what a card that goes ends the block of its loan."""
         self._running_loop: Callable[[], object]
         if hasattr(self.owner.token, "run_sync_soon"):
             import trio  # loaded already, where there is such a token

@@ -196,14 +196,12 @@ class Waiting(Generic[CardT]):
         end: called when `error` ends the block.
     """
 
-    __slots__ = ("__weakref__", "begun", "done", "end", "error", "slot", "wake")
-
-    def __init__(self) -> None:
-        self.slot: Slot[CardT] | None = None
-        self.begun = self.done = False
-        self.error: BaseException | None = None
-        self.wake: Callable[[], object] = no_op
-        self.end: Callable[[], object] = no_op
+    slot: Slot[CardT] | None = None
+    begun = False
+    done = False
+    error: BaseException | None = None
+    wake: Callable[[], object] = staticmethod(no_op)
+    end: Callable[[], object] = staticmethod(no_op)
 
     @property
     def over(self) -> bool:
@@ -272,6 +270,8 @@ class PoolState(ABC, Generic[CardT]):
         self._resting: dict[str, Reading] = {}  # closed since they were idle, to be opened when somebody waits
         self._dropped: SimpleQueue[Waiting[CardT]] = SimpleQueue()
         self._timer: SimpleQueue[None] = SimpleQueue()
+        self.asks_before_lending = request.card.share is not ShareMode.EXCLUSIVE
+        """Whether other programs may have reset a card while it was idle, of which nothing tells but PC/SC when it is asked."""
         self._loans = self._waited = self._timed_out = self._prepared = self._lost = self._pins_refused = 0
 
     # What the faces do.
@@ -350,18 +350,17 @@ class PoolState(ABC, Generic[CardT]):
         """
         with self.lock:
             self.check_open()
-            if not self._dropped.empty():
-                self.take_dropped()
-            if self._idle and not self._waiting and self._idle[-1].loan is None:
+            idle = self._idle
+            if idle and not self._waiting and (slot := idle[-1]).loan is None:
                 self._loans += 1
-                slot = self._idle[-1]
                 loan.begun = True
                 loan.slot = slot  # from here on an interrupted caller gives it back
                 slot.loan = loan
-                self._idle.pop()
+                idle.pop()
                 return True
             self._waited += 1
             self._waiting.append(loan)
+            self.take_dropped()
             self._find_lost()
             self._open_resting()
             self._collect()
@@ -401,8 +400,6 @@ class PoolState(ABC, Generic[CardT]):
                 slot.loan = None
                 self._put_back(slot)
             loan.slot = None
-            if not self._dropped.empty():
-                self.take_dropped()
 
     def drop(self, loan: Waiting[CardT]) -> None:
         """A loan was thrown away without an end. Signal-safe."""
@@ -866,11 +863,6 @@ class PoolState(ABC, Generic[CardT]):
     def driver(self) -> Any:
         """The driver of this PC/SC."""
         return driver_of(self.backend)
-
-    @property
-    def asks_before_lending(self) -> bool:
-        """Whether other programs may have reset a card while it was idle, of which nothing tells but PC/SC when it is asked."""
-        return self.request.card.share is not ShareMode.EXCLUSIVE
 
 
 def _closed() -> WaitCancelledError:

@@ -22,7 +22,7 @@ from ..iso7816._exchange import ExchangeOptions
 from .card import check_match
 from .pool_state import MAX_TRIES, PoolRequest, PoolStats, Slot, Waiting, idle_seconds, logger, number_of
 from .sync_base import Verdict
-from .sync_pool_base import FaceState, check_card, check_function, new_scope, result_of, wait_for
+from .sync_pool_base import FaceState, check_card, check_function, result_of, wait_for
 from .sync_scard import SCard
 
 
@@ -281,12 +281,6 @@ class CardPool:
         """Whether the pool has been closed."""
         return self._state is not None and self._state.closed
 
-    def _opened(self) -> _State:
-        state = self._state
-        if state is None:
-            raise RuntimeError("the pool is not open; enter its block, or call open()")
-        return state
-
     def __repr__(self) -> str:
         state = self._state
         if state is None or state.closed:
@@ -303,7 +297,7 @@ class CardPool:
 
 
 class Loan(AbstractContextManager[SCard]):
-    """One loan of a card; from `CardPool.card`."""
+    """One loan of a card; from `CardPool.card`. The pool does not refer to it, so that it notices if it is thrown away."""
 
     __slots__ = ("_pool", "_scope", "_timeout", "_waiting")
 
@@ -318,11 +312,13 @@ class Loan(AbstractContextManager[SCard]):
 
     def __enter__(self) -> SCard:
         """The card, once it is this loan's turn."""
+        state = self._pool._state
+        if state is None:
+            raise RuntimeError("the pool is not open; enter its block, or call open()")
         if self._waiting is not None:
             raise RuntimeError("a loan is for one block; ask the pool for another one")
-        state = self._pool._opened()
         waiting = self._waiting = Waiting()
-        scope = self._scope = new_scope()
+        scope = self._scope = state.new_scope()
         waiting.end = scope.cancel
         try:
             if not state.lend(waiting):
@@ -366,25 +362,31 @@ class Loan(AbstractContextManager[SCard]):
         traceback: TracebackType | None,
     ) -> None:
         """Give the card back."""
-        waiting = self._waiting
-        if waiting is None:
+        state, waiting = self._pool._state, self._waiting
+        if state is None or waiting is None:
             return
         try:
-            uninterrupted(self._pool._opened().release, waiting)
-        finally:
-            try:
-                ended = self._scope.__exit__(kind, error, traceback)
-            except RuntimeError:
-                if kind is None or not issubclass(kind, GeneratorExit):  # thrown away, perhaps with its loop
-                    raise
-                ended = False
+            state.release(waiting)
+        except BaseException:  # Ctrl-C
+            retry_if_interrupted(state.release, waiting)
+            self._scope.__exit__(kind, error, traceback)
+            raise
+        try:
+            ended = self._scope.__exit__(kind, error, traceback)
+        except RuntimeError:
+            if kind is None or not issubclass(kind, GeneratorExit):  # thrown away, perhaps with its loop
+                raise
+            return
         if ended and kind is not None and waiting.error is not None:  # on trio it is true where nothing was raised, too
             raise waiting.error
 
     def __del__(self) -> None:
         """Thrown away without an end: what it has done with the card is not known, which is opened anew."""
-        waiting, state = self._waiting, self._pool._state
-        if waiting is not None and waiting.slot is not None and state is not None and state.generation == generation():
+        waiting = self._waiting
+        if waiting is None or waiting.slot is None:
+            return
+        state = self._pool._state
+        if state is not None and state.generation == generation():
             state.drop(waiting)
             text = "a loan of a card was not given back: use it in a 'with' block"
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)

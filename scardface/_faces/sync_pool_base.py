@@ -26,9 +26,6 @@ from .pool_state import PoolRequest, PoolState, Slot, Waiting
 from .sync_base import Anywhere, ThreadLock
 from .sync_scard import SCard
 
-new_scope = BlockScope
-"""By what a card that goes ends the block of its loan."""
-
 _ADVICE = "a coroutine function cannot be awaited here; use scardface.pool.CardPool, or a plain function"
 
 
@@ -69,6 +66,9 @@ def check_card(card: SCard) -> None:
 
 class FaceState(PoolState[SCard]):
     """The cards of a pool of the sync face."""
+
+    new_scope = BlockScope
+    """By what a card that goes ends the block of its loan."""
 
     def __init__(self, request: PoolRequest[SCard], backend: Backend) -> None:
         super().__init__(request, backend, Anywhere())
