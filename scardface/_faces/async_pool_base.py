@@ -20,7 +20,7 @@ import anyio
 
 from .._pcsc.backend import Backend
 from .._session.session import Session
-from .._threads import Loop, until_ended, within_grace
+from .._threads import Loop, generation, until_ended, within_grace
 from .._waiting.acquisition import until_signal
 from .._waiting.driver import until_idle
 from ..errors import CANCELLED, WaitCancelledError
@@ -81,20 +81,23 @@ class FaceState(PoolState[SCard]):
         self._context = contextvars.copy_context()
         self._preparing: dict[Slot[SCard], Any] = {}  # with its task, where the loop does not keep that itself
         self._none_left: anyio.Event | None = None
-        self.new_scope: Callable[[], anyio.CancelScope] = type(anyio.CancelScope())  # that of this kind of loop, at once
-        """Makes by what a card that goes ends the block of its loan."""
+        self.new_scope: Callable[[], Any]
+        """Makes by what a card that goes ends the block of its loan: that of this kind of loop, without a detour."""
         self._running_loop: Callable[[], object]
         if hasattr(self.owner.token, "run_sync_soon"):
             import trio  # loaded already, where there is such a token
 
             self._running_loop = trio.lowlevel.current_trio_token
+            self.new_scope = trio.CancelScope
         else:
             import asyncio
 
             self._running_loop = asyncio.get_running_loop
+            self.new_scope = type(anyio.CancelScope())
 
     def check_open(self) -> None:
-        super().check_open()
+        if self.closed or self.generation != generation():
+            super().check_open()
         try:
             running = self._running_loop()
         except RuntimeError:  # the other kind of loop, or none
@@ -110,7 +113,7 @@ class FaceState(PoolState[SCard]):
         card._lock = CardLock(self.owner, card._require_session().card_key)
 
     def is_busy(self, card: SCard) -> bool:
-        return card._lock.locked
+        return card._lock.locked()
 
     def make_ready(self, slot: Slot[SCard]) -> None:
         stop = slot.stop = _Stop()

@@ -138,7 +138,6 @@ class CardLock:
             if waiting.has_lock:
                 return level
 
-    @property
     def locked(self) -> bool:
         """Whether a task has the lock, be it for a transaction."""
         return self._outermost.locked

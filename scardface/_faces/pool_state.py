@@ -20,6 +20,7 @@ Who owns what, who may call it from where, what ends it:
 from __future__ import annotations
 
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -34,6 +35,7 @@ from .._pcsc.backend import Backend
 from .._pcsc.events import Event, Reading, Snapshot
 from .._session.card_request import CardRequest
 from .._session.pin_watch import PinRefusedError, PinWatch
+from .._session.session import Session
 from .._threads import RLock, generation, log_safely, no_op, spawn
 from .._waiting.acquisition import Acquisition
 from .._waiting.driver import driver_of
@@ -68,8 +70,6 @@ _GONE = (CardRemovedError, NoCardError, ServiceUnavailableError)
 """Errors after which only another acquisition helps."""
 _MAX_LISTED = 5
 """Cards that the text of a CardTimeoutError names."""
-_NOT_OPEN = "the pool is not open; use 'with' or 'async with', or open()"
-_CLOSED = "the pool is closed"
 
 
 class PoolStats(NamedTuple):
@@ -152,7 +152,7 @@ def idle_seconds(value: Any) -> float:
 
 
 class Slot(Generic[CardT]):
-    """One open card of the pool.
+    """One open card of the pool, and its session.
 
     Attributes:
         loan: who has it; None: nobody.
@@ -168,10 +168,14 @@ class Slot(Generic[CardT]):
         stop: ends what is done with it, from the thread or loop of the pool.
     """
 
-    __slots__ = ("card", "chosen", "error", "idle_since", "loan", "pins", "ready", "removal", "repair", "resets", "stop", "uses")
+    __slots__ = (
+        *("card", "chosen", "error", "idle_since", "loan", "pins", "ready", "removal", "repair", "resets", "session", "stop"),
+        "uses",
+    )
 
-    def __init__(self, card: CardT, pins: PinWatch) -> None:
+    def __init__(self, card: CardT, session: Session, pins: PinWatch) -> None:
         self.card = card
+        self.session = session
         self.pins = pins
         self.loan: Waiting[CardT] | None = None
         self.ready = self.chosen = False
@@ -272,6 +276,9 @@ class PoolState(ABC, Generic[CardT]):
         self._timer: SimpleQueue[None] = SimpleQueue()
         self.asks_before_lending = request.card.share is not ShareMode.EXCLUSIVE
         """Whether other programs may have reset a card while it was idle, of which nothing tells but PC/SC when it is asked."""
+        self._share = request.card.share
+        self._max_uses = math.inf if request.max_uses is None else request.max_uses
+        self._resets = request.reset_on_return
         self._loans = self._waited = self._timed_out = self._prepared = self._lost = self._pins_refused = 0
 
     # What the faces do.
@@ -398,7 +405,10 @@ class PoolState(ABC, Generic[CardT]):
             if slot.loan is loan or slot.loan is None:
                 slot.uses += loan.begun
                 slot.loan = None
-                self._put_back(slot)
+                if self._is_as_before(slot):
+                    self._give_out(slot)
+                else:
+                    self._put_back(slot)
             loan.slot = None
 
     def drop(self, loan: Waiting[CardT]) -> None:
@@ -422,7 +432,7 @@ class PoolState(ABC, Generic[CardT]):
     def check_open(self) -> None:
         """RuntimeError unless cards can be borrowed."""
         if self.closed:
-            raise RuntimeError(_CLOSED)
+            raise RuntimeError("the pool is closed")
         if self.generation != generation():
             raise RuntimeError("this pool was opened before a fork and belongs to the parent process; open a new one in the child")
 
@@ -525,7 +535,7 @@ class PoolState(ABC, Generic[CardT]):
         self._forget_gone()
         before = self._aside.get(session.reader)
         atr = bytes(session.atr)
-        slot = Slot(card, PinWatch(lambda: self._suspects(atr)))
+        slot = Slot(card, session, PinWatch(lambda: self._suspects(atr)))
         session.watch_pins(slot.pins)
         self.slots[slot] = None
         if before is not None and before.pins.refused and before.atr == atr:  # after a restart of the service
@@ -546,7 +556,7 @@ class PoolState(ABC, Generic[CardT]):
     def _begin_steps(self, slot: Slot[CardT]) -> None:
         """Make a card ready, or have that done elsewhere."""
         slot.ready = False
-        slot.resets = slot.card._require_session().resets
+        slot.resets = slot.session.resets
         request = self.request
         if slot.repair or request.prepare is not None or (request.match is not None and not slot.chosen):
             try:
@@ -570,9 +580,9 @@ class PoolState(ABC, Generic[CardT]):
                 self._set_aside(slot, _refused(slot))
             else:
                 self._prepared += 1
-                slot.resets = slot.card._require_session().resets
+                slot.resets = slot.session.resets
                 slot.repair = ""
-                slot.card._require_session().failure = None
+                slot.session.failure = None
                 self._give_out(slot)
 
     def not_chosen(self, slot: Slot[CardT]) -> None:
@@ -606,7 +616,7 @@ class PoolState(ABC, Generic[CardT]):
         with self.lock:
             if not removal.ended or slot not in self.slots or slot.error is not None:
                 return
-            reader = slot.card._shown().reader
+            reader = slot.session.reader
             try:
                 removal.result()
                 slot.error = CardRemovedError(f"the card in reader {reader!r} was removed", REMOVED_CARD, "", reader)
@@ -630,38 +640,50 @@ class PoolState(ABC, Generic[CardT]):
                 self._waiting.appendleft(loan)
                 self._close_slot(slot, again=True)
 
+    def _is_as_before(self, slot: Slot[CardT]) -> bool:
+        """Whether a loan has left the card so that the next one can have it: the most frequent case of `_put_back`, in one step."""
+        card, session = slot.card, slot.session
+        return (
+            slot.ready
+            and not card._closed
+            and slot.error is None
+            and session.failure is None
+            and session.resets == slot.resets
+            and session.share is self._share
+            and not session.open_transactions
+            and not slot.pins.refused
+            and not card._removals
+            and slot.uses < self._max_uses
+            and not self._resets
+            and not self.closed
+            and not self.is_busy(card)
+        )
+
     def _put_back(self, slot: Slot[CardT]) -> None:
         """A card that nobody has any more: what becomes of it."""
         if slot not in self.slots or not slot.ready:
             return
-        card, request = slot.card, self.request
-        session = card._session
-        if self.closed or slot.error is not None or card._closed or session is None:
-            self._close_slot(slot, again=True)
-            return
-        if slot.pins.refused:
-            self._set_aside(slot, _refused(slot))
-            return
+        card, session = slot.card, slot.session
+        failure = session.failure
         if card._removals:  # of a task or thread that waits for the card's removal still
             card._cancel_removals()
-        failure = session.failure
-        if isinstance(failure, _GONE):
+        if self.closed or slot.error is not None or card._closed:
+            self._close_slot(slot, again=True)
+        elif slot.pins.refused:
+            self._set_aside(slot, _refused(slot))
+        elif isinstance(failure, _GONE):
             self._lost += 1
             self._close_slot(slot, again=True)
-        elif (
-            session.open_transactions
-            or session.share is not request.card.share
-            or (request.max_uses is not None and slot.uses >= request.max_uses)
-            or self.is_busy(card)
-        ):
+        elif session.open_transactions or session.share is not self._share or slot.uses >= self._max_uses or self.is_busy(card):
             self._close_slot(slot, again=True)
-        elif request.reset_on_return or _has_failed(failure):
+        elif self._resets or _has_failed(failure):
             slot.repair = "reset"
             self._begin_steps(slot)
         elif session.resets != slot.resets:
             slot.repair = "reconnect" if isinstance(failure, CardResetError) else ""
             self._begin_steps(slot)
         else:
+            session.failure = None
             self._give_out(slot)
 
     def _give_out(self, slot: Slot[CardT]) -> None:
@@ -716,30 +738,26 @@ class PoolState(ABC, Generic[CardT]):
         slot.stop()
         if slot.removal is not None:
             slot.removal.leave()
-        card = slot.card
-        session, worker = card._session, card._worker
+        card, session, worker = slot.card, slot.session, slot.card._worker
         if not card._closed:
             card._hand_over_close(None, ignore_outcome)
         self.threads = [thread for thread in self.threads if thread.is_alive()]
         if worker is not None:
             self.threads.append(worker.thread)
-        if session is not None:
-            self._past[slot.pins] = bytes(session.atr), None if worker is None else worker.thread
+        self._past[slot.pins] = bytes(session.atr), None if worker is None else worker.thread
         for pins, (_, thread) in list(self._past.items()):
             if not pins.has_seen_any and (thread is None or not thread.is_alive()):
                 del self._past[pins]
         if self.closed:
             return
-        if session is not None:
-            self.served.update(session.reader, session.reading)
-            if again and self.served.forget(session.reader, session.reading):
-                self._collect_anew()  # the wait that there is does not want it
+        self.served.update(session.reader, session.reading)
+        if again and self.served.forget(session.reader, session.reading):
+            self._collect_anew()  # the wait that there is does not want it
         self._collect()
 
     def _set_aside(self, slot: Slot[CardT], error: Exception) -> None:
         """Close a card, and leave it alone while it is in."""
-        session = slot.card._session
-        assert session is not None
+        session = slot.session
         self._close_slot(slot, again=False)
         acquisition = slot.card._acquisition
         life = (None if acquisition is None else acquisition.life) or self.served.life
@@ -807,8 +825,8 @@ class PoolState(ABC, Generic[CardT]):
             for slot in list(self._idle):
                 if self.closed or len(self.slots) <= self.request.min_cards:
                     return
-                session = slot.card._session
-                if slot.idle_since <= before and session is not None:
+                session = slot.session
+                if slot.idle_since <= before:
                     self._resting[session.reader] = session.reading
                     self._close_slot(slot, again=False)
 
@@ -828,7 +846,7 @@ class PoolState(ABC, Generic[CardT]):
             texts.append(f"{lent} {'card' if lent == 1 else 'cards'} lent")
         mine = set()
         for slot in self.slots:
-            reader = slot.card._shown().reader
+            reader = slot.session.reader
             mine.add(reader)
             if not slot.ready and slot.loan is None:
                 texts.append(f"a card that is being made ready, in reader {reader!r}")
@@ -872,7 +890,7 @@ def _closed() -> WaitCancelledError:
 def _refused(slot: Slot[Any]) -> SCardError:
     """A PIN was refused, and nobody has raised that."""
     statuses = ", ".join(f"{refusal.status:04X}" for refusal in slot.pins.refused.values())
-    reader = slot.card._shown().reader
+    reader = slot.session.reader
     return PinRefusedError(f"the card in reader {reader!r} has refused a PIN or key ({statuses})", reader=reader)
 
 

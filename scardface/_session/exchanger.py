@@ -48,14 +48,19 @@ class Exchanger:
     Args:
         transmit: sends one step to the card and returns its answer.
         reconnect: reconnects after a reset by another program, and calls `configure`.
+        failed: is told of the error that a command has ended with.
 
     Attributes:
-        failure: what PC/SC or the card failed with last; None: nothing, or it was dealt with.
         pins: is told of each command and may refuse it; None: nobody is.
     """
 
     def __init__(
-        self, reader: str, request: CardRequest, transmit: Callable[[bytes], bytes], reconnect: Callable[[], None]
+        self,
+        reader: str,
+        request: CardRequest,
+        transmit: Callable[[bytes], bytes],
+        reconnect: Callable[[], None],
+        failed: Callable[[SCardError], object] = id,
     ) -> None:
         self._reader = reader
         self._options = request.options
@@ -65,7 +70,7 @@ class Exchanger:
         self.steps: list[Step] = []  # of the command under way, while somebody traces
         self._traits = CardTraits()
         self._secrets = SecretTracker(may_carry_secret)
-        self.failure: SCardError | None = None
+        self._failed = failed
         self.pins: PinWatch | None = None
 
     def configure(self, protocol: Protocol, lengths: Lengths) -> None:
@@ -136,7 +141,7 @@ class Exchanger:
             if self.steps:
                 self._tell("command", command, self._secrets.hides(command, 0), error=error)
             if isinstance(error, SCardError):
-                self.failure = error
+                self._failed(error)
                 if pins is not None:
                     pins.lose(command, error)
                 if isinstance(error, CardRemovedError):

@@ -64,6 +64,7 @@ class Session:
     """One open card; see the module's docstring. Made by `open`.
 
     Attributes:
+        failure: what PC/SC or the card failed with, first or for good, since this was set to None.
         resets: how often the card was reset since it was opened, as far as is known; a reset may be counted twice.
     """
 
@@ -85,12 +86,13 @@ class Session:
         self._handle = handle
         self._protocols = protocols
         self._request = request
-        self._exchanger = Exchanger(reader, request, self._transmit, self._reconnect_after_reset)
+        self._exchanger = Exchanger(reader, request, self._transmit, self._reconnect_after_reset, self._note)
         self.prepare = self._exchanger.prepare
         self._transactions = Transactions(handle, self._translate, self._reconnect_after_reset)
         self.open_transactions = self._transactions.open  # the caller's, which have not ended
         self._reset_reported = self._removal_told = False
         self.resets = 0
+        self.failure: SCardError | None = None
         self._lock = SessionLock(self._enter, self._transactions.release, self._disconnect, freed)
         self._lost: CardRemovedError | None = None
         self._release_disconnects = backend.release_disconnects
@@ -166,15 +168,6 @@ class Session:
             raise
 
     # For those who keep cards open.
-
-    @property
-    def failure(self) -> SCardError | None:
-        """What PC/SC or the card failed with last, since this was set; None: nothing."""
-        return self._exchanger.failure
-
-    @failure.setter
-    def failure(self, failure: None) -> None:
-        self._exchanger.failure = failure
 
     def watch_pins(self, pins: PinWatch) -> None:
         """Have `pins` told of each command before and after it is sent."""
@@ -293,12 +286,15 @@ class Session:
         if trace_hook.receivers and isinstance(failure, CardRemovedError) and not self._removal_told:
             self._removal_told = True
             trace_hook.tell(Traffic(self.reader, "removal", "", (), error=failure))
-        if self._exchanger.failure is None or isinstance(failure, (CardRemovedError, ServiceUnavailableError)):
-            self._exchanger.failure = failure
+        self._note(failure)
         if isinstance(failure, CardResetError):
             self._reset_reported = True
             self.resets += 1
         return failure
+
+    def _note(self, failure: SCardError) -> None:
+        if self.failure is None or isinstance(failure, (CardRemovedError, ServiceUnavailableError)):
+            self.failure = failure
 
     def _pcsc_call(self, call: Callable[..., T], *args: object) -> T:
         """One call of PC/SC; its error is translated."""
