@@ -28,7 +28,7 @@ from ..iso7816._layer import Layer, layered
 from ..iso7816._secrets import SecretTracker, may_carry_secret
 from . import trace_hook
 from .card_request import CardRequest
-from .pin_watch import PinWatch
+from .pin_watch import REFERENCE_DATA, PinWatch
 from .trace_hook import Kind, Step, Traffic
 
 logger = logging.getLogger("scardface.apdu")
@@ -118,13 +118,13 @@ class Exchanger:
             for command, step_or_steps, repeatable in batch:
                 if abandoned is not None and abandoned():
                     return None
-                if pins is not None:
+                if pins is not None and command.ins in REFERENCE_DATA:
                     pins.check(command, self._ask if isinstance(step_or_steps, bytes) else None, self._reader)
                 response = (
                     self._exchange_repeatedly(command, step_or_steps) if repeatable else self._exchange(command, step_or_steps)
                 )
                 answered += 1
-                if pins is not None:
+                if pins is not None and command.ins in REFERENCE_DATA:
                     pins.take(command, response)
                 hidden = self._secrets.hides(command, response.sw, response.data)  # what is selected counts later, logged or not
                 if logged:

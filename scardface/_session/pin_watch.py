@@ -26,7 +26,8 @@ Reference: TypeAlias = "tuple[int, int, int]"
 """What is verified: the instruction without its lowest bit, P1 and P2."""
 
 _VERIFY = 0x20
-_REFERENCE_DATA = frozenset({_VERIFY, 0x24, 0x26, 0x28, 0x2C, 0x82})
+REFERENCE_DATA = frozenset({_VERIFY, 0x21, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2C, 0x2D, 0x82, 0x83})
+"""The instructions that carry it; no others need be told of."""
 _TAKEN = frozenset({0x61, 0x62, 0x90, 0x91, 0x9F})
 """SW1 of a card that has taken it: success, data to fetch, warnings; 91xx and 9Fxx are those of SIMs (TS 51.011, 9.4)."""
 _OF_THE_READER = 0xFF
@@ -138,6 +139,6 @@ def _is_another(left: int | None, before: list[Refusal], unanswered: bool) -> bo
 
 def _reference(command: C_APDU) -> Reference | None:
     """What a command verifies; None: nothing."""
-    if command.ins & 0xFE not in _REFERENCE_DATA or not command.data or command.cla == _OF_THE_READER:
+    if command.ins not in REFERENCE_DATA or not command.data or command.cla == _OF_THE_READER:
         return None
     return command.ins & 0xFE, command.p1, command.p2
