@@ -7,7 +7,7 @@ are set aside, WARNING).
 from __future__ import annotations
 
 from ._faces.pool import CardPool
-from ._faces.pool_state import PoolStats
+from ._faces.pool_request import PoolStats
 from ._session.pin_watch import PinRefusedError
 
 __all__ = ["CardPool", "PinRefusedError", "PoolStats"]

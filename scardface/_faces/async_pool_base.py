@@ -25,7 +25,8 @@ from .._waiting.acquisition import until_signal
 from .._waiting.driver import until_idle
 from ..errors import CANCELLED, WaitCancelledError
 from .card_lock import CardLock
-from .pool_state import PoolRequest, PoolState, Slot, Waiting
+from .pool_request import PoolRequest
+from .pool_state import PoolState, Slot, Waiting
 from .scard import SCard
 
 

@@ -30,7 +30,8 @@ from ..iso7816._exchange import ExchangeOptions
 from .async_base import Verdict
 from .async_pool_base import FaceState, check_card, check_function, result_of, wait_for
 from .card import check_match
-from .pool_state import MAX_TRIES, PoolRequest, PoolStats, Slot, Waiting, idle_seconds, logger, number_of
+from .pool_request import PoolRequest, PoolStats, idle_seconds, number_of
+from .pool_state import MAX_TRIES, Slot, Waiting, logger
 from .scard import SCard
 
 

@@ -28,12 +28,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic
 
 from .._enums import ShareMode
 from .._pcsc.backend import Backend
 from .._pcsc.events import Event, Reading, Snapshot
-from .._session.card_request import CardRequest
 from .._session.pin_watch import PinRefusedError, PinWatch
 from .._session.session import Session
 from .._threads import RLock, generation, log_safely, no_op, spawn
@@ -58,9 +57,8 @@ from ..errors import (
 )
 from ..iso7816._apdu import StatusError
 from ..iso7816._pin import PinTriesError, tries_left
-from .card import NOT_THIS_CARD, Card, ignore_outcome
-
-CardT = TypeVar("CardT", bound=Card)
+from .card import NOT_THIS_CARD, Card, CardT, ignore_outcome
+from .pool_request import PoolRequest, PoolStats
 
 logger = logging.getLogger("scardface.pool")
 
@@ -70,85 +68,6 @@ _GONE = (CardRemovedError, NoCardError, ServiceUnavailableError)
 """Errors after which only another acquisition helps."""
 _MAX_LISTED = 5
 """Cards that the text of a CardTimeoutError names."""
-
-
-class PoolStats(NamedTuple):
-    """What a pool has at one moment, and what it has done since it was opened.
-
-    Attributes:
-        cards: open cards: idle, lent and preparing.
-        idle: those that are ready to be lent.
-        lent: those that are lent.
-        preparing: those that are being made ready.
-        set_aside: cards that are in a reader, and that the pool does not touch; see `CardPool.set_aside`.
-        waiting: loans that wait for a card.
-        loans: how many loans have got a card.
-        waited: how many of them had to wait for it.
-        timed_out: how many loans have got none in time.
-        prepared: how often a card was made ready.
-        lost: cards that went while the pool had them open: taken out, or lost with their reader or the service.
-        pins_refused: how many times a card was set aside because it had refused a PIN.
-    """
-
-    cards: int
-    idle: int
-    lent: int
-    preparing: int
-    set_aside: int
-    waiting: int
-    loans: int
-    waited: int
-    timed_out: int
-    prepared: int
-    lost: int
-    pins_refused: int
-
-
-@dataclass(frozen=True, slots=True)
-class PoolRequest(Generic[CardT]):
-    """The arguments of a pool, checked.
-
-    Attributes:
-        card: which cards, and how they are opened.
-        timeout: seconds for each loan that says nothing else, and for the start; None: for ever.
-        match: chooses a card by what is on it; None: any.
-        prepare: makes a card ready; None: nothing has to be done.
-        backend: the PC/SC; None: the default one at the start.
-        min_cards: how many have to be ready before the start is over; these stay open when they are idle.
-        max_cards: how many are open at most; None: all that there are.
-        max_idle: seconds after which an idle card is closed; None: it stays open.
-        max_uses: loans after which a card is closed, opened and prepared anew; None: never.
-        reset_on_return: whether a card is reset and prepared anew after each loan.
-    """
-
-    card: CardRequest
-    timeout: float | None
-    match: Callable[[CardT], Any] | None
-    prepare: Callable[[CardT], Any] | None
-    backend: Backend | None
-    min_cards: int
-    max_cards: int | None
-    max_idle: float | None
-    max_uses: int | None
-    reset_on_return: bool
-
-
-def number_of(name: str, value: Any, least: int) -> int:
-    """`value`, a number of cards or uses; a TypeError or ValueError that names the argument if it is none."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: a whole number, not {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name}: at least {least}, not {value}")
-    return value
-
-
-def idle_seconds(value: Any) -> float:
-    """What the caller gave as `max_idle`; a TypeError or ValueError if it is no time."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"max_idle: seconds as a number, or None, not {type(value).__name__}")
-    if not 0 < value <= 1e9:  # NaN is neither
-        raise ValueError(f"max_idle: more than 0 seconds, or None for ever, not {value!r}")
-    return float(value)
 
 
 class Slot(Generic[CardT]):
@@ -790,7 +709,7 @@ class PoolState(ABC, Generic[CardT]):
                 each.life = each.life or latest.life
                 continue
             now = latest.readers.get(reader)
-            restarted = each.life is not None and each.life != latest.life
+            restarted = each.life != latest.life  # or nobody has looked before it went
             if not (each.pins.refused and restarted and now is not None and now.present and now.atr in (each.atr, b"")):
                 del self._aside[reader]
 

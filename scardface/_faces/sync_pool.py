@@ -20,7 +20,8 @@ from ..errors import CardCommunicationError, CardRemovedError, CardResetError, S
 from ..iso7816._apdu import StatusError, Success
 from ..iso7816._exchange import ExchangeOptions
 from .card import check_match
-from .pool_state import MAX_TRIES, PoolRequest, PoolStats, Slot, Waiting, idle_seconds, logger, number_of
+from .pool_request import PoolRequest, PoolStats, idle_seconds, number_of
+from .pool_state import MAX_TRIES, Slot, Waiting, logger
 from .sync_base import Verdict
 from .sync_pool_base import FaceState, check_card, check_function, result_of, wait_for
 from .sync_scard import SCard

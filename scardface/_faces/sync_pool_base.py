@@ -22,7 +22,8 @@ from .._session.session import Session
 from .._threads import JOIN_TIMEOUT, SLICE, BlockScope, WaitingThread, no_op, spawn
 from .._waiting.driver import until_idle_blocking
 from ..errors import CANCELLED, WaitCancelledError
-from .pool_state import PoolRequest, PoolState, Slot, Waiting
+from .pool_request import PoolRequest
+from .pool_state import PoolState, Slot, Waiting
 from .sync_base import Anywhere, ThreadLock
 from .sync_scard import SCard
 

@@ -24,9 +24,8 @@ from scardface import (
     WaitCancelledError,
     cancel_all,
     iso7816,
-    sync,
 )
-from scardface.pool import CardPool, PinRefusedError, PoolStats
+from scardface.pool import PinRefusedError
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH
 from tests.support.faces import both_faces, off_loop
@@ -625,51 +624,6 @@ async def test_a_card_closed_or_shared_by_a_loan_is_opened_anew(pcsc: SimulatedP
             assert lent.share is ShareMode.EXCLUSIVE
             assert await name_of(lent) == "card"
         assert card.verifications == 3
-
-
-@pytest.mark.parametrize("pool", [CardPool, sync.CardPool])
-def test_bad_input_is_refused_at_once(pool: Any) -> None:
-    for words in (
-        {"min_cards": -1},
-        {"min_cards": 2, "max_cards": 1},
-        {"max_cards": 0},
-        {"max_idle": 0},
-        {"max_idle": -1},
-        {"max_idle": float("nan")},
-        {"max_idle": float("inf")},
-        {"max_uses": 0},
-        {"share": ShareMode.DIRECT},
-        {"atr": b"("},
-        {"timeout": -2},
-        {"settle": -1},
-        {"on_reset": "never"},
-        {"success": []},
-    ):
-        with pytest.raises(ValueError, match=next(iter(words))):
-            pool(**words)
-    for words in (
-        {"min_cards": 1.0},
-        {"min_cards": True},
-        {"max_cards": "1"},
-        {"max_idle": "1"},
-        {"max_idle": True},
-        {"max_uses": 1.5},
-        {"prepare": "select"},
-        {"match": 5},
-        {"atr": "3b"},
-        {"readers": 5},
-        {"timeout": "1"},
-    ):
-        with pytest.raises(TypeError, match=next(iter(words))):
-            pool(**words)
-    made = pool(min_cards=0)
-    for timeout, kind in ((-2, ValueError), ("1", TypeError), (float("nan"), ValueError)):
-        with pytest.raises(kind, match="timeout"):
-            made.card(timeout=timeout)
-    assert made.stats() == PoolStats(*[0] * len(PoolStats._fields))
-    assert made.set_aside == {}
-    assert not made.closed
-    assert repr(made) == "<CardPool: not open>"
 
 
 @both_faces

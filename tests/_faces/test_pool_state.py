@@ -11,7 +11,7 @@ import pytest
 
 from scardface import sync
 from scardface._faces import pool_state
-from scardface._faces.pool_state import PoolStats
+from scardface._faces.pool_request import PoolStats
 from scardface.testing import SimulatedPCSC
 from tests.support.pins import SELECT, PinCard
 
