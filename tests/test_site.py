@@ -106,3 +106,16 @@ def test_the_changelog_has_its_form() -> None:
 def test_public_modules_are_the_documented_ones() -> None:
     told = set(re.findall(r"`(scardface(?:\.\w+)*)`", PAGES["versions.md"].split("\n\n")[1]))
     assert told - WITHOUT == set(MODULES)
+
+
+def test_the_page_of_events_has_every_event_and_its_fields() -> None:
+    from dataclasses import fields
+    from typing import get_args
+
+    rows = {
+        name: (told, cell) for name, told, cell in re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", PAGES["events.md"], re.MULTILINE)
+    }
+    assert set(rows) == {each.__name__ for each in get_args(scardface.Event)}
+    for each in get_args(scardface.Event):
+        told = set(re.findall(r"`(\w+)`", rows[each.__name__][0]))
+        assert told == {field.name for field in fields(each)} | {"initial"}, each
