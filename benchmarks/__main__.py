@@ -1,7 +1,8 @@
 """`python -m benchmarks [NAME ...] [--quick] [--json FILE] [--plot DIR]`: run benchmarks, print their tables.
 
-Without a name all are run, which takes a quarter of an hour. `--quick` only shows that they run: its figures mean nothing. `--json`
-writes all that was found, with date, machine and versions; `--plot` draws the pictures (it needs matplotlib: the extra `bench`).
+Without a name all are run, which takes some ten minutes; last comes the table of all verdicts. `--quick` only shows that they run:
+its figures mean nothing. `--json` adds all that was found, with date, machine and versions, to the runs that the file has, and the
+table compares with the last of them. `--plot` draws the pictures (it needs matplotlib: the extra `bench`).
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ._machine import machine
-from ._report import Report
+from ._report import Report, Verdict
 from ._session import run
 
 NAMES = (
@@ -46,21 +50,23 @@ def _found(module: ModuleType, name: str, quick: bool) -> Report:
     return report
 
 
-def _summary(reports: dict[str, Report]) -> str:
-    """Every verdict, as rows of Markdown."""
-    lines = ["| benchmark | measured | figure (quartiles) | target | verdict |", "| --- | --- | --- | --- | --- |"]
+def _summary(reports: dict[str, Report], before: dict[str, Any] | None) -> str:
+    """Every verdict, as rows of Markdown; beside them those of the run before, and whether their spreads overlap."""
+    head = ["benchmark", "measured", "figure (quartiles)", "target", "verdict", *(["run before", "agrees"] if before else [])]
+    rows = [head, ["---"] * len(head)]
+    met = 0
     for name, report in reports.items():
+        known = {verdict["what"]: verdict for verdict in before["benchmarks"].get(name, {}).get("verdicts", ())} if before else {}
         for verdict in report.verdicts:
-            spread = f" ({verdict.spread.low:.2f} to {verdict.spread.high:.2f})" if verdict.spread else ""
-            cells = (
-                name,
-                verdict.what,
-                f"{verdict.value:.3g}{verdict.unit}{spread}",
-                f"{verdict.relation} {verdict.target:g}{verdict.unit}",
-                "met" if verdict.met else "**missed**",
-            )
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            met += verdict.met
+            target = f"{verdict.relation} {verdict.target:g}{verdict.unit}"
+            row = [name, verdict.what, verdict.figure, target, "met" if verdict.met else "**MISSED**"]
+            if before:
+                other = Verdict.from_json(known[verdict.what]) if verdict.what in known else None
+                row += ["", ""] if other is None else [other.figure, "yes" if verdict.agrees(other) else "no"]
+            rows.append(row)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", f"{met} of {len(rows) - 2} met, each at the far end of its quartiles"])
 
 
 def main() -> None:
@@ -68,7 +74,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks, print their tables.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="only show that they run")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="add all figures to those of the runs before, and compare with the last"
+    )
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw pictures")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(NAMES)
@@ -76,18 +84,22 @@ def main() -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     where = machine()
     print("\n".join(f"{name}: {value}" for name, value in where.items()), end="\n\n")
-    reports = {}
+    file: Path | None = arguments.json
+    runs_before = json.loads(file.read_text()) if file is not None and file.exists() else []
+    reports: dict[str, Report] = {}
+    begun = time.monotonic()
     for name in arguments.names or NAMES:
         report = reports[name] = _found(importlib.import_module(f"benchmarks.{name}"), name, arguments.quick)
         print(f"{name}: {report}", flush=True)
-        if arguments.json is not None:  # after each of them: a long run that is broken off has left what it found
+        if file is not None:  # after each of them: a long run that is broken off has left what it found
             everything = {
                 "machine": where,
                 "quick": arguments.quick,
                 "benchmarks": {each: reports[each].as_json() for each in reports},
             }
-            arguments.json.write_text(json.dumps(everything, indent=1) + "\n")
-    print(_summary(reports))
+            file.write_text(json.dumps([*runs_before, everything], indent=1) + "\n")
+    print(_summary(reports, runs_before[-1] if runs_before else None))
+    print(f"after {time.monotonic() - begun:.0f} s, load {' '.join(f'{load:.2f}' for load in os.getloadavg())}")
     if arguments.plot is not None:
         from ._plot import draw
 

@@ -15,8 +15,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import trio
@@ -91,18 +93,22 @@ def bare_transaction(reader: str, command: bytes) -> Contender:
 
     @contextmanager
     def opened() -> Iterator[Turn]:
-        begin, transmit, end, octets = scard.SCardBeginTransaction, scard.SCardTransmit, scard.SCardEndTransaction, list(command)
         with _bare_handle(reader) as (handle, header):
-
-            def loop() -> None:
-                _check(begin(handle))
-                code, _answer = transmit(handle, header, octets)
-                _check(code)
-                _check(end(handle, scard.SCARD_LEAVE_CARD))
-
-            yield timed(loop)
+            yield timed(_transaction(handle, header, list(command)))
 
     return Contender("bare Begin, Transmit, End", opened)
+
+
+def _transaction(handle: int, header: int, octets: list[int]) -> Callable[[], None]:
+    begin, transmit, end = scard.SCardBeginTransaction, scard.SCardTransmit, scard.SCardEndTransaction
+
+    def call() -> None:
+        _check(begin(handle))
+        code, _answer = transmit(handle, header, octets)
+        _check(code)
+        _check(end(handle, scard.SCARD_LEAVE_CARD))
+
+    return call
 
 
 def bare_cycle(reader: str, command: bytes) -> Callable[[], None]:
@@ -180,6 +186,66 @@ def yubikit(reader: str, command: bytes) -> list[Contender]:
     return [Contender("yubikit connection", opened)]
 
 
+def hop(loop: str, reader: str, command: bytes) -> Contender:
+    """The least that a call in a thread costs: a thread that is kept, a queue to it, a post back, and the bare call between."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncTurn]:
+        transmit, octets = scard.SCardTransmit, list(command)
+        asked: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+
+        def work(handle: int, header: int) -> None:
+            while (done := asked.get()) is not None:
+                code, _answer = transmit(handle, header, octets)
+                _check(code)
+                done()
+
+        with _bare_handle(reader) as (handle, header):
+            thread = threading.Thread(target=work, args=(handle, header), daemon=True)
+            thread.start()
+            try:
+                yield timed_async(_trio_hop(asked) if loop == "trio" else _asyncio_hop(asked))
+            finally:
+                asked.put(None)
+                thread.join(10)
+
+    return Contender(f"bare hop, {loop}", opened, loop)
+
+
+def _asyncio_hop(asked: SimpleQueue[Any]) -> Callable[[], Awaitable[object]]:
+    loop = asyncio.get_running_loop()
+
+    async def call() -> None:
+        future = loop.create_future()
+        asked.put(lambda: loop.call_soon_threadsafe(future.set_result, None))
+        await future
+
+    return call
+
+
+def _trio_hop(asked: SimpleQueue[Any]) -> Callable[[], Awaitable[object]]:
+    token = trio.lowlevel.current_trio_token()
+
+    async def call() -> None:
+        event = trio.Event()
+        asked.put(lambda: token.run_sync_soon(event.set))
+        await event.wait()
+
+    return call
+
+
+def transaction_in_thread(loop: str, reader: str, command: bytes) -> Contender:
+    """`SCardBeginTransaction`, `SCardTransmit`, `SCardEndTransaction` in the loop's own `to_thread`."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncTurn]:
+        to_thread: Callable[..., Any] = trio.to_thread.run_sync if loop == "trio" else asyncio.to_thread
+        with _bare_handle(reader) as (handle, header):
+            yield timed_async(lambda: to_thread(_transaction(handle, header, list(command))))
+
+    return Contender(f"to_thread(Begin, Transmit, End), {loop}", opened, loop)
+
+
 def in_thread(loop: str, reader: str, command: bytes, times: int = 1) -> Contender:
     """pyscard in an event loop, as its users do it: the loop's own `to_thread` around `transmit`, command by command."""
 
@@ -226,11 +292,19 @@ def sync(
     return Contender(name, opened)
 
 
-def on_loops(readers: str | Sequence[str], command: scardface.C_APDU, times: int = 1) -> list[Contender]:
+def on_loops(
+    readers: str | Sequence[str],
+    command: scardface.C_APDU,
+    times: int = 1,
+    *,
+    name: str = "scardface",
+    backend: Backend | None = None,
+) -> list[Contender]:
     """scardface on every event loop.
 
     Args:
         readers: one for all, SHARED; or one for each, EXCLUSIVE.
+        backend: the binding; None: the default.
     """
     batch = [command] * times
     share = scardface.ShareMode.SHARED if isinstance(readers, str) else scardface.ShareMode.EXCLUSIVE
@@ -239,10 +313,10 @@ def on_loops(readers: str | Sequence[str], command: scardface.C_APDU, times: int
     def contender(loop: str, reader: str) -> Contender:
         @asynccontextmanager
         async def opened() -> AsyncIterator[AsyncTurn]:
-            async with scardface.SCard(readers=reader, timeout=10, share=share) as card:
+            async with scardface.SCard(readers=reader, timeout=10, share=share, backend=backend) as card:
                 send = card.send
                 yield timed_async((lambda: send(*batch)) if times > 1 else lambda: send(command))
 
-        return Contender(f"scardface, {loop}", opened, loop)
+        return Contender(f"{name}, {loop}", opened, loop)
 
     return [contender(loop, reader) for loop, reader in zip(LOOPS, each, strict=True)]

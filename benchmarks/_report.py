@@ -2,7 +2,8 @@
 
 Rules:
 
-- A verdict stands beside the figure and the target that it compares, whatever it says.
+- A verdict stands beside the figure and the target that it compares, whatever it says. What must hold is the far end of the
+  spread that is printed, so that the next run says the same.
 - JSON has all that the table has, and the figures that it was made from.
 """
 
@@ -42,13 +43,42 @@ class Verdict:
 
     @property
     def met(self) -> bool:
-        """Whether the target is met."""
-        return bool(_HOLDS[self.relation](self.value, self.target))
+        """Whether the target is met, also at the far end of the spread."""
+        far = self.value if self.spread is None else self.spread.low if self.relation == ">=" else self.spread.high
+        return bool(_HOLDS[self.relation](far, self.target))
+
+    @property
+    def figure(self) -> str:
+        """The figure with its quartiles."""
+        quartiles = f" ({self.spread.low:.2f} to {self.spread.high:.2f})" if self.spread else ""
+        return f"{self.value:.3g}{self.unit}{quartiles}"
+
+    def agrees(self, other: Verdict) -> bool:
+        """Whether the spreads of two runs overlap."""
+        mine, its = (each.spread or Spread(each.value, each.value, each.value) for each in (self, other))
+        return mine.low <= its.high and its.low <= mine.high
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as JSON takes it."""
+        return {
+            "what": self.what,
+            "value": self.value,
+            "quartiles": None if self.spread is None else [self.spread.low, self.spread.high],
+            "relation": self.relation,
+            "target": self.target,
+            "unit": self.unit,
+            "met": self.met,
+        }
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Verdict:
+        """What `as_json` has made."""
+        quartiles = kept["quartiles"]
+        spread = None if quartiles is None else Spread(quartiles[0], kept["value"], quartiles[1])
+        return cls(kept["what"], kept["value"], kept["relation"], kept["target"], spread, kept["unit"])
 
     def __str__(self) -> str:
-        quartiles = f" ({self.spread.low:.2f} to {self.spread.high:.2f})" if self.spread else ""
-        verdict = "met" if self.met else "MISSED"
-        return f"{self.what}: {self.value:.3g}{self.unit}{quartiles}, target {self.relation} {self.target:g}{self.unit}: {verdict}"
+        return f"{self.what}: {self.figure}, target {self.relation} {self.target:g}{self.unit}: {'met' if self.met else 'MISSED'}"
 
 
 @dataclass
@@ -93,18 +123,7 @@ class Report:
             "title": self.title,
             "columns": list(self.columns),
             "rows": [list(row) for row in self.rows],
-            "verdicts": [
-                {
-                    "what": verdict.what,
-                    "value": verdict.value,
-                    "quartiles": None if verdict.spread is None else [verdict.spread.low, verdict.spread.high],
-                    "relation": verdict.relation,
-                    "target": verdict.target,
-                    "unit": verdict.unit,
-                    "met": verdict.met,
-                }
-                for verdict in self.verdicts
-            ],
+            "verdicts": [verdict.as_json() for verdict in self.verdicts],
             "notes": self.notes,
             "axis": self.axis,
             "bars": [list(bar) for bar in self.bars],

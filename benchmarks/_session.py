@@ -16,11 +16,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ._tables import CORES, cores_of
 
-__all__ = ["run"]
+__all__ = ["end", "run"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,12 +39,17 @@ def run(name: str, setting: str, quick: bool) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def end(measured: object) -> NoReturn:
+    """Say what was measured, and end the process."""
+    print(json.dumps(measured), flush=True)
+    os._exit(0)
+
+
 def _main(name: str, setting: str, extent: str) -> None:
     if cores_of(setting) == CORES[1]:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     measured = importlib.import_module(f"benchmarks.{name}").measure(setting, extent == "quick")
-    print(json.dumps(measured), flush=True)
-    os._exit(0)
+    end(measured)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,6 @@ def add_contest(
 
 
 def verdict(rounds: Rounds, contender: str, reference: str, target: float, setting: str) -> Verdict:
-    """A contender's time against a multiple of its reference's."""
+    """A contender's time, at most a multiple of its reference's."""
     ratio = ratios(rounds, contender, reference)
     return Verdict(f"{contender} / {reference}, {setting}", ratio.median, "<=", target, ratio)

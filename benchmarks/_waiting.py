@@ -2,7 +2,8 @@
 
 It says "waiting" when it does, waits, and ends when its standard input ends. Kinds: `asyncio`, `uvloop`, `trio` (a task in
 `SCard`), `sync` (a thread in `scardface.sync.SCard`), `monitor` (a `ReaderMonitor` on asyncio), `CardRequest` (a thread in
-`waitforcard`), `CardMonitor` (with an observer).
+`waitforcard`), `CardMonitor` (with an observer), `bare-LOOP` and `bare-sync` (a thread in SCardGetStatusChange, in slices of 6 s as
+scardface's, beside a loop or a main thread that waits for nothing).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ._turns import LOOPS, run_in_loop
 
 __all__ = ["KINDS"]
 
-KINDS = (*LOOPS, "sync", "monitor", "CardRequest", "CardMonitor")
+KINDS = (*LOOPS, "sync", "monitor", "CardRequest", "CardMonitor", *(f"bare-{each}" for each in (*LOOPS, "sync")))
 
 
 def _until_told() -> None:
@@ -61,11 +62,35 @@ def _card_monitor() -> None:
     CardMonitor().addObserver(Observer())
 
 
+def _bare(reader: str) -> None:
+    from smartcard import scard
+
+    def wait() -> None:
+        _, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        _, states = scard.SCardGetStatusChange(context, 0, [(reader, scard.SCARD_STATE_UNAWARE)])
+        while True:
+            _, states = scard.SCardGetStatusChange(context, 6000, [(reader, states[0][1] & ~scard.SCARD_STATE_CHANGED)])
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+async def _nothing() -> None:
+    import anyio
+
+    await anyio.sleep_forever()
+
+
 def _main(kind: str, reader: str) -> None:
     threading.Thread(target=_until_told, daemon=True).start()
     print("waiting", flush=True)
     if kind in LOOPS:
         run_in_loop(kind, _card, reader)
+    elif kind.startswith("bare-"):
+        _bare(reader)
+        loop = kind.partition("-")[2]
+        if loop in LOOPS:
+            run_in_loop(loop, _nothing)
+        threading.Event().wait()
     elif kind == "monitor":
         run_in_loop("asyncio", _monitor)
     elif kind == "sync":

@@ -150,5 +150,5 @@ def report(runs: Runs) -> Report:
             if setting == next(iter(runs)):
                 found.bars.append((name, throughput.median))
             if name != REFERENCE and setting == "5 ms":
-                found.verdicts.append(Verdict(f"{name}, cards of {setting}", throughput.median, ">=", 0.95, throughput))
+                found.verdicts.append(Verdict(f"{name}, cards of {setting}", throughput.median, ">=", 0.97, throughput))
     return found

@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from benchmarks._figures import Spread
 from benchmarks._report import Report, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def run(*arguments: str) -> str:
 def test_a_quick_run_of_all(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     run("--quick", "--json", str(file))
-    everything: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    [everything] = json.loads(file.read_text(encoding="utf-8"))
     assert {"date", "processor", "Python", "pcscd", "pyscard", "anyio"} <= set(everything["machine"])
     assert everything["quick"] is True
     assert sorted(everything["benchmarks"]) == BENCHMARKS
@@ -46,6 +46,19 @@ def test_a_quick_run_of_all(tmp_path: Path) -> None:
         assert report["bars"], name
         assert report["data"], name
         assert report["verdicts"] or name == "busy", "a quick run has no verdict on cards of 5 ms"
+
+
+@pytest.mark.usefixtures("_daemon")
+def test_every_run_is_kept_and_compared_with_the_one_before(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    assert "run before" not in run("--quick", "--json", str(file), "growth")
+    said = run("--quick", "--json", str(file), "growth")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    assert [list(each["benchmarks"]) for each in kept] == [["growth"], ["growth"]]
+    [head, _, *rows] = [line for line in said.splitlines() if line.startswith("|")]
+    assert head.endswith("| run before | agrees |")
+    assert len(rows) == len(kept[0]["benchmarks"]["growth"]["verdicts"])
+    assert all(row.endswith((" yes |", " no |")) for row in rows)
 
 
 def test_an_unknown_name_is_refused() -> None:
@@ -62,6 +75,22 @@ def test_a_verdict_says_what_was_missed() -> None:
     assert Verdict("a", 1.1, "<=", 1.1).met
     assert not Verdict("a", 0.9, ">=", 0.95).met
     assert not Verdict("a", 2, "==", 1).met
+
+
+def test_what_must_hold_is_the_far_end_of_the_spread() -> None:
+    spread = Spread(0.9, 1.0, 1.1)
+    assert not Verdict("a", 1.0, "<=", 1.05, spread).met
+    assert Verdict("a", 1.0, "<=", 1.1, spread).met
+    assert not Verdict("a", 1.0, ">=", 0.95, spread).met
+    assert Verdict("a", 1.0, ">=", 0.9, spread).met
+
+
+def test_two_runs_agree_where_their_spreads_overlap() -> None:
+    mine = Verdict("a", 1.0, "<=", 1.05, Spread(0.9, 1.0, 1.1))
+    assert Verdict.from_json(json.loads(json.dumps(mine.as_json()))) == mine
+    assert mine.agrees(Verdict("a", 1.2, "<=", 1.05, Spread(1.1, 1.2, 1.3)))
+    assert not mine.agrees(Verdict("a", 1.2, "<=", 1.05, Spread(1.11, 1.2, 1.3)))
+    assert mine.agrees(Verdict("a", 1.1, "<=", 1.05))
 
 
 def test_a_table_has_all_cells_in_line() -> None:
