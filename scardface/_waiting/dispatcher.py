@@ -432,9 +432,10 @@ class Dispatcher:
         if refused:
             waiter._refused = self._refusing[waiter] = dict(refused)
             self._unchecked_refusals[waiter] = None
-        for other in older - self._first_queries.keys() - self._waiters.keys():
-            self._first_queries[other] = now + FIRST_QUERY_PRIORITY
-            self._call_at(now + FIRST_QUERY_PRIORITY, self._end_first_query, other, self._first_queries)
+        for other in older:
+            if other not in self._first_queries and other not in self._waiters:  # a set's difference would go through all waiters
+                self._first_queries[other] = now + FIRST_QUERY_PRIORITY
+                self._call_at(now + FIRST_QUERY_PRIORITY, self._end_first_query, other, self._first_queries)
         if waiter.request.timeout == 0:
             waiter._tried = set()
         if waiter.deadline != float("inf"):

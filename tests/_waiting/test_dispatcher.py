@@ -650,3 +650,28 @@ def test_timers_of_those_who_left_do_not_pile_up() -> None:
         dispatcher.handle(Left(one), 0.0)
     assert len(dispatcher._timers) < 100
     assert len(dispatcher._queues) == 1
+
+
+def test_who_joins_costs_the_same_however_many_wait() -> None:
+    """Counted are the looks at a waiter: a set's difference with the keys of a dictionary goes through all of them."""
+    looks = [0]
+
+    class CountedWaiter(Waiter):
+        def __hash__(self) -> int:
+            looks[0] += 1
+            return id(self)
+
+    def counted(number: int) -> Waiter:
+        waiter = CountedWaiter()
+        for slot in ("request", "owner", "deadline", "service_may_be_absent"):
+            setattr(waiter, slot, getattr(template, slot))
+        waiter.number = number
+        return waiter
+
+    dispatcher, template = Dispatcher(), make_waiter(1, card_request(), "loop")
+    costs = []
+    for number in range(500):
+        looks[0] = 0
+        dispatcher.handle(Joined(counted(number), older=(template,)), 0.0)
+        costs.append(looks[0])
+    assert max(costs[1:]) <= costs[0]
