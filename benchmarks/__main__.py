@@ -36,6 +36,7 @@ NAMES = (
     "growth",
     "script",
     "idle",
+    "fleet",
 )
 """The benchmarks, in the order in which they are run."""
 

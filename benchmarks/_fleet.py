@@ -157,10 +157,10 @@ class Cards:
         self.environment = {"PCSCLITE_CSOCK_NAME": opened["socket"]}
 
     def ask(self, do: str, reader: int = 0, latency: float = 0.0, atr: str = "3B800181") -> float:
-        """Have something done: "insert", "remove", "restart" (the service), "count" (of the cards that PC/SC sees).
+        """Have something done: "insert", "remove", "restart" (the service).
 
         Returns:
-            The monotonic time at which it was done, or the count.
+            The monotonic time at which it was done; of an insertion, at which the card began to go in.
 
         Raises:
             RuntimeError: it failed.
@@ -244,14 +244,15 @@ def _done(pcscd: PrivatePcscd, do: str, reader: int, latency: float, atr: str) -
     try:
         if do == "insert":
             pcscd.wait_for_removal(reader)  # of the card before it, or nobody would see that this is another one
+            began = time.monotonic()
             pcscd.insert(reader, FleetCard(latency, bytes.fromhex(atr)))
-        elif do == "remove":
+            return began
+        if do == "remove":
             pcscd.remove(reader)
-        elif do == "restart":
+            pcscd.wait_for_removal(reader)
+        else:
             pcscd.stop()
             pcscd.start()
-        else:
-            return len(pcscd.cards)
     except (OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return time.monotonic()

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def test_a_quick_run_of_all(tmp_path: Path) -> None:
     assert everything["quick"] is True
     assert sorted(everything["benchmarks"]) == BENCHMARKS
     for name, report in everything["benchmarks"].items():
+        if name == "fleet" and find_spec("distributed") is None:
+            continue  # its report says so
         assert report["rows"], name
         assert all(len(row) == len(report["columns"]) for row in report["rows"]), name
         assert report["bars"], name
