@@ -223,7 +223,8 @@ class BlockScope(CancelScope):
         _scopes.stack = (*self._outside, self)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        _scopes.stack = self._outside
+        stack = _scopes.stack
+        _scopes.stack = self._outside if stack and stack[-1] is self else tuple(each for each in stack if each is not self)
         self.cancelled_caught = self.cancelled and kind is not None and issubclass(kind, WaitCancelledError)
         return self.cancelled_caught
 

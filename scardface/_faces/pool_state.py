@@ -520,9 +520,9 @@ class PoolState(ABC, Generic[CardT]):
             elif slot.error is not None or isinstance(error, _GONE):
                 self._lost += slot.error is None
                 self._close_slot(slot, again=True)
-            elif not isinstance(error, Exception):  # the pool is closing, or its loop
-                self._close_slot(slot, again=False)
             else:
+                if not isinstance(error, Exception):  # by `prepare` itself, or by a loop that ends
+                    error = WaitCancelledError(f"what makes it ready was ended by {type(error).__name__}", CANCELLED)
                 self._set_aside(slot, error)
                 start = self._start
                 if start is not None and not isinstance(error, NOT_THIS_CARD):  # a mistake in `prepare` or `match`

@@ -302,3 +302,66 @@ async def test_two_cards_at_once_in_one_task_while_one_goes(pcsc: SimulatedPCSC)
                 pcsc.remove("B")
                 await anyio.sleep_forever()
         assert pool.stats()[:3] == (1, 1, 0)
+
+
+async def test_prepare_that_is_cancelled_by_itself(pcsc: SimulatedPCSC) -> None:
+    """It ends nobody else, and is told of."""
+
+    async def prepare(card: SCard) -> None:
+        raise anyio.get_cancelled_exc_class()("by itself") if card.reader == "A" and not trio_has_it else LookupError("no")
+
+    trio_has_it = anyio.get_cancelled_exc_class().__name__ == "Cancelled"  # which cannot be made
+    async with CardPool(min_cards=0, prepare=prepare) as pool:
+        await until(lambda: pool.set_aside)
+        assert "A" in pool.set_aside
+
+
+async def test_closing_inside_a_loan_of_its_own(pcsc: SimulatedPCSC) -> None:
+    pool = CardPool(timeout=30)
+    await pool.open()
+    with pytest.raises(WaitCancelledError, match="the pool was closed"):
+        async with pool.card():
+            await pool.aclose()
+            await anyio.sleep_forever()
+    assert pool.closed
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_program_that_ends_without_closing_it(pcsc: SimulatedPCSC, backend: str) -> None:
+    begun: list[str] = []
+
+    async def prepare(card: SCard) -> None:
+        begun.append(card.reader)
+        await anyio.sleep_forever()
+
+    kept: list[Any] = []
+
+    async def main() -> None:
+        kept.append(CardPool(min_cards=0, prepare=prepare))
+        await kept[0].open()
+        await until(lambda: begun)
+
+    anyio.run(main, backend=backend)
+    with pytest.warns(ResourceWarning, match="unclosed CardPool"):
+        throw_away(kept)
+    with anyio.from_thread.start_blocking_portal() as portal:
+        portal.call(_opens)
+
+
+async def _opens() -> None:
+    async with SCard("A", timeout=30) as card:
+        await card.send(SELECT)
+
+
+async def test_a_fork_of_a_program_with_a_pool(pcsc: SimulatedPCSC) -> None:
+    pool = CardPool(timeout=30)
+    pool._generation -= 1  # made before it
+    with pytest.raises(RuntimeError, match="fork"):
+        await pool.open()
+    async with CardPool(timeout=30) as pool:
+        assert pool._state is not None
+        pool._state.generation -= 1
+        with pytest.raises(RuntimeError, match="fork"):
+            async with pool.card():
+                pass
+        pool._state.generation += 1

@@ -18,6 +18,7 @@ from scardface import (
     C_APDU,
     CardRemovedError,
     CardTimeoutError,
+    SCardError,
     ServiceUnavailableError,
     ShareMode,
     StatusError,
@@ -25,6 +26,7 @@ from scardface import (
     cancel_all,
     iso7816,
 )
+from scardface.errors import NO_MEMORY, SECURITY_VIOLATION
 from scardface.pool import PinRefusedError
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH
@@ -460,6 +462,77 @@ async def test_it_is_reset_and_prepared_again_after_a_failed_exchange(pcsc: Simu
         assert await one_loan(pool) == "card"
         assert card.verifications == 2
         assert card.resets + resets >= 1
+
+
+@both_faces
+async def test_a_shared_card_is_opened_once(pcsc: SimulatedPCSC, face: Any) -> None:
+    pcsc.insert("A", PinCard())
+    async with face.pool(timeout=BOUND, share=ShareMode.SHARED) as pool:
+        pcsc.insert("B", PinCard())
+        await until(lambda: pool.stats().cards == 2)
+        pcsc.remove("B")
+        await until(lambda: pool.stats().cards == 1)
+        for _ in range(3):
+            async with pool.card() as card:
+                assert card.reader == "A"
+        assert pool.stats().cards == 1
+
+
+@both_faces
+async def test_a_reader_by_its_serial_number(pcsc: SimulatedPCSC, face: Any) -> None:
+    pcsc.add_reader("C", attributes={scardface.Attribute.VENDOR_IFD_SERIAL_NO: b"5C000123"})
+    pcsc.insert("A", PinCard("other"))
+    async with face.pool(readers=scardface.serial("5C000123"), min_cards=0, prepare=face.prepare(nothing, VERIFY)) as pool:
+        pcsc.insert("C", PinCard("first"))
+        assert await one_loan(pool) == "first"
+        pcsc.remove("C")
+        pcsc.insert("C", PinCard("second"))
+        await until(lambda: pool.stats().lost == 1)
+        assert await one_loan(pool) == "second"
+        assert pool.stats().cards == 1
+
+
+@both_faces
+async def test_a_service_that_refuses_the_program(pcsc: SimulatedPCSC, face: Any) -> None:
+    pcsc.inject("SCardEstablishContext", SECURITY_VIOLATION, 1000)
+    with pytest.raises(ServiceUnavailableError):
+        async with face.pool():
+            pass
+    async with face.pool(min_cards=0) as pool:
+        with pytest.raises(ServiceUnavailableError):
+            await one_loan(pool)
+        pcsc._service._injected.clear()
+        pcsc.insert("A", PinCard())
+        async with pool.card(timeout=BOUND):
+            pass
+
+
+@both_faces
+async def test_no_thread_can_be_started(pcsc: SimulatedPCSC, face: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pcsc.insert("A", PinCard())
+    async with face.pool(timeout=BOUND, prepare=face.prepare(nothing, VERIFY)) as pool:
+        assert await one_loan(pool) == "card"
+
+        def fail(*_: Any) -> Any:
+            raise SCardError("no thread could be started", NO_MEMORY)
+
+        with monkeypatch.context() as limited:
+            limited.setattr("scardface._waiting.acquisition.Worker", fail)
+            pcsc.remove("A")
+            await until(lambda: pool.stats().lost == 1)
+            pcsc.insert("A", PinCard("again"))
+            with pytest.raises(SCardError, match="no thread"):
+                await one_loan(pool)
+        assert await one_loan(pool) == "again"
+
+
+@both_faces
+async def test_no_time_to_wait(pcsc: SimulatedPCSC, face: Any) -> None:
+    pcsc.insert("A", PinCard())
+    async with face.pool(timeout=BOUND) as pool, pool.card(timeout=0):
+        with pytest.raises(CardTimeoutError, match="within 0 s; seen: 1 card lent"):
+            async with pool.card(timeout=0):
+                pass
 
 
 @both_faces
