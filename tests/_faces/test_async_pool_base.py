@@ -13,9 +13,10 @@ from typing import Any
 import anyio
 import pytest
 
-from scardface import CardRemovedError, SCard, SCardError, WaitCancelledError
+from scardface import C_APDU, CardRemovedError, SCard, SCardError, WaitCancelledError
 from scardface.pool import CardPool
 from scardface.testing import SimulatedPCSC
+from tests.support.cards import GATE, LogCard
 from tests.support.faces import off_loop
 from tests.support.pins import READ, SELECT, VERIFY, PinCard
 from tests.support.waits import threads_named, until, wait_until
@@ -163,6 +164,21 @@ async def test_a_transaction_or_a_call_that_outlives_the_loan(pcsc: SimulatedPCS
             assert other is not card
             await other.send(SELECT)
             left.set()
+
+
+async def test_an_exchange_that_outlives_the_loan(pcsc: SimulatedPCSC) -> None:
+    """Of a task that was started inside, and still waits for its answer."""
+    slow = LogCard()
+    pcsc.remove("A")
+    pcsc.insert("A", slow)
+    async with CardPool(timeout=30) as pool, anyio.create_task_group() as tasks:
+        async with pool.card() as card:
+            tasks.start_soon(card.send, C_APDU(0x80, GATE))
+            await until(slow.reached.is_set)
+        assert pool.stats().cards == 0
+        slow.gate.set()
+        async with pool.card() as other:
+            assert other is not card
 
 
 async def test_who_waits_for_the_removal_after_the_loan_is_told(pcsc: SimulatedPCSC) -> None:

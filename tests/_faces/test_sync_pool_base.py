@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from scardface import CardRemovedError, CardTimeoutError, WaitCancelledError, sync
+from scardface import C_APDU, CardRemovedError, CardTimeoutError, WaitCancelledError, sync
 from scardface.sync import CardPool, SCard
 from scardface.testing import SimulatedPCSC
+from tests.support.cards import GATE, LogCard
 from tests.support.pins import READ, SELECT, VERIFY, PinCard
 from tests.support.waits import signal_when, threads_named, wait_until
 
@@ -155,6 +156,23 @@ def test_a_thread_that_is_in_a_call_still(pcsc: SimulatedPCSC) -> None:
             other.send(SELECT)
         go_on.set()
         thread.join()
+
+
+def test_an_exchange_that_outlives_the_loan(pcsc: SimulatedPCSC) -> None:
+    """Of another thread, which still waits for its answer."""
+    slow = LogCard()
+    pcsc.remove("A")
+    pcsc.insert("A", slow)
+    with CardPool(timeout=30) as pool:
+        with pool.card() as card:
+            thread = threading.Thread(target=card.send, args=(C_APDU(0x80, GATE),))
+            thread.start()
+            assert slow.reached.wait(30)
+        assert pool.stats().cards == 0
+        slow.gate.set()
+        thread.join()
+        with pool.card() as other:
+            assert other is not card
 
 
 def test_a_loan_that_is_thrown_away_is_given_back(pcsc: SimulatedPCSC) -> None:

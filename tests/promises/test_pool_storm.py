@@ -14,18 +14,20 @@ from tests.support.pool_storm import PoolStorm, Real, Simulated
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_sixteen_readers(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "tasks"), [(1, 150), (2, 10)])
+async def test_sixteen_readers(seed: int, tasks: int) -> None:
+    """With tasks that wait for cards, and with cards that wait for tasks."""
     with SimulatedPCSC() as pcsc:
-        storm = PoolStorm(Simulated(pcsc, 16), seed, tasks=150, turns=2, disturbances=80, deaths=3, pause=0.02)
+        storm = PoolStorm(Simulated(pcsc, 16), seed, tasks=tasks, turns=2, disturbances=80, deaths=3, pause=0.02)
         await storm.run(off_loop, backend=pcsc)
     assert not storm.faults
 
 
-def test_sixteen_readers_among_threads() -> None:
+@pytest.mark.parametrize("threads", [24, 6])
+def test_sixteen_readers_among_threads(threads: int) -> None:
     with SimulatedPCSC() as pcsc:
-        storm = PoolStorm(Simulated(pcsc, 16), 3, tasks=24, turns=2, disturbances=60, deaths=3, pause=0.02)
-        storm.run_sync(24, backend=pcsc)
+        storm = PoolStorm(Simulated(pcsc, 16), 3, tasks=threads, turns=2, disturbances=60, deaths=3, pause=0.02)
+        storm.run_sync(threads, backend=pcsc)
     assert not storm.faults
 
 
