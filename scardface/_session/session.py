@@ -56,6 +56,8 @@ logger = logging.getLogger("scardface.session")
 
 T = TypeVar("T")
 
+_CALLS_OF_THE_READER = frozenset({"SCardControl", "SCardGetAttrib", "SCardSetAttrib"})
+"""Calls whose failure says nothing of the card."""
 _MAX_LEFTOVER_TRANSACTIONS = 16
 """The most transactions that are ended when a handle that was EXCLUSIVE becomes shared; pcsc-lite may keep some."""
 
@@ -64,7 +66,7 @@ class Session:
     """One open card; see the module's docstring. Made by `open`.
 
     Attributes:
-        failure: what PC/SC or the card failed with, first or for good, since this was set to None.
+        failure: what the card failed with, first or for good, since this was set to None.
         resets: how often the card was reset since it was opened, as far as is known; a reset may be counted twice.
     """
 
@@ -293,7 +295,8 @@ class Session:
         return failure
 
     def _note(self, failure: SCardError) -> None:
-        if self.failure is None or isinstance(failure, (CardRemovedError, ServiceUnavailableError)):
+        final = isinstance(failure, (CardRemovedError, ServiceUnavailableError))
+        if final or (self.failure is None and failure.call not in _CALLS_OF_THE_READER):
             self.failure = failure
 
     def _pcsc_call(self, call: Callable[..., T], *args: object) -> T:

@@ -91,13 +91,14 @@ class Simulated:
 
 
 class Real:
-    """A real pcscd."""
+    """A real pcscd. It polls its readers: a card that is swapped between two polls is the same one to it, so none is."""
 
     def __init__(self, pcscd: PrivatePcscd) -> None:
         self._pcscd = pcscd
         self.names = list(pcscd.readers)
 
     def insert(self, reader: int, card: PinCard) -> None:
+        self._pcscd.wait_for_removal(reader)
         self._pcscd.insert(reader, card)
 
     def remove(self, reader: int) -> None:
