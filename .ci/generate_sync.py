@@ -95,6 +95,9 @@ When the card goes, what the block awaits is cancelled, and the block raises.
 the pool is not open, or belongs to another event loop.
 => the pool is not open.
 
+in another event loop, or in a forked child.
+=> in a forked child.
+
 lent to one task at a time:
 => lent to one thread at a time:
 

@@ -96,15 +96,18 @@ class FaceState(PoolState[SCard]):
             self._running_loop = asyncio.get_running_loop
             self.new_scope = type(anyio.CancelScope())
 
-    def check_open(self) -> None:
-        if self.closed or self.generation != generation():
-            super().check_open()
+    def refuse_elsewhere(self) -> None:
         try:
             running = self._running_loop()
         except RuntimeError:  # the other kind of loop, or none
             running = None
         if running is not self.owner.token:
             raise RuntimeError("this pool belongs to another event loop, in which it was opened; open one in each loop")
+
+    def check_open(self) -> None:
+        if self.closed or self.generation != generation():
+            super().check_open()
+        self.refuse_elsewhere()
 
     def new_card(self) -> SCard:
         return SCard.__new__(SCard)

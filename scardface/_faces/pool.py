@@ -227,13 +227,14 @@ class CardPool:
         Returns when nothing is left of it; what a card still does is waited for. Does nothing the second time.
 
         Raises:
-            RuntimeError: in a forked child.
+            RuntimeError: in another event loop, or in a forked child.
         """
         state = self._state
         if state is None:
             return
         if self._generation != generation():
             raise RuntimeError("this pool was opened before a fork and belongs to the parent process")
+        state.refuse_elsewhere()
         uninterrupted(state.close)
         await state.wait_closed(False)
 

@@ -309,6 +309,7 @@ class PoolState(ABC, Generic[CardT]):
             slot = loan.slot
             if slot is not None and loan.error is None:
                 self._waiting.appendleft(loan)
+                self._loans -= loan.begun
                 loan.begun = False
                 slot.loan, loan.slot = None, None
                 self._put_back(slot)
@@ -347,6 +348,9 @@ class PoolState(ABC, Generic[CardT]):
                 if slot is not None and slot.loan is loan:
                     slot.loan = None
                     self._close_slot(slot, again=True)
+
+    def refuse_elsewhere(self) -> None:
+        """RuntimeError in another event loop than the pool's; any thread may call a pool of the sync face."""
 
     def check_open(self) -> None:
         """RuntimeError unless cards can be borrowed."""

@@ -227,6 +227,7 @@ class CardPool:
             return
         if self._generation != generation():
             raise RuntimeError("this pool was opened before a fork and belongs to the parent process")
+        state.refuse_elsewhere()
         uninterrupted(state.close)
         state.wait_closed(False)
 

@@ -295,8 +295,8 @@ class Session:
         return failure
 
     def _note(self, failure: SCardError) -> None:
-        final = isinstance(failure, (CardRemovedError, ServiceUnavailableError))
-        if final or (self.failure is None and failure.call not in _CALLS_OF_THE_READER):
+        of_the_card = isinstance(failure, CardResetError) or failure.call not in _CALLS_OF_THE_READER
+        if isinstance(failure, (CardRemovedError, ServiceUnavailableError)) or (self.failure is None and of_the_card):
             self.failure = failure
 
     def _pcsc_call(self, call: Callable[..., T], *args: object) -> T:

@@ -48,6 +48,8 @@ async def test_it_belongs_to_its_loop(pcsc: SimulatedPCSC) -> None:
 
         with pytest.raises(RuntimeError, match="belongs to another event loop"):
             await off_loop(asyncio.run, borrow())
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
+            await off_loop(asyncio.run, pool.aclose())
         await borrow()
 
 

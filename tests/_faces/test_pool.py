@@ -448,6 +448,11 @@ async def test_it_is_prepared_again_after_another_programs_reset(pcsc: Simulated
                 await name_of(lent)
         assert await one_loan(pool) == "card"
         assert card.verifications == 3
+        assert pool.stats().loans == 4
+    async with face.pool(timeout=BOUND, share=ShareMode.SHARED) as pool:  # nothing has to be prepared: it is connected anew
+        await off_loop(reset)
+        async with pool.card() as lent:
+            assert (await lent.send(READ)).sw == 0x6982
 
 
 @both_faces
