@@ -15,10 +15,9 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from ._machine import machine
-from ._report import Report, Verdict
+from ._report import Report, summary, verdicts_of
 from ._session import run
 
 NAMES = (
@@ -45,29 +44,11 @@ def _found(module: ModuleType, name: str, quick: bool) -> Report:
     """Make the runs of a benchmark, and its report."""
     runs: dict[str, list[object]] = {}
     for setting in module.settings(quick):
-        print(f"  {name}: {setting}", file=sys.stderr, flush=True)
+        begun = time.monotonic()
         runs.setdefault(setting, []).append(run(name, setting, quick))
+        print(f"  {name}: {setting}, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     report: Report = module.report(runs)
     return report
-
-
-def _summary(reports: dict[str, Report], before: dict[str, Any] | None) -> str:
-    """Every verdict, as rows of Markdown; beside them those of the run before, and whether their spreads overlap."""
-    head = ["benchmark", "measured", "figure (quartiles)", "target", "verdict", *(["run before", "agrees"] if before else [])]
-    rows = [head, ["---"] * len(head)]
-    met = 0
-    for name, report in reports.items():
-        known = {verdict["what"]: verdict for verdict in before["benchmarks"].get(name, {}).get("verdicts", ())} if before else {}
-        for verdict in report.verdicts:
-            met += verdict.met
-            target = f"{verdict.relation} {verdict.target:g}{verdict.unit}"
-            row = [name, verdict.what, verdict.figure, target, "met" if verdict.met else "**MISSED**"]
-            if before:
-                other = Verdict.from_json(known[verdict.what]) if verdict.what in known else None
-                row += ["", ""] if other is None else [other.figure, "yes" if verdict.agrees(other) else "no"]
-            rows.append(row)
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*lines, "", f"{met} of {len(rows) - 2} met, each at the far end of its quartiles"])
 
 
 def main() -> None:
@@ -99,7 +80,8 @@ def main() -> None:
                 "benchmarks": {each: reports[each].as_json() for each in reports},
             }
             file.write_text(json.dumps([*runs_before, everything], indent=1) + "\n")
-    print(_summary(reports, runs_before[-1] if runs_before else None))
+    before = verdicts_of(runs_before[-1]) if runs_before else None
+    print(summary({name: report.verdicts for name, report in reports.items()}, before))
     print(f"after {time.monotonic() - begun:.0f} s, load {' '.join(f'{load:.2f}' for load in os.getloadavg())}")
     if arguments.plot is not None:
         from ._plot import draw

@@ -10,13 +10,13 @@ Rules:
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ._figures import Spread
 
-__all__ = ["Report", "Verdict", "micro", "milli", "shown"]
+__all__ = ["Report", "Verdict", "micro", "milli", "shown", "summary", "verdicts_of"]
 
 _HOLDS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, "==": operator.eq}
 
@@ -129,6 +129,33 @@ class Report:
             "bars": [list(bar) for bar in self.bars],
             "data": self.data,
         }
+
+
+def verdicts_of(run: dict[str, Any]) -> dict[str, list[Verdict]]:
+    """The verdicts of a run that was kept as JSON, by benchmark."""
+    return {name: [Verdict.from_json(kept) for kept in report["verdicts"]] for name, report in run["benchmarks"].items()}
+
+
+def summary(found: Mapping[str, Sequence[Verdict]], before: Mapping[str, Sequence[Verdict]] | None = None) -> str:
+    """Every verdict by benchmark, as a table of Markdown.
+
+    Args:
+        before: those of another run, to be shown beside them, with whether their spreads overlap.
+    """
+    head = ["benchmark", "measured", "figure (quartiles)", "target", "verdict", *(["run before", "agrees"] if before else [])]
+    rows = [head, ["---"] * len(head)]
+    for name, verdicts in found.items():
+        known = {verdict.what: verdict for verdict in before.get(name, ())} if before else {}
+        for verdict in verdicts:
+            target = f"{verdict.relation} {verdict.target:g}{verdict.unit}"
+            row = [name, verdict.what, verdict.figure, target, "met" if verdict.met else "**MISSED**"]
+            if before:
+                other = known.get(verdict.what)
+                row += ["", ""] if other is None else [other.figure, "yes" if verdict.agrees(other) else "no"]
+            rows.append(row)
+    met = sum(verdict.met for verdicts in found.values() for verdict in verdicts)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{table}\n\n{met} of {len(rows) - 2} met, each at the far end of its quartiles."
 
 
 def micro(seconds: float) -> str:

@@ -47,7 +47,7 @@ def measure(setting: str, quick: bool) -> object:
             contenders.append(_exchanges.in_thread("asyncio", reader, encoded, commands))
         if quick:
             return contest(contenders, 1, 1)
-        return contest(contenders, 5, 1) if real else contest(contenders, 40, 1)
+        return contest(contenders, 4, 1) if real else contest(contenders, 40, 1)
 
 
 def report(runs: Runs) -> Report:

@@ -48,7 +48,7 @@ def measure(setting: str, quick: bool) -> object:
             place.insert(reader, REAL_CARD if setting == "5 ms" else 0.0)
         contenders = [_threads(place.readers, commands), _idle(lags)]
         contenders += [_tasks(place.readers, loop, commands, lags, batch) for loop in LOOPS for batch in (False, True)]
-        rounds = contest(contenders, 1 if quick else 15, 1)
+        rounds = contest(contenders, 1 if quick else 8, 1)
     return {"rounds": rounds, "lags": lags}
 
 

@@ -65,7 +65,7 @@ def settings(quick: bool) -> list[str]:
 def measure(setting: str, quick: bool) -> object:
     """One run."""
     kinds = [MONITORS[0], REFERENCE] if quick else [*MONITORS, REFERENCE, *CARDS]
-    blocks, insertions = (1, 1) if quick else (7, 5)
+    blocks, insertions = (1, 1) if quick else (5, 4)
     order = random.Random(7)
     later: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
     with Place(2) as place:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks._docs import BEGIN, END, PAGE, with_run
 from benchmarks._figures import Spread
 from benchmarks._report import Report, Verdict
 
@@ -94,6 +95,26 @@ def test_two_runs_agree_where_their_spreads_overlap() -> None:
     assert mine.agrees(Verdict("a", 1.2, "<=", 1.05, Spread(1.1, 1.2, 1.3)))
     assert not mine.agrees(Verdict("a", 1.2, "<=", 1.05, Spread(1.11, 1.2, 1.3)))
     assert mine.agrees(Verdict("a", 1.1, "<=", 1.05))
+
+
+def test_the_page_takes_the_table_of_a_run() -> None:
+    run = {
+        "machine": {"date": "today", "trio": "not installed"},
+        "benchmarks": {"a": {"verdicts": [Verdict("b", 1.0, "<=", 2).as_json()]}},
+    }
+    page = with_run(f"before {BEGIN} old {END} after", run)
+    assert page.startswith("before ")
+    assert page.endswith(" after")
+    assert "| a | b | 1 | <= 2 | met |\n\n1 of 1 met" in page
+    assert "Date today." in page
+    assert "old" not in page
+    with pytest.raises(ValueError, match="no <!--"):
+        with_run("nothing", run)
+
+
+def test_the_page_has_a_place_for_it() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page.index(BEGIN) < page.index(END)
 
 
 def test_a_table_has_all_cells_in_line() -> None:
