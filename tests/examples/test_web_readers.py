@@ -96,7 +96,7 @@ def test_in_a_browser(web: Any, pcsc: SimulatedPCSC, tmp_path: Path) -> None:
     with served(web.app) as address, Browser(tmp_path) as browser:
         tab = browser.open(address)
         shown = tab.until('document.querySelectorAll("li").length == 2')
-        assert "Desk Reader" in shown
+        assert "Desk Reader" in shown, shown
         assert "<b>Gate</b>" in shown, "a reader's name is text, whatever is in it"
         pcsc.insert("Desk Reader", FileCard())
         assert "3B 87 01 80" in tab.until(f"{gate} == 1")

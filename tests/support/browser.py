@@ -107,12 +107,12 @@ class Tab:
         self._browser, self._target, self._session = browser, target, session
 
     def until(self, condition: str) -> str:
-        """Wait for a JavaScript condition; the text that the page shows then."""
+        """Wait for a JavaScript condition; the text of the page then, whether it is painted yet or not."""
         program = f"""new Promise((done, fail) => {{
-            const look = () => {{ if ({condition}) {{ watch.disconnect(); done(document.body.innerText); }} }};
+            const look = () => {{ if ({condition}) {{ watch.disconnect(); done(document.body.textContent); }} }};
             const watch = new MutationObserver(look);
             watch.observe(document, {{ subtree: true, childList: true, characterData: true, attributes: true }});
-            setTimeout(() => fail(document.body.innerText), {BOUND * 1000});
+            setTimeout(() => fail(document.body.textContent), {BOUND * 1000});
             look();
         }})"""
         found = self._browser.call("Runtime.evaluate", self._session, expression=program, awaitPromise=True, returnByValue=True)
