@@ -203,10 +203,10 @@ class Host:
         return self
 
     @property
-    def pid(self) -> int:
-        """The process id of `scardface serve`."""
+    def process(self) -> subprocess.Popen[str]:
+        """The process of `scardface serve`."""
         assert self._serving is not None
-        return self._serving.process.pid
+        return self._serving.process
 
     def kill(self) -> None:
         """SIGKILL for `scardface serve`; the cards stay."""

@@ -4,15 +4,15 @@ Rules:
 
 - What comes and goes is a line of standard output; warnings go to standard error.
 - SIGTERM and Ctrl-C end it in order: no new job begins, those that run have `--drain` seconds, then everything is closed. A second
-  signal ends the waiting.
+  signal ends the waiting; and the process, where a job blocks the event loop.
 - Dask is imported when the command runs; without it one sentence says what to install.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import os
 import re
 import signal
 import time
@@ -159,38 +159,69 @@ def serve(
             return USAGE
 
 
+class _Signals:
+    """What SIGTERM and Ctrl-C do: the first one ends serving in order, the second one the waiting for jobs.
+
+    A job that blocks the event loop, or holds it up between two of them, keeps the loop from hearing of either: then the second one
+    ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self.stopped = asyncio.Event()
+        self._heard = 0
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def _handle(self, number: int, frame: object) -> None:
+        if len(self.came) > self._heard:
+            print_error("a job blocks the event loop of this host, which is ended at once")
+            os._exit(128 + number)
+        self.came.append(number)
+        self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        self._heard += 1
+        if self.stopped.is_set() and self._task is not None:
+            self._task.cancel()
+        self.stopped.set()
+
+    def restore(self) -> None:
+        """Have them do what they did before."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+
 async def _serve(host: CardHost, drain: float) -> int:
     """Serve until a signal comes; the exit status."""
-    task, stopped = asyncio.current_task(), asyncio.Event()
-    assert task is not None
-    came: list[int] = []
-
-    def stop(number: int) -> None:
-        came.append(number)
-        if stopped.is_set() or not entered:
-            task.cancel()
-        stopped.set()
-
-    entered = False
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the task
-            loop.add_signal_handler(number, stop, number)
+    signals = _Signals()
+    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(signals.stopped.wait())]
+    entering = asyncio.ensure_future(host.__aenter__())
     try:
-        async with host:
-            entered = True
+        await asyncio.wait({entering, *waits}, return_when=asyncio.FIRST_COMPLETED)
+        if not entering.done():
+            return _status(signals)
+        entering.result()
+        try:
             logging.getLogger("scardface.distributed").info("host %r serves its cards to %s", host.host, host.scheduler)
-            waits = [asyncio.ensure_future(host.wait()), asyncio.ensure_future(stopped.wait())]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                if waits[0].done():
-                    waits[0].result()
-                if drain:
-                    await host.drain(drain)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+            waits.append(asyncio.ensure_future(host.wait()))
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not signals.stopped.is_set():
+                waits[1].result()
+            if drain:
+                await host.drain(drain)
+        finally:
+            await host.__aexit__(None, None, None)
     except asyncio.CancelledError:
-        if not came:
+        if not signals.came:
             raise
-    return INTERRUPTED if signal.SIGINT in came else OK
+    finally:
+        for each in (entering, *waits):
+            each.cancel()
+        await asyncio.gather(entering, *waits, return_exceptions=True)
+        signals.restore()
+    return _status(signals)
+
+
+def _status(signals: _Signals) -> int:
+    return INTERRUPTED if signal.SIGINT in signals.came else OK

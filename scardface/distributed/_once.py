@@ -25,7 +25,7 @@ from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any
 
-from distributed import Client, Queue, Variable
+from distributed import Client
 from distributed.protocol import pickle
 
 from ._errors import JobInterruptedError
@@ -123,12 +123,15 @@ async def _read(scheduler: Any, name: str) -> Record:
 
 
 class Pending:
-    """The token and the record of one job, made and removed by whoever waits for it."""
+    """The token and the record of one job, made and removed by whoever waits for it.
+
+    What `distributed.Queue` does is said to the scheduler here: that class begins to make the queue in its constructor, in a task
+    of its own whose error nobody gets.
+    """
 
     def __init__(self, client: Client) -> None:
         self.name = f"scardface-once-{uuid.uuid4().hex}"
         self._client = client
-        self._token = Queue(self.name, client=client, maxsize=1)
 
     @classmethod
     async def create(cls, client: Client) -> Pending:
@@ -138,14 +141,14 @@ class Pending:
             OSError: it cannot be reached.
         """
         pending = cls(client)
-        await pending._token
+        await client.scheduler.queue_create(name=pending.name, maxsize=1)
         await client.scheduler.variable_set(name=pending.name, data={})
-        await pending._token.put("may begin once")
+        await client.scheduler.queue_put(name=pending.name, data="may begin once", timeout=None)
         return pending
 
     async def begun(self) -> bool:
         """Whether some worker has taken the token."""
-        return not await self._token.qsize()
+        return not await self._client.scheduler.queue_qsize(name=self.name)
 
     async def record(self) -> Record:
         """The record."""
@@ -153,9 +156,9 @@ class Pending:
 
     def remove(self) -> None:
         """Remove both."""
-        self._token.close()
-        self._token.close()  # its constructor and `await` have each counted a user of it
-        Variable(self.name, client=self._client).delete()
+        if self._client.status == "running":
+            self._client._send_to_scheduler({"op": "queue_release", "name": self.name})
+            self._client._send_to_scheduler({"op": "variable_delete", "name": self.name})
 
 
 class _Losses:

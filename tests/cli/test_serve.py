@@ -91,3 +91,16 @@ def test_a_signal_ends_it_in_order(scheduler: str, number: signal.Signals, statu
     assert told[0] == f"host 'h' serves its cards to {scheduler}"
     assert "is served as card, any" in told[1]
     assert "not served any more" in json.loads(out)["message"]
+
+
+def test_a_signal_ends_the_wait_for_a_scheduler() -> None:
+    command = [sys.executable, "-m", "scardface", "serve", NOWHERE, "--virtual", "--retry", "--timeout", "0.5"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), text=True, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            assert "it is waited for" in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=BOUND)
+        finally:
+            process.kill()
+    assert (process.returncode, out, err) == (0, "", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -107,7 +108,7 @@ async def test_every_job_is_accounted_for(hosts: tuple[Scheduler, list[Host]], t
             await in_thread(host.cards.ask, "insert", 1, 0.01)
 
     async def kill() -> None:
-        pid = first.pid
+        pid = first.process.pid
         assert Path(f"/proc/{pid}/task/{pid}/children").read_text() == "", "it starts no processes, so it leaves none"
         await in_thread(first.kill)
         first.begin()
@@ -180,3 +181,27 @@ async def test_with_tls_who_has_no_certificate_gets_no_connection(certificates: 
         with suppress(OSError):  # the alert, as OpenSSL tells it
             assert await asyncio.wait_for(stranger.read(1), BOUND) == b"", "the scheduler speaks with a stranger"
         out.close()
+
+
+async def test_a_job_that_blocks_its_host_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    async def blocks(path: str) -> None:
+        Path(path).touch()
+        while True:
+            pass
+
+    errors, blocked = tmp_path / "errors.txt", tmp_path / "blocked"
+    with Scheduler(errors=errors) as scheduler, Host("h", 2, scheduler.address, errors=errors) as host:
+        host.begin()
+        await in_thread(host.cards.ask, "insert", 0)
+        async with Client(scheduler.address, asynchronous=True) as client:
+            job = asyncio.create_task(submit(client, blocks, str(blocked), once=True))
+            while not blocked.exists():
+                await asyncio.sleep(0.02)
+            serving = host.process
+            while serving.poll() is None:  # two that come before Python has looked are one
+                serving.send_signal(signal.SIGTERM)
+                await asyncio.sleep(0.1)
+            assert serving.returncode == 128 + signal.SIGTERM
+            with pytest.raises(JobInterruptedError, match="host 'h' in reader"):
+                await asyncio.wait_for(job, BOUND)
+    assert "a job blocks the event loop" in errors.read_text()
