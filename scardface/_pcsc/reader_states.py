@@ -36,7 +36,7 @@ READER_MAY_BE_GONE = frozenset({UNKNOWN_READER, READER_UNAVAILABLE, NO_READERS_A
 """Codes of a status call if a reader is gone, or if libpcsclite misread an answer (facts 16, 17, 21)."""
 
 _CALL = "SCardGetStatusChange"
-UNKNOWN = int(StateFlag.UNKNOWN)
+_UNKNOWN = int(StateFlag.UNKNOWN)
 
 
 def status_change(context: Context, timeout: int, entries: Sequence[tuple[str, int]]) -> StatusChange:
@@ -55,7 +55,7 @@ def status_change(context: Context, timeout: int, entries: Sequence[tuple[str, i
         left = min(timeout, max(0, int(1000 * (end - time.monotonic()))))
         try:
             change = context.get_status_change(left, entries)
-            if not tries_left or not any(state & UNKNOWN for name, state, _ in change.entries if name != PNP_READER):
+            if not tries_left or not any(state & _UNKNOWN for name, state, _ in change.entries if name != PNP_READER):
                 return change
         except SCardError as error:
             if error.code not in READER_MAY_BE_GONE or not tries_left:

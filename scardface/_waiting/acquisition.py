@@ -29,12 +29,12 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from typing import Any, Literal, TypeVar
 
-from .._enums import Disposition, Protocol, ShareMode, StateFlag
-from .._pcsc.backend import Backend, Context, takes_reader_name
+from .._enums import Disposition, Protocol, ShareMode
+from .._pcsc.backend import Backend, Context
 from .._pcsc.events import Reading, Snapshot, same_card
 from .._pcsc.no_copy import refuse_copy
 from .._pcsc.other_programs import other_programs
-from .._pcsc.reader_states import UNKNOWN, reader_states, usable_readers
+from .._pcsc.reader_states import reader_states, usable_readers
 from .._session.card_request import ANY_PROTOCOL, CardRequest
 from .._session.serials import has_serial
 from .._session.session import Session
@@ -380,7 +380,7 @@ class Acquisition(Waiter):
         try:
             try:
                 context = self.backend.establish()
-                offer = self._card_of_named_reader(driver, context)
+                offer = self._card_at_once(driver, context)
                 if offer is not None:
                     used, context = context, None
                     failed = self._open_in_first_query(offer, worker, used)
@@ -439,35 +439,35 @@ class Acquisition(Waiter):
         mine.handle(Joined(self, readings=self._query_readings, refused=self.refused), now)
         return mine
 
-    def _card_of_named_reader(self, driver: Driver, context: Context) -> Offer | None:
-        """What a dispatcher would offer first in the plainest case, found by one call of PC/SC; None: let a dispatcher decide.
+    def _card_at_once(self, driver: Driver, context: Context) -> Offer | None:
+        """What a dispatcher would offer first in the plainest case; None: let a dispatcher decide.
 
-        That is one reader, asked for by its name, which this process does not use, with a card in it that matches.
+        That is the first card that matches in readers that this process does not use. One reader that is asked for by its name is
+        not looked up in the list.
         """
         request = self.request
-        names = request.readers.names
-        if names is None or len(names) != 1 or request.share is ShareMode.DIRECT:
+        if request.share is ShareMode.DIRECT or request.settle or request.new_only or self._refused:
             return None
-        if request.pnp or request.readers.groups is not None or request.settle or request.new_only or self._refused:
-            return None
-        [name] = names
-        if any(reader == name for reader, _ in list(driver.open_cards.values())):
-            return None
-        if any(offer.reader == name for offer in list(driver.connects)) or not takes_reader_name(self.backend, name):
+        named = request.readers.names
+        if request.readers.groups is not None:
             return None
         try:
-            entry = context.get_status_change(0, [(name, StateFlag.UNAWARE)]).entries[0]
-        except SCardError:  # no such reader, for instance: the list of readers tells
+            names = named if named is not None and len(named) == 1 else filter(request.readers.accepts, context.list_readers())
+            usable, _ = usable_readers(self.backend, names)
+            used = {reader for reader, _ in list(driver.open_cards.values())} | {offer.reader for offer in list(driver.connects)}
+            if not used.isdisjoint(usable):
+                return None
+            readings = reader_states(context, usable, self.backend.max_entries)
+        except SCardError:  # no service any more, for instance: asked once more, it says so again
             return None
-        reading = Reading.from_state(entry.state, entry.atr)
-        if not reading.present or reading.mute or reading.flags & UNKNOWN:
-            return None
-        if request.atr is not None and request.atr.search(reading.atr) is None:
-            return None
-        if self._outcomes or time.monotonic() >= self.deadline:
-            return None
-        self._readers = None if request.wait_for_reader else names
-        return Offer(self, name, reading, 1)
+        for name, reading in readings.items():
+            if not reading.present or reading.mute or (request.atr is not None and request.atr.search(reading.atr) is None):
+                continue
+            if self._outcomes or time.monotonic() >= self.deadline:
+                return None
+            self._readers = None if request.pnp or request.wait_for_reader else frozenset(readings)
+            return Offer(self, name, reading, 1)
+        return None
 
     def _has_opened_in(self, worker: Worker) -> bool:
         """Whether a card was opened in that thread, and not handed over to the driver."""

@@ -215,13 +215,15 @@ def test_what_it_finds_it_opens_in_the_order_of_the_list(pcsc: SimulatedPCSC) ->
 
 
 @pytest.mark.parametrize("share", [ShareMode.SHARED, ShareMode.EXCLUSIVE])
-def test_a_card_that_is_in_a_reader_asked_for_by_name_is_opened_with_four_calls(pcsc: SimulatedPCSC, share: ShareMode) -> None:
-    """Neither a list, nor the states of other readers, nor one more state after the connect, nor a thread but the card's own."""
+@pytest.mark.parametrize("readers", ["A", None, re.compile("A|C"), ["A", "B"]], ids=["name", "any", "pattern", "names"])
+def test_a_card_that_is_in_is_opened_with_four_calls_and_a_list(pcsc: SimulatedPCSC, readers: Any, share: ShareMode) -> None:
+    """No list where there is one name; neither one more state after the connect, nor a thread but the card's own."""
     pcsc.add_reader("B")
     pcsc.insert("A", LogCard())
-    with sync.SCard("A", timeout=5, atr=re.escape(T1), share=share):
+    with sync.SCard(readers, timeout=5, atr=re.escape(T1), share=share) as card:
+        assert card.reader == "A"
         calls = ("SCardEstablishContext", "SCardGetStatusChange", "SCardConnect", "SCardStatus")
-        assert dict(pcsc.calls) == dict.fromkeys(calls, 1)
+        assert dict(pcsc.calls) == dict.fromkeys(calls if readers == "A" else (*calls, "SCardListReaders"), 1)
         assert len(threads_named("scardface-card")) == 1
         assert threads_named(*OWN) == []
 
