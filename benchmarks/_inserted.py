@@ -104,7 +104,8 @@ async def _pyscard_card(reader: str) -> None:
             except Exception:
                 break
             time.sleep(0.01)
-        service.connection.release()
+        if hasattr(service.connection, "release"):  # newer ones
+            service.connection.release()
 
     _say("ready")
     while True:

@@ -25,7 +25,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from typing import Any, Literal, TypeVar
 
@@ -380,7 +380,9 @@ class Acquisition(Waiter):
         try:
             try:
                 context = self.backend.establish()
-                offer = self._card_at_once(driver, context)
+                named = self.request.readers.names
+                listed = named if named is not None and len(named) == 1 else context.list_readers()
+                offer = self._card_at_once(driver, context, listed)
                 if offer is not None:
                     used, context = context, None
                     failed = self._open_in_first_query(offer, worker, used)
@@ -389,7 +391,9 @@ class Acquisition(Waiter):
                     failures.append(failed)
                     context = self.backend.establish()
                 mine = self._dispatcher_for_first_query(driver)
-                usable, left_out = usable_readers(self.backend, context.list_readers())
+                if failures or listed is named:
+                    listed = context.list_readers()
+                usable, left_out = usable_readers(self.backend, listed)
                 readings = reader_states(context, usable, self.backend.max_entries)
                 groups = {names: frozenset(context.list_readers(names)) for names in mine.groups}
             except SCardError as error:
@@ -439,27 +443,24 @@ class Acquisition(Waiter):
         mine.handle(Joined(self, readings=self._query_readings, refused=self.refused), now)
         return mine
 
-    def _card_at_once(self, driver: Driver, context: Context) -> Offer | None:
+    def _card_at_once(self, driver: Driver, context: Context, listed: Iterable[str]) -> Offer | None:
         """What a dispatcher would offer first in the plainest case; None: let a dispatcher decide.
 
-        That is the first card that matches in readers that this process does not use. One reader that is asked for by its name is
-        not looked up in the list.
+        That is the first card that matches in readers that this process does not use.
+
+        Args:
+            listed: the readers in order; or the one that is asked for by its name, which need not be there.
         """
         request = self.request
         if request.share is ShareMode.DIRECT or request.settle or request.new_only or self._refused:
             return None
-        named = request.readers.names
         if request.readers.groups is not None:
             return None
-        try:
-            names = named if named is not None and len(named) == 1 else filter(request.readers.accepts, context.list_readers())
-            usable, _ = usable_readers(self.backend, names)
-            used = {reader for reader, _ in list(driver.open_cards.values())} | {offer.reader for offer in list(driver.connects)}
-            if not used.isdisjoint(usable):
-                return None
-            readings = reader_states(context, usable, self.backend.max_entries)
-        except SCardError:  # no service any more, for instance: asked once more, it says so again
+        usable, _ = usable_readers(self.backend, filter(request.readers.accepts, listed))
+        used = {reader for reader, _ in list(driver.open_cards.values())} | {offer.reader for offer in list(driver.connects)}
+        if not used.isdisjoint(usable):
             return None
+        readings = reader_states(context, usable, self.backend.max_entries)
         for name, reading in readings.items():
             if not reading.present or reading.mute or (request.atr is not None and request.atr.search(reading.atr) is None):
                 continue
