@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ._lazy_names import load
 
 if TYPE_CHECKING:
     from ._enums import Disposition, Lengths, Protocol, ShareMode
@@ -120,7 +121,7 @@ if not TYPE_CHECKING:  # to a type checker, any name would be one then
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         home = next((f"{__package__}.{module}" for module, names in _MODULES.items() if name in names), __package__)
-        value = globals()[name] = getattr(import_module(home), name)
+        value = globals()[name] = load(home, name)
         return value
 
     def __dir__() -> list[str]:

@@ -18,8 +18,9 @@ The modules:
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from .._lazy_names import load
 
 if TYPE_CHECKING:
     from ._apdu import C_APDU, R_APDU, StatusError
@@ -208,7 +209,7 @@ if not TYPE_CHECKING:  # to a type checker, any name would be one then
     def __getattr__(name: str) -> object:
         for module, names in _MODULES.items():
             if name in names:
-                value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+                value = globals()[name] = load(f"{__name__}.{module}", name)
                 return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

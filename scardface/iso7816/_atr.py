@@ -19,7 +19,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 from operator import xor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -110,9 +110,13 @@ class ATR(bytes):
     def __str__(self) -> str:
         return self.hex(" ").upper()
 
-    @cached_property
+    @property
     def _parts(self) -> _Parts:
-        return _parts(bytes(self))
+        # No functools.cached_property: before Python 3.12 it has a lock, which may stay locked in a forked child.
+        parts: _Parts | None = self.__dict__.get("_parts_found")
+        if parts is None:
+            parts = self.__dict__["_parts_found"] = _parts(bytes(self))
+        return parts
 
     def _column(self, letter: str) -> tuple[int | None, ...]:
         if self._parts.historical is None:

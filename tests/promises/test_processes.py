@@ -247,7 +247,7 @@ print("parent and children were right")
 """
 
 BUSY = """
-import os, random, signal, threading, time, traceback
+import faulthandler, os, random, threading, time, traceback
 import anyio
 from scardface import C_APDU, ReaderMonitor, SCard, cancel_all, sync
 from scardface.testing import SimulatedPCSC
@@ -283,7 +283,7 @@ def plain(pcsc, count):
             card.send(SAY)
 
 def in_the_child():
-    signal.alarm(20)
+    faulthandler.dump_traceback_later(50, exit=True)
     cancel_all()
     pcsc = machine()
     for backend in ("asyncio", "trio"):
@@ -314,7 +314,10 @@ for _ in range({count}):
             traceback.print_exc()
         finally:
             os._exit(status)
-    right += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    right += status == 0
+    if status:
+        print("a child ended with", status, flush=True)
 stopping = True
 for thread in threads:
     thread.join(30)
@@ -332,7 +335,7 @@ def output(program: str) -> str:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
