@@ -84,12 +84,15 @@ class FaceState(PoolState[SCard]):
         self._none_left: anyio.Event | None = None
         self.new_scope: Callable[[], Any]
         """Makes by what a card that goes ends the block of its loan: that of this kind of loop, without a detour."""
+        self.leaves_elsewhere = True
+        """Whether a block may be left in another task than entered it, without which its scope cannot be left."""
         self._running_loop: Callable[[], object]
         if hasattr(self.owner.token, "run_sync_soon"):
             import trio  # loaded already, where there is such a token
 
             self._running_loop = trio.lowlevel.current_trio_token
             self.new_scope = trio.CancelScope
+            self.leaves_elsewhere = False  # there the error of a scope says that scopes are not nested
         else:
             import asyncio
 

@@ -327,8 +327,7 @@ class Loan(AbstractAsyncContextManager[SCard]):
         if self._waiting is not None:
             raise RuntimeError("a loan is for one block; ask the pool for another one")
         waiting = self._waiting = Waiting()
-        scope = self._scope = state.new_scope()
-        waiting.end = scope.cancel
+        scope = self._scope = waiting.scope = state.new_scope()
         try:
             if not state.lend(waiting):
                 await self._wait(state, waiting)
@@ -383,9 +382,9 @@ class Loan(AbstractAsyncContextManager[SCard]):
         try:
             ended = self._scope.__exit__(kind, error, traceback)
         except RuntimeError:
-            if kind is None or not issubclass(kind, GeneratorExit):  # thrown away, perhaps with its loop
+            if not state.leaves_elsewhere and (kind is None or not issubclass(kind, GeneratorExit)):
                 raise
-            return
+            return  # thrown away, perhaps with its loop; or left in another task, as pytest's fixtures are
         if ended and kind is not None and waiting.error is not None:  # on trio it is true where nothing was raised, too
             raise waiting.error
 

@@ -112,11 +112,11 @@ class Waiting(Generic[CardT]):
 
     Attributes:
         slot: the card that it has; None: it waits, or is over.
-        begun: whether the block has begun, which `end` then ends; before, another card will do as well.
+        begun: whether the block has begun; before, another card will do as well.
         error: why there will be no card, or why the block has ended.
         done: for the start: it is over.
         wake: called when something of this has changed; from any thread of the pool's.
-        end: called when `error` ends the block.
+        scope: by what `error` ends the block.
     """
 
     slot: Slot[CardT] | None = None
@@ -124,7 +124,7 @@ class Waiting(Generic[CardT]):
     done = False
     error: BaseException | None = None
     wake: Callable[[], object] = staticmethod(no_op)
-    end: Callable[[], object] = staticmethod(no_op)
+    scope: Any = None
 
     @property
     def over(self) -> bool:
@@ -645,7 +645,7 @@ class PoolState(ABC, Generic[CardT]):
             waiting.error = error
             waiting.wake()
             if waiting.begun:
-                waiting.end()
+                waiting.scope.cancel()
 
     def _close_slot(self, slot: Slot[CardT], again: bool) -> None:
         """Have a card closed, in its own thread.

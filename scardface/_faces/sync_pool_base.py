@@ -70,6 +70,8 @@ class FaceState(PoolState[SCard]):
 
     new_scope = BlockScope
     """By what a card that goes ends the block of its loan."""
+    leaves_elsewhere = False
+    """Whether leaving that is an error where a block is left elsewhere; it is not."""
 
     def __init__(self, request: PoolRequest[SCard], backend: Backend) -> None:
         super().__init__(request, backend, Anywhere())

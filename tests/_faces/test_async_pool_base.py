@@ -97,6 +97,28 @@ async def test_it_may_be_closed_in_another_task(pcsc: SimulatedPCSC) -> None:
     assert pool.closed
 
 
+def test_a_loan_may_be_left_in_another_task(pcsc: SimulatedPCSC) -> None:
+    """As pytest-asyncio's fixtures are."""
+    loop = asyncio.new_event_loop()
+    try:
+        pool = CardPool(timeout=30)
+        loop.run_until_complete(pool.open())
+        for _ in range(2):
+            loan = pool.card()
+            card = loop.run_until_complete(loan.__aenter__())
+            loop.run_until_complete(card.send(SELECT))
+            loop.run_until_complete(loan.__aexit__(None, None, None))
+            assert pool.stats().idle == 1
+        loan = pool.card()
+        loop.run_until_complete(loan.__aenter__())
+        pcsc.remove("A")
+        loop.run_until_complete(until(lambda: pool.stats().lost == 1))
+        loop.run_until_complete(loan.__aexit__(None, None, None))
+        loop.run_until_complete(pool.aclose())
+    finally:
+        loop.close()
+
+
 async def test_closing_cancels_what_is_prepared(pcsc: SimulatedPCSC) -> None:
     cancelled: list[str] = []
 
