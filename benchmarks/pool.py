@@ -1,17 +1,18 @@
 """A card borrowed from a pool for one command, against that command alone, and against opening a card for it.
 
-- Measured: `with pool.card() as card: card.send(command)`, with one card that is idle; READ BINARY for 16 bytes from a card of 0
-ms.
-- Against: `card.send(command)` of a card that stays open; and opening, sending and closing, as who has no pool does it.
-- All cards are EXCLUSIVE, as is the default, in readers of the same driver: a card cannot be in two hands. A close resets the card
-  then, which a card of 0 ms does at once; real cards take 10 ms and more for it.
-- It would be unfair to have the pool prepare its cards, and leave that out when one is opened: nothing is prepared in either.
+- Measured: `with pool.card() as card: card.send(command)`, with one card, which is idle; READ BINARY for 16 bytes from a card of
+  0 ms.
+- Against: `card.send(command)`, of the same card in the same thread or event loop, in turns: there it is lent for the whole turn.
+  And opening, sending and closing, in a reader of its own, as who has no pool does it.
+- All cards are EXCLUSIVE, as is the default. A close resets the card then, which a card of 0 ms does at once; real cards take 10 ms
+  and more for it.
+- It would be unfair to have the pool prepare its cards, and leave that out when one is opened: nothing is prepared in either. And
+  to have a contender each in its own reader: readers differ by more than what a loan costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import random
 
 import scardface
 import scardface.pool
@@ -22,7 +23,7 @@ from ._figures import ratios
 from ._place import Place
 from ._report import Report, Verdict
 from ._tables import COLUMNS, CORES, Runs, add_contest, repeated, verdict
-from ._turns import LOOPS, AsyncTurn, Contender, Turn, contest, timed, timed_async
+from ._turns import LOOPS, run_in_loop, timed, timed_async
 
 TITLE = "a loan of a card from a pool, with one command"
 SYNC = "sync"
@@ -38,88 +39,66 @@ def settings(quick: bool) -> list[str]:
 
 def measure(setting: str, quick: bool) -> object:
     """One run."""
-    with Place(3 * (1 + len(LOOPS))) as place:
-        for each in range(len(place.readers)):
+    rounds, count = (1, 2) if quick else (100, 20)
+    with Place(2) as place:
+        for each in range(2):
             place.insert(each)
-        readers = iter(place.readers)
-        contenders = [_plain(next(readers)), _loan(next(readers)), _cycle(next(readers))]
+        found = _sync(*place.readers, rounds, count)
         for loop in LOOPS:
-            contenders += [
-                _plain_on_loop(loop, next(readers)),
-                _loan_on_loop(loop, next(readers)),
-                _cycle_on_loop(loop, next(readers)),
-            ]
-        return contest(contenders, 1, 2) if quick else contest(contenders, 60, 20)
+            found |= run_in_loop(loop, _async, loop, *place.readers, rounds, count)
+    return found
 
 
-def _plain(reader: str) -> Contender:
-    @contextmanager
-    def opened() -> Iterator[Turn]:
-        with scardface.sync.SCard(readers=reader, timeout=10) as card:
-            yield timed(lambda: card.send(_COMMAND))
-
-    return Contender(f"{_SEND}, {SYNC}", opened)
+def _orders(rounds: int) -> list[list[str]]:
+    """Who plays when."""
+    order = random.Random(7)
+    return [order.sample((_SEND, _LOAN, _CYCLE), 3) for _ in range(rounds)]
 
 
-def _loan(reader: str) -> Contender:
-    @contextmanager
-    def opened() -> Iterator[Turn]:
-        with scardface.sync.CardPool(readers=reader, timeout=10) as pool:
+def _sync(reader: str, other: str, rounds: int, count: int) -> dict[str, list[list[float]]]:
+    times: dict[str, list[list[float]]] = {f"{what}, {SYNC}": [] for what in (_SEND, _LOAN, _CYCLE)}
 
-            def loan() -> None:
-                with pool.card() as card:
-                    card.send(_COMMAND)
-
-            yield timed(loan)
-
-    return Contender(f"{_LOAN}, {SYNC}", opened)
-
-
-def _cycle(reader: str) -> Contender:
-    def cycle() -> None:
-        with scardface.sync.SCard(readers=reader, timeout=10) as card:
+    def loan() -> None:
+        with pool.card() as card:
             card.send(_COMMAND)
 
-    @contextmanager
-    def opened() -> Iterator[Turn]:
-        yield timed(cycle)
+    def cycle() -> None:
+        with scardface.sync.SCard(readers=other, timeout=10) as card:
+            card.send(_COMMAND)
 
-    return Contender(f"{_CYCLE}, {SYNC}", opened)
+    def send() -> list[float]:
+        with pool.card() as card:
+            return timed(lambda: card.send(_COMMAND))(count)
 
-
-def _plain_on_loop(loop: str, reader: str) -> Contender:
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[AsyncTurn]:
-        async with scardface.SCard(readers=reader, timeout=10) as card:
-            yield timed_async(lambda: card.send(_COMMAND))
-
-    return Contender(f"{_SEND}, {loop}", opened, loop)
-
-
-def _loan_on_loop(loop: str, reader: str) -> Contender:
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[AsyncTurn]:
-        async with scardface.pool.CardPool(readers=reader, timeout=10) as pool:
-
-            async def loan() -> None:
-                async with pool.card() as card:
-                    await card.send(_COMMAND)
-
-            yield timed_async(loan)
-
-    return Contender(f"{_LOAN}, {loop}", opened, loop)
+    with scardface.sync.CardPool(readers=reader, timeout=10) as pool:
+        for order in _orders(rounds):
+            for what in order:
+                taken = send() if what == _SEND else timed(loan if what == _LOAN else cycle)(count)
+                times[f"{what}, {SYNC}"].append(taken)
+    return times
 
 
-def _cycle_on_loop(loop: str, reader: str) -> Contender:
-    async def cycle() -> None:
-        async with scardface.SCard(readers=reader, timeout=10) as card:
+async def _async(loop: str, reader: str, other: str, rounds: int, count: int) -> dict[str, list[list[float]]]:
+    times: dict[str, list[list[float]]] = {f"{what}, {loop}": [] for what in (_SEND, _LOAN, _CYCLE)}
+
+    async def loan() -> None:
+        async with pool.card() as card:
             await card.send(_COMMAND)
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[AsyncTurn]:
-        yield timed_async(cycle)
+    async def cycle() -> None:
+        async with scardface.SCard(readers=other, timeout=10) as card:
+            await card.send(_COMMAND)
 
-    return Contender(f"{_CYCLE}, {loop}", opened, loop)
+    async def send() -> list[float]:
+        async with pool.card() as card:
+            return await timed_async(lambda: card.send(_COMMAND))(count)
+
+    async with scardface.pool.CardPool(readers=reader, timeout=10) as pool:
+        for order in _orders(rounds):
+            for what in order:
+                taken = await send() if what == _SEND else await timed_async(loan if what == _LOAN else cycle)(count)
+                times[f"{what}, {loop}"].append(taken)
+    return times
 
 
 def report(runs: Runs) -> Report:

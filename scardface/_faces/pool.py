@@ -255,7 +255,7 @@ class CardPool:
         await self.aclose()
 
     def card(self, timeout: float | None = None) -> AbstractAsyncContextManager[SCard]:
-        """Borrow a card for a block: `async with pool.card() as card`. At its end the card is the pool's again.
+        """Borrow a card for a block: `async with pool.card() as card`. It is for the block alone, and the pool's again at its end.
 
         When the card goes, what the block awaits is cancelled, and the block raises.
 

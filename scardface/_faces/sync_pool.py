@@ -248,7 +248,7 @@ class CardPool:
         self.close()
 
     def card(self, timeout: float | None = None) -> AbstractContextManager[SCard]:
-        """Borrow a card for a block: `with pool.card() as card`. At its end the card is the pool's again.
+        """Borrow a card for a block: `with pool.card() as card`. It is for the block alone, and the pool's again at its end.
 
         When the card goes, what the library waits for in the block (another card, an event) ends, and the block raises.
 
