@@ -48,6 +48,7 @@ from scardface import (
     serial,
     sync,
 )
+from scardface.pool import CardPool, PoolStats
 from scardface.replay import Recorder, ReplayCard
 from scardface.testing import FileCard, PinPad, PrivatePcscd, Scp03Card, SimulatedPCSC, VirtualCard
 
@@ -146,6 +147,27 @@ async def card_after_card() -> None:
         for one in plain_cards:
             assert_type(one, sync.SCard)
         plain_cards.close()
+
+
+async def pools_of_cards() -> None:
+    async def prepare(card: SCard) -> None:
+        (await card.send(SELECT)).check()
+
+    def prepare_too(card: sync.SCard) -> None:
+        card.send(SELECT).check()
+
+    async with CardPool("Reader", atr=rb"^\x3b", prepare=prepare, min_cards=1, max_idle=60, max_cards=None) as pool:
+        assert_type(pool, CardPool)
+        async with pool.card(timeout=2) as card:
+            assert_type(card, SCard)
+        assert_type(pool.stats(), PoolStats)
+        assert_type(pool.stats().lent, int)
+        assert_type(pool.set_aside, Mapping[str, Exception])
+    with sync.CardPool(prepare=prepare_too, reset_on_return=True) as plain_pool:
+        assert_type(plain_pool, sync.CardPool)
+        with plain_pool.card() as plain:
+            assert_type(plain, sync.SCard)
+        plain_pool.close()
 
 
 async def iso_7816() -> None:
