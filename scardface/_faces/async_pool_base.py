@@ -20,7 +20,7 @@ import anyio
 
 from .._pcsc.backend import Backend
 from .._session.session import Session
-from .._threads import Loop, generation, until_ended, within_grace
+from .._threads import Loop, until_ended, within_grace
 from .._waiting.acquisition import until_signal
 from .._waiting.driver import until_idle
 from ..errors import CANCELLED, WaitCancelledError
@@ -108,8 +108,7 @@ class FaceState(PoolState[SCard]):
             raise RuntimeError("this pool belongs to another event loop, in which it was opened; open one in each loop")
 
     def check_open(self) -> None:
-        if self.closed or self.generation != generation():
-            super().check_open()
+        super().check_open()
         self.refuse_elsewhere()
 
     def new_card(self) -> SCard:

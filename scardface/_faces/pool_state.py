@@ -274,6 +274,7 @@ class PoolState(ABC, Generic[CardT]):
         Raises:
             RuntimeError: the pool is not open.
         """
+        self._refuse_in_child()
         with self.lock:
             self.check_open()
             idle = self._idle
@@ -315,7 +316,9 @@ class PoolState(ABC, Generic[CardT]):
                 self._put_back(slot)
 
     def release(self, loan: Waiting[CardT]) -> None:
-        """The loan is over: its card is the pool's again. May be called again."""
+        """The loan is over: its card is the pool's again. May be called again; in a forked child it is the parent's loan."""
+        if self.generation != generation():
+            return
         with self.lock:
             slot = loan.slot
             if slot is None:
@@ -356,6 +359,9 @@ class PoolState(ABC, Generic[CardT]):
         """RuntimeError unless cards can be borrowed."""
         if self.closed:
             raise RuntimeError("the pool is closed")
+
+    def _refuse_in_child(self) -> None:
+        """RuntimeError in a forked child, before any lock: a thread of the parent's may have held it at the fork."""
         if self.generation != generation():
             raise RuntimeError("this pool was opened before a fork and belongs to the parent process; open a new one in the child")
 
@@ -370,6 +376,7 @@ class PoolState(ABC, Generic[CardT]):
 
     def stats(self) -> PoolStats:
         """The figures."""
+        self._refuse_in_child()
         with self.lock:
             lent = sum(slot.loan is not None for slot in self.slots)
             preparing = sum(not slot.ready and slot.loan is None for slot in self.slots)
@@ -390,6 +397,7 @@ class PoolState(ABC, Generic[CardT]):
 
     def set_aside(self) -> Mapping[str, Exception]:
         """Why the cards that are set aside are, by reader."""
+        self._refuse_in_child()
         with self.lock:
             return {reader: each.error for reader, each in self._aside.items()}
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -198,18 +199,38 @@ def test_a_pool_that_is_thrown_away_closes_its_cards(pcsc: SimulatedPCSC) -> Non
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_none_of_it(pcsc: SimulatedPCSC) -> None:
+    """A thread of the parent may hold the pool's lock at the fork: the child is refused before it."""
     unopened = CardPool(min_cards=0)
-    with CardPool(timeout=30) as pool:
+    with CardPool(timeout=30, min_cards=1) as pool:
+        state = pool._state
+        assert state is not None
+        held, free = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with state.lock:
+                held.set()
+                free.wait(60)
+
+        loan = pool.card()
+        loan.__enter__()
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert held.wait(60)
         child = os.fork()
         if not child:
+            signal.alarm(60)
             status = 0
-            for call in (lambda: pool.card().__enter__(), pool.close, unopened.open):
+            for call in (lambda: pool.card().__enter__(), pool.close, unopened.open, pool.stats, lambda: pool.set_aside):
                 try:
                     call()
                 except RuntimeError as error:
                     status += "fork" in str(error)
+            loan.__exit__(None, None, None)
             os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        free.set()
+        holder.join(60)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+        loan.__exit__(None, None, None)
         with pool.card() as card:
             card.send(SELECT)
 
