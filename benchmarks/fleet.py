@@ -181,7 +181,5 @@ def report(runs: Runs) -> Report:
         middle = row("insertion to the waiting job's begin, ms", measured["inserted"])
         found.verdicts.append(Verdict("insertion to the waiting job's begin", middle.median, "<=", 1, middle, unit=" s"))
         middle = row("SIGKILL of a host to the end of its last job, ms", measured["killed"])
-        ideal = 2 * COMMANDS * LATENCY * 2
-        found.rows.append(("the same, if the other host's cards did nothing else", milli(ideal), ""))
         found.verdicts.append(Verdict("SIGKILL of a host to the end of its last job", middle.median, "<=", 2, middle, unit=" s"))
     return found

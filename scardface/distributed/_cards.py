@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from distributed import Reschedule, get_worker
 
@@ -77,6 +77,7 @@ class CardKeeper:
         self._holder: asyncio.Task[Any] | None = None
         self._card: SCard | None = None
         self._ready = False
+        self._opening: sync.CancelScope | None = None
 
     @contextmanager
     def job(self) -> Iterator[None]:
@@ -107,6 +108,7 @@ class CardKeeper:
             if self._card is None:
                 self._card = await SCard(self.reader, timeout=OPEN_TIMEOUT, backend=self._backend)
                 self._ready = False
+                self._check()  # or it may be the next one in this reader
             if not self._ready:
                 if self._prepare is not None:
                     await self._prepare(self._card)
@@ -151,8 +153,20 @@ class CardKeeper:
         self._lock.release()
 
     def open_sync(self) -> sync.SCard:
-        """The card of the sync face; for the thread of a job."""
-        return sync.SCard(self.reader, timeout=OPEN_TIMEOUT, backend=self._backend)
+        """The card of the sync face; for the thread of a job. `close` ends the wait for it."""
+        with sync.cancellable() as scope:
+            self._opening = scope
+            try:
+                self._check()
+                card = sync.SCard(self.reader, timeout=OPEN_TIMEOUT, backend=self._backend)
+            finally:
+                self._opening = None
+        try:
+            self._check()
+        except CardRemovedError:
+            card.close()
+            raise
+        return card
 
     def _check(self) -> None:
         if self.gone.is_set():
@@ -172,6 +186,9 @@ class CardKeeper:
     async def close(self) -> None:
         """Close the card; its worker has left."""
         self.left.set()
+        opening = self._opening
+        if opening is not None:
+            opening.cancel()
         await self._close_card()
 
     async def _close_card(self) -> None:
@@ -286,6 +303,19 @@ async def reached(stage: str) -> None:
         await claim.reached(stage)
 
 
+async def leave_if_gone(keeper: CardKeeper) -> None:
+    """Before a job begins: if the card has gone, wait until the scheduler has taken the job from this worker."""
+    if keeper.gone.is_set():
+        await _rescheduled(keeper, None)
+
+
+async def _rescheduled(keeper: CardKeeper, error: Exception | None) -> NoReturn:
+    # Only then has the scheduler taken the job from this worker, whose close cancels this task, if it is the job's own.
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(keeper.left.wait(), LEFT)
+    raise Reschedule from error
+
+
 async def _ended(keeper: CardKeeper, error: BaseException | None) -> None:
     """The end of a block that had the card; raises in place of `error` if the card has gone."""
     if error is None or not isinstance(error, Exception) or not await keeper.has_gone(error):
@@ -293,10 +323,7 @@ async def _ended(keeper: CardKeeper, error: BaseException | None) -> None:
     claim = current_claim.get()
     if claim is not None:
         raise claim.interrupted(f"the card was taken out of reader {keeper.reader!r} while the job ran") from error
-    # Only then has the scheduler taken the job from this worker, whose close cancels this task, if it is the job's own.
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(keeper.left.wait(), LEFT)
-    raise Reschedule from error
+    await _rescheduled(keeper, error)
 
 
 def _in_loop(keeper: CardKeeper, work: Coroutine[Any, Any, None]) -> None:

@@ -49,8 +49,12 @@ class JobInterruptedError(RuntimeError):
         Args:
             reason: what happened, as the beginning of a sentence.
         """
-        self.reason, self.host, self.reader, self.began, self.stage = reason, host, reader, began, stage
         super().__init__(reason)
+        self.reason: str = reason
+        self.host: str | None = host
+        self.reader: str | None = reader
+        self.began: datetime | None = began
+        self.stage: str | None = stage
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason, self.host, self.reader, self.began, self.stage)

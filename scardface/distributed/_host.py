@@ -112,8 +112,8 @@ class CardHost:
             security = Security()
         if host is not None and not host:
             raise ValueError("host is a name, which is not empty")
-        self.scheduler = scheduler
-        self.host = socket.gethostname() if host is None else host
+        self.scheduler: str = scheduler
+        self.host: str = socket.gethostname() if host is None else host
         self._monitor = ReaderMonitor(readers, backend=backend)
         self._atr = None if atr is None else atr_pattern("atr", atr)
         self._labels = {check_label(name): atr_pattern(f"label {name!r}", pattern) for name, pattern in (labels or {}).items()}

@@ -25,7 +25,7 @@ from distributed import Client, Future, get_worker
 from distributed.client import FutureCancelledError, FuturesCancelledError
 from distributed.protocol import pickle
 
-from ._cards import CardKeeper, keeper_here
+from ._cards import CardKeeper, keeper_here, leave_if_gone
 from ._errors import JobCancelledError, JobInterruptedError, SchedulerUnavailableError
 from ._once import Pending, Record, claim, current_claim, losses_of
 from ._scheduler import check_job, own_versions
@@ -146,9 +146,20 @@ class _SchedulerLost(Exception):
 
 
 async def _result(client: Client, future: Future) -> Any:
-    """The result of a job. However the wait ends, the job is released then: if it has not begun, it will not."""
+    """The result of a job. However the wait ends, the job is released then: if it has not begun, it will not.
+
+    A client fetches the results of all who wait at a time together, and whoever is cancelled meanwhile would cancel that for all.
+    So nobody is, here; and who is all the same, by others' doing, asks again.
+    """
     try:
-        return await future
+        while True:
+            fetched = asyncio.ensure_future(_fetched(future))
+            try:
+                return await asyncio.shield(fetched)
+            except asyncio.CancelledError:
+                if not fetched.cancelled():
+                    fetched.add_done_callback(_ignore)
+                    raise
     except (FutureCancelledError, FuturesCancelledError) as error:
         reason = getattr(error, "reason", "its result was lost")
         if reason == _SCHEDULER_LOST or client.status != "running":
@@ -160,6 +171,16 @@ async def _result(client: Client, future: Future) -> Any:
         raise _SchedulerLost from None
     finally:
         future.release()
+
+
+async def _fetched(future: Future) -> Any:
+    return await future
+
+
+def _ignore(task: asyncio.Task[Any]) -> None:
+    """Nobody waits for it any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _information(**more: Any) -> dict[str, Any]:
@@ -192,6 +213,7 @@ async def run_job(payload: bytes, information: Mapping[str, Any]) -> Any:
     function, args, kwargs = pickle.loads(payload)
     call = functools.partial(function, *args, **kwargs)
     with keeper.job():
+        await leave_if_gone(keeper)
         try:
             return await _run(worker, keeper, call, information.get("once"))
         except Exception as error:

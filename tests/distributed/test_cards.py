@@ -10,6 +10,7 @@ import pytest
 from scardface import CardTimeoutError, SCard
 from scardface.distributed import JobInterruptedError, current_card, reached, submit
 from scardface.distributed import _cards as cards
+from scardface.distributed import _host as hosts
 from scardface.iso7816 import C_APDU
 from tests.distributed.conftest import BOUND, Maker
 from tests.support.cards import ECHO, LogCard
@@ -211,6 +212,50 @@ async def test_a_job_of_the_sync_face_whose_card_is_pulled(fleet: Maker) -> None
         shared["pull"] = lambda: f.pcsc.remove("A")
         with pytest.raises(JobInterruptedError, match="reader 'A'"):
             await within(submit(f.client, plain, once=True))
+
+
+async def test_a_card_that_goes_while_a_thread_waits_to_open_it(fleet: Maker) -> None:
+    """The thread leaves with its worker; it would wait for the next card in this reader, and take it."""
+
+    def plain() -> str:
+        from tests.distributed.test_cards import shared as notes
+
+        notes["began"] = True
+        with current_card() as card:
+            return card.reader
+
+    async with fleet() as f, f.host():
+        f.insert("A")
+        async with SCard("A", backend=f.pcsc):
+            job = asyncio.create_task(submit(f.client, plain))
+            while "began" not in shared:
+                await asyncio.sleep(0.01)
+            f.pcsc.remove("A")
+        f.insert("B")
+        assert await within(job) == "B"
+
+
+async def test_a_job_does_not_begin_where_the_card_has_gone(fleet: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the removal and the end of the worker; at most once would be no time, and an error."""
+    async with fleet() as f, f.host():
+        f.insert("A")
+        await within(submit(f.client, echo, b"\x01"))
+        may_close = asyncio.Event()
+        close = hosts._close
+
+        async def closes_late(worker: Any, keeper: Any) -> None:
+            await may_close.wait()
+            await close(worker, keeper)
+
+        monkeypatch.setattr(hosts, "_close", closes_late)
+        (keeper,) = [each for each in cards._keepers.values() if not each.left.is_set()]
+        keeper.gone.set()
+        jobs = [asyncio.create_task(submit(f.client, echo, b"\x02", once=True)) for _ in range(2)]
+        while not keeper._jobs:
+            await asyncio.sleep(0.01)
+        f.insert("B")
+        may_close.set()
+        assert await within(asyncio.gather(*jobs)) == [b"\x02"] * 2
 
 
 async def test_stages_are_words(fleet: Maker) -> None:

@@ -168,6 +168,44 @@ async def gated(name: str) -> None:
         here.log.append(f"{name} out")
 
 
+async def test_who_is_cancelled_while_results_are_fetched_takes_them_from_nobody(
+    fleet: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client fetches those of all who wait together."""
+    fetching, go_on, told = asyncio.Event(), asyncio.Event(), []
+    gather = Client._gather
+
+    async def slow(self: Client, *args: Any, **kwargs: Any) -> Any:
+        fetching.set()
+        try:
+            await go_on.wait()
+        except asyncio.CancelledError:
+            told.append("cancelled")
+            raise
+        return await gather(self, *args, **kwargs)
+
+    async def cancelled_once(self: Client, *args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(Client, "_gather", gather)
+        raise asyncio.CancelledError
+
+    async with fleet() as f, f.host():
+        f.insert("A")
+        for once in (False, True):
+            monkeypatch.setattr(Client, "_gather", slow)
+            job = asyncio.create_task(submit(f.client, echo, b"\x01", once=once))
+            await within(fetching.wait())
+            job.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await within(job)
+            assert told == []
+            go_on.set()
+            monkeypatch.setattr(Client, "_gather", cancelled_once)
+            assert await within(submit(f.client, echo, b"\x02", once=once)) == b"\x02"
+            fetching.clear()
+            go_on.clear()
+        go_on.set()
+
+
 async def test_somebody_else_cancels(fleet: Maker) -> None:
     async with fleet() as f, f.host():
         for once in (False, True):
