@@ -96,7 +96,7 @@ the pool is not open, or belongs to another event loop.
 => the pool is not open.
 
 in another event loop, or in a forked child.
-=> in a forked child.
+=> inside a callback of one of its cards, or in a forked child.
 
 lent to one task at a time:
 => lent to one thread at a time:

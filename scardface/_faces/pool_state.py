@@ -353,7 +353,7 @@ class PoolState(ABC, Generic[CardT]):
                     self._close_slot(slot, again=True)
 
     def refuse_elsewhere(self) -> None:
-        """RuntimeError in another event loop than the pool's; any thread may call a pool of the sync face."""
+        """RuntimeError where the pool cannot be closed."""
 
     def check_open(self) -> None:
         """RuntimeError unless cards can be borrowed."""
@@ -673,7 +673,7 @@ class PoolState(ABC, Generic[CardT]):
         if not card._closed:
             card._hand_over_close(None, ignore_outcome)
         self.threads = [thread for thread in self.threads if thread.is_alive()]
-        if worker is not None:
+        if worker is not None and not session.is_inside():  # else a signal handler has interrupted a call, behind which it closes
             self.threads.append(worker.thread)
         self._past[slot.pins] = bytes(session.atr), None if worker is None else worker.thread
         for pins, (_, thread) in list(self._past.items()):

@@ -220,7 +220,7 @@ class CardPool:
         Returns when nothing is left of it; what a card still does is waited for. Does nothing the second time.
 
         Raises:
-            RuntimeError: in a forked child.
+            RuntimeError: inside a callback of one of its cards, or in a forked child.
         """
         state = self._state
         if state is None:

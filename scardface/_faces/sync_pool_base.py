@@ -78,6 +78,10 @@ class FaceState(PoolState[SCard]):
         self._context = contextvars.copy_context()
         self._preparing: list[threading.Thread] = []
 
+    def refuse_elsewhere(self) -> None:
+        for slot in list(self.slots):
+            slot.session.refuse_in_callback()
+
     def new_card(self) -> SCard:
         card = SCard.__new__(SCard)
         card._lock = ThreadLock()

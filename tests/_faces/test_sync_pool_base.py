@@ -235,6 +235,37 @@ def test_a_forked_child_has_none_of_it(pcsc: SimulatedPCSC) -> None:
             card.send(SELECT)
 
 
+def test_it_cannot_be_closed_inside_a_callback(pcsc: SimulatedPCSC) -> None:
+    """The close would wait for the call that the callback belongs to."""
+    with CardPool(timeout=30) as pool, pool.card() as card:
+        with pytest.raises(RuntimeError, match="from inside its own callback"):
+            card.send(SELECT, callback=lambda *_: pool.close())
+        card.send(SELECT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no such signal on Windows")
+def test_a_signal_handler_closes_it_behind_the_call_that_it_has_interrupted(pcsc: SimulatedPCSC) -> None:
+    slow = LogCard()
+    pcsc.remove("A")
+    pcsc.insert("A", slow)
+    pool = CardPool(timeout=30)
+
+    def close(*_: object) -> None:
+        pool.close()
+        slow.gate.set()
+
+    before = signal.signal(signal.SIGUSR1, close)
+    try:
+        pool.open()
+        with pytest.raises((WaitCancelledError, RuntimeError)), pool.card() as card:
+            signal_when(slow.reached.is_set, signal.SIGUSR1)
+            card.send(C_APDU(0x80, GATE))
+            card.send(SELECT)
+        wait_until(lambda: not threads_named("scardface-card"))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_closing_in_another_thread_ends_those_who_wait(pcsc: SimulatedPCSC) -> None:
     pool = CardPool(timeout=30)
     pool.open()
