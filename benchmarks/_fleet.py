@@ -194,7 +194,9 @@ class Host:
     def begin(self) -> None:
         """Start `scardface serve`; `serving` waits for it."""
         command = ["-m", "scardface", "serve", self._scheduler, "--host", self.name, "--timeout", "60", *self._options]
-        self._serving = Process(command, environment=self.cards.environment, errors=self._errors)
+        # What one that is killed leaves behind is in the folder of whoever started it.
+        folder = {} if self._errors is None else {"TMPDIR": str(self._errors.parent)}
+        self._serving = Process(command, environment={**self.cards.environment, **folder}, errors=self._errors)
 
     def serving(self) -> Host:
         """Return once it has the scheduler."""
