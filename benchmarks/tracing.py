@@ -31,7 +31,7 @@ _OFF, _TEXT, _NONE = "send", "send, traced as text", "send, without the hook"
 
 def settings(quick: bool) -> list[str]:
     """The runs to make."""
-    return repeated(CORES, 4, quick)
+    return repeated(CORES, 2, quick)
 
 
 def measure(setting: str, quick: bool) -> object:
