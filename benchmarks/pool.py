@@ -34,7 +34,7 @@ _SEND, _LOAN, _CYCLE = "send", "loan, send", "open, send, close"
 
 def settings(quick: bool) -> list[str]:
     """The runs to make."""
-    return repeated(CORES, 4, quick)
+    return repeated(CORES, 2, quick)
 
 
 def measure(setting: str, quick: bool) -> object:
