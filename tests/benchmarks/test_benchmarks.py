@@ -49,7 +49,7 @@ def test_a_quick_run_of_all(tmp_path: Path) -> None:
         assert all(len(row) == len(report["columns"]) for row in report["rows"]), name
         assert report["bars"], name
         assert report["data"], name
-        assert report["verdicts"] or name == "busy", "a quick run has no verdict on cards of 5 ms"
+        assert report["verdicts"] or name in ("busy", "idle"), "quick: no cards of 5 ms; a bare thread that waits has used no time"
 
 
 @pytest.mark.usefixtures("_daemon")
