@@ -48,16 +48,31 @@ def test_a_fork_waits_for_a_load_of_another_thread(gate: Gate) -> None:
     found: list[object] = []
     loader = begun(found)
     assert gate.inside.wait(PATIENCE)
-    forker = threading.Thread(target=_lazy_names._before, daemon=True)
+    forked: list[object] = []
+
+    def fork() -> None:
+        _lazy_names._before()
+        forked.append(None)
+        _lazy_names._in_parent()
+
+    forker = threading.Thread(target=fork, daemon=True)
     forker.start()
     wait_until(lambda: _lazy_names._forks)
-    assert forker.is_alive()
+    assert not forked
     gate.leave.set()
     forker.join(PATIENCE)
     loader.join(PATIENCE)
     assert found == [1]
+    assert forked
     assert not _lazy_names._loading
+    assert not _lazy_names._forks
+
+
+def test_a_child_has_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lazy_names, "_loading", {1: 1})
+    monkeypatch.setattr(_lazy_names, "_forks", [1])
     _lazy_names._in_child()
+    assert not _lazy_names._loading
     assert not _lazy_names._forks
 
 
@@ -79,15 +94,15 @@ def test_it_does_not_wait_for_its_own_thread_nor_for_ever(gate: Gate, monkeypatc
 
 def test_a_load_waits_while_another_thread_forks(gate: Gate) -> None:
     gate.leave.set()
-    forker = threading.Thread(target=_lazy_names._before)
-    forker.start()
-    forker.join(PATIENCE)
     found: list[object] = []
-    loader = begun(found)
-    loader.join(0.2)
-    assert loader.is_alive()
-    assert not gate.inside.is_set()
-    _lazy_names._in_child()
+    _lazy_names._before()
+    try:
+        loader = begun(found)
+        loader.join(0.2)
+        assert loader.is_alive()
+        assert not gate.inside.is_set()
+    finally:
+        _lazy_names._in_parent()
     loader.join(PATIENCE)
     assert found == [1]
     assert not _lazy_names._loading
