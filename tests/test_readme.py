@@ -734,6 +734,8 @@ print(WithNextCard(lambda card: card.atr.hex(), told.put).name)
 while not isinstance(found := told.get(), str):
     pass
 print(found)
+while type(told.get()).__name__ != "CardRemoved":
+    pass
 readers.stop()
 waiting = WithNextCard(lambda card: 1 / 0, told.put)
 waiting.cancel()
@@ -744,7 +746,7 @@ while told.get() is not None:
 
 @example("class WithNextCard(threading.Thread):")
 def _(stage: Stage) -> None:
-    running = stage.run(AT_A_WINDOW.replace("waiting = ", "input()\nwaiting = ").replace("input()\n", ""))
+    running = stage.run(AT_A_WINDOW)
     running.shows("card")
     stage.pcscd.insert(0, FileCard())
     running.shows(FileCard().atr.hex())
