@@ -268,7 +268,7 @@ class CardPool:
         Raises:
             CardTimeoutError: none was free in time; the text says what was seen, and `__cause__` why a card was set aside.
             CardRemovedError, ServiceUnavailableError: what became of the card.
-            WaitCancelledError: the pool was closed; while it waits also `cancel_all()`.
+            WaitCancelledError: the pool was closed; or `cancel_all()`, while it waits for a card itself (not at `max_cards`).
             RuntimeError: the pool is not open, or belongs to another event loop.
             TypeError, ValueError: for a timeout that is none, at once.
         """
