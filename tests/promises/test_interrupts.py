@@ -65,9 +65,11 @@ card = SCard(timeout=5, share=ShareMode[share])
 def leave(*_):
     card.close()
     print("handled", flush=True)
+    handled.append(True)
     if call.endswith("leave"):
         sys.exit(3)
 
+handled = []
 signal.signal(signal.SIGTERM, leave)
 print("ready", flush=True)
 try:
@@ -78,6 +80,8 @@ try:
             card.send(C_APDU(0, 0x10))
     else:
         card.close()
+    while not handled:  # the signal comes late on a busy machine
+        time.sleep(0.01)
 finally:
     assert card.closed
     pcsc.latency = 0

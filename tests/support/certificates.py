@@ -21,6 +21,10 @@ def make_certificates(folder: Path) -> Path:
         builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
         builder = builder.not_valid_after(now + datetime.timedelta(days=2))
         builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        # What Python 3.13 and later ask of a chain (ssl.VERIFY_X509_STRICT; RFC 5280, 4.2.1.1 to 4.2.1.3).
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), critical=False)
+        builder = builder.add_extension(x509.KeyUsage(not authority, *[False] * 4, *[authority] * 2, False, False), critical=True)
         return builder.sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     authority = ec.generate_private_key(ec.SECP256R1())
