@@ -29,7 +29,7 @@ from tests.support.waits import wait_until
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a thread does the kernel tells on Linux alone")
 
 ROOT = PACKAGE.parent
-HANG = 30.0
+HANG = 120.0
 """Seconds after which something that must happen has not happened."""
 
 OURS = """
