@@ -31,7 +31,7 @@ def load(module: str, name: str) -> object:
     depth = _loading.get(me, 0)
     _loading[me] = depth + 1
     while _forks and not depth and me not in _forks:
-        del _loading[me]
+        _loading.pop(me, None)
         time.sleep(_POLL_INTERVAL)
         _loading[me] = 1
     try:

@@ -60,7 +60,7 @@ class Exchanger:
         request: CardRequest,
         transmit: Callable[[bytes], bytes],
         reconnect: Callable[[], None],
-        failed: Callable[[SCardError], object] = id,
+        failed: Callable[[SCardError], object],
     ) -> None:
         self._reader = reader
         self._options = request.options
@@ -168,11 +168,12 @@ class Exchanger:
             if self.pins is not None and isinstance(error, SCardError):
                 self.pins.lose(command, error)
             raise
-        hidden = self._secrets.hides(command, int.from_bytes(answer[-2:], "big"), answer[:-2])
+        response = R_APDU(answer[:-2], answer[-2], answer[-1])
+        hidden = self._secrets.hides(command, response.sw, response.data)
         if self.pins is not None:
-            self.pins.take(command, R_APDU(answer[:-2], answer[-2], answer[-1]))
+            self.pins.take(command, response)
         if self.steps:
-            self._tell("transmit", command, hidden, R_APDU(answer[:-2], answer[-2], answer[-1]))
+            self._tell("transmit", command, hidden, response)
         return answer
 
     def _tell(

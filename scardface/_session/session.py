@@ -268,10 +268,7 @@ class Session:
             else:
                 answer = self._handle.transmit(data)
         except SCardError as error:
-            failure = self._translate(error)
-            if failure is error:  # its own cause would be a cycle, which who follows causes never leaves
-                raise
-            raise failure from error
+            raise self._translate(error)  # noqa: B904  it has its cause
         if len(answer) >= 2:
             return answer
         short = CardCommunicationError(
@@ -284,7 +281,10 @@ class Session:
         raise self._translate(short)
 
     def _translate(self, error: SCardError) -> SCardError:
+        """The error to raise in the place of one of PC/SC, which is its cause unless it is the same: causes must have an end."""
         failure = translate(error, self._handle, self._context, self.reader, self.reading)
+        if failure is not error:
+            failure.__cause__ = error
         if trace_hook.receivers and isinstance(failure, CardRemovedError) and not self._removal_told:
             self._removal_told = True
             trace_hook.tell(Traffic(self.reader, "removal", "", (), error=failure))
@@ -304,10 +304,7 @@ class Session:
         try:
             return call(*args)
         except SCardError as error:
-            failure = self._translate(error)
-            if failure is error:
-                raise
-            raise failure from error
+            raise self._translate(error)  # noqa: B904  it has its cause
 
     # Transactions.
 
@@ -346,8 +343,7 @@ class Session:
             self._transactions.open.remove(transaction)
         error = self._transactions.release()
         if error is not None and error.code != NOT_TRANSACTED and not (reported and isinstance(error, CardResetError)):
-            failure = self._translate(error)
-            raise failure from None if failure is error else error
+            raise self._translate(error)
 
     def abandon_transaction(self, transaction: object) -> None:
         """Leave a transaction to be ended by the next call. Takes no lock and calls no PC/SC: finalizers may call it."""
@@ -405,9 +401,7 @@ class Session:
             failure = self._translate(error)
             if isinstance(failure, CardRemovedError):
                 self._lost = failure
-            if failure is error:
-                raise
-            raise failure from error
+            raise failure  # noqa: B904  it has its cause
         if transactions.end_refused or (self.share is ShareMode.EXCLUSIVE and share is not ShareMode.EXCLUSIVE):
             self._end_leftover_transactions()
         self.share, self._protocols = share, protocols

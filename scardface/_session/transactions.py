@@ -73,9 +73,7 @@ class Transactions:
                 self.held = False
                 failure = self._translate(error)
                 if not (left and isinstance(failure, CardResetError)):
-                    if failure is error:
-                        raise
-                    raise failure from error
+                    raise failure  # noqa: B904  it has its cause
                 left -= 1
                 self._reconnect_after_reset()
 

@@ -28,10 +28,11 @@ class Card:
         self.answers: Iterator[bytes | SCardError] = iter(answers)
         self.commands: list[bytes] = []
         self.came_back = 0
+        self.failures: list[SCardError] = []
         request = CardRequest.from_arguments(
             *(None, None, 1, None, False, ShareMode.SHARED, Protocol.T0 | Protocol.T1, Lengths.CHAINING), on_reset=on_reset
         )
-        self.exchanger = Exchanger("A", request, self.transmit, self.come_back)
+        self.exchanger = Exchanger("A", request, self.transmit, self.come_back, self.failures.append)
         self.exchanger.configure(Protocol.T1, Lengths.CHAINING)
 
     def transmit(self, data: bytes) -> bytes:
@@ -85,6 +86,7 @@ def test_a_failure_in_a_batch_is_told_as_alone() -> None:
         with pytest.raises(CardCommunicationError) as caught:
             card.run(*commands)
         texts.add(str(caught.value))
+        assert card.failures == [caught.value]
     assert len(texts) == 1
 
 

@@ -282,7 +282,7 @@ def test_a_password_in_open_channel() -> None:
 def test_the_trace_follows(caplog: pytest.LogCaptureFixture) -> None:
     answers = iter([b"\x90\0", b"\x90\0", bytes.fromhex(KEY) + b"\x90\0"])
     request = CardRequest.from_arguments(None, None, 1, None, False, ShareMode.SHARED, Protocol.T1, Lengths.AUTO)
-    exchanger = Exchanger("A", request, lambda _: next(answers), lambda: None)
+    exchanger = Exchanger("A", request, lambda _: next(answers), lambda: None, lambda _: None)
     exchanger.configure(Protocol.T1, Lengths.AUTO)
     with caplog.at_level(logging.DEBUG, "scardface.apdu"):
         exchanger.run(exchanger.prepare([command("00A4040C 0C" + AID), command("00A4000C 02 6F08"), command("00B0000008")]))
