@@ -287,6 +287,8 @@ class CardPool:
         state = self._state
         if state is None or state.closed:
             return f"<{type(self).__name__}: {'not open' if state is None else 'closed'}>"
+        if self._generation != generation():
+            return f"<{type(self).__name__}: of the parent process>"
         now = state.stats()
         return f"<{type(self).__name__}: {now.idle} idle, {now.lent} lent, {now.preparing} preparing, {now.waiting} waiting>"
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from distributed import Reschedule, get_worker
 
 from .. import CardRemovedError, CardResetError, NoReaderError, SCard, SCardError, ServiceUnavailableError, sync
+from ..errors import REMOVED_CARD
 from ._once import current_claim
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class CardKeeper:
 
     def _check(self) -> None:
         if self.gone.is_set():
-            raise CardRemovedError(f"the card was taken out of reader {self.reader!r}", 0x80100069, "SCardConnect", self.reader)
+            raise CardRemovedError(f"the card was taken out of reader {self.reader!r}", REMOVED_CARD, "SCardConnect", self.reader)
 
     async def has_gone(self, error: BaseException | None) -> bool:
         """Whether the card is gone, as far as the monitor notices within `NOTICED`.

@@ -226,10 +226,10 @@ def test_a_forked_child_has_none_of_it(pcsc: SimulatedPCSC) -> None:
                 except RuntimeError as error:
                     status += "fork" in str(error)
             loan.__exit__(None, None, None)
-            os._exit(status)
+            os._exit(status + ("parent" in repr(pool)))
         free.set()
         holder.join(60)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
         loan.__exit__(None, None, None)
         with pool.card() as card:
             card.send(SELECT)
