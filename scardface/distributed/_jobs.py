@@ -98,20 +98,21 @@ async def _once(client: Client, name: str, payload: bytes, resources: Mapping[st
     """See `_once.py`."""
     pending = await _pending(client)
     key, losses = f"{name}-{uuid.uuid4().hex}", losses_of(client)
-    lost = losses.expect(key)
+    losing, lost = losses.expect(key), set[str]()
     future = client.submit(run_job, payload, _information(once=pending.name), key=key, pure=False, resources=resources)
     result = asyncio.ensure_future(_result(client, future))
     waiting = [result]
     try:
         while True:
-            loss = asyncio.ensure_future(lost.wait())
+            loss = asyncio.ensure_future(losing.get())
             waiting.append(loss)
             await asyncio.wait({result, loss}, return_when=asyncio.FIRST_COMPLETED)
             if result.done():
                 return result.result()
-            lost.clear()
-            if await _asked(pending.begun()):  # before it began it may still run elsewhere
-                return (await _asked(pending.record())).result()
+            lost.add(loss.result())
+            record = await _asked(pending.lost(key, lost))
+            if record is not None:
+                return record.result()
     except _SchedulerLost as error:
         raise JobInterruptedError("the scheduler was lost") from error
     finally:
@@ -224,7 +225,7 @@ async def run_job(payload: bytes, information: Mapping[str, Any]) -> Any:
 async def _run(worker: Any, keeper: CardKeeper, call: functools.partial[Any], name: str | None) -> Any:
     if name is None:
         return await _called(worker, call)
-    mine = await claim(worker.scheduler, name, keeper.host, keeper.reader)
+    mine = await claim(worker.scheduler, name, worker.address, keeper.host, keeper.reader)
     if isinstance(mine, Record):
         return mine.result()
     reset = current_claim.set(mine)

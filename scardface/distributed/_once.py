@@ -4,12 +4,13 @@ Dask reruns what a lost worker had, whatever the job. So each such job has, on t
 
 - a token, the only entry of a Dask queue. Whoever takes it may begin. Taking is one message, and the scheduler serves one message
   after the other, so no two workers have it. A worker that finds none does not begin.
-- a record, a Dask variable: the host, the reader, the time, the last stage that the job reached, and at its end its result. Each
-  entry is written, and its receipt awaited, before the job goes on.
+- a record, a Dask variable: the worker, the host, the reader, the time, the last stage that the job reached, and at its end its
+  result. Each entry is written, and its receipt awaited, before the job goes on.
 
 What follows:
 
 - A host that is lost after it took the token and before it wrote the record has not begun; the job counts as begun all the same.
+- A worker that is lost matters only if the job began on it. Dask may have moved the job before its waiter hears of the loss.
 - A result that is lost with its worker is taken from the record, if it is not too large for it.
 - If the scheduler itself is lost, both are, and the job's end is not known.
 """
@@ -20,7 +21,7 @@ import asyncio
 import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any
@@ -43,6 +44,11 @@ class Record:
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self._fields = fields
+
+    @property
+    def worker(self) -> str | None:
+        """The address of the worker on which it began."""
+        return self._fields.get("worker")
 
     def result(self) -> Any:
         """What the job returned.
@@ -83,12 +89,13 @@ class Claim:
         return interrupted(reason, self._record)
 
 
-async def claim(scheduler: Any, name: str, host: str, reader: str) -> Claim | Record:
+async def claim(scheduler: Any, name: str, worker: str, host: str, reader: str) -> Claim | Record:
     """Take the token of a job.
 
     Args:
         scheduler: a worker's connection to it.
         name: of the token and the record.
+        worker: the worker's address.
         host: this host's name.
         reader: the reader that the card is in.
 
@@ -101,7 +108,7 @@ async def claim(scheduler: Any, name: str, host: str, reader: str) -> Claim | Re
         tokens = ()
     if not tokens:
         return await _read(scheduler, name)
-    mine = Claim(scheduler, name, {"host": host, "reader": reader, "began": time.time()})
+    mine = Claim(scheduler, name, {"worker": worker, "host": host, "reader": reader, "began": time.time()})
     await mine._write()
     return mine
 
@@ -154,6 +161,18 @@ class Pending:
         """The record."""
         return await _read(self._client.scheduler, self.name)
 
+    async def lost(self, key: str, workers: Container[str]) -> Record | None:
+        """The record, if the job of this key began on one of these workers, which are lost; None: it goes on, or may yet begin."""
+        if not await self.begun():
+            return None
+        record = await self.record()
+        if record.worker is None:  # who has taken the token writes it next, unless that is the lost one
+            jobs = await self._client.scheduler.processing(workers=None)
+            if any(key in each for each in jobs.values()):
+                return None
+            record = await self.record()
+        return record if record.worker is None or record.worker in workers else None
+
     def remove(self) -> None:
         """Remove both."""
         if self._client.status == "running":
@@ -166,19 +185,19 @@ class _Losses:
 
     def __init__(self, client: Client) -> None:
         self._client: weakref.ref[Client] = weakref.ref(client)
-        self._jobs: dict[str, asyncio.Event] = {}
+        self._jobs: dict[str, asyncio.Queue[str]] = {}
         self._next: Callable[[Any], Any] | None = None
 
-    def expect(self, key: str) -> asyncio.Event:
-        """An event that is set whenever a worker is lost that had the job of this key."""
+    def expect(self, key: str) -> asyncio.Queue[str]:
+        """A queue of the addresses of the workers that had the job of this key and are lost."""
         client = self._client()
         if not self._jobs and client is not None:  # each time: a scheduler that was restarted has forgotten it
             handler = getattr(client, "_event_handlers", {}).get("all")
             if handler != self._heard:
                 self._next = handler  # the user's own
             client.subscribe_topic("all", self._heard)
-        event = self._jobs[key] = asyncio.Event()
-        return event
+        workers = self._jobs[key] = asyncio.Queue()
+        return workers
 
     def forget(self, key: str) -> None:
         """End of `expect`."""
@@ -193,7 +212,7 @@ class _Losses:
             for part in ("processing-tasks", "lost-computed-tasks"):
                 for key in message.get(part, ()):
                     if key in self._jobs:
-                        self._jobs[key].set()
+                        self._jobs[key].put_nowait(message["worker"])
         return None if self._next is None else self._next(event)
 
 

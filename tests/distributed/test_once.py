@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from typing import Any
 
 import pytest
@@ -24,13 +25,13 @@ async def test_of_many_who_want_to_begin_one_may(fleet: Maker) -> None:
     async with fleet() as f:
         pending = await once.Pending.create(f.client)
         assert not await pending.begun()
-        tries = (once.claim(f.client.scheduler, pending.name, f"h{number}", "R") for number in range(20))
+        tries = (once.claim(f.client.scheduler, pending.name, f"w{number}", "h", "R") for number in range(20))
         results = await asyncio.gather(*tries)
         assert sum(isinstance(each, once.Claim) for each in results) == 1
         assert sum(isinstance(each, once.Record) for each in results) == 19
         assert await pending.begun()
         pending.remove()
-        late = await once.claim(f.client.scheduler, pending.name, "h", "R")
+        late = await once.claim(f.client.scheduler, pending.name, "w", "h", "R")
         assert isinstance(late, once.Record)
         with pytest.raises(JobInterruptedError, match="not known"):
             late.result()
@@ -39,7 +40,7 @@ async def test_of_many_who_want_to_begin_one_may(fleet: Maker) -> None:
 async def test_the_record_has_the_last_stage_and_then_the_result(fleet: Maker) -> None:
     async with fleet() as f:
         pending = await once.Pending.create(f.client)
-        claim = await once.claim(f.client.scheduler, pending.name, "h", "R")
+        claim = await once.claim(f.client.scheduler, pending.name, "w", "h", "R")
         assert isinstance(claim, once.Claim)
         await claim.reached("one")
         await claim.reached("two")
@@ -47,7 +48,7 @@ async def test_the_record_has_the_last_stage_and_then_the_result(fleet: Maker) -
             (await pending.record()).result()
         await claim.done({"the": "result"})
         assert (await pending.record()).result() == {"the": "result"}
-        again = await once.claim(f.client.scheduler, pending.name, "other", "R")
+        again = await once.claim(f.client.scheduler, pending.name, "other", "h", "R")
         assert isinstance(again, once.Record)
         assert again.result() == {"the": "result"}
         await claim.done(b"\0" * (once.LARGEST + 1))  # not kept
@@ -94,6 +95,78 @@ async def test_one_that_had_not_begun_runs_elsewhere(fleet: Maker) -> None:
         assert not second.done()
         here.shared["go_on"].set()
         f.insert("B")
+        await within(second)
+        assert here.log == ["first in", "second in", "second out"]
+
+
+async def test_a_lost_worker_concerns_the_job_that_began_on_it(fleet: Maker) -> None:
+    async with fleet() as f:
+        pending = await once.Pending.create(f.client)
+        assert await pending.lost("job", {"tcp://a", "tcp://b"}) is None, "it may yet begin"
+        await once.claim(f.client.scheduler, pending.name, "tcp://a", "h", "R")
+        assert await pending.lost("job", {"tcp://b"}) is None
+        record = await pending.lost("job", {"tcp://a", "tcp://b"})
+        assert record is not None
+        assert record.worker == "tcp://a"
+
+
+async def test_a_token_that_was_taken_without_a_record(fleet: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the lost worker, if nobody has the job; otherwise by one that writes the record next, or is told that there is none."""
+    async with fleet() as f, f.host():
+        taken, write = asyncio.Event(), asyncio.Event()
+        written = once.Claim._write
+
+        async def late(self: once.Claim, **fields: Any) -> None:
+            taken.set()
+            await write.wait()
+            await written(self, **fields)
+
+        monkeypatch.setattr(once.Claim, "_write", late)
+        pending = await once.Pending.create(f.client)
+        payload = pickle.dumps((echo, (b"\x05",), {}))
+        information = jobs._information(once=pending.name)
+        job = f.client.submit(jobs.run_job, payload, information, key="job", pure=False, resources={"card": 1})
+        f.insert("A")
+        await within(taken.wait())
+        assert await pending.lost("job", {"tcp://a"}) is None
+        record = await pending.lost("another", {"tcp://a"})
+        assert record is not None
+        assert record.worker is None
+        write.set()
+        assert await within(job) == b"\x05"
+        pending.remove()
+
+
+async def test_one_that_was_moved_before_its_waiter_heard_of_the_loss(fleet: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has begun elsewhere, where it goes on."""
+    from tests.distributed import test_jobs as here
+
+    here.shared.update(began=asyncio.Event(), go_on=asyncio.Event())
+    here.log.clear()
+    asked: list[once.Record | None] = []  # what each was told
+    lost = once.Pending.lost
+
+    async def late(self: once.Pending, *args: Any) -> once.Record | None:
+        while here.log[-1] != "second in":
+            await asyncio.sleep(0.01)
+        asked.append(await lost(self, *args))
+        return asked[-1]
+
+    async with fleet() as f, f.host():
+        f.insert("A")
+        first = asyncio.create_task(submit(f.client, here.gated, "first", once=True))
+        await within(here.shared["began"].wait())
+        second = asyncio.create_task(submit(f.client, here.gated, "second", once=True))
+        while len([task for task in f.scheduler.tasks.values() if task.state == "processing"]) < 2:
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(once.Pending, "lost", late)
+        f.pcsc.remove("A")
+        f.insert("B")
+        with pytest.raises(JobInterruptedError, match="reader 'A'"):
+            await within(first)
+        while None not in asked and not second.done():
+            await asyncio.sleep(0.01)
+        here.shared["go_on"].set()
         await within(second)
         assert here.log == ["first in", "second in", "second out"]
 
