@@ -28,6 +28,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -48,6 +49,8 @@ SLICE = 0.1 if sys.platform == "win32" else 1.0
 """Seconds of one slice of a thread's wait. On Windows Ctrl-C does not end a slice; elsewhere not if it comes just before it."""
 JOIN_TIMEOUT = 0.2
 """Seconds to wait for the end of a thread that has delivered its result."""
+_LAST_STEPS = 0.0002
+"""Seconds that a loop stands still at most for a thread that has delivered its result: to sleep takes asyncio 1 ms, that 20 us."""
 POLL_INTERVAL = 0.0005
 """Seconds between two checks of a thread that is about to end, which no event reports."""
 
@@ -122,10 +125,6 @@ class Loop:
         """Whether the loop still takes posts. A loop that can say so itself is not woken for it."""
         token: Any = self.token
         return not token.is_closed() if hasattr(token, "is_closed") else self.post(no_op)
-
-    def start(self, name: str, target: Callable[..., object], *args: object) -> threading.Thread:
-        """Start a daemon thread, from within the loop, which does not wait for it."""
-        return spawn(name, target, *args)
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
         """Run `callback` in the loop, soon. From any thread, without waiting. False: the loop is closed."""
@@ -237,10 +236,6 @@ class WaitingThread:
     def __init__(self) -> None:
         self._posts: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]]] = SimpleQueue()
 
-    def start(self, name: str, target: Callable[..., object], *args: object) -> threading.Thread:
-        """Start a daemon thread, from within this one."""
-        return start(name, target, *args)
-
     def post(self, callback: Callable[..., object], *args: object) -> bool:
         """Have `callback` run in the thread while it waits."""
         self._posts.put((callback, args))
@@ -344,23 +339,17 @@ class Worker:
     Args:
         first: the first job, called with the worker. It is queued before the thread starts, so it runs even if the caller is
             interrupted.
-        starter: `spawn` or `start`; None: `spawn`.
     """
 
     __slots__ = ("_jobs", "thread")
 
-    thread: threading.Thread
-
-    def __init__(
-        self,
-        name: str,
-        first: Callable[[Worker], object] | None = None,
-        starter: Callable[..., threading.Thread] | None = None,
-    ) -> None:
+    def __init__(self, name: str, first: Callable[[Worker], object] | None = None) -> None:
         self._jobs: _Jobs = SimpleQueue()
         if first is not None:
             self._jobs.put((first, (self,)))
-        self.thread = (starter or spawn)(name, _work, self._jobs)
+        thread = _Thread(name, _work, self._jobs)
+        self.thread: threading.Thread = thread  # before it starts: the first job may need it at once
+        thread.launch()
 
     def submit(self, job: Callable[..., object], *args: object) -> None:
         """Queue `job`, which must not raise; from any thread."""
@@ -385,16 +374,45 @@ class _Thread(threading.Thread):
     """A daemon thread whose start nobody waits for; it counts as alive from `launch` on."""
 
     def __init__(self, name: str, target: Callable[..., object], *args: object) -> None:
-        super().__init__(target=target, args=args, name=name, daemon=True)
+        more: dict[str, Any] = {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}  # or `start` would set it
+        super().__init__(target=target, args=args, name=name, daemon=True, **more)
         self._has_begun = False  # from then on the base class knows whether it is alive
         self._beginning = _thread.allocate_lock()  # taken until then; an Event takes six times as long to make
         self._beginning.acquire()
 
     def launch(self) -> None:
-        """Have another thread call `start`, which waits for the new thread's first step: 60 ms and more on busy cores (fact 56)."""
-        _thread.start_new_thread(self._start_here, ())
+        """Start it.
+
+        `threading.Thread.start` waits for the new thread's first step, which may take 60 ms on busy cores (fact 56). And if Ctrl-C
+        ends that wait, the thread runs and its starter does not know; at worst, `Condition` raises a RuntimeError of its own. So
+        the new thread itself makes the entry that `start` makes, and here one function of C is called, by `map`: no interrupt comes
+        between the call and what follows it.
+
+        Raises:
+            SCardError: it cannot be started.
+            RuntimeError: threads are gevent's or eventlet's.
+        """
+        refuse_green_threads()
+        try:
+            if not _KNOWN_THREADING:
+                [_] = map(_thread.start_new_thread, (self._start_here,), ((),))
+            elif _HANDLE is None:
+                [_] = map(_thread.start_new_thread, (self._enter,), ((),))
+            else:
+                how: Any = partial(_thread.start_joinable_thread, handle=getattr(self, _HANDLE), daemon=True)  # type: ignore[attr-defined]
+                [_] = map(how, (self._enter,))
+        except (RuntimeError, MemoryError) as error:
+            text = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
+            raise SCardError(text, NO_MEMORY) from error
+
+    def _enter(self) -> None:
+        """In the new thread: what is left of `start`."""
+        with threading._active_limbo_lock:  # type: ignore[attr-defined]
+            threading._limbo[self] = self  # type: ignore[attr-defined]
+        self._bootstrap()  # type: ignore[attr-defined]
 
     def _start_here(self) -> None:
+        """In a thread between: start another one as every program does, and wait for it."""
         try:
             self.start()
         except (RuntimeError, MemoryError):  # no second thread can be started: this one, without a name, does the work
@@ -423,6 +441,16 @@ class _Thread(threading.Thread):
             super().join(timeout)
 
 
+_HANDLE = next((name for name in ("_os_thread_handle", "_handle") if hasattr(threading.Thread(), name)), None)
+"""Where a thread keeps what `_thread.start_joinable_thread` (Python 3.13) fills in."""
+_KNOWN_THREADING = (
+    all(hasattr(threading, name) for name in ("_active_limbo_lock", "_limbo"))
+    and hasattr(threading.Thread, "_bootstrap")
+    and hasattr(_thread, "start_joinable_thread") == (_HANDLE is not None)
+)
+"""Whether this Python's `threading` has what `_Thread` calls, as Python 3.10 to 3.15 do."""
+
+
 def spawn(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
     """Start a daemon thread, without waiting for it to begin.
 
@@ -430,24 +458,8 @@ def spawn(name: str, target: Callable[..., object], *args: object) -> threading.
         SCardError: it cannot be started.
         RuntimeError: threads are gevent's or eventlet's.
     """
-    return _started(_Thread(name, target, *args), _Thread.launch)
-
-
-def start(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
-    """As `spawn`, for a caller that waits for the thread's outcome at once: it may wait for its first step, which is cheaper.
-
-    From Python 3.14 on that wait may leave a lock of `threading` itself taken for ever if Ctrl-C comes (see `RLock`).
-    """
-    return _started(_Thread(name, target, *args), _Thread.launch if sys.version_info >= (3, 14) else _Thread.start)
-
-
-def _started(thread: _Thread, how: Callable[[_Thread], object]) -> threading.Thread:
-    refuse_green_threads()
-    try:
-        how(thread)
-    except (RuntimeError, MemoryError) as error:
-        text = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
-        raise SCardError(text, NO_MEMORY) from error
+    thread = _Thread(name, target, *args)
+    thread.launch()
     return thread
 
 
@@ -516,6 +528,7 @@ async def until_ended(threads: Iterable[threading.Thread]) -> None:
     import anyio
 
     for thread in threads:
+        thread.join(_LAST_STEPS)
         while thread.is_alive():
             await anyio.sleep(POLL_INTERVAL)
 

@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 import gc
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -33,7 +34,6 @@ from scardface._threads import (
     in_thread,
     retry_if_interrupted,
     spawn,
-    start,
     uninterrupted,
     until_ended,
     within_grace,
@@ -446,61 +446,67 @@ def test_a_workers_first_job_comes_before_all_others() -> None:
 
 
 def test_a_workers_first_job_runs_though_its_maker_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C just behind the start: nobody has the worker to submit anything to, and its thread must not wait for ever."""
-    started: list[threading.Thread] = []
+    """Ctrl-C just behind the start: only that job has the worker, which is whole, and ends it."""
+    known: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    launch = _threads._Thread.launch
 
-    def interrupted(*args: Any) -> threading.Thread:
-        started.append(spawn(*args))
+    def interrupted(self: _threads._Thread) -> None:
+        launch(self)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_threads, "spawn", interrupted)
+    monkeypatch.setattr(_threads._Thread, "launch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        Worker("a worker", Worker.finish)
-    started[0].join(SOON)
-    assert not started[0].is_alive()
+        Worker("a worker", known.put)
+    worker = known.get(timeout=SOON)
+    assert worker.thread.is_alive()
+    worker.finish()
+    worker.thread.join(SOON)
+    assert not worker.thread.is_alive()
 
 
 # Threads.
 
 
+STARTERS = ["start_new_thread", "start_joinable_thread"]
+"""The functions of `_thread` that start a thread; Python 3.13 brought the second."""
+
+
+@pytest.fixture(params=["as this Python is known", "as an unknown Python"])
+def threading_is_known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways of starting a thread."""
+    known = request.param == "as this Python is known"
+    assert _threads._KNOWN_THREADING
+    monkeypatch.setattr(_threads, "_KNOWN_THREADING", known)
+    return known
+
+
+@pytest.mark.usefixtures("threading_is_known")
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["RuntimeError", "MemoryError"])
 def test_a_thread_that_cannot_be_started_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def start(*args: object) -> None:
+    def start(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr("_thread.start_new_thread", start)
+    for name in STARTERS:
+        monkeypatch.setattr(_thread, name, start, raising=False)
     with pytest.raises(SCardError, match="RLIMIT_NPROC") as caught:
         spawn("a thread", print)
     assert caught.value.__cause__ is error
+    with pytest.raises(SCardError, match="RLIMIT_NPROC"):
+        Worker("a worker")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["RuntimeError", "MemoryError"])
-def test_so_is_one_whose_first_step_is_waited_for(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def refuse(*args: object) -> None:
-        raise error
-
-    monkeypatch.setattr("_thread.start_new_thread", refuse)
-    monkeypatch.setattr("threading.Thread.start", refuse)
-    with pytest.raises(SCardError, match="RLIMIT_NPROC") as caught:
-        start("a thread", print)
-    assert caught.value.__cause__ is error
-
-
-def test_starting_a_thread_in_a_waiting_one_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And it is a thread like any other."""
-    gate, ran = threading.Event(), list[threading.Thread]()
-    if sys.version_info < (3, 14):  # else a second one starts it
-        monkeypatch.setattr("_thread.start_new_thread", None)
-    thread = WaitingThread().start("a thread", lambda: (ran.append(threading.current_thread()), gate.wait(SOON)))
-    while not ran:
-        thread.join(0.001)
-    assert (thread.name, thread.daemon, thread.is_alive()) == ("a thread", True, True)
-    gate.set()
+def test_starting_a_thread_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    for name in STARTERS:
+        if (start := getattr(_thread, name, None)) is not None:
+            monkeypatch.setattr(_thread, name, lambda *args, start=start, **kwargs: (started.append(start), start(*args, **kwargs)))
+    thread = spawn("a thread", int)
     thread.join(SOON)
     assert not thread.is_alive()
-    assert ran == [thread]
+    assert len(started) == 1
 
 
+@pytest.mark.usefixtures("threading_is_known")
 def test_starting_a_thread_does_not_wait_for_it() -> None:
     """It has not run a step yet, since nobody gave it the interpreter's lock, and is a thread like any other all the same."""
     gate, ran = threading.Event(), list[threading.Thread]()
@@ -533,6 +539,7 @@ def test_a_thread_that_cannot_have_a_name_does_its_work_all_the_same(monkeypatch
     def start(self: threading.Thread) -> None:
         raise error
 
+    monkeypatch.setattr(_threads, "_KNOWN_THREADING", False)
     monkeypatch.setattr("threading.Thread.start", start)
     thread = spawn("a thread", lambda: (ran.append(_thread.get_ident()), gate.wait(SOON)))
     thread.join(0.01)
@@ -544,6 +551,7 @@ def test_a_thread_that_cannot_have_a_name_does_its_work_all_the_same(monkeypatch
     assert ran[0] != threading.get_ident()
 
 
+@pytest.mark.usefixtures("threading_is_known")
 def test_joining_a_thread_that_has_not_begun() -> None:
     threads = [spawn("a thread", threading.Event().is_set) for _ in range(200)]
     for thread in threads:

@@ -122,9 +122,6 @@ class Anywhere:
         callback(*args)
         return True
 
-    def start(self, name: str, target: Callable[..., object], *args: object) -> threading.Thread:
-        return spawn(name, target, *args)
-
     def is_alive(self) -> bool:
         return True
 
@@ -358,6 +355,7 @@ class SyncBase(Card):
     @contextmanager
     def _while_present(self) -> Iterator[None]:
         removal = self._new_removal()
+        leave_at_once = removal.driver.leaving(removal)
         self._begin_removal(removal)
         ended = False
         try:
@@ -369,9 +367,10 @@ class SyncBase(Card):
                     if not removal.ended:
                         raise
         finally:
+            leave_at_once()
             ended = removal.ended
-            retry_if_interrupted(self._end_removal, removal)
             retry_if_interrupted(removal.leave)
+            retry_if_interrupted(self._end_removal, removal)
             until_idle_blocking(removal.driver)
         if ended:
             self._raise_removal(removal)

@@ -266,7 +266,7 @@ class Acquisition(Waiter):
             spawn("scardface-serial", self._search_by_serial, search)
         elif at_once:
             driver.first_queries[self] = None
-            Worker("scardface-card", self._query_and_open, owner.start)
+            Worker("scardface-card", self._query_and_open)
         else:
             self._join()
         if self._outcomes and not isinstance(self._outcomes[0], Session):  # cancelled meanwhile
@@ -315,7 +315,7 @@ class Acquisition(Waiter):
             driver.tell(Withdrawn(offer))
         else:
             try:
-                Worker("scardface-card", functools.partial(self._open_offered, offer), self.owner.start)
+                Worker("scardface-card", functools.partial(self._open_offered, offer))
             except BaseException as error:
                 self.end_with(error)
                 driver.tell(Withdrawn(offer))
@@ -716,13 +716,14 @@ async def until_signal(signal: Signal, deadline: float) -> None:
 
 def acquire_blocking(acquisition: Acquisition, opened: Callable[[Session], T]) -> T:
     """As `acquire`, in the calling thread; Ctrl-C ends the wait."""
-    caller = WaitingThread()
+    caller, driver = WaitingThread(), driver_of(acquisition.backend)
+    leave_at_once = driver.leaving(acquisition)
     try:
         acquisition.begin(caller, no_op)
         caller.run(lambda: acquisition.ended, acquisition.own_deadline, acquisition.expire)
         return opened(acquisition.result())
     except BaseException:
+        leave_at_once()
         retry_if_interrupted(acquisition.leave)
-        if acquisition.driver is not None:
-            until_idle_blocking(acquisition.driver)
+        until_idle_blocking(driver)
         raise

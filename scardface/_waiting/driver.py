@@ -82,6 +82,15 @@ class IdleQuestion:
         self.answer = answer
 
 
+class _Left:
+    """A message: the caller of a wait has left it, and may not have come to say so; its `leave` is called here."""
+
+    __slots__ = ("wait",)
+
+    def __init__(self, wait: Any) -> None:
+        self.wait = wait
+
+
 class _WatcherMessage:
     """A message of a watcher's thread: a snapshot; None: the thread ends."""
 
@@ -177,6 +186,14 @@ class Driver:
         self._queue.put(message)
         return bool(self._runs)  # the run may have ended between the two steps without having taken it
 
+    def leaving(self, wait: Any) -> Callable[[], object]:
+        """What a thread that leaves a wait in a hurry calls first: a function of C, which puts one message into the queue.
+
+        Before a function of Python takes its first step, Python looks for signals: where one Ctrl-C has ended a wait, the next one
+        can keep its caller from calling `leave`.
+        """
+        return functools.partial(self._queue.put, _Left(wait))
+
     def close_abandoned_cards(self) -> None:
         """Close the cards that were opened for an event loop which was closed before the face could take them over."""
         for acquisition in list(self.not_taken_over):
@@ -236,6 +253,8 @@ class Driver:
                 self._idle_questions.append(message)
             elif isinstance(message, _WatcherMessage):
                 self._handle_snapshot(message, now)
+            elif isinstance(message, _Left):
+                message.wait.leave()
             elif message is not None:
                 self._carry_out(dispatcher.handle(message, now))
             wake_at = dispatcher.wake_at

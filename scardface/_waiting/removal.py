@@ -143,10 +143,14 @@ async def wait(removal: RemovalWait) -> None:
 def wait_blocking(removal: RemovalWait) -> None:
     """As `wait`, in the calling thread; Ctrl-C ends the wait."""
     caller = WaitingThread()
+    leave_at_once = removal.driver.leaving(removal)
     try:
         removal.begin(caller, no_op)
         caller.run(lambda: removal.ended)
-    finally:
+    except BaseException:
+        leave_at_once()
         retry_if_interrupted(removal.leave)
         until_idle_blocking(removal.driver)
+        raise
+    until_idle_blocking(removal.driver)
     removal.result()

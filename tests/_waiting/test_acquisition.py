@@ -35,9 +35,10 @@ from scardface import (
 from scardface._enums import StateFlag
 from scardface._pcsc.events import Reading
 from scardface._session.session import Session
-from scardface._threads import WaitingThread
+from scardface._threads import WaitingThread, _Thread
+from scardface._waiting import acquisition as acquisitions
 from scardface._waiting import dispatcher
-from scardface._waiting.acquisition import Acquisition
+from scardface._waiting.acquisition import Acquisition, acquire_blocking
 from scardface._waiting.driver import driver_of
 from scardface._waiting.messages import Offer, Waiter
 from scardface._waiting.watcher import Watcher
@@ -642,13 +643,34 @@ def test_a_finalizer_only_puts_an_order(pcsc: SimulatedPCSC, monkeypatch: pytest
     close = Session.close
     monkeypatch.setattr(Session, "close", lambda self, *args: (closed.put(threading.current_thread().name), close(self, *args)))
     started: list[str] = []
-    monkeypatch.setattr("threading.Thread.start", lambda self: started.append(self.name))
+    monkeypatch.setattr(_Thread, "launch", lambda self: started.append(self.name))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         del card
         gc.collect()
     assert closed.get(timeout=10) == "scardface-card"
     assert started == []
+
+
+@pytest.mark.parametrize("reader", ["A", "none"])
+def test_a_second_interrupt_where_the_wait_is_left(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    """It comes as the function begins that would leave the wait: before its first step, where Python looks for signals."""
+    pcsc.insert("A", LogCard())
+    acquisition = acquisition_for(pcsc, reader, wait_for_reader=True)
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WaitingThread, "_run", interrupted)
+    monkeypatch.setattr(acquisitions, "retry_if_interrupted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        acquire_blocking(acquisition, pytest.fail)
+    keep = acquisition_for(pcsc, "none", timeout=1, wait_for_reader=True)  # whoever waits next has it left, if nobody waited
+    monkeypatch.undo()
+    with pytest.raises(CardTimeoutError):
+        acquire_blocking(keep, pytest.fail)
+    wait_until(lambda: not pcsc.open_contexts)
+    assert acquisition.ended
 
 
 # A loop or thread that was busy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -24,7 +25,10 @@ from scardface import (
     errors,
     sync,
 )
+from scardface._faces import sync_base
+from scardface._threads import WaitingThread
 from scardface._waiting import driver as driving
+from scardface._waiting import removal as removals
 from scardface._waiting.driver import driver_of
 from scardface._waiting.removal import RemovalWait
 from scardface._waiting.watcher import Watcher
@@ -267,6 +271,23 @@ async def test_a_reader_that_was_swapped_between_two_queries(
                 other.connect("A", ShareMode.EXCLUSIVE, Protocol.T0 | Protocol.T1)
             swapped.set()
         other.release()
+
+
+@pytest.mark.parametrize("how", ["wait", "while_present"])
+def test_a_second_interrupt_where_the_wait_is_left(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """It comes as the function begins that would leave the wait: before its first step, where Python looks for signals."""
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with sync.SCard(timeout=5, share=ShareMode.SHARED) as card:
+        monkeypatch.setattr(WaitingThread, "_run", interrupted)
+        monkeypatch.setattr(removals, "retry_if_interrupted", interrupted)
+        monkeypatch.setattr(sync_base, "retry_if_interrupted", interrupted)
+        with pytest.raises(KeyboardInterrupt), card.while_present() if how == "while_present" else contextlib.nullcontext():
+            card.wait()
+        wait_until(lambda: not driver_of(pcsc).running)
+        monkeypatch.undo()
 
 
 SLEEPER = """
