@@ -58,6 +58,8 @@ T = TypeVar("T")
 
 _CALLS_OF_THE_READER = frozenset({"SCardControl", "SCardGetAttrib", "SCardSetAttrib"})
 """Calls whose failure says nothing of the card."""
+_LEFT_ALONE = 0.005
+"""Seconds after another program's reset in which that program can connect again."""
 _MAX_LEFTOVER_TRANSACTIONS = 16
 """The most transactions that are ended when a handle that was EXCLUSIVE becomes shared; pcsc-lite may keep some."""
 
@@ -380,8 +382,14 @@ class Session:
             )
 
     def _reconnect_after_reset(self) -> None:
-        """Reconnect after another program's reset, to go on as before."""
+        """Reconnect after another program's reset, to go on as before; then leave the card alone for a moment.
+
+        Who has reset a card goes on with it. If that program finds it in a transaction, it asks again only every 100 ms (fact 30),
+        and a card that is sent to without a pause is hardly ever free then.
+        """
         self._reconnect(self.share, self._protocols)
+        if not self._transactions.held:
+            time.sleep(_LEFT_ALONE)
 
     def _reconnect_handle(self, share: ShareMode, protocols: Protocol, disposition: Disposition) -> bool:
         """SCardReconnect. Returns whether that has ended PC/SC's transaction (fact 32), which was begun again."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -20,6 +22,7 @@ from scardface import (
     ShareMode,
     errors,
 )
+from scardface._session import session
 from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
 from tests.support import foreign as other
 from tests.support.cards import BOTH, ECHO, GATE, LogCard
@@ -210,6 +213,24 @@ async def test_three_resets_in_a_row_are_outlasted(
         elif call != "send":
             await getattr(card, call)()
         assert (await card.send(ECHOED, ECHOED, callback=callback)).data == b"ab"
+
+
+@both_faces
+async def test_who_has_reset_the_card_can_go_on_with_it(face: Any, pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left alone for a moment between the reconnect and the next transaction."""
+    pcsc.insert("A", LogCard())
+    left_alone: list[dict[str, int]] = []
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: left_alone.append(dict(pcsc.calls)))
+    monkeypatch.setattr(session, "time", clock)
+    async with face.open(timeout=5, share=SHARED, on_reset="reconnect") as card:
+        await card.send(ECHOED)
+        assert left_alone == []
+        before = dict(pcsc.calls)
+        pcsc.inject("SCardBeginTransaction", errors.RESET_CARD)
+        await card.send(ECHOED)
+    [then] = left_alone
+    names = ("SCardBeginTransaction", "SCardReconnect", "SCardTransmit", "SCardEndTransaction")
+    assert [then.get(name, 0) - before.get(name, 0) for name in names] == [1, 1, 0, 0]
 
 
 @both_faces
