@@ -235,12 +235,13 @@ async def test_versions_of_both_ends_are_compared(fleet: Maker, monkeypatch: pyt
                 await within(submit(f.client, echo, b"\x01", once=once))
 
 
-async def test_arguments_are_in_no_log(fleet: Maker, caplog: pytest.LogCaptureFixture) -> None:
-    """Dask logs a failed task with its arguments."""
+async def test_arguments_are_in_no_log(fleet: Maker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask logs a failed task with its arguments; to its own handler alone, if it was imported where nobody else had one."""
 
     async def fails(pin: str) -> None:
         raise ValueError("wrong")
 
+    monkeypatch.setattr(logging.getLogger("distributed"), "propagate", True)
     caplog.set_level(logging.DEBUG)
     async with fleet() as f, f.host():
         f.insert("A")
