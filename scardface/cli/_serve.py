@@ -16,6 +16,8 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -127,7 +129,6 @@ def serve(
         return USAGE
     from distributed.security import Security
 
-    logging.getLogger(Security.__module__.partition(".")[0]).setLevel(logging.CRITICAL)  # Dask's; what matters is told here
     files = {"tls_ca_file": tls_ca_file, "tls_worker_cert": tls_cert, "tls_worker_key": tls_key}
     given = {name: value for name, value in files.items() if value is not None}
     if given and not scheduler.startswith("tls://"):
@@ -148,7 +149,7 @@ def serve(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    with logging_to(_Lines(as_json), logging.INFO):
+    with _quiet(Security.__module__.partition(".")[0]), logging_to(_Lines(as_json), logging.INFO):
         try:
             return asyncio.run(_serve(served, drain))
         except SchedulerUnavailableError as error:
@@ -157,6 +158,18 @@ def serve(
         except VersionMismatchError as error:
             print_error(str(error))
             return USAGE
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Within the block, Dask logs nothing: what matters is told here."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _Signals:
