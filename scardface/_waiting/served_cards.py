@@ -11,6 +11,7 @@ Who owns what, who may call it from where, what ends it:
   for that begins afterwards, and decides.
 - After the service was away everything is forgotten: nobody saw whether a card was swapped meanwhile. What is noted afterwards of
   the life of the service before that is not, and what was handed out says of which it is.
+- A card may be opened, and noted, in a life of which no snapshot has come here yet: snapshots of the life before say nothing of it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class ServedCards:
     def __init__(self, backend: Backend) -> None:
         self.readings: dict[str, Reading] = {}
         self.owner: Any = None
+        self._lives: dict[str, int | None] = {}  # of the service, in which the entries of `readings` were noted
         self._seen: dict[str, Reading] = {}  # the entries of `readings` that a snapshot has shown
         self._doubted: dict[str, Reading] = {}  # those that the last snapshot has not shown, though none before has
         self._backend = backend
@@ -74,23 +76,37 @@ class ServedCards:
         return None if latest is None else latest.life or None
 
     def cards(self) -> RefusedCards:
-        """A copy."""
+        """A copy: those of one life."""
         life = self.life  # first: entries that are younger than it says are served once more, and none is taken for another
-        return RefusedCards(dict(self.readings), life)
+        readings = dict(self.readings)
+        newest = max((self._lives.get(reader) or 0 for reader in readings), default=0)
+        if life is not None and newest > life:
+            return RefusedCards({reader: each for reader, each in readings.items() if self._lives.get(reader) == newest}, newest)
+        return RefusedCards(readings, life)
 
     def add_new(self, cards: RefusedCards, before: Mapping[str, Reading] = NO_READINGS) -> None:
         """Note cards that have their turn, or are refused; not those that were known before, and may be gone again."""
         life = self.life
-        for reader, reading in cards.known_in(life).items():
+        is_newer = life is not None and cards.life is not None and cards.life > life
+        for reader, reading in (cards.readings if is_newer else cards.known_in(life)).items():
             if reading.present and before.get(reader) is not reading:
                 self._seen.pop(reader, None)
+                self._lives[reader] = life if cards.life is None else cards.life
                 self.readings[reader] = reading
+                if is_newer:
+                    continue
                 latest = self._latest
                 now = latest.readers.get(reader) if latest is not None and latest.error is None else None
                 if now is not None and still_in(reading, now):
                     self._seen[reader] = reading
         if life is not None and self.life != life:  # the driver has just heard of another one
-            self.readings.clear()
+            self._forget_older(self.life)
+
+    def _forget_older(self, life: int | None) -> None:
+        """Forget what was noted in lives of the service before that one."""
+        for reader in list(self.readings):
+            if life is None or (self._lives.get(reader) or 0) < life:
+                self.readings.pop(reader, None)
 
     def has(self, reader: str, reading: Reading) -> bool:
         """Whether that card has had its turn and is still in, as far as was seen."""
@@ -119,8 +135,10 @@ class ServedCards:
         doubted = {}
         before_it, self._latest = self._latest, snapshot
         if before_it is not None and before_it.life != snapshot.life:
-            self.readings.clear()
+            self._forget_older(snapshot.life)
         for reader, before in list(self.readings.items()):
+            if (self._lives.get(reader) or 0) > snapshot.life:
+                continue
             now = None if snapshot.error is not None else snapshot.readers.get(reader)
             if now is not None and still_in(before, now):
                 self._seen[reader] = before

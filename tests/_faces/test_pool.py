@@ -181,7 +181,7 @@ async def test_a_reader_and_a_service_that_go_are_replaced(pcsc: SimulatedPCSC, 
             async with pool.card() as lent:
                 await off_loop(pcsc.stop_service)
                 await name_of(lent)
-        await until(lambda: pool.stats().cards == 0)
+        await until(lambda: pool._state.served.latest.error is not None and not pool.stats().cards)
         with pytest.raises(CardTimeoutError, match="the PC/SC service is not available"):
             await one_loan(pool, 0.1)
         pcsc.start_service()

@@ -100,6 +100,22 @@ def test_a_card_of_the_life_before_is_not_noted(served: ServedCards) -> None:
     assert served.cards() == RefusedCards({"A": IN}, 2)
 
 
+@pytest.mark.parametrize("before", [snapshot_of(A=IN), snapshot_of(DOWN)], ids=["up", "down"])
+def test_a_card_of_the_life_that_no_snapshot_has_shown_yet_is_noted(served: ServedCards, before: Snapshot) -> None:
+    """It was opened as soon as the service was back."""
+    served.receive(snapshot_of(A=IN, B=IN), [], True)
+    served.add_new(RefusedCards({"B": IN}, 1))
+    served.receive(before, [], False)
+    served.add_new(RefusedCards({"A": NEXT}, 2))
+    assert served.cards() == RefusedCards({"A": NEXT}, 2)
+    served.receive(before, [], False)
+    assert served.has("A", NEXT)
+    served.receive(snapshot_of(life=2, A=NEXT, B=IN), [], False)
+    assert served.cards() == RefusedCards({"A": NEXT}, 2)
+    served.receive(snapshot_of(life=2, A=OUT), [], False)
+    assert served.cards() == RefusedCards({}, 2)
+
+
 def test_another_card_in_its_place_is_new(served: ServedCards) -> None:
     served.add_new(RefusedCards({"A": IN}))
     served.receive(snapshot_of(A=NEXT), [], False)
