@@ -1,8 +1,14 @@
-"""A kiosk: serves one card after the other in each of its readers, whatever happens to the cards, the readers and the service."""
+"""A kiosk: serves one card after the other in each of its readers, whatever happens to the cards, the readers and the service.
+
+`python kiosk.py`, or with the names of its readers.
+"""
+
+import sys
 
 import anyio
 
 from scardface import C_APDU, SCard, SCardError, StatusError
+from scardface.sync import readers
 
 SELECT = C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xf0SCARDFACE", 256)
 
@@ -22,7 +28,11 @@ async def serve(reader: str) -> None:
             await anyio.sleep(1)
 
 
-async def kiosk(readers: tuple[str, ...]) -> None:
+async def kiosk(names: tuple[str, ...]) -> None:
     async with anyio.create_task_group() as tasks:
-        for reader in readers:
+        for reader in names:
             tasks.start_soon(serve, reader)
+
+
+if __name__ == "__main__":
+    anyio.run(kiosk, tuple(sys.argv[1:]) or readers())

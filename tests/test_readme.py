@@ -335,7 +335,7 @@ class Stranger(LogCard):
 def _(stage: Stage) -> None:
     first, second = stage.pcscd.readers[:2]
     stage.pcscd.insert(first, FileCard())
-    running = stage.run("from scardface.sync import readers\nanyio.run(kiosk, readers())")
+    running = stage.run()
     running.shows(f"{first} welcome")
     stage.pcscd.insert(second, FileCard())
     running.shows(f"{second} welcome")
@@ -667,7 +667,7 @@ def _(stage: Stage) -> None:
     running.interrupt()
 
 
-@example("print((await iso7816.read_file(card, 0x0001)).decode())")
+@example("print((await iso7816.read_file(card, 0x0001)).check().decode())")
 def _(stage: Stage) -> None:
     stage.pcscd.insert(0, FileCard())
     assert stage.run().ends() == "Hello from a virtual card.\n"
@@ -720,7 +720,7 @@ def _(stage: Stage) -> None:
 @example("from visits import app")
 def _(stage: Stage) -> None:
     pytest.importorskip("fastapi", reason="fastapi is not installed: the web service of docs/ is not tried")
-    assert "4 passed" in outcome(stage, "visits", '@app.post("/visits")')
+    assert "8 passed" in outcome(stage, "visits", '@app.post("/visits")')
 
 
 AT_A_WINDOW = """

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import scardface
+import scardface.pool
 from tests.test_docs import MODULES, WITHOUT
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +70,7 @@ def test_troubleshooting_has_messages_as_they_are() -> None:
     known = texts()
     assert len(rows) >= 25
     assert not [message for message, _ in rows if not any(message in text for text in known)], "no text of the code"
-    assert all(hasattr(scardface, kind) or kind == "RuntimeError" for _, kind in rows)
+    assert all(hasattr(scardface, kind) or hasattr(scardface.pool, kind) or kind == "RuntimeError" for _, kind in rows)
 
 
 def test_the_page_of_loggers_has_every_logger() -> None:

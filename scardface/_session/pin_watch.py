@@ -102,7 +102,7 @@ class PinWatch:
                 self._cleared.add(reference)
                 return
             told = f", and answers {answer.sw:04X} to the question how many tries are left"
-        what = f"refused it ({before[0].status:04X})" if before else "not answered it"
+        what = f"refused one ({before[0].status:04X})" if before else "not answered one"
         raise PinRefusedError(
             f"the PIN or key was not sent: a card with the ATR of that in reader {reader!r} has {what}, and this one may be the "
             f"same{told}",
