@@ -486,12 +486,13 @@ class Beginning:
         self._disposition = disposition
         self._begun = self._left = False  # each is set before the other is looked at: one of the two sees both
         self._thread: threading.Thread | None = None
+        self._returned = False
         self._outcome: SimpleQueue[BaseException | None] = SimpleQueue()
 
     @property
     def pending(self) -> bool:
-        """Whether PC/SC still holds the thread."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether PC/SC still holds the thread, which may live on for a moment after that."""
+        return self._thread is not None and not self._returned
 
     def wait(self) -> None:
         """Return once the transaction has begun."""
@@ -522,4 +523,5 @@ class Beginning:
             error = failure
         if self._begun and self._left:
             best_effort(lambda: self._session.end_transaction(self, Disposition.LEAVE))
+        self._returned = True
         self._outcome.put(error)

@@ -2,7 +2,8 @@
 
 Who owns what, who may call it from where, what ends it:
 
-- The driver fills the monitor's queue from the block's start to its end; whatever interrupts the caller ends it.
+- The driver fills the monitor's queue from the block's start to its end; whatever interrupts the caller ends it. It does not refer
+  to the monitor, so one that is thrown away, or whose `__exit__` was interrupted before its first step, ends, too.
 - One thread at a time takes events. `close`, and leaving the block, come from any thread and from signal handlers; they end the
   iteration, and its wait.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from types import TracebackType
 from typing import NoReturn, SupportsIndex
@@ -47,13 +49,13 @@ class ReaderMonitor:
         refuse_copy(self, protocol)
 
     def __init__(self, readers: Names = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
+        self._driver: Driver | None = None
         self._wanted = ReaderFilter.to_watch(readers, groups)
         self._backend = backend
         self._generation = generation()
         self._consumer = threading.Lock()
         self._caller = WaitingThread()
         self._events: EventQueue | None = None
-        self._driver: Driver | None = None
         self._ended = False
 
     @property
@@ -87,6 +89,12 @@ class ReaderMonitor:
         self._caller.post(no_op)
         if self._driver is not None:
             self._driver.tell(Unsubscribed(self._events))
+
+    def __del__(self) -> None:
+        """End a monitor that nobody has ended, with a ResourceWarning; nothing is waited for here."""
+        if self._driver is not None and not self._ended and self._generation == generation():
+            self.close()
+            warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
 
     def __iter__(self) -> ReaderMonitor:
         return self

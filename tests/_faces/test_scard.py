@@ -34,10 +34,11 @@ from scardface import (
     cancel_all,
 )
 from scardface.testing import PrivatePcscd
+from tests.support import census
 from tests.support.cards import BOTH, BROKEN, ECHO, GATE, NOT_FOUND, T1, LogCard
 from tests.support.faces import both_faces, off_loop
 from tests.support.foreign import EXCLUSIVE, SHARED, Foreign
-from tests.support.waits import waiters
+from tests.support.waits import PATIENCE, waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 LOOKED = C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xa0\x00", 256)
@@ -600,7 +601,10 @@ async def test_an_acquisition_that_is_cancelled_is_done_soon_and_leaves_nothing(
             scope.cancel()
             await done.wait()
             taken.append(time.perf_counter() - started)
-        await until(lambda: before.issuperset(threading.enumerate()))
+        end = time.monotonic() + PATIENCE
+        while left := [each for each in threading.enumerate() if each not in before and not census.is_dummy(each)]:
+            assert time.monotonic() < end, left
+            await anyio.sleep(0.005)
     assert len(taken) == 50
 
 

@@ -52,6 +52,25 @@ def test_ctrl_c_leaves_a_transaction_that_waits_for_another_program(pcscd: Priva
     assert len(virtual.commands) == 2
 
 
+def test_a_close_does_not_mistake_a_begin_that_is_done_for_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread has delivered the outcome, and has not ended yet."""
+    end = threading.Event()
+    begin = sync_base.Beginning._begin
+
+    def lives_on(self: sync_base.Beginning) -> None:
+        begin(self)
+        end.wait()
+
+    monkeypatch.setattr(sync_base.Beginning, "_begin", lives_on)
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        pcsc.insert("A", LogCard())
+        with sync.SCard(timeout=5, share=SHARED) as card, card.transaction():
+            card.close()
+            assert not pcsc.open_contexts, "it has waited for the end of the card"
+            end.set()
+
+
 def test_ctrl_c_and_the_card_goes_on(pcscd: PrivatePcscd, foreign: Foreign) -> None:
     """What is sent meanwhile waits for the begin, which is undone."""
     virtual = LogCard(BOTH)

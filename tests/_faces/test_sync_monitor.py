@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from scardface import CardInserted, CardRemoved, ReaderAdded, ServiceDown, ServiceUp
+from scardface._waiting.driver import driver_of
 from scardface.sync import ReaderMonitor
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import LogCard
@@ -123,6 +126,20 @@ def test_close_ends_the_beginning_too(pcsc: SimulatedPCSC) -> None:
     assert results == [[]]
     assert time.monotonic() - begin < 4
     pcsc.latency = 0.0
+
+
+def test_one_that_nobody_has_ended_ends(pcsc: SimulatedPCSC) -> None:
+    """It was thrown away, or Ctrl-C came as `__exit__` began."""
+    monitors = [ReaderMonitor().__enter__()]
+    assert next(monitors[0]) == ReaderAdded("A", initial=True)
+    with pytest.warns(ResourceWarning, match="unclosed ReaderMonitor"):
+        monitors.clear()
+    wait_until(lambda: not driver_of(pcsc).threads())
+    with pytest.raises(TypeError), warnings.catch_warnings(record=True) as told:
+        ReaderMonitor(1)  # type: ignore[arg-type]
+    ReaderMonitor()
+    gc.collect()
+    assert not told
 
 
 def test_close_in_a_signal_handler(pcsc: SimulatedPCSC) -> None:
