@@ -41,6 +41,10 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / 
 AT_THE_TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 PUBLIC = {name: getattr(scardface, name) for name in scardface.__all__}
 OTHERS = "opensc scdaemon python3-cryptography python3-uvloop"
+TORNADO = (
+    "Future exception was never retrieved\nfuture: <Future finished exception=TimeoutError('Timeout')>\nTimeoutError: Timeout\n"
+)
+"""What tornado, below Dask, says of a TLS connection that took longer than one of Dask's tries: the next one succeeds."""
 BOUND = 30.0
 """Seconds after which something that must happen has not happened."""
 
@@ -178,11 +182,11 @@ class Example:
                 assert going_on, f"{words!r} was not printed, but:\n{self.out}{self._errors.read_text(encoding='utf-8')}"
                 self._news.wait(min(left, 0.1))
 
-    def ends(self) -> str:
-        """Return once it has ended by itself, and without a word of complaint; what it printed."""
+    def ends(self, overlooked: str = "") -> str:
+        """Return once it has ended by itself, and without a word of complaint but for `overlooked`; what it printed."""
         status, complaint = self._end()
         assert status == 0, f"{self.out}{complaint}"
-        assert not complaint
+        assert not complaint.replace(overlooked, "")
         return self.out
 
     def interrupt(self) -> None:
@@ -844,7 +848,7 @@ def _(stage: Stage) -> None:
     stage.pcscd.insert(0, FileCard())
     files = ("--tls-ca-file", "ca.pem", "--tls-cert", "host.pem", "--tls-key", "host.key")
     with fleet(stage, "--label", "blank=3B87", *files, tls=True):
-        assert stage.run().ends() == f"done in {stage.pcscd.readers[0]}\n"
+        assert stage.run().ends(TORNADO) == f"done in {stage.pcscd.readers[0]}\n"
 
 
 @example("FileCard(protocol=Protocol.T0)")

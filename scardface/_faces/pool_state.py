@@ -152,6 +152,11 @@ class SetAside:
     pins: PinWatch
     here: bool = True
 
+    @property
+    def refused(self) -> bool:
+        """Whether it has refused a PIN, or may be one that has."""
+        return bool(self.pins.refused) or isinstance(self.error, PinRefusedError)
+
 
 class _Served(ServedCards):
     """The cards that are not to be opened again while they are in.
@@ -469,7 +474,7 @@ class PoolState(ABC, Generic[CardT]):
         slot = Slot(card, session, PinWatch(lambda: self._suspects(atr)))
         session.watch_pins(slot.pins)
         self.slots[slot] = None
-        if before is not None and before.pins.refused and before.atr == atr:  # after a restart of the service
+        if before is not None and before.refused and before.atr == atr:  # after a restart of the service
             slot.pins.refused.update(before.pins.refused)
             self._set_aside(slot, before.error)
             return
@@ -722,7 +727,10 @@ class PoolState(ABC, Generic[CardT]):
                 continue
             now = latest.readers.get(reader)
             restarted = each.life != latest.life  # or nobody has looked before it went
-            if not (each.pins.refused and restarted and now is not None and now.present and now.atr in (each.atr, b"")):
+            is_that = now is not None and now.present and now.atr in (each.atr, b"")
+            # A service that has just started may not have the reader yet, or call it empty before it has looked into it (fact 10).
+            looked_at = now is not None and (now.present or now.counter)
+            if not (each.refused and restarted and (is_that or not looked_at)):
                 del self._aside[reader]
 
     def _suspects(self, atr: bytes) -> list[PinWatch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import anyio
@@ -34,6 +35,8 @@ pytestmark = pytest.mark.anyio
 
 ECHOED = C_APDU(0, ECHO, 0, 0, b"ab")
 SHARED = ShareMode.SHARED
+POWERED = 4.0
+"""Seconds for which pcscd leaves a card that nobody uses powered at least; its own figure is 5."""
 T0_ONLY = bytes.fromhex("3B00")
 
 
@@ -344,10 +347,12 @@ async def test_what_becomes_of_the_card_at_the_close(
     async with face.open(timeout=30, share=share) as card:
         on = virtual.power_ons
         await card.aclose(disposition)
+        closed = time.monotonic()
         assert virtual.resets == int(reset)
     async with face.open(timeout=30) as card:
         assert await echo(card) == b"ab"
-        assert virtual.power_ons == on + int(off)
+        if off or time.monotonic() - closed < POWERED:  # else pcscd has powered it down for itself
+            assert virtual.power_ons == on + int(off)
 
 
 @both_faces

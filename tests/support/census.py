@@ -55,7 +55,7 @@ class Census(NamedTuple):
 
 def take() -> Census:
     """Counts what this process holds now."""
-    everybody = [thread for thread in threading.enumerate() if not is_dummy(thread)]  # Python 3.11 lists those for ever
+    everybody = [thread for thread in threading.enumerate() if not _is_dummy(thread)]  # Python 3.11 lists those for ever
     cached = {thread.native_id for thread in everybody if thread.name.startswith("Trio thread")}
     threads = tuple(f"{thread.name} ({thread.native_id})" for thread in everybody if thread.native_id not in cached)
     tasks = tuple(name for name in os.listdir("/proc/self/task") if int(name) not in cached) if sys.platform == "linux" else ()
@@ -63,7 +63,7 @@ def take() -> Census:
     return Census(threads, tasks, tuple(_descriptors()), contexts)
 
 
-def is_dummy(thread: threading.Thread) -> bool:
+def _is_dummy(thread: threading.Thread) -> bool:
     """Whether `threading` only heard of it when it asked for itself; while it lives, it counts among the tasks."""
     return isinstance(thread, threading._DummyThread)
 
@@ -90,7 +90,7 @@ def settle(before: Census, *, contexts: bool = True) -> None:
     end = time.monotonic() + BOUND
     for thread in threading.enumerate():
         known = f"{thread.name} ({thread.native_id})" in before.threads or thread.name.startswith("Trio thread")
-        if not known and not is_dummy(thread):
+        if not known and not _is_dummy(thread):
             thread.join(max(0.0, end - time.monotonic()))
     while (now := take()).exceeds(before, contexts=contexts):
         assert time.monotonic() < end, f"still there {BOUND:g} s after the test: {now.difference(before)}"

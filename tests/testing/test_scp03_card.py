@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scardface import Protocol, scp03
@@ -158,12 +158,15 @@ def test_get_response_asks_for_what_there_is() -> None:
         max_size=5,
     ),
 )
+@example(protocol=Protocol.T0, commands=[b"\x14\x00\x00\x00\x01\x00"])
 def test_it_answers_whatever_comes(protocol: Protocol, commands: list[bytes]) -> None:
     card = Scp03Card(FileCard(protocol=protocol), KEYS)
     for command in commands:
         assert len(card.process(command)) >= 2
     assert card.level == 0
-    assert card.process(bytes.fromhex(INITIALIZE_UPDATE)[: None if protocol is Protocol.T1 else -1])[-2] in (0x90, 0x61)
+    update = bytes.fromhex(INITIALIZE_UPDATE)[: None if protocol is Protocol.T1 else -1]
+    card.process(update)  # may be taken for the end of a chain that one of them has begun
+    assert card.process(update)[-2] in (0x90, 0x61)
 
 
 def test_it_can_be_named_without_the_extra() -> None:
