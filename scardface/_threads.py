@@ -50,7 +50,7 @@ SLICE = 0.1 if sys.platform == "win32" else 1.0
 JOIN_TIMEOUT = 0.2
 """Seconds to wait for the end of a thread that has delivered its result."""
 _LAST_STEPS = 0.0002
-"""Seconds that a loop stands still at most for a thread that has delivered its result: to sleep takes asyncio 1 ms, that 20 us."""
+"""Seconds that a loop stands still at most for threads that have delivered their results; asyncio sleeps 1 ms, they take 20 us."""
 POLL_INTERVAL = 0.0005
 """Seconds between two checks of a thread that is about to end, which no event reports."""
 
@@ -448,7 +448,7 @@ _KNOWN_THREADING = (
     and hasattr(threading.Thread, "_bootstrap")
     and hasattr(_thread, "start_joinable_thread") == (_HANDLE is not None)
 )
-"""Whether this Python's `threading` has what `_Thread` calls, as Python 3.10 to 3.15 do."""
+"""Whether this Python's `threading` has what `_Thread` calls, as Python 3.10 to 3.14 do."""
 
 
 def spawn(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
@@ -527,8 +527,9 @@ async def until_ended(threads: Iterable[threading.Thread]) -> None:
     """Wait for threads that are about to end."""
     import anyio
 
+    end = time.monotonic() + _LAST_STEPS
     for thread in threads:
-        thread.join(_LAST_STEPS)
+        thread.join(max(0.0, end - time.monotonic()))
         while thread.is_alive():
             await anyio.sleep(POLL_INTERVAL)
 

@@ -644,6 +644,25 @@ async def test_gone_waits_until_all_threads_are() -> None:
     await until_ended([])
 
 
+@pytest.mark.anyio
+async def test_however_many_threads_end_the_loop_stands_still_for_a_moment_only() -> None:
+    class Ending:
+        """Ends as soon as it is not waited for any more."""
+
+        def join(self, timeout: float) -> None:
+            stood_still.append(timeout)
+            time.sleep(timeout)
+
+        def is_alive(self) -> bool:
+            return False
+
+    stood_still: list[float] = []
+    threads: list[Any] = [Ending() for _ in range(50)]
+    await until_ended(threads)
+    assert len(stood_still) == 50
+    assert 0 < sum(stood_still) <= _threads._LAST_STEPS
+
+
 class Waits:
     """Something to wait for, counted."""
 

@@ -728,7 +728,7 @@ class PoolState(ABC, Generic[CardT]):
             now = latest.readers.get(reader)
             restarted = each.life != latest.life  # or nobody has looked before it went
             is_that = now is not None and now.present and now.atr in (each.atr, b"")
-            # A service that has just started may not have the reader yet, or call it empty before it has looked into it (fact 10).
+            # A service that has just started may not have the reader yet, or call it empty before it has looked into it.
             looked_at = now is not None and (now.present or now.counter)
             if not (each.refused and restarted and (is_that or not looked_at)):
                 del self._aside[reader]

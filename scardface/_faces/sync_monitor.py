@@ -49,7 +49,7 @@ class ReaderMonitor:
         refuse_copy(self, protocol)
 
     def __init__(self, readers: Names = None, groups: Groups = None, *, backend: Backend | None = None) -> None:
-        self._driver: Driver | None = None
+        self._driver: Driver | None = None  # first: `__del__` looks at it, also where an argument is refused
         self._wanted = ReaderFilter.to_watch(readers, groups)
         self._backend = backend
         self._generation = generation()

@@ -7,6 +7,7 @@ Who owns what, who may call it from where, what ends it:
 - `submit` is for those who begin to wait: it starts the thread if none runs, and raises if none can be started. `tell` takes all
   other messages, and is signal-safe (see the package): it puts the message into a `SimpleQueue` while the thread runs, and drops it
   otherwise, for then nobody waits.
+- What `leaving` returns puts its message also where the thread does not run: the next run takes it first.
 - Whether the thread runs is one dictionary entry, added and removed in single steps: who adds it starts the thread. The thread
   removes the entry, looks into the queue once more, and goes on if it can add the entry again. So no message is lost as the
   thread ends.

@@ -149,7 +149,7 @@ def serve(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    with _quiet(Security.__module__.partition(".")[0]), logging_to(_Lines(as_json), logging.INFO):
+    with _quiet("distributed"), logging_to(_Lines(as_json), logging.INFO):
         try:
             return asyncio.run(_serve(served, drain))
         except SchedulerUnavailableError as error:

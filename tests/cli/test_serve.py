@@ -47,13 +47,13 @@ def test_wrong_usage_is_one_sentence(scardface: Command, words: tuple[str, ...],
 
 
 def test_no_scheduler(scardface: Command) -> None:
-    import distributed
+    import distributed  # noqa: F401  it sets the level
 
-    level = logging.getLogger(distributed.__name__).level
+    level = logging.getLogger("distributed").level
     done = scardface("serve", NOWHERE, "--timeout", "0.5", "--virtual")
     assert (done.status, done.out) == (4, "")
     assert done.err.startswith(f"scardface: no scheduler answered at {NOWHERE} within 0.5 s")
-    assert logging.getLogger(distributed.__name__).level == level, "Dask's own log is as before"
+    assert logging.getLogger("distributed").level == level, "Dask's own log is as before"
 
 
 SCHEDULER = """

@@ -343,10 +343,7 @@ class Life(RuleBasedStateMachine):
 
 def test_the_model_and_the_library_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scardface._waiting.watcher.LONGEST_PAUSE", 0.05)  # pauses while the service is down are no matter of order
-    for name in (
-        "TAKE_TIMEOUT",
-        "FIRST_QUERY_PRIORITY",
-    ):  # whoever stands still for longer loses a turn, which the model knows nothing of
+    for name in ("TAKE_TIMEOUT", "FIRST_QUERY_PRIORITY"):  # who stands still for longer loses a turn, which the model does not know
         monkeypatch.setattr(f"scardface._waiting.dispatcher.{name}", BOUND)
     Life.steps = 0
     examples = times(12, 300)
