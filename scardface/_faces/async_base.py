@@ -102,6 +102,12 @@ class AsyncBase(Card):
         def __aenter__(self):
             return self._acquire()
 
+        # What a script that took the wrong face gets; type checkers see no `__enter__`, and refuse the block.
+        def __enter__(self):
+            raise TypeError("this SCard is opened by `async with`; scripts take the one of `from scardface.sync import SCard`")
+
+        __exit__ = __enter__  # `with` looks for both before it calls the first
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:

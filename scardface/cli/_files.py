@@ -41,7 +41,7 @@ class _Octets(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
         try:
             octets = bytes.fromhex(value.replace(":", " "))
         except ValueError:
-            self.fail(f"{value!r} is no pairs of hexadecimal digits", param, context)
+            self.fail(f"{value!r} is not in pairs of hexadecimal digits, as 2F00 is", param, context)
         if not 1 <= len(octets) <= LONGEST_PATH:
             self.fail(f"{value!r} has {len(octets)} bytes, and 1 to {LONGEST_PATH} make sense", param, context)
         return octets

@@ -137,15 +137,24 @@ VIRTUAL = "scardface.virtual"
 """Where a command finds the simulated PC/SC, in its context's `meta`."""
 
 
-def timeout(help_text: str) -> Callable[[F], F]:
-    """`--timeout`, with this help text."""
+class Seconds(click.FloatRange):
+    """A number of seconds, 0 or more; infinity is one, NaN, which is in any range, is none."""
 
-    def number(context: click.Context, parameter: click.Parameter, seconds: float | None) -> float | None:
-        if seconds is not None and math.isnan(seconds):
-            raise click.BadParameter("not a number of seconds")
+    name = "number of seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail("not a number of seconds", param, ctx)
         return seconds
 
-    return click.option("--timeout", metavar="S", type=click.FloatRange(min=0), callback=number, help=help_text)
+
+def timeout(help_text: str) -> Callable[[F], F]:
+    """`--timeout`, with this help text."""
+    return click.option("--timeout", metavar="S", type=Seconds(), help=help_text)
 
 
 READER = "Its name, a part of it that no other has, or its number in 'scardface readers'."

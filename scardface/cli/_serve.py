@@ -25,7 +25,7 @@ import click
 from ..errors import pip_install
 from ._failures import INTERRUPTED, OK, TIMEOUT, USAGE, print_error
 from ._log import Warnings, logging_to
-from ._options import READER, atr_pattern, common, timeout
+from ._options import READER, Seconds, atr_pattern, common, timeout
 from ._output import print_json
 from ._printable import printable
 from ._watch import which_to_watch
@@ -94,7 +94,7 @@ def _labels(context: click.Context, parameter: click.Parameter, texts: tuple[str
 @click.option(
     "--drain",
     metavar="S",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=DRAIN,
     show_default=True,
     help="Seconds that running jobs have when it is stopped.",

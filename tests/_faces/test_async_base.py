@@ -363,3 +363,8 @@ class _Plain:
 
     def unwrap(self, response: Any) -> Any:
         return response
+
+
+def test_the_block_of_a_script_is_told_which_face_it_wants() -> None:
+    with pytest.raises(TypeError, match=r"`async with`.*`from scardface\.sync import SCard`"), SCard():  # type: ignore[attr-defined]
+        pass

@@ -58,6 +58,17 @@ def test_wrong_options_are_wrong_usage(words: list[str], scardface: Command) -> 
 
 
 @pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["send", "--timeout", "abc"], "'abc' is not a valid number of seconds"),
+        (["read", "1"], "'1' is not in pairs of hexadecimal digits, as 2F00 is"),
+    ],
+)
+def test_wrong_words_are_told_in_those_of_their_kind(words: list[str], says: str, scardface: Command) -> None:
+    assert says in scardface(*words).err
+
+
+@pytest.mark.parametrize(
     ("texts", "fields"),
     [
         ([], {}),
