@@ -34,7 +34,7 @@ from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
 from tests.support.cards import BOTH, T1
 from tests.support.faces import both_faces, off_loop
 from tests.support.versions import remembers_readers
-from tests.support.waits import until, wait_until
+from tests.support.waits import SEEN, until, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -270,7 +270,7 @@ async def test_match_and_no_time_or_one_look(pcsc: SimulatedPCSC, face: Any) -> 
     pcsc.insert("A", wrong)
     pcsc.insert("B", other)
     match = face.match(lambda name: False, NAME)
-    for timeout in (0, 0.5):
+    for timeout in (0, SEEN):
         wrong.asked = other.asked = 0
         with pytest.raises(CardTimeoutError, match="refused"):
             async with face.open(timeout=timeout, match=match):
@@ -285,7 +285,7 @@ async def test_what_match_raises(pcsc: SimulatedPCSC, face: Any) -> None:
     card = Named("", foreign=True)
     pcsc.insert("A", card)
     with pytest.raises(CardTimeoutError) as caught:
-        async with face.open(timeout=0.3, match=face.match(lambda name: True, NAME)):
+        async with face.open(timeout=SEEN, match=face.match(lambda name: True, NAME)):
             pass
     assert isinstance(caught.value.__cause__, StatusError)
 
@@ -394,7 +394,7 @@ async def test_match_among_cards(pcsc: SimulatedPCSC, face: Any) -> None:
 @both_faces
 async def test_the_time_for_each(pcsc: SimulatedPCSC, face: Any) -> None:
     pcsc.insert("A", Named("one"))
-    cards = face.cards(timeout=0.3)
+    cards = face.cards(timeout=SEEN)
     iterator = cards.__aiter__()
     assert await name_of(await iterator.__anext__()) == "one"
     for _ in range(2):

@@ -32,7 +32,7 @@ from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH
 from tests.support.faces import both_faces, off_loop
 from tests.support.pins import FAIL, PIN, READ, SELECT, VERIFY, PinCard
-from tests.support.waits import until
+from tests.support.waits import SEEN, until
 
 pytestmark = pytest.mark.anyio
 
@@ -201,7 +201,7 @@ async def test_a_pin_that_is_refused_is_never_tried_again(pcsc: SimulatedPCSC, f
     bad, good = PinCard("bad", b"9999"), PinCard("good")
     pcsc.insert("A", bad)
     with pytest.raises(CardTimeoutError, match="the card answered 63C2") as caught:
-        async with face.pool(prepare=face.prepare(nothing, SELECT, VERIFY), timeout=0.5):
+        async with face.pool(prepare=face.prepare(nothing, SELECT, VERIFY), timeout=SEEN):
             pass
     assert isinstance(caught.value.__cause__, StatusError)
     assert (bad.wrong, bad.left) == (1, 2)

@@ -29,6 +29,7 @@ from scardface.replay import Recorder
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH, ECHO, GATE, NOT_FOUND, LogCard
 from tests.support.faces import both_faces, off_loop
+from tests.support.waits import SEEN
 
 pytestmark = pytest.mark.anyio
 # ruff: noqa: PT012  # what a block raises is the block's, with all that is in it
@@ -59,8 +60,8 @@ async def test_the_command_in_flight_ends_and_no_other_goes_out_on_pcscd(pcscd: 
     card = LogCard(BOTH)
     pcscd.insert(0, card)
     async with face.open(timeout=30) as open_card:
-        with pytest.raises(CardTimeoutError, match=r"did not answer within 0\.3 s") as caught:
-            await open_card.send(GATED, ECHOED, timeout=0.3)
+        with pytest.raises(CardTimeoutError, match=rf"did not answer within {SEEN:g} s") as caught:
+            await open_card.send(GATED, ECHOED, timeout=SEEN)
         assert isinstance(caught.value, TimeoutError)
         assert caught.value.reader == open_card.reader
         async with anyio.create_task_group() as tasks:
@@ -99,7 +100,7 @@ async def test_a_callback_sees_what_was_answered_in_time(card: LogCard, face: An
     seen: list[int] = []
     async with face.open(timeout=5) as open_card:
         with pytest.raises(CardTimeoutError):
-            await open_card.send(ECHOED, GATED, ECHOED, timeout=0.3, callback=lambda command, _: seen.append(command.ins))
+            await open_card.send(ECHOED, GATED, ECHOED, timeout=SEEN, callback=lambda command, _: seen.append(command.ins))
         assert seen == [ECHO]
         card.gate.set()
         assert (await open_card.send(ECHOED)).data == b"ab"
@@ -248,7 +249,7 @@ async def test_a_recorder_takes_one(card: LogCard, face: Any, tmp_path: Path) ->
 
             assert (await call(recorder.send, ECHOED, timeout=60)).data == b"ab"
             with pytest.raises(CardTimeoutError):
-                await call(recorder.send_all, ECHOED, GATED, timeout=0.3)
+                await call(recorder.send_all, ECHOED, GATED, timeout=SEEN)
             card.gate.set()
             assert (await call(recorder.send, ECHOED, timeout=None)).data == b"ab"
 

@@ -19,7 +19,7 @@ import pytest
 from scardface import Protocol
 from scardface.testing import DF, EF, FileCard, Scp03Card, SimulatedPCSC, VirtualCard
 from tests.examples.loading import EXAMPLES, load
-from tests.support.waits import until
+from tests.support.waits import SEEN, until
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -94,7 +94,7 @@ def test_read_file(pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(program, "getpass", lambda prompt: "0000")
     assert "63C2" in (program.main("F0534341524446414345", "0003", "--pin") or "")
     with pytest.raises(program.CardTimeoutError, match="refused, or had its turn"):
-        program.read(b"\xf0OTHER", 1, timeout=0.5)
+        program.read(b"\xf0OTHER", 1, timeout=SEEN)
 
 
 # On the simulated PC/SC ---------------------------------------------------------------------------------------------------------

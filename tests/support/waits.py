@@ -23,6 +23,8 @@ from scardface._waiting.messages import Waiter
 
 PATIENCE = 30.0
 """Seconds after which something that must happen has not happened."""
+SEEN = 2.0
+"""Seconds of a wait that is to run out after it has seen what the test is about, on a machine with much else to do as well."""
 
 
 def waiters(backend: Backend | None = None) -> list[Waiter]:
