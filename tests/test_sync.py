@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import re
@@ -36,16 +37,22 @@ def put(pcscd: PrivatePcscd, reader: int) -> LogCard:
 
 
 def interrupted_after(pause: float) -> float:
-    """Wait for a card until a Ctrl-C after `pause` seconds; seconds that it took to end the wait."""
+    """Wait for a card until a Ctrl-C after `pause` seconds; seconds that it took to end the wait.
+
+    Without the garbage collector: what a signal's handler raises in one of its callbacks (hypothesis has one, and so has each
+    WeakSet) is lost, since Python can raise nothing there, and on a busy machine the constructor is still at work by then.
+    """
     told: list[float] = []
     begun: list[float] = []
     thread = signal_when(lambda: begun and time.monotonic() > begun[0] + pause, told=told)
+    gc.disable()
     try:
         begun.append(time.monotonic())
         SCard()
     except KeyboardInterrupt:
         return time.perf_counter() - told[0]
     finally:
+        gc.enable()
         thread.join()
     raise AssertionError("there is no card")
 
