@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     missed = Missed()
     session.config.pluginmanager.register(missed)
     result = yield
-    if missed.any:
+    if missed.any or find_spec("distributed") is None:  # not where something of it had to be compiled
         measuring.ask_for_no_share(session.config)
     worker = getattr(session.config, "workerinput", None)
     if worker is not None:

@@ -191,7 +191,10 @@ class AsyncBase(Card):
         if self._closed:  # while this task waited for the lock
             raise RuntimeError("the card is closed")
         self._submit(job, *args)
-        return await reply.get()
+        try:
+            return await reply.get()
+        finally:
+            self._calls_left += reply.abandoned
 
     def _submit(self, job: Callable[..., object], *args: object) -> None:
         """Leave a job for the card's thread."""
@@ -219,9 +222,10 @@ class AsyncBase(Card):
     ) -> R_APDU:
         """Commands to the card: what `send` does."""
         if timeout is not None:
+            left_before = self._calls_left
             with anyio.move_on_after(seconds_of(timeout)):
                 return await self._exchange(commands, callback, layer, judgement)
-            raise self._too_late(timeout)
+            raise self._too_late(timeout, self._calls_left > left_before)
         session = self._require_session()
         self._refuse_inside()
         level = await self._lock.acquire()

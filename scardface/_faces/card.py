@@ -62,6 +62,7 @@ class Card:
     _session: Session | None = None
     _worker: Worker | None = None  # whose thread opened the card
     _closed: bool = False
+    _calls_left: int = 0  # how many calls were left before their end, and may still go on in the card's thread
     _match: Callable[[Any], Any] | None = None
     _refused: RefusedCards = NO_CARDS  # the cards that are not wanted although they match, while they are in
     _judgement: Judgement | None = None  # of what is sent without `success`
@@ -248,8 +249,11 @@ class Card:
         """How the responses of a `send_all` are judged, and where they are kept."""
         return Judgement(self._card_request.success if success is None else success_rule(success), stop, [])
 
-    def _too_late(self, timeout: float) -> CardTimeoutError:
+    def _too_late(self, timeout: float, is_under_way: bool) -> CardTimeoutError:
         """The time of a `send` has run out."""
+        if not is_under_way:
+            text = f"the card was not free for this call within {timeout:g} s, and nothing was sent"
+            return CardTimeoutError(text, TIMEOUT, "SCardTransmit", self.reader)
         text = f"the card did not answer within {timeout:g} s; the command on its way ends by itself, and no further one goes out"
         return CardTimeoutError(text, TIMEOUT, "SCardTransmit", self.reader)
 
@@ -341,11 +345,22 @@ def octets(data: Any) -> bytes:
     """`data` as bytes; TypeError unless it is bytes-like."""
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
-    raise TypeError(f"a command is a C_APDU or bytes-like, not {type(data).__name__}{how_to_make_bytes(data)}")
+    raise TypeError(f"a command is a C_APDU or bytes-like, not {type(data).__name__}{_how_to_make_commands(data)}")
+
+
+def _how_to_make_commands(value: object) -> str:
+    """What the caller of `send` or `transmit` may have wanted: the end of an error text, which does not contain the value."""
+    if isinstance(value, str):
+        return ": hexadecimal digits become a command by C_APDU.fromhex(...)"
+    if isinstance(value, (list, tuple)) and any(isinstance(each, (C_APDU, bytes)) for each in value):
+        return ": several commands are several arguments, send(*commands)"
+    return how_to_make_bytes(value)
 
 
 def raw_command(data: Any) -> bytes:
     """What the caller gave to `transmit`; ValueError under 4 bytes (fact 38)."""
+    if isinstance(data, C_APDU):
+        raise TypeError("transmit() takes bytes, bytes(command); a C_APDU is what send() takes")
     raw = octets(data)
     if len(raw) < 4:
         raise ValueError(f"a command is at least 4 bytes (CLA INS P1 P2), not {len(raw)}")

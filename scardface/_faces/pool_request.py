@@ -23,11 +23,11 @@ class PoolStats(NamedTuple):
         cards: open cards: idle, lent and preparing.
         idle: those that are ready to be lent.
         lent: those that are lent.
-        preparing: those that are being made ready.
+        preparing: those that are being made ready, and those whose loan has left a command that is still under way.
         set_aside: cards that are in a reader, and that the pool does not touch; see `CardPool.set_aside`.
         waiting: loans that wait for a card.
         loans: how many loans have got a card.
-        waited: how many of them had to wait for it.
+        waited: how many loans had to wait, those included that wait now and those that have got none.
         timed_out: how many loans have got none in time.
         prepared: how often a card was made ready.
         lost: cards that went while the pool had them open: taken out, or lost with their reader or the service.

@@ -474,7 +474,7 @@ class PoolState(ABC, Generic[CardT]):
         slot = Slot(card, session, PinWatch(lambda: self._suspects(atr)))
         session.watch_pins(slot.pins)
         self.slots[slot] = None
-        if before is not None and before.refused and before.atr == atr:  # after a restart of the service
+        if before is not None and before.refused and before.atr == atr and _may_have_stayed(session.reading):  # after a restart
             slot.pins.refused.update(before.pins.refused)
             self._set_aside(slot, before.error)
             return
@@ -589,6 +589,7 @@ class PoolState(ABC, Generic[CardT]):
             and not session.open_transactions
             and not slot.pins.refused
             and not card._removals
+            and not card._calls_left
             and slot.uses < self._max_uses
             and not self._resets
             and not self.closed
@@ -618,9 +619,24 @@ class PoolState(ABC, Generic[CardT]):
         elif session.resets != slot.resets:
             slot.repair = "reconnect" if isinstance(failure, CardResetError) else ""
             self._begin_steps(slot)
+        elif card._calls_left:
+            self._await_end(slot)
         else:
             session.failure = None
             self._give_out(slot)
+
+    def _await_end(self, slot: Slot[CardT]) -> None:
+        """Have a card back when what its loan has left before its end, by a timeout for instance, has ended in its thread."""
+        card, worker = slot.card, slot.card._worker
+        assert worker is not None
+        slot.ready, card._calls_left = False, 0
+        worker.submit(self.owner.post, self._has_ended, slot)
+
+    def _has_ended(self, slot: Slot[CardT]) -> None:
+        with self.lock:
+            if slot in self.slots:
+                slot.ready = True
+                self._put_back(slot)
 
     def _give_out(self, slot: Slot[CardT]) -> None:
         """A card is ready: it goes to who waits longest, or is idle."""
@@ -698,7 +714,9 @@ class PoolState(ABC, Generic[CardT]):
         acquisition = slot.card._acquisition
         life = (None if acquisition is None else acquisition.life) or self.served.life
         self._aside[session.reader] = SetAside(session.reading, life, bytes(session.atr), error, slot.pins)
-        if slot.pins.refused or _is_refusal(error):
+        if isinstance(error, PinTriesError) and not slot.pins.refused:
+            text = "the card in %r is set aside until it is taken out, since its PIN may not be tried: %s"
+        elif slot.pins.refused or _is_refusal(error):
             self._pins_refused += 1
             text = "the card in %r is set aside until it is taken out, since a PIN was refused and is not tried again: %s"
         else:
@@ -727,7 +745,7 @@ class PoolState(ABC, Generic[CardT]):
                 continue
             now = latest.readers.get(reader)
             restarted = each.life != latest.life  # or nobody has looked before it went
-            is_that = now is not None and now.present and now.atr in (each.atr, b"")
+            is_that = now is not None and now.present and now.atr in (each.atr, b"") and _may_have_stayed(now)
             # A service that has just started may not have the reader yet, or call it empty before it has looked into it.
             looked_at = now is not None and (now.present or now.counter)
             if not (each.refused and restarted and (is_that or not looked_at)):
@@ -831,6 +849,14 @@ def _refused(slot: Slot[Any]) -> SCardError:
     statuses = ", ".join(f"{refusal.status:04X}" for refusal in slot.pins.refused.values())
     reader = slot.session.reader
     return PinRefusedError(f"the card in reader {reader!r} has refused a PIN or key ({statuses})", reader=reader)
+
+
+def _may_have_stayed(reading: Reading) -> bool:
+    """Whether a card may have been in since before the service started, as far as its reader's counter tells.
+
+    A service that starts counts from 0, or from 1 once it has found the card. So what it counts twice was taken out since.
+    """
+    return reading.counter <= 1
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -235,11 +235,11 @@ class SyncBase(Card):
         refuse_to_wait_for_itself(session)
         if timeout is not None and (seconds := seconds_of(timeout)) is not None:
             session.refuse_inside()
-            deadline = time.monotonic() + seconds
+            deadline, left_before = time.monotonic() + seconds, self._calls_left
             try:
                 return self._exchange_until(deadline, session, commands, callback, layer, judgement)
             except _TooLate:
-                raise self._too_late(timeout) from None
+                raise self._too_late(timeout, self._calls_left > left_before) from None
         with self._lock:
             batch = session.prepare(commands, layer)  # with the lock: the one before may have changed the protocol
             response = session.send(batch, None if callback is None else plain_callback(callback), None, judgement)
@@ -285,7 +285,10 @@ class SyncBase(Card):
         """Have the card's thread send a batch. Whatever ends the wait for it, what has not gone out by then does not."""
         worker, outcomes, left = self._worker, SimpleQueue[R_APDU | BaseException | None](), threading.Event()
         assert worker is not None
+        if time.monotonic() >= deadline:
+            raise _TooLate
         worker.submit(_send_in_thread, session, batch, judgement, left.is_set, outcomes)
+        self._calls_left += 1
         try:
             while True:
                 alive = worker.thread.is_alive()
@@ -299,6 +302,7 @@ class SyncBase(Card):
                         raise _TooLate from None
         finally:
             left.set()
+        self._calls_left = 0  # it has ended, and so has all that was before it
         if isinstance(outcome, BaseException):
             try:
                 raise outcome

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import sys
+import warnings
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import TypeGuard
@@ -68,6 +69,7 @@ def guarded(call: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return status
     except (KeyboardInterrupt, CancelledError):  # the second is how anyio.run() ends on Ctrl-C on Python 3.10 (anyio 4.16)
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # it came before the loop's first step
         return INTERRUPTED
     except Exception as failure:
         if any(map(_is_broken_pipe, _flattened(failure))):

@@ -390,9 +390,9 @@ def octets_of(name: str, value: Buffer, longest: int | None = None) -> bytes:
 
 def how_to_make_bytes(value: object) -> str:
     """How to make bytes of a value that is not: the end of an error text, which does not contain the value."""
-    if not isinstance(value, (int, str, list, tuple, array)):
-        return ""
-    return ": hexadecimal digits become a command by C_APDU.fromhex(...), numbers from 0 to 255 by bytes(...)"
+    if isinstance(value, str):
+        return ": hexadecimal digits become bytes by bytes.fromhex(...), text by .encode()"
+    return ": numbers from 0 to 255 become bytes by bytes([...])" if isinstance(value, (int, list, tuple, array)) else ""
 
 
 def _response(kind: type[R_APDU], data: bytes, sw1: int, sw2: int, secret: bool, judged: tuple[bool, str] | None = None) -> R_APDU:

@@ -20,13 +20,15 @@ MAX_OFFSET = 0x7FFF
 """The largest offset that P1-P2 takes (11.3.2)."""
 _CURRENT_DF = 0x3FFF
 _BY_NAME, _BY_PATH = 0x04, 0x08
+LONGEST_NAME = 16
+"""Bytes of a DF name (ISO/IEC 7816-4, selection by DF name)."""
 
 
 def select(data: Buffer = b"", *, p1: int = _BY_NAME, p2: int = 0x00, le: int | None = 256, cla: int = 0x00) -> C_APDU:
     """SELECT, by DF name unless `p1` says otherwise (11.2.2).
 
     Args:
-        data: the name, an AID for instance, or its first bytes; with another `p1` an identifier or a path.
+        data: the name, an AID for instance, or its first bytes, 16 at most; with another `p1` an identifier or a path.
         p1: 0x04 by DF name, 0x00 by file identifier, 0x08 by path from the MF, 0x09 by path from the current DF.
         p2: 0x00 the first or only one, 0x02 the next one; 0x04 answers FCP in place of FCI, 0x0C nothing.
         le: how many bytes of answer at most; not counted if `p2` asks for none.
@@ -38,7 +40,8 @@ def select(data: Buffer = b"", *, p1: int = _BY_NAME, p2: int = 0x00, le: int | 
     Raises:
         ValueError: out of these ranges.
     """
-    return C_APDU(cla, 0xA4, p1, p2, data, None if p2 & 0x0C == 0x0C else le)
+    octets = octets_of("data", data, LONGEST_NAME if p1 == _BY_NAME else None)
+    return C_APDU(cla, 0xA4, p1, p2, octets, None if p2 & 0x0C == 0x0C else le)
 
 
 def select_file(file_id: int, *, p2: int = 0x00, le: int | None = 256, cla: int = 0x00) -> C_APDU:

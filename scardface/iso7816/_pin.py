@@ -20,6 +20,8 @@ from ._commands import verify
 from ._open_card import AsyncSender, Steps, SyncSender, carry_out
 
 _BLOCKED = 0x6983
+LONGEST_PIN = 255
+"""What a short command can carry; PINs have 4 to 16 bytes."""
 
 
 class PinTriesError(StatusError):
@@ -66,7 +68,7 @@ def verify_pin(card: SyncSender | AsyncSender, reference: int, pin: Buffer, keep
     Args:
         card: an open card, its channel or its layer, or a Recorder; of either face.
         reference: which PIN, as in `verify`.
-        pin: as the card wants it, filled up if need be.
+        pin: as the card wants it, filled up if need be; 1 to 255 bytes.
         keep: how many tries are to be left after a wrong PIN, 0 to 15; 0 uses the last one.
 
     Returns:
@@ -77,7 +79,9 @@ def verify_pin(card: SyncSender | AsyncSender, reference: int, pin: Buffer, keep
         ValueError: no PIN, or out of these ranges; before anything is sent.
         TypeError: a PIN that is not bytes, or no card. And what the card's `send` raises.
     """
-    octets = octets_of("pin", pin, 0xFFFF)
+    if isinstance(pin, str):
+        raise TypeError("pin is bytes, not str: its digits become what most cards want by .encode(), filled up if need be")
+    octets = octets_of("pin", pin, LONGEST_PIN)
     if not octets:
         raise ValueError("pin is empty, and would only ask how many tries are left: that is verify(reference)")
     if not isinstance(keep, int) or isinstance(keep, bool):

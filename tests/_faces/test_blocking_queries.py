@@ -202,6 +202,8 @@ def test_one_look_at_a_silent_service_is_bounded_too(pcsc: Looked, monkeypatch: 
     with pytest.raises(ServiceUnavailableError, match=r"did not answer within 0\.05 s"):
         queries.list_readers(None, 0)
     pcsc.answers.set()
+    wait_until(lambda: not looking())
+    monkeypatch.undo()
     assert queries.list_readers(None, 0) == NAMES
 
 

@@ -29,7 +29,7 @@ from scardface import (
 from scardface.errors import NO_MEMORY, SECURITY_VIOLATION
 from scardface.pool import PinRefusedError
 from scardface.testing import PrivatePcscd, SimulatedPCSC
-from tests.support.cards import BOTH
+from tests.support.cards import BOTH, ECHO, GATE, LogCard
 from tests.support.faces import both_faces, off_loop
 from tests.support.pins import FAIL, PIN, READ, SELECT, VERIFY, PinCard
 from tests.support.waits import SEEN, until
@@ -335,6 +335,25 @@ async def test_a_refused_pin_outlives_the_service(pcsc: SimulatedPCSC, face: Any
 
 
 @both_faces
+async def test_a_card_that_came_since_the_service_started_is_another_one(pcsc: SimulatedPCSC, face: Any) -> None:
+    """Nobody has looked between the start and the swap. The counter tells, and the card is asked how many tries are left."""
+    bad, good = PinCard("bad", b"9999"), PinCard("good")
+    pcsc.insert("A", bad)
+    async with face.pool(prepare=face.prepare(nothing, SELECT, VERIFY), min_cards=0) as pool:
+        await until(lambda: pool.set_aside)
+        served = pool._state.served
+        pcsc.stop_service()
+        await until(lambda: served.latest and served.latest.error is not None)
+        with pcsc._service.lock:
+            pcsc.start_service()
+            pcsc.remove("A")
+            pcsc.insert("A", good)
+        assert await one_loan(pool) == "good"
+        assert not pool.set_aside
+    assert (bad.wrong, good.wrong, good.asked) == (1, 0, 1)
+
+
+@both_faces
 async def test_a_pin_refused_in_a_loan_sets_the_card_aside(pcsc: SimulatedPCSC, face: Any) -> None:
     card = PinCard()
     pcsc.insert("A", card)
@@ -352,7 +371,7 @@ async def test_a_pin_refused_in_a_loan_sets_the_card_aside(pcsc: SimulatedPCSC, 
 
 
 @both_faces
-async def test_tries_that_are_kept_set_the_card_aside(pcsc: SimulatedPCSC, face: Any) -> None:
+async def test_tries_that_are_kept_set_the_card_aside(pcsc: SimulatedPCSC, face: Any, caplog: pytest.LogCaptureFixture) -> None:
     card = PinCard()
     card.left = 1
     pcsc.insert("A", card)
@@ -368,8 +387,9 @@ async def test_tries_that_are_kept_set_the_card_aside(pcsc: SimulatedPCSC, face:
     async with face.pool(prepare=prepare, min_cards=0) as pool:
         await until(lambda: pool.set_aside)
         assert isinstance(pool.set_aside["A"], iso7816.PinTriesError)
-        assert pool.stats().pins_refused == 1
+        assert pool.stats().pins_refused == 0
     assert card.verifications == 0
+    assert any("since its PIN may not be tried: the PIN was not sent: 1 try left" in text for text in refused(caplog))
 
 
 @both_faces
@@ -555,6 +575,57 @@ async def test_no_time_to_wait(pcsc: SimulatedPCSC, face: Any) -> None:
         with pytest.raises(CardTimeoutError, match="within 0 s; seen: 1 card lent"):
             async with pool.card(timeout=0):
                 pass
+
+
+@both_faces
+@pytest.mark.parametrize("how", ["send", "cancelled"])
+async def test_a_card_whose_command_has_not_ended_is_not_lent(pcsc: SimulatedPCSC, face: Any, how: str) -> None:
+    """A card that hangs would take the whole pool with it: the one that was given back last is lent next."""
+    cards = {"A": LogCard(), "B": LogCard()}
+    for reader, each in cards.items():
+        pcsc.insert(reader, each)
+    async with face.pool(timeout=BOUND, min_cards=2) as pool:
+        async with pool.card() as card:
+            hanging = card.reader
+            if how == "send":
+                with pytest.raises(CardTimeoutError, match="the command on its way ends by itself"):
+                    await card.send(C_APDU(0, GATE), timeout=SEEN)
+            elif face.name == "async":
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(card.send, C_APDU(0, GATE))
+                    await off_loop(cards[hanging].reached.wait, BOUND)
+                    tasks.cancel_scope.cancel()
+            else:
+                with pytest.raises(CardTimeoutError):
+                    await card.send_all(C_APDU(0, GATE), timeout=SEEN)
+        try:
+            assert pool.stats()[:4] == (2, 1, 0, 1)
+            for _ in range(3):
+                async with pool.card() as card:
+                    assert card.reader != hanging
+                    assert (await card.send(C_APDU(0, ECHO, 0, 0, b"x"))).data == b"x"
+        finally:
+            cards[hanging].gate.set()
+        await until(lambda: pool.stats().idle == 2)
+        async with pool.card() as one, pool.card() as other:
+            assert {one.reader, other.reader} == {"A", "B"}
+    assert cards[hanging].commands[0][1] == GATE
+
+
+@both_faces
+async def test_a_card_that_goes_while_its_command_has_not_ended_is_replaced(pcsc: SimulatedPCSC, face: Any) -> None:
+    first, second = LogCard(), LogCard()
+    pcsc.insert("A", first)
+    async with face.pool(timeout=BOUND) as pool:
+        async with pool.card() as card:
+            with pytest.raises(CardTimeoutError):
+                await card.send(C_APDU(0, GATE), timeout=SEEN)
+        pcsc.remove("A")
+        first.gate.set()
+        await until(lambda: pool.stats().cards == 0)
+        pcsc.insert("A", second)
+        async with pool.card() as card:
+            assert (await card.send(C_APDU(0, ECHO, 0, 0, b"x"))).data == b"x"
 
 
 @both_faces

@@ -352,8 +352,12 @@ async def test_bad_input_is_refused_before_anything_is_sent(pcscd: PrivatePcscd,
             await card.send()
         with pytest.raises(ValueError, match=r"."):
             await card.send(C_APDU(0, ECHO), b"\x00\x10")
-        with pytest.raises(TypeError, match="bytes-like, not str"):
+        with pytest.raises(TypeError, match=r"bytes-like, not str: .*C_APDU\.fromhex"):
             await card.send("00A40000")
+        with pytest.raises(TypeError, match=r"bytes-like, not list: .*send\(\*commands\)"):
+            await card.send([C_APDU(0, ECHO), C_APDU(0, ECHO)])
+        with pytest.raises(TypeError, match=r"transmit\(\) takes bytes, bytes\(command\)"):
+            await card.transmit(C_APDU(0, ECHO))
         with pytest.raises(ValueError, match="at least 4 bytes"):
             await card.transmit(b"\x00\x10\x00")
         with pytest.raises(TypeError, match="bytes-like, not list"):

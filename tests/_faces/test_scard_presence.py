@@ -139,12 +139,20 @@ async def test_no_number_is_refused_before_anything_is_sent(card: LogCard, face:
 
 
 @both_faces
+async def test_no_time_sends_nothing_and_says_so(card: LogCard, face: Any) -> None:
+    async with face.open(timeout=5) as open_card:
+        with pytest.raises(CardTimeoutError, match="within 0 s, and nothing was sent"):
+            await open_card.send(ECHOED, timeout=0)
+        assert not card.commands
+
+
+@both_faces
 async def test_its_turn_counts(card: LogCard, face: Any) -> None:
     """Another task or thread has the card."""
     async with face.open(timeout=5) as open_card, anyio.create_task_group() as tasks:
         tasks.start_soon(open_card.send, GATED)
         await off_loop(card.reached.wait, 10)
-        with pytest.raises(CardTimeoutError):
+        with pytest.raises(CardTimeoutError, match=r"not free for this call within 0\.2 s, and nothing was sent"):
             await open_card.send(ECHOED, timeout=0.2)
         card.gate.set()
     assert [command[1] for command in card.commands] == [GATE]

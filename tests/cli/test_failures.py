@@ -92,6 +92,18 @@ def test_ctrl_c_says_nothing(kind: type[BaseException], capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ""
 
 
+def test_ctrl_c_before_the_first_step_of_a_loop_says_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    async def main() -> None:
+        """Never runs."""
+
+    def interrupted() -> int:
+        coroutine = main()
+        raise KeyboardInterrupt(coroutine)
+
+    assert guarded(interrupted) == 130
+    assert not recwarn.list
+
+
 def run(program: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *options, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False

@@ -62,9 +62,10 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _offload_thread() -> None:
     """Dask starts one thread with the first long message and keeps it for the life of the process."""
-    from distributed.utils import _offload_executor
+    if find_spec("distributed") is not None:
+        from distributed.utils import _offload_executor
 
-    _offload_executor.submit(int).result()
+        _offload_executor.submit(int).result()
 
 
 @asynccontextmanager

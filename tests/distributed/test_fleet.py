@@ -79,8 +79,10 @@ class Load:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[tuple[Scheduler, list[Host]]]:
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Scheduler, list[Host]]]:
     errors = tmp_path / "errors.txt"
+    # One job may be hit by more than three disturbances, where it takes long; Dask would give it up then (KilledWorker).
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "100")
     with ExitStack() as stack:
         scheduler = stack.enter_context(Scheduler(errors=errors))
         both = [stack.enter_context(Host(f"host-{number}", READERS, scheduler.address, errors=errors)) for number in range(2)]

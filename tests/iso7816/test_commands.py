@@ -88,7 +88,8 @@ def test_every_builder_is_public_and_tried() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: iso7816.select(bytes(256 * 256)), "data has at most"),
+        (lambda: iso7816.select(bytes(17)), "data has at most 16 bytes, not 17"),
+        (lambda: iso7816.select(bytes(256 * 256), p1=0x08), "data has at most"),
         (lambda: iso7816.select(b"", p1=256), "p1 is 0 to 255"),
         (lambda: iso7816.select_file(0x10000), "file_id is 0 to 65535"),
         (lambda: iso7816.select_path(b""), "file identifiers of two bytes"),

@@ -127,6 +127,7 @@ async def test_the_pin_is_nowhere(pcsc: SimulatedPCSC, face: Any, caplog: pytest
     [
         ((0x81, b""), ValueError),
         ((0x81, "1234"), TypeError),
+        ((0x81, bytes(256)), ValueError),
         ((0x81, 1234), TypeError),
         ((256, PIN), ValueError),
         ((0x81, PIN, -1), ValueError),
