@@ -364,7 +364,7 @@ def doctor(as_json: bool) -> int:
                 continue
             print_line(screen, f"wrong  {text}", "red")
             if finding.cure is not None:
-                print_line(screen, f"       {finding.cure}", "bold")
+                print_line(screen, f"       to mend it, run: {finding.cure}", "bold")
         if not findings and as_json:
             print_json(check=name, ok=True, words=fine(name, facts), cure=None)
         elif not findings:

@@ -276,7 +276,7 @@ def test_what_mends_it_is_a_line_of_its_own(scardface: Command) -> None:
         pcsc.inject("SCardEstablishContext", 0x8010006A, times=100)
         told = scardface("doctor").out.splitlines()
     assert told[-2].startswith("wrong  the PC/SC service refuses this program")
-    assert told[-1].startswith("       echo 'polkit.addRule")
+    assert told[-1].startswith("       to mend it, run: echo 'polkit.addRule")
 
 
 @pytest.mark.usefixtures("sound")
