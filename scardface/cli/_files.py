@@ -4,6 +4,8 @@ Rules:
 
 - A file is named by its identifier or by its path from the MF, in hexadecimal digits: `2F00`, `3F005000 0001`.
 - What was read is printed also if reading ended before the end of the file, and the exit status is 1 then, with the reason.
+- Where the card wants a PIN first, the error says how one is verified and the file read then. This command asks for none: which PIN
+  that would be, and whether it is a PIN that opens the file, only the user knows.
 - Contents of files may be personal; they are printed, since that is what was asked for.
 """
 
@@ -16,7 +18,7 @@ from typing import Any
 
 import click
 
-from .. import iso7816
+from .. import R_APDU, StatusError, iso7816
 from ..iso7816._readable import digits, is_text, legible
 from ..sync import SCard
 from ._exchanges import data_objects, node, tree
@@ -28,6 +30,9 @@ from ._output import console, print_json, print_line, print_table, rows
 _DIRECTORY = 0x2F00
 """EF.DIR (ISO/IEC 7816-4:2020, 12.2.1)."""
 LONGEST_PATH = 64
+_MF = b"\x3f\x00"
+_SECURITY_STATUS = 0x6982
+"""Security status not satisfied (ISO/IEC 7816-4:2020, table 6)."""
 
 
 class _Octets(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in newer releases alone
@@ -66,16 +71,20 @@ _SELECT = "Select this application first, by its name (AID)."
 def read(file: bytes, application: bytes | None, output: Path | None, choice: CardChoice, as_json: bool) -> int:
     """Read a whole file of a card, transparent or of records.
 
-    FILE is its identifier (2F00), or its path from the MF (50000001), in hexadecimal digits.
+    FILE is its identifier (2F00), or its path from the MF (50000001), in hexadecimal digits. No PIN is asked for: where the card
+    wants one, the error says how 'scardface send' verifies it and reads the file.
     """
     if len(file) % 2:
         raise click.BadParameter("a file identifier has two bytes, and so has each of a path", param_hint="FILE")
     with open_card(choice) as card, uninterrupted(card, choice):
-        _select(card, application)
         try:
+            _select(card, application)
             contents = iso7816.read_file(card, file)
         except ValueError as error:  # a DF
             raise click.UsageError(f"{digits(file)}: {error}") from None
+        except StatusError as error:
+            print_error(f"{error}{_way_with_pin(error.response, application, file)}")
+            return REFUSED
         reader = card.reader
     if output is not None:
         if str(output) == "-":
@@ -96,8 +105,22 @@ def read(file: bytes, application: bytes | None, output: Path | None, choice: Ca
     else:
         _print(contents)
     if contents.stopped:
-        print_error(f"reading ended {contents.stopped}")
+        print_error(f"reading ended {contents.stopped}{_way_with_pin(contents.response, application, file)}")
     return OK if contents.complete else REFUSED
+
+
+def _way_with_pin(response: R_APDU, application: bytes | None, file: bytes) -> str:
+    """How to read a file for which the card wants a PIN first; nothing if it does not want one."""
+    if response.sw != _SECURITY_STATUS:
+        return ""
+    commands = [
+        *([f"select 04 00 {application.hex().upper()}"] if application else []),
+        "verify 00 01 PIN",
+        f"select 00 00 {file.hex().upper()}" if len(file) == 2 else f"select 08 00 {file.removeprefix(_MF).hex().upper()}",
+        "read-binary 00 00",
+    ]
+    words = " ".join(f"'{command}'" for command in commands)
+    return f"; if a PIN opens it (here number 01): scardface send --pin-prompt {words}, or the same lines in 'scardface shell'"
 
 
 def _print(contents: iso7816.FileContents) -> None:

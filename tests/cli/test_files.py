@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from click.testing import CliRunner
 
 from scardface.cli._files import applications, directory, read
 from scardface.cli._virtual import virtual_pcsc
-from tests.support.command_line import Command
+from tests.support.command_line import Command, Terminal
 from tests.support.iso_card import FIXED, File, IsoCard, Refused
 
 if TYPE_CHECKING:
@@ -76,6 +78,32 @@ def test_what_was_read_until_it_ended() -> None:
     assert done.return_value == 1
     assert "AAAA" in done.output
     assert "reading ended at offset 256: the card answered 6982" in done.output
+
+
+def test_a_file_behind_a_pin_is_read_as_the_error_says(scardface: Command, terminal: Callable[..., Terminal]) -> None:
+    for words in (("--select", AID, "0003"), ("3F0050000003",)):
+        done = scardface("read", "--virtual", *words)
+        assert (done.status, done.out) == (1, "")
+        assert "6982" in done.err
+        assert done.err.endswith(", or the same lines in 'scardface shell'\n")
+        program, *way = shlex.split(done.err.partition("): ")[2].partition(", or the same")[0])
+        assert (program, way[:2]) == ("scardface", ["send", "--pin-prompt"])
+        shell = terminal(*way, "--virtual")
+        shell.read_until("PIN: ")
+        shell.type("1234\n")
+        shell.read_until("only after VERIF")
+        assert shell.end() == 0
+
+
+def test_a_file_that_cannot_be_selected_without_a_pin() -> None:
+    class Guarded(IsoCard):
+        def select(self, apdu: Any) -> bytes:
+            raise Refused(0x6982)
+
+    with virtual_pcsc(Guarded({0x0001: File(content=bytearray(b"A"))})):
+        done = CliRunner().invoke(read, ["0001"], standalone_mode=False)
+    assert done.return_value == 1
+    assert "if a PIN opens it (here number 01): scardface send --pin-prompt 'verify 00 01 PIN' 'select 00 00 0001'" in done.output
 
 
 def test_the_directory(scardface: Command) -> None:
