@@ -28,7 +28,7 @@ LONGEST = 255
 """Bytes taken for an ATR on the command line; a real one has 33 at most."""
 
 
-@click.command()
+@click.command(short_help="Explain an ATR: of a card, or given as hex digits.")
 @click.argument("digits_", metavar="[HEX]...", nargs=-1)
 @click.option("--reader", metavar="R", help=READER)
 @click.option("--wait-for-reader", is_flag=True, help=WAIT_FOR_READER)

@@ -27,7 +27,7 @@ from ._options import timeout as option_timeout
 from ._output import as_text, console, print_json, print_table
 
 
-@click.command()
+@click.command(short_help="Show what a reader says of itself.")
 @click.option("--reader", metavar="R", help=READER)
 @serial_option
 @click.option("--wait-for-reader", is_flag=True, help=WAIT_FOR_READER)

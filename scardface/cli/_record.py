@@ -24,7 +24,7 @@ from ._send import read_commands, send_all
 from ._shell import run_shell
 
 
-@click.command()
+@click.command(short_help="Send commands, and keep them with the responses in a file.")
 @click.argument("cassette", metavar="CASSETTE", type=click.Path(path_type=Path, dir_okay=False))
 @command_source
 @card_choice

@@ -137,9 +137,11 @@ def schema_of(name: str | None = None) -> dict[str, Any]:
     return {**head, "anyOf": [{"$ref": f"#/$defs/{each}"} for each in wanted], "$defs": {"data-object": _DATA_OBJECT, **wanted}}
 
 
-@click.command()
-@click.argument("command", required=False, type=click.Choice(sorted({*LINES, *COMMANDS} - {"data-object", "exchange"})))
+@click.command(short_help="Print what the lines of --json have in them.")
+@click.argument(
+    "command", metavar="[COMMAND]", required=False, type=click.Choice(sorted({*LINES, *COMMANDS} - {"data-object", "exchange"}))
+)
 def schema(command: str | None) -> int:
-    """Print what the lines of --json have in them, as JSON Schema; of one command, or of all."""
+    """Print what the lines of --json have in them, as JSON Schema; of one COMMAND, or of all."""
     click.echo(json.dumps(schema_of(command), indent=1))
     return OK

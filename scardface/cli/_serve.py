@@ -66,7 +66,7 @@ def _labels(context: click.Context, parameter: click.Parameter, texts: tuple[str
     return found
 
 
-@click.command()
+@click.command(short_help="Serve the cards of this machine to a Dask scheduler.")
 @click.argument("scheduler", metavar="SCHEDULER")
 @click.option("--host", metavar="NAME", help="The name of this host; that of the machine without it.")
 @click.option("--reader", "readers", metavar="R", multiple=True, help=f"Only this reader, or these. {READER}")

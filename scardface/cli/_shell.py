@@ -42,7 +42,7 @@ quit          leave, as Ctrl-D does"""
 SHELL_COMMANDS = ("atr", "channel", "help", "quit", "reset")
 
 
-@click.command()
+@click.command(short_help="Enter commands to a card and see its responses.")
 @card_choice
 @output_options
 def shell(choice: CardChoice, output: OutputOptions) -> int:

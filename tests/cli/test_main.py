@@ -22,6 +22,8 @@ def test_help_tells_of_commands_and_statuses(scardface: Command) -> None:
     for status, meaning in EXITS.items():
         assert f"{status:>3}  {meaning}" in done.out
     assert scardface("-h").out == done.out
+    assert "..." not in done.out.partition("Commands:")[2]  # each fits into its line
+    assert "Usage: scardface schema [OPTIONS] [COMMAND]\n" in scardface("schema", "--help").out
 
 
 def test_no_command_is_wrong_usage_and_helps(scardface: Command) -> None:
