@@ -2,7 +2,8 @@
 
 Rules:
 
-- A command is printed as it can be entered, and as in cassettes: header, data, Ne.
+- A command is printed as it can be entered, and as in cassettes: header, data, Ne; with Ne=0 if it would be taken for another
+  without.
 - Data that may be a PIN or a key is not printed, neither the command's nor the response's, without `--show-secrets`: the rule is
   that of the library's trace (`may_carry_secret`).
 - Response data is printed as hex and text, and as a tree if it most likely is BER-TLV.
@@ -18,12 +19,16 @@ from rich.tree import Tree
 from .. import C_APDU, R_APDU
 from ..contactless import meaning
 from ..iso7816 import DataObject, TLVError, instruction_name, parse_tlv, tag_name
+from ..iso7816._instructions import usual_ne
 from ..iso7816._readable import digits, is_text, legible
 from ..iso7816._tags import is_likely
 from ..replay import may_carry_secret
+from ._apdu_text import needs_ne
 from ._option_names import in_options
 from ._options import OutputOptions
 from ._output import as_text, print_json, print_line, print_table, rows
+
+_WRONG_LENGTH = 0x6700
 
 
 def print_exchange(output: OutputOptions, console: Console, reader: str, command: C_APDU, response: R_APDU) -> None:
@@ -42,16 +47,23 @@ def print_exchange(output: OutputOptions, console: Console, reader: str, command
             print_line(console, f"  {row}")
         if objects:
             print_table(console, tree(objects))
-    print_line(
-        console, f"< {response.sw:04X} {in_options(meaning(command, response))}", "green" if response.is_successful() else "red"
-    )
+    status = f"< {response.sw:04X} {in_options(meaning(command, response))}{_lacks_ne(command, response)}"
+    print_line(console, status, "green" if response.is_successful() else "red")
+
+
+def _lacks_ne(command: C_APDU, response: R_APDU) -> str:
+    """What to add to a command that was answered with "wrong length", if it has neither data nor Ne and usually has the latter."""
+    if response.sw != _WRONG_LENGTH or command.data or command.le or not usual_ne(command.cla, command.ins, command.p1, command.p2):
+        return ""
+    return " (it has no Le; Ne=256 behind it asks for what there is)"
 
 
 def notation(command: C_APDU, hidden: bool) -> str:
     """A command as it can be entered."""
     header = bytes((command.cla, command.ins, command.p1, command.p2)).hex().upper()
     data = f"<{len(command.data)} bytes>" if hidden else command.data.hex().upper()
-    return " ".join(part for part in (header, data if command.data else "", f"Ne={command.le}" if command.le else "") if part)
+    says_ne = command.le or (command.data and not hidden and needs_ne(command))
+    return " ".join(part for part in (header, data if command.data else "", f"Ne={command.le}" if says_ne else "") if part)
 
 
 def _fields(reader: str, command: C_APDU, response: R_APDU, hidden: bool) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def run(argv: list[str]) -> int:
     except click.ClickException as error:
         context_of = getattr(error, "ctx", None)
         path = context_of.command_path if context_of is not None else PROGRAM
-        print_error(f"{error.format_message().rstrip('.')}; '{path} --help' tells more")
+        message = error.format_message().rstrip(".")
+        print_error(f"{message}{'' if message.endswith('?') else ';'} '{path} --help' tells more")
         return USAGE
     return status if isinstance(status, int) else OK

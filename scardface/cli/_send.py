@@ -9,8 +9,10 @@ Rules:
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -20,7 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from .. import C_APDU, R_APDU
-from ..replay import Recorder, may_carry_secret
+from ..iso7816._instructions import INSTRUCTION_BY_NAME
+from ..replay import Recorder, carries_secret, may_carry_secret
 from ..replay._lines import MalformedLineError
 from ..replay._logs import is_log, parse_log
 from ..sync import SCard
@@ -50,13 +53,18 @@ def send(source: CommandSource, choice: CardChoice, output: OutputOptions) -> in
     """Send commands to a card.
 
     An APDU is hexadecimal digits: 00A40000023F00, in any encoding. Or its header, and apart from it data and the number of bytes
-    expected: '00A40000 3F00 Ne=256'. Or a name, P1, P2, data: 'select 04 00 A000000308'. The word PIN stands for a PIN that
-    --pin-prompt asks for: '00200001 PIN', or PIN:8 to fill it up with FF to 8 bytes. Without any, they are
-    read from standard input.
+    expected, in quotes: '00A40000 3F00 Ne=256'. Or a name, P1, P2, data: 'select 04 00 A000000308'. The word PIN stands for a PIN
+    that --pin-prompt asks for: '00200001 PIN', or PIN:8 to fill it up with FF to 8 bytes. Without any APDU, they are read from
+    standard input.
     """
     commands = read_commands(source)
     with open_card(choice) as card, uninterrupted(card, choice):
         return send_all(card, commands, source.keep_going, output)
+
+
+NAMES = textwrap.fill(", ".join(sorted(INSTRUCTION_BY_NAME)), 76, break_on_hyphens=False, break_long_words=False)
+"""The names of commands, in lines."""
+send.help = f"{inspect.cleandoc(send.help or '')}\n\n\b\nNames:\n{NAMES}"
 
 
 def read_commands(source: CommandSource) -> list[C_APDU]:
@@ -72,7 +80,7 @@ def read_commands(source: CommandSource) -> list[C_APDU]:
         file = "-"
     if file is not None:
         content = "".join(lines_of(sys.stdin)) if file == "-" else text_of(Path(file).read_bytes())
-        commands += _logged(content) or [_parsed(text, source, f"line {number}") for number, text in lines(content)]
+        commands += _logged(content) or _parsed(lines(content), source, commands)
     if not commands:
         raise click.UsageError("there is no command to send")
     return commands
@@ -98,26 +106,50 @@ def _logged(content: str) -> list[C_APDU]:
 
 
 def _typed(source: CommandSource) -> list[C_APDU]:
-    """The commands of the command line. An error names the text that is not a command, unless it may be the PIN of an earlier
-    one."""
+    """The commands of the command line."""
     try:
         texts = pieces(source.texts)
     except ApduTextError as error:
         raise click.UsageError(str(error)) from None
+    return _parsed(enumerate(texts, 1), source, None)
+
+
+def _parsed(texts: Iterable[tuple[int, str]], source: CommandSource, earlier: list[C_APDU] | None) -> list[C_APDU]:
+    """The commands that texts are. An error names the text that is not a command, unless it may be the PIN of an earlier one.
+
+    Args:
+        texts: the texts, with their numbers.
+        source: where they come from.
+        earlier: the commands before the lines of a script; None: the texts are words of the command line.
+
+    Raises:
+        UsageError: one of them is not a command.
+    """
     commands: list[C_APDU] = []
-    for number, text in enumerate(texts, 1):
-        may_be_pin = any(map(may_carry_secret, commands))
-        commands.append(_parsed(text, source, f"APDU {number}" if may_be_pin else f"APDU {number}, {named(text)}"))
-        if not needs_pin(text):
-            _pin.warn_of(commands[-1])
+    before: C_APDU | None = None
+    may_be_pin = any(map(may_carry_secret, earlier or ()))
+    for number, text in texts:
+        try:
+            command = parse(text, _pin.ask if source.pin_prompt else None, may_be_pin=may_be_pin)
+        except ApduTextError as error:
+            if earlier is not None:
+                raise click.UsageError(f"line {number}: {error}") from None
+            where = f"APDU {number}" if may_be_pin else f"APDU {number}, {named(text)}"
+            raise click.UsageError(f"{where}: {error}{_if_data_of(before, text)}") from None
+        if earlier is None and not needs_pin(text):
+            _pin.warn_of(command)
+        commands.append(command)
+        before, may_be_pin = command, may_be_pin or may_carry_secret(command)
     return commands
 
 
-def _parsed(text: str, source: CommandSource, where: str) -> C_APDU:
-    try:
-        return parse(text, _pin.ask if source.pin_prompt else None)
-    except ApduTextError as error:
-        raise click.UsageError(f"{where}: {error}") from None
+def _if_data_of(before: C_APDU | None, text: str) -> str:
+    """What to write if a word that is no command is the data of the header before it; nothing if it cannot be."""
+    if before is None or before.data or before.le or " " in text:
+        return ""
+    if carries_secret(before):
+        return "; if it is the PIN of the command before it, write the word PIN, and quote header and PIN together: '00200001 PIN'"
+    return "; if it is the data of the command before it, quote header and data together: '00A40400 A000000308'"
 
 
 def send_all(card: Sender, commands: list[C_APDU], keep_going: bool, output: OutputOptions) -> int:

@@ -159,7 +159,7 @@ class Shell:
 
     def _send(self, line: str) -> None:
         try:
-            command = parse(line, _pin.ask)
+            command = parse(line, _pin.ask, own=SHELL_COMMANDS)
         except ApduTextError as error:
             print_error(str(error))
             return

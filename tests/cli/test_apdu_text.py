@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from scardface import C_APDU
 from scardface.cli._apdu_text import ApduTextError, lines, needs_pin, parse, pieces
+from scardface.cli._exchanges import notation
 
 
 def pin() -> bytes:
@@ -27,6 +28,14 @@ def pin() -> bytes:
         ("00B08100 Ne=65536", C_APDU(0x00, 0xB0, 0x81, 0, b"", 65536)),
         ("00A40000 3F00 Ne=256", C_APDU(0x00, 0xA4, 0, 0, b"\x3f\x00", 256)),
         ("00A40000 3F 00 Ne=0", C_APDU(0x00, 0xA4, 0, 0, b"\x3f\x00")),
+        ("00A40400 F0534341524446414345", C_APDU(0x00, 0xA4, 4, 0, b"\xf0SCARDFACE")),
+        ("00:a4:04:00 f0:53:43", C_APDU(0x00, 0xA4, 4, 0, b"\xf0SC")),
+        ("00A40000 0001", C_APDU(0x00, 0xA4, 0, 0, b"\0\1")),
+        ("00D60000 " + "41" * 300, C_APDU(0x00, 0xD6, 0, 0, b"A" * 300)),
+        ("00A40000 023F00", C_APDU(0x00, 0xA4, 0, 0, b"\x3f\x00")),  # an encoding goes before
+        ("00A40000 10", C_APDU(0x00, 0xA4, 0, 0, b"", 16)),
+        ("00A40000 0431323334 Ne=0", C_APDU(0x00, 0xA4, 0, 0, b"\x041234")),
+        ("00200001 31323334 Ne=0", C_APDU(0x00, 0x20, 0, 1, b"1234")),
         ("select 04 00 A000000308", C_APDU(0x00, 0xA4, 4, 0, bytes.fromhex("A000000308"), 256)),
         ("SELECT 0400 A000000308 Ne=0", C_APDU(0x00, 0xA4, 4, 0, bytes.fromhex("A000000308"))),
         ("80 get-data 9F 7F", C_APDU(0x80, 0xCA, 0x9F, 0x7F, b"", 256)),
@@ -75,6 +84,89 @@ def test_what_is_meant(text: str, command: C_APDU) -> None:
 def test_what_is_no_command(text: str, words: str) -> None:
     with pytest.raises(ApduTextError, match=words):
         parse(text, pin)
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        ("00D68100 0541424344", "Ne= has to say so: '00A40000 3F00 Ne=0'"),  # one byte is missing, or the length is wrong
+        ("00D68100 0541424344454647", "Ne= has to say so"),  # two too many, besides Le
+        ("00D68100 05 41424344", "Ne= has to say so"),
+        ("00D68100 F0 41 42", "Ne= has to say so"),
+        ("00200001 31323334", "the word PIN, which is asked for: '00200001 PIN', or has Ne=0"),
+        ("00240000 3132333435363738", "the word PIN"),
+        ("0C200001 31323334", "the word PIN"),  # secure messaging: not known
+    ],
+)
+def test_data_apart_that_may_be_a_length_or_a_secret_need_ne(text: str, way: str) -> None:
+    with pytest.raises(ApduTextError, match="lengths do not fit") as failed:
+        parse(text)
+    assert way in str(failed.value)
+    assert parse(f"{text} Ne=0").data
+
+
+@given(st.builds(C_APDU, *[st.integers(0, 255)] * 4, st.binary(max_size=300), st.sampled_from((0, 0, 1, 256, 65536))))
+def test_what_is_printed_is_read_back(command: C_APDU) -> None:
+    assert parse(notation(command, False)) == command
+
+
+def test_ne_is_printed_where_it_is_needed() -> None:
+    assert notation(C_APDU(0x00, 0xA4, 4, 0, b"\xf0SCARDFACE"), False) == "00A40400 F0534341524446414345"
+    assert notation(C_APDU(0x00, 0xA4, 0, 0, b"\2\x3f\0"), False) == "00A40000 023F00 Ne=0"
+    assert notation(C_APDU(0x00, 0x20, 0, 1, b"1234"), True) == "00200001 <4 bytes>"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("slect 04 00 A000000308", "'slect' is no command's name; did you mean 'select'?"),
+        ("80 getdata 9F 7F", "'getdata' is no command's name; did you mean 'get-data'"),
+        ("read 00 00", "did you mean 'read-binary' or 'read-record'?"),
+        ("READ_BINARY", "'READ_BIN...' is no command's name; did you mean 'read-binary'"),
+        ("chanel", "did you mean 'channel'?"),
+        ("select 04 00 F0SCARD", "'F0SCARD' is wrong: a command is hexadecimal digits"),
+        ("select 0x04 00", "'0x04' is wrong: "),
+        ("00A40400 F0 SC", "'SC' is wrong: "),
+        ("00A40400 F053 434", "'434' is wrong: a byte is two"),
+        ("00A40400 Ne=x", "'Ne=x' is wrong: "),
+    ],
+)
+def test_the_piece_that_is_wrong_is_named(text: str, words: str) -> None:
+    with pytest.raises(ApduTextError, match=f"^.*{re.escape(words)}"):
+        parse(text, own=["channel"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "00200001 12x4",
+        "verify 00 01 12x4",
+        "verify 12x4",
+        "verify 00 01 123",
+        "00200001 PIN 12x4",
+        "00 20 00 01 12x4",
+        "0 20 00 01 12x4",
+        "00240000 3132 12x4",
+        "80200001 12x4",
+        "00D60000 12x4",
+        "0CA40000 12x4",
+        "12x4",
+        "00 12x4",
+        "00A40000 PIN 12x4",
+    ],
+)
+def test_no_error_names_what_may_be_a_pin(text: str) -> None:
+    with pytest.raises(ApduTextError) as failed:
+        parse(text, pin)
+    assert not re.search("12x4|123|3132", str(failed.value))
+
+
+@pytest.mark.parametrize("text", ["verify9", "00A4 9x", "00A40000 9x"])
+def test_nothing_is_named_where_all_may_be_a_pin(text: str) -> None:
+    with pytest.raises(ApduTextError, match="'"):
+        parse(text)
+    with pytest.raises(ApduTextError, match=r"^a command is hexadecimal digits"):
+        parse(text, may_be_pin=True)
 
 
 def test_without_somebody_to_ask_there_is_no_pin() -> None:

@@ -42,6 +42,14 @@ def test_no_data_no_name_bad_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, C_APDU(0x90, 0x60), b"\x6d\x00") == "> 90600000\n< 6D00 instruction not supported or invalid\n"
 
 
+def test_a_missing_le_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    hint = "< 6700 wrong length (it has no Le; Ne=256 behind it asks for what there is)\n"
+    assert shown(capsys, C_APDU(0x00, 0xB0, 0x81), b"\x67\x00").endswith(hint)
+    for command in (C_APDU(0x00, 0xB0, 0x81, 0, b"", 3), C_APDU(0x00, 0x44), C_APDU(0x00, 0xA4, 0, 0, b"\x3f\0")):
+        assert shown(capsys, command, b"\x67\x00").endswith("< 6700 wrong length\n")
+    assert "Le" not in shown(capsys, C_APDU(0x00, 0xB0, 0x81), b"\x6a\x82")
+
+
 def test_a_contactless_readers_own_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert "< 6300 authentication failed" in shown(capsys, C_APDU.fromhex("FF860000050100046000"), b"\x63\x00")
 

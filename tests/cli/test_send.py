@@ -111,6 +111,48 @@ def test_a_piece_that_is_no_command_is_named_and_nothing_is_sent(scardface: Comm
     assert "123456" not in done.err
 
 
+def test_what_was_printed_can_be_sent(scardface: Command) -> None:
+    done = scardface("send", "--virtual", "00A40400 F0534341524446414345")
+    assert (done.status, done.err) == (0, "")
+    printed = done.out.splitlines()[0]
+    assert printed == "> 00A40400 F0534341524446414345   SELECT"
+    assert scardface("send", "--virtual", printed[2:].partition("   ")[0]).out == done.out
+
+
+def test_data_without_quotes_are_told_to_be_quoted(scardface: Command) -> None:
+    done = scardface("send", "--virtual", "00A40400", "F0534341524446414345")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("scardface: APDU 2, 'F0534341...': ")
+    assert "; if it is the data of the command before it, quote header and data together: '00A40400 A000000308'; " in done.err
+    done = scardface("send", "--virtual", "00200001", "123456")
+    assert (done.status, done.out) == (2, "")
+    assert "write the word PIN, and quote header and PIN together: '00200001 PIN'" in done.err
+    assert "123456" not in done.err
+    assert "quote" not in scardface("send", "--virtual", SELECT, "F0534341524446414345").err
+    assert "quote" not in scardface("send", "--virtual", stdin="00A40400\nF0534341524446414345\n").err
+
+
+def test_a_misspelt_name_is_guessed_unless_it_may_be_a_pin(scardface: Command) -> None:
+    done = scardface("send", "--virtual", "slect", "04", "00", "A000000308")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        "scardface: APDU 1, 'slect': 'slect' is no command's name; did you mean 'select'? 'scardface send --help' tells more\n"
+    )
+    assert "line 2: 'slect' is no" in scardface("send", "--virtual", stdin=f"{SELECT}\nslect 04 00\n").err
+    assert "'F0SCARD' is wrong" in scardface("send", "--virtual", "select", "04", "00", "F0SCARD").err
+    for done in (
+        scardface("send", "--virtual", "00200001", "verify9"),
+        scardface("send", "--virtual", stdin="00200001\nverify9\n"),
+    ):
+        assert done.status == 2
+        assert "verify" not in done.err
+
+
+def test_the_help_lists_the_names(scardface: Command) -> None:
+    shown = " ".join(scardface("send", "--help").out.split())
+    assert ", read-binary, read-record, reset-retry-counter, " in shown
+
+
 def test_a_script_in_any_encoding(scardface: Command, tmp_path: Path) -> None:
     for encoding in ("utf-8-sig", "utf-16", "utf-16-le"):
         path = tmp_path / encoding

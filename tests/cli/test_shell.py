@@ -50,6 +50,16 @@ def test_a_mistake_is_told_and_the_next_line_counts(scardface: Command) -> None:
     assert done.out.count("< 9000 success") == 1
 
 
+def test_a_misspelt_name_is_guessed_the_shells_own_too(scardface: Command) -> None:
+    done = scardface("shell", "--virtual", stdin="chanel\nrese\nselct 04 00\nselect 04 00 F0SCARD\n00200001 12x4\n")
+    channel, reset, select, piece, pin = done.err.splitlines()
+    assert channel == "scardface: 'chanel' is no command's name; did you mean 'channel'?"
+    assert reset.endswith("did you mean 'reset' or 'reset-retry-counter'?")
+    assert select.endswith("did you mean 'select'?")
+    assert piece.startswith("scardface: 'F0SCARD' is wrong")
+    assert "12x4" not in pin
+
+
 def test_a_reset_forgets_a_pin(scardface: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(_pin, "ask", lambda: asked.append("PIN") or b"1234")
