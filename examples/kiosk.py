@@ -1,38 +1,40 @@
-"""A kiosk: serves one card after the other in each of its readers, whatever happens to the cards, the readers and the service.
+"""A kiosk: serves cards in all readers at once, whatever happens to the cards, the readers and the service: `python kiosk.py`.
 
-`python kiosk.py`, or with the names of its readers.
+With names, `python kiosk.py "Reader A" "Reader B"`, it serves these readers alone. What is not there yet is waited for.
 """
 
 import sys
+from collections.abc import Collection
+from contextlib import suppress
 
 import anyio
 
-from scardface import C_APDU, SCard, SCardError, StatusError
-from scardface.sync import readers
+from scardface import C_APDU, ReaderAdded, ReaderMonitor, SCardError, ServiceDown, ServiceUp, StatusError, cards
 
 SELECT = C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xf0SCARDFACE", 256)
 
 
 async def serve(reader: str) -> None:
-    while True:
+    async for card in cards(reader):  # a card has one turn until it is taken out
         try:
-            async with SCard(reader, wait_for_reader=True) as card:
-                try:
-                    (await card.send(SELECT)).check()
-                    print(reader, "welcome")
-                except (SCardError, StatusError) as error:
-                    print(reader, error)
-                await card.wait()  # until it is taken out, so that the same one is not served again
-        except SCardError as error:  # the service was restarted, for instance
+            (await card.send(SELECT)).check()
+            print(reader, "welcome")
+        except (SCardError, StatusError) as error:  # pulled, or not one of ours: the next one, please
             print(reader, error)
-            await anyio.sleep(1)
 
 
-async def kiosk(names: tuple[str, ...]) -> None:
-    async with anyio.create_task_group() as tasks:
-        for reader in names:
-            tasks.start_soon(serve, reader)
+async def kiosk(names: Collection[str] = ()) -> None:
+    """Serve the readers of these names, or all that there are and that are plugged in later."""
+    served = set()
+    async with anyio.create_task_group() as tasks, ReaderMonitor() as monitor:
+        async for event in monitor:
+            if isinstance(event, ServiceDown | ServiceUp):
+                print(event)
+            elif isinstance(event, ReaderAdded) and event.reader not in served and (not names or event.reader in names):
+                served.add(event.reader)  # it keeps its task when it is unplugged, and is served when it is back
+                tasks.start_soon(serve, event.reader)
 
 
 if __name__ == "__main__":
-    anyio.run(kiosk, tuple(sys.argv[1:]) or readers())
+    with suppress(KeyboardInterrupt):
+        anyio.run(kiosk, sys.argv[1:])

@@ -193,8 +193,9 @@ _scopes = _Scopes()
 def cancellable() -> Iterator[CancelScope]:
     """A block whose waits another thread can end: `with cancellable() as scope:`, and `scope.cancel()` there.
 
-    What waits: the constructor of `SCard`, `card.wait()`, a monitor's block, iteration and `next()`, called in this thread. They
-    raise WaitCancelledError, as do waits that begin after the cancel. A `send` is never cancelled. Blocks nest.
+    What waits: the constructor of `SCard`, `card.wait()`, the next card of `cards()`, a pool's block and loans, a monitor's block,
+    iteration and `next()`, called in this thread. They raise WaitCancelledError, as do waits that begin after the cancel: it is an
+    SCardError, so a loop that goes on after those lets it through. A `send` is never cancelled. Blocks nest.
     """
     scope = CancelScope()
     before = _scopes.stack

@@ -197,6 +197,10 @@ class Example:
         assert complaint.rstrip().endswith("KeyboardInterrupt"), complaint
         assert "Warning" not in complaint
 
+    def is_told(self, number: int) -> None:
+        """A signal, for those that end cleanly."""
+        self._process.send_signal(number)
+
     def _end(self) -> tuple[int, str]:
         status = self._process.wait(BOUND)
         self._listener.join(BOUND)
@@ -347,8 +351,36 @@ def _(stage: Stage) -> None:
     stage.pcscd.wait_for_removal(first)
     stage.pcscd.insert(first, Stranger())
     running.shows(f"{first} the card answered 6A82: file or application not found")
-    running.interrupt()
-    assert running.out.count("welcome") == 2
+    running.is_told(signal.SIGINT)
+    assert running.ends().count("welcome") == 2
+
+
+@example("from kiosk import kiosk")
+def _(stage: Stage) -> None:
+    (program,) = (block.source for block in PYTHON if "async def kiosk(" in block.source)
+    (stage.folder / "kiosk.py").write_text(program, encoding="utf-8")
+    stage.pcscd.insert(0, FileCard())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        running = stage.run()
+        running.shows(f"{stage.pcscd.readers[0]} welcome")
+        running.is_told(number)
+        assert running.ends().endswith("\nclosed\n")
+
+
+@example("but meant for the whole loop")
+def _(stage: Stage) -> None:
+    """While a card is in, and while one is waited for."""
+    stage.pcscd.insert(0, FileCard())
+    running = stage.run()
+    running.shows("welcome")
+    running.is_told(signal.SIGTERM)
+    assert running.ends() == f"{stage.pcscd.readers[0]} welcome\nclosed\n"
+    running = stage.run()
+    running.shows("welcome")
+    stage.pcscd.remove(0)
+    running.shows("goodbye")
+    running.is_told(signal.SIGTERM)
+    assert running.ends().endswith("goodbye\nclosed\n")
 
 
 @example("scp03.open(card, KEYS)")

@@ -89,3 +89,37 @@ async def test_it_goes_on_through_restarts_unplugged_readers_pulls_and_a_foreign
                 await anyio.sleep(dice.random() * 0.02)
             await served(*READERS)
             tasks.cancel_scope.cancel()
+
+
+async def test_neither_a_service_nor_a_reader_has_to_be_there_at_the_start() -> None:
+    said: list[str] = []
+    with SimulatedPCSC() as pcsc:
+        pcsc.stop_service()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(loaded(said).kiosk)
+            await until(lambda: any("no PC/SC service runs" in line for line in said), 30)
+            pcsc.start_service()
+            for name in READERS:
+                pcsc.add_reader(name)
+                pcsc.insert(name, FileCard())
+                await until(lambda name=name: f"{name} welcome" in said, 30)
+            pcsc.remove_reader("A")
+            pcsc.add_reader("A")
+            pcsc.insert("A", FileCard())
+            await until(lambda: said.count("A welcome") == 2, 30)
+            tasks.cancel_scope.cancel()
+        assert said.count("B welcome") == 1, "a card is served once while it is in"
+    assert pcsc.open_contexts == 0
+
+
+async def test_it_serves_the_readers_it_is_given_alone() -> None:
+    said: list[str] = []
+    with SimulatedPCSC() as pcsc:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(loaded(said).kiosk, ["B"])
+            for name in READERS:
+                pcsc.add_reader(name)
+                pcsc.insert(name, FileCard())
+            await until(lambda: "B welcome" in said, 30)
+            tasks.cancel_scope.cancel()
+    assert said == ["B welcome"]
