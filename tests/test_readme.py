@@ -756,7 +756,14 @@ def _(stage: Stage) -> None:
 @example("from visits import app")
 def _(stage: Stage) -> None:
     pytest.importorskip("fastapi", reason="fastapi is not installed: the web service of docs/ is not tried")
-    assert "8 passed" in outcome(stage, "visits", '@app.post("/visits")')
+    assert "10 passed" in outcome(stage, "visits", '@app.post("/visits")')
+
+
+@example("from web_readers import app")
+def _(stage: Stage) -> None:
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed: the stream of docs/ is not tried")
+    pytest.importorskip("fastapi", reason="fastapi is not installed: the stream of docs/ is not tried")
+    assert "1 passed" in outcome(stage, "web_readers", "class Board:")
 
 
 AT_A_WINDOW = """
