@@ -28,7 +28,7 @@ import pytest
 
 import scardface
 import scardface.sync
-from scardface.testing import FileCard
+from scardface.testing import DF, EF, FileCard
 from tests.support.cards import LogCard
 from tests.support.certificates import make_certificates
 
@@ -741,9 +741,58 @@ def _(stage: Stage) -> None:
 # Recipes and other pages.
 
 
+WITH_A_TAG = """
+import anyio
+
+
+async def main():
+    async with SCard(timeout=5) as card:
+        print(await {call})
+
+
+anyio.run(main)
+"""
+
+
+@example("async def write_message(")
+def _(stage: Stage) -> None:
+    (stage.folder / "read_ndef.py").write_text((ROOT / "examples" / "read_ndef.py").read_text(encoding="utf-8"), encoding="utf-8")
+    content = EF(0xE104, bytes(300), update_needs_pin=False)
+    files: list[EF | DF] = [EF(0xE103, bytes.fromhex("000F20003B00340406E104012C0000")), content]
+    stage.pcscd.insert(0, FileCard(DF(0x3F00, files=[DF(0x1000, bytes.fromhex("D2760000850101"), files)])))
+    message = b"x" * 200
+    assert stage.run(WITH_A_TAG.format(call=f"write_message(card, {message!r})")).ends() == "None\n"
+    assert content.content[:203] == b"\x00\xc8" + message + b"\x00"
+
+
+class Ultralight(LogCard):
+    """Pages, as a reader reads them; the message is long enough for a length of three bytes."""
+
+    def __init__(self, message: bytes) -> None:
+        super().__init__(bytes.fromhex("3B8F8001804F0CA0000003060300030000000068"))
+        content = bytes.fromhex("0103A00C34") + bytes(2) + b"\x03\xff" + len(message).to_bytes(2, "big") + message + b"\xfe"
+        self.memory = bytes(12) + bytes.fromhex("E1103E00") + content.ljust(0x3E * 8 + 16, b"\0")
+
+    def process(self, command: bytes) -> bytes:
+        super().process(command)
+        assert command[:3] == b"\xff\xb0\x00"
+        return self.memory[4 * command[3] :][: command[4]] + b"\x90\x00"
+
+
+@example("async def read_type_2(")
+def _(stage: Stage) -> None:
+    card = Ultralight(b"y" * 300)
+    stage.pcscd.insert(0, card)
+    assert stage.run(WITH_A_TAG.format(call="read_type_2(card)")).ends() == f"{b'y' * 300!r}\n"
+    assert len(card.commands) == 1 + 0x3E * 8 // 16
+
+
 @example("from read_ndef import read_message")
 def _(stage: Stage) -> None:
-    assert "3 passed" in outcome(stage, "read_ndef", "async def read_message(")
+    for name, words in (("write_ndef", "async def write_message("), ("read_type_2", "async def read_type_2(")):
+        (program,) = (block.source for block in PYTHON if words in block.source)
+        (stage.folder / f"{name}.py").write_text(program, encoding="utf-8")
+    assert "5 passed" in outcome(stage, "read_ndef", "async def read_message(")
 
 
 @example('@app.post("/visits")')
