@@ -1,7 +1,7 @@
 """A signing service: whoever asks gets a signature by the next token that is free: `python signing.py 1234 < text`.
 
-A pool keeps the tokens open and verified, and lends them. A token that is pulled in the middle costs nobody an answer: the same
-digest is signed by another one, or by the same one when it is in again.
+A pool keeps the tokens open and verified, and lends them. A token that is pulled in the middle costs nobody an answer, nor does a
+restart of the PC/SC service: the same digest is signed by another token, or by the same one when it is there again.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from scardface import C_APDU, CardRemovedError, CardResetError, SCard, iso7816
+from scardface import C_APDU, CardRemovedError, CardResetError, SCard, ServiceUnavailableError, iso7816
 from scardface.pool import CardPool
 
 PIN, ATTEMPTS = 0x81, 3
@@ -28,13 +28,14 @@ class Signer:
         Raises:
             CardTimeoutError: no token was free, or none was there, for half a minute.
             StatusError: the token refused.
+            CardRemovedError, CardResetError, ServiceUnavailableError: that happened to each of ATTEMPTS tries.
         """
         command = C_APDU(0x00, 0x2A, 0x9E, 0x9A, hashlib.sha256(data).digest(), 256)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self.pool.card(timeout=30) as card:
                     return (await card.send(command)).check().data
-            except (CardRemovedError, CardResetError):  # a signature may be made twice; a payment may not
+            except (CardRemovedError, CardResetError, ServiceUnavailableError):  # a signature may be made twice; a payment may not
                 if attempt == ATTEMPTS:
                     raise
         raise AssertionError("not reached")

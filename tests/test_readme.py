@@ -754,6 +754,11 @@ anyio.run(main)
 """
 
 
+@example("from signing import signer")
+def _(stage: Stage) -> None:
+    assert "3 passed" in outcome(stage, "signing", "class Signer:")
+
+
 @example("async def write_message(")
 def _(stage: Stage) -> None:
     (stage.folder / "read_ndef.py").write_text((ROOT / "examples" / "read_ndef.py").read_text(encoding="utf-8"), encoding="utf-8")

@@ -230,8 +230,12 @@ class Token(FileCard):
     """Signs after VERIFY of the PIN 81 (ISO/IEC 7816-8:2021, 5.4)."""
 
     signed = 0
+    before_signing: Callable[[], object] | None = None
 
     def process(self, command: bytes) -> bytes:
+        if command[1] == 0x2A and self.before_signing is not None:
+            self.before_signing()
+            self.before_signing = None
         if command[:2] == b"\x00\x20":
             return super().process(command[:3] + b"\x01" + command[4:])
         if command[:4] == b"\x00\x2a\x9e\x9a" and self.verified:
@@ -258,8 +262,13 @@ async def test_signing(pcsc: SimulatedPCSC) -> None:
             for number in range(20):
                 tasks.start_soon(ask, str(number).encode())
             pcsc.insert("Reader B", second)
-    assert len(done) == 21
-    assert (first.signed, second.signed) == (1, 20)
+        assert (first.signed, second.signed) == (1, 20)
+        second.before_signing = pcsc.stop_service
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, b"last")
+            await until(lambda: second.before_signing is None)
+            pcsc.start_service()
+    assert len(done) == 22
 
 
 def test_personalise(pcsc: SimulatedPCSC) -> None:
