@@ -32,7 +32,7 @@ def words(event: Event) -> str:
         case ServiceUp():
             text = "the PC/SC service is back"
         case EventsLost(count=count):
-            text = f"{count} events were too many; what is so now follows"
+            text = f"{count} events were too many; the present state follows"
     return f"{text} (at the start)" if event.initial else text
 
 
