@@ -1,7 +1,7 @@
 """A web page of this host's readers and cards, as they come and go: `uvicorn web_readers:app`, or `python web_readers.py`.
 
 One monitor serves all browsers. Each gets the whole state at once and at each change, so that a tab that was closed, asleep or
-cut off shows what is so as soon as it is back; what it missed does not matter.
+cut off shows the present state as soon as it is back; what it missed does not matter.
 """
 
 import json
@@ -20,7 +20,7 @@ PAGE = Path(__file__).with_suffix(".html")
 
 
 class Board:
-    """What is so now, and the event that tells of the next change."""
+    """The present state, and the event that tells of the next change."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {"service": True, "readers": []}
