@@ -133,8 +133,9 @@ class Card:
         assert acquisition is not None
         if why is not None:
             logger.info("the card in %r was not chosen, since match= raised: %s", session.reader, why)
-        before = acquisition.refused.known_in(acquisition.life)
-        self._refused = RefusedCards({**before, session.reader: session.reading}, acquisition.life)
+        before = acquisition.refused
+        readings = {**before.known_in(acquisition.life), session.reader: session.reading}
+        self._refused = RefusedCards(readings, acquisition.life, before.gone)
         self._cancel_removals()
         self._session = self._worker = None
         worker.submit(best_effort, session.close)

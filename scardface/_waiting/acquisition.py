@@ -102,6 +102,7 @@ class Acquisition(Waiter):
         "_query_readings",
         "_query_summary",
         "_readers",
+        "_refused_gone",
         "_refused_life",
         "_search",
         "_serial",
@@ -125,7 +126,7 @@ class Acquisition(Waiter):
         super().__init__()
         self.request = request
         self.number = 0
-        self._refused, self._refused_life = refused
+        self._refused, self._refused_life, self._refused_gone = refused
         self.life: int | None = None  # of the service, in which the card was opened, as far as is known
         self.backend = backend
         self.service_may_be_absent = backend.absent_service_means_no_reader
@@ -164,7 +165,7 @@ class Acquisition(Waiter):
     @property
     def refused(self) -> RefusedCards:
         """Those of the cards that are not wanted which were still in, as far as was seen."""
-        return RefusedCards(self._refused, self._refused_life)
+        return RefusedCards(self._refused, self._refused_life, self._refused_gone)
 
     @property
     def readings_before(self) -> Mapping[str, Reading]:

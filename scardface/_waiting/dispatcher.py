@@ -427,10 +427,11 @@ class Dispatcher:
         self._count_groups(waiter.request.readers.groups, 1)
         waiter._started, waiter._older, waiter._readings_before, waiter._summary = now, older, message.readings, message.summary
         waiter._known_cards, waiter._queue, waiter._offer, waiter._tried = {}, None, None, None
-        refused = message.refused.known_in(self.life)
+        gone = message.refused.gone
+        refused = {name: each for name, each in message.refused.known_in(self.life).items() if gone.get(name) is not each}
         waiter._refused = NO_READINGS
         if refused:
-            waiter._refused = self._refusing[waiter] = dict(refused)
+            waiter._refused = self._refusing[waiter] = refused
             self._unchecked_refusals[waiter] = None
         for other in older:
             if other not in self._first_queries and other not in self._waiters:  # a set's difference would go through all waiters

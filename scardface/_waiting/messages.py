@@ -91,10 +91,13 @@ class RefusedCards(NamedTuple):
         readings: what they were, by reader.
         life: the life of the service (see the glossary) in which they were seen: counters of another one say nothing. None: not
             known.
+        gone: those of `readings`, the very same objects, that have been seen to go since; it is kept up to date in the driver's
+            thread. Another card in that reader may show the same counter: readers begin anew with it.
     """
 
     readings: Mapping[str, Reading] = NO_READINGS
     life: int | None = None
+    gone: Mapping[str, Reading] = NO_READINGS
 
     def known_in(self, life: int | None) -> Mapping[str, Reading]:
         """Those that can be recognised in that life of the service."""

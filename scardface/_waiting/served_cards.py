@@ -9,6 +9,7 @@ Who owns what, who may call it from where, what ends it:
   readers and services begin anew with their counters.
 - A snapshot may be older than the card. So an entry that was never seen in, and is not in a snapshot, is doubted: a query is asked
   for that begins afterwards, and decides.
+- Whoever has been handed out a copy and has yet to ask the driver is told what has gone since (`RefusedCards.gone`).
 - After the service was away everything is forgotten: nobody saw whether a card was swapped meanwhile. What is noted afterwards of
   the life of the service before that is not, and what was handed out says of which it is.
 - A card may be opened, and noted, in a life of which no snapshot has come here yet: snapshots of the life before say nothing of it.
@@ -37,6 +38,7 @@ class ServedCards:
         self.readings: dict[str, Reading] = {}
         self.owner: Any = None
         self._lives: dict[str, int | None] = {}  # of the service, in which the entries of `readings` were noted
+        self._gone: dict[str, Reading] = {}  # the last entry of each reader that a snapshot has shown to be in no more
         self._seen: dict[str, Reading] = {}  # the entries of `readings` that a snapshot has shown
         self._doubted: dict[str, Reading] = {}  # those that the last snapshot has not shown, though none before has
         self._backend = backend
@@ -81,8 +83,9 @@ class ServedCards:
         readings = dict(self.readings)
         newest = max((self._lives.get(reader) or 0 for reader in readings), default=0)
         if life is not None and newest > life:
-            return RefusedCards({reader: each for reader, each in readings.items() if self._lives.get(reader) == newest}, newest)
-        return RefusedCards(readings, life)
+            readings = {reader: each for reader, each in readings.items() if self._lives.get(reader) == newest}
+            life = newest
+        return RefusedCards(readings, life, self._gone)
 
     def add_new(self, cards: RefusedCards, before: Mapping[str, Reading] = NO_READINGS) -> None:
         """Note cards that have their turn, or are refused; not those that were known before, and may be gone again."""
@@ -91,6 +94,7 @@ class ServedCards:
         for reader, reading in (cards.readings if is_newer else cards.known_in(life)).items():
             if reading.present and before.get(reader) is not reading:
                 self._seen.pop(reader, None)
+                self._gone.pop(reader, None)
                 self._lives[reader] = life if cards.life is None else cards.life
                 self.readings[reader] = reading
                 if is_newer:
@@ -148,6 +152,7 @@ class ServedCards:
                 or (now is not None and now.present)
                 or (first and self._doubted.get(reader) is before)
             ):
+                self._gone[reader] = before
                 self.readings.pop(reader, None)
                 self._seen.pop(reader, None)
             else:

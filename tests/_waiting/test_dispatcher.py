@@ -479,6 +479,15 @@ def test_a_refusal_of_another_life_of_the_service_says_nothing(life: int | None,
     assert offers(dispatcher.handle(snapshot_taken(dispatcher.query_wanted, life=2, A=card(3)), 1.0)) == offered
 
 
+def test_a_refusal_of_a_card_that_has_gone_before_its_waiter_joined_says_nothing() -> None:
+    """The next card in that reader may show the same counter, where the reader was unplugged meanwhile."""
+    for gone, offered in (({}, []), ({"A": card(3)}, [(1, "A")])):
+        dispatcher, waiter = Dispatcher(), make_waiter(1, card_request())
+        refused = RefusedCards(gone or {"A": card(3)}, 1, gone)
+        dispatcher.handle(Joined(waiter, refused=refused), 0.0)
+        assert offers(dispatcher.handle(snapshot_taken(dispatcher.query_wanted, A=card(3)), 1.0)) == offered
+
+
 @pytest.mark.parametrize("gone", [{}, {"A": empty(4)}])
 def test_a_refused_card_that_went_unseen_is_forgotten(gone: dict[str, Reading]) -> None:
     """The query that its waiter has asked for began after the card was refused, and does not show it."""

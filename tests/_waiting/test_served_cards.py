@@ -32,6 +32,20 @@ def test_a_card_that_goes_is_forgotten(served: ServedCards) -> None:
     assert served.readings == {}
 
 
+def test_who_has_a_copy_is_told_what_has_gone_since(served: ServedCards) -> None:
+    """The reader is unplugged and plugged in again before the one who has the copy has asked: its counter begins anew."""
+    served.receive(snapshot_of(A=IN), [], True)
+    served.add_new(RefusedCards({"A": IN}))
+    copy = served.cards()
+    assert copy.gone.get("A") is not copy.readings["A"]
+    served.receive(snapshot_of(), [], False)
+    assert copy.gone.get("A") is copy.readings["A"]
+    served.receive(snapshot_of(A=IN), [], False)
+    assert copy.gone.get("A") is copy.readings["A"]
+    served.add_new(RefusedCards({"A": IN}))
+    assert served.cards().gone.get("A") is not served.cards().readings["A"]
+
+
 def test_so_is_one_whose_reader_or_service_goes(served: ServedCards) -> None:
     for gone in (snapshot_of(), snapshot_of(DOWN), snapshot_of(life=2, A=IN)):
         served.receive(snapshot_of(A=IN), [], False)
@@ -95,9 +109,9 @@ def test_a_card_of_the_life_before_is_not_noted(served: ServedCards) -> None:
     """The service was restarted while it was opened: the next one may show the same."""
     served.receive(snapshot_of(life=2, A=IN), [], True)
     served.add_new(RefusedCards({"A": IN}, 1))
-    assert served.cards() == RefusedCards({}, 2)
+    assert served.cards()[:2] == RefusedCards({}, 2)[:2]
     served.add_new(RefusedCards({"A": IN}, 2))
-    assert served.cards() == RefusedCards({"A": IN}, 2)
+    assert served.cards()[:2] == RefusedCards({"A": IN}, 2)[:2]
 
 
 @pytest.mark.parametrize("before", [snapshot_of(A=IN), snapshot_of(DOWN)], ids=["up", "down"])
@@ -107,13 +121,13 @@ def test_a_card_of_the_life_that_no_snapshot_has_shown_yet_is_noted(served: Serv
     served.add_new(RefusedCards({"B": IN}, 1))
     served.receive(before, [], False)
     served.add_new(RefusedCards({"A": NEXT}, 2))
-    assert served.cards() == RefusedCards({"A": NEXT}, 2)
+    assert served.cards()[:2] == RefusedCards({"A": NEXT}, 2)[:2]
     served.receive(before, [], False)
     assert served.has("A", NEXT)
     served.receive(snapshot_of(life=2, A=NEXT, B=IN), [], False)
-    assert served.cards() == RefusedCards({"A": NEXT}, 2)
+    assert served.cards()[:2] == RefusedCards({"A": NEXT}, 2)[:2]
     served.receive(snapshot_of(life=2, A=OUT), [], False)
-    assert served.cards() == RefusedCards({}, 2)
+    assert served.cards()[:2] == RefusedCards({}, 2)[:2]
 
 
 def test_another_card_in_its_place_is_new(served: ServedCards) -> None:
