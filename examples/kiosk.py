@@ -9,18 +9,24 @@ from contextlib import suppress
 
 import anyio
 
-from scardface import C_APDU, ReaderAdded, ReaderMonitor, SCardError, ServiceDown, ServiceUp, StatusError, cards
+from scardface import C_APDU, ReaderAdded, ReaderMonitor, SCard, SCardError, ServiceDown, ServiceUp, StatusError
 
 SELECT = C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xf0SCARDFACE", 256)
 
 
 async def serve(reader: str) -> None:
-    async for card in cards(reader):  # a card has one turn until it is taken out
+    while True:
         try:
-            (await card.send(SELECT)).check()
-            print(reader, "welcome")
-        except (SCardError, StatusError) as error:  # pulled, or not one of ours: the next one, please
+            async with SCard(reader, wait_for_reader=True) as card:
+                try:
+                    (await card.send(SELECT)).check()
+                    print(reader, "welcome")
+                except (SCardError, StatusError) as error:
+                    print(reader, error)
+                await card.wait()  # until it is taken out, so that the same one is not served again
+        except SCardError as error:  # the service was restarted, for instance
             print(reader, error)
+            await anyio.sleep(1)
 
 
 async def kiosk(names: Collection[str] = ()) -> None:
