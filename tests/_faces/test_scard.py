@@ -250,16 +250,21 @@ async def test_a_card_that_another_program_holds_is_waited_for(
             pytest.fail("another program holds the card")
     caplog.clear()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_let_go, foreign)
-        async with face.open(timeout=10) as card:
+        tasks.start_soon(_let_go, foreign, caplog)
+        async with face.open(timeout=30) as card:
             assert card.reader == pcscd.readers[0]
-    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    warned = _warnings(caplog)
     assert len(warned) == 1
     assert f"pid {foreign.pid}" in warned[0] or sys.platform != "linux", "only Linux tells"
     assert "share=ShareMode.SHARED" in warned[0]
 
 
-async def _let_go(foreign: Foreign) -> None:
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+async def _let_go(foreign: Foreign, caplog: pytest.LogCaptureFixture) -> None:
+    await until(lambda: _warnings(caplog))
     await anyio.sleep(0.6)  # more than two tries, which come every 250 ms
     await off_loop(foreign.disconnect)
 

@@ -113,11 +113,13 @@ def test_a_card_that_goes_ends_what_the_block_waits_for(pcsc: SimulatedPCSC) -> 
 def test_a_prepare_that_hangs_does_not_hold_up_the_close(pcsc: SimulatedPCSC) -> None:
     go_on = threading.Event()
     waiting: list[BaseException] = []
+    waits: list[SCard] = []
 
     def prepare(card: SCard) -> None:
         if card.reader == "A":
             go_on.wait(30)
         else:
+            waits.append(card)
             try:
                 card.wait()
             except BaseException as error:
@@ -127,6 +129,7 @@ def test_a_prepare_that_hangs_does_not_hold_up_the_close(pcsc: SimulatedPCSC) ->
     pcsc.insert("B", PinCard())
     with CardPool(min_cards=0, prepare=prepare) as pool:
         wait_until(lambda: pool.stats().preparing == 2)
+        wait_until(lambda: waits and waits[0]._removals)
         with pytest.raises(CardTimeoutError, match="being made ready"), pool.card(timeout=0.05):
             pass
     assert isinstance(waiting[0], WaitCancelledError)
