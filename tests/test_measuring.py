@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_without_the_daemon_no_share_is_asked_for(
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(used="def function():\n    return 1\n", test_skips=text)
     result = pytester.runpytest_subprocess("--cov=used", "--cov-fail-under=95", "-p", "no:cacheprovider", "-p", "no:scardface")
-    assert result.ret == status
+    assert result.ret == (status if find_spec("distributed") else 0)  # without that, no share is asked for anywhere
 
 
 DIES = """

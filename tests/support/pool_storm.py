@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -141,6 +141,7 @@ class PoolStorm:
         self.good = [Witness(f"good {number}", b"1234", self.faults) for number in range(readers)]
         self._deck: list[Witness] = [*self.bad, *self.good]
         self._in: dict[int, Witness] = {}
+        self._out: dict[int, Witness] = {}  # taken out, since they were set aside, and to be put in again
         self._numbers = itertools.count(1)
         self._held: set[int] = set()
         self._deaths = set(self.dice.sample(range(disturbances), deaths))
@@ -174,6 +175,27 @@ class PoolStorm:
                 self._deck.remove(self._in[reader])
                 self.world.insert(reader, self._in[reader])
         self.calm = True
+
+    def take_out_and_put_in(self, aside: Collection[str]) -> None:
+        """Good cards that are set aside are taken out, and put in once the pool has noticed, as a person would do.
+
+        Where one has come between the end of the service and the next look, in the place of one whose PIN was refused, nothing tells
+        that it is another one.
+        """
+        names = self.world.names
+        for reader, card in list(self._in.items()):
+            if names[reader] in aside and card in self.good and self._deaths:
+                self.world.remove(reader)
+                self._out[reader] = self._in.pop(reader)
+                self.counted["cards taken out that were set aside"] += 1
+        for reader, card in list(self._out.items()):
+            if names[reader] not in aside:
+                self.world.insert(reader, card)
+                self._in[reader] = self._out.pop(reader)
+
+    def is_settled(self, pool: Any) -> bool:
+        """Whether all good cards are back."""
+        return not self._out and pool.stats().idle == self.good_cards_in()
 
     def good_cards_in(self) -> int:
         """How many of the cards that are in can be lent."""
@@ -244,7 +266,8 @@ class PoolStorm:
                     await anyio.sleep(self.dice.random() * self.pause)
                 await off_loop(self.fill)
             with anyio.fail_after(BOUND):
-                while pool.stats().idle != self.good_cards_in():
+                while not self.is_settled(pool):
+                    await off_loop(self.take_out_and_put_in, list(pool.set_aside))
                     await anyio.sleep(0.01)
             self.check(pool)
 
@@ -291,7 +314,8 @@ class PoolStorm:
                 for each in running:
                     each.result()
             end = time.monotonic() + BOUND
-            while pool.stats().idle != self.good_cards_in() and time.monotonic() < end:
+            while not self.is_settled(pool) and time.monotonic() < end:
+                self.take_out_and_put_in(list(pool.set_aside))
                 time.sleep(0.01)
             self.check(pool)
 
