@@ -179,8 +179,8 @@ class PoolStorm:
     def take_out_and_put_in(self, aside: Collection[str]) -> None:
         """Good cards that are set aside are taken out, and put in once the pool has noticed, as a person would do.
 
-        Where one has come between the end of the service and the next look, in the place of one whose PIN was refused, nothing tells
-        that it is another one.
+        Where one has come around a restart of the service, unseen, in the place of one whose PIN was refused, nothing tells that it
+        is another one.
         """
         names = self.world.names
         for reader, card in list(self._in.items()):
