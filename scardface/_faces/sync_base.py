@@ -83,31 +83,42 @@ class ThreadLock(RLock):  # type: ignore[misc]  # as RLock itself
 
     def __enter__(self) -> bool:  # type: ignore[override]  # as in RLock
         this_thread = threading.current_thread()
+        ended: threading.Thread | None = None
         while True:
             [taken] = map(self.acquire, (True,), (SLICE,))  # as RLock does
             if taken:
                 self._holder = this_thread
                 return taken
-            self._refuse_dead_holder()
+            ended = self._ended_holder(ended)
 
     def enter_until(self, deadline: float) -> bool:
         """As `__enter__`, with a deadline (monotonic), after which it is `_TooLate`."""
         this_thread = threading.current_thread()
+        ended: threading.Thread | None = None
         while True:
             [taken] = map(self.acquire, (True,), (max(0.0, min(SLICE, deadline - time.monotonic())),))  # as RLock does
             if taken:
                 self._holder = this_thread
                 return taken
-            self._refuse_dead_holder()
+            ended = self._ended_holder(ended)
             if time.monotonic() >= deadline:
                 raise _TooLate
 
-    def _refuse_dead_holder(self) -> None:
+    def _ended_holder(self, before: threading.Thread | None) -> threading.Thread | None:
+        """The thread that took the lock last, if it has ended.
+
+        Args:
+            before: what this returned one slice ago: a thread that has let go and ended in that moment is not told from one that has
+                not let go, but then the lock has been taken since.
+        """
         holder = self._holder
-        if holder is not None and not holder.is_alive():
+        if holder is None or holder.is_alive():
+            return None
+        if holder is before:
             raise RuntimeError(
                 f"the thread {holder.name!r} began a transaction on this card and has ended without ending it: close the card"
             )
+        return holder
 
 
 def new_owner() -> WaitingThread:

@@ -165,6 +165,31 @@ def test_a_transaction_whose_thread_has_ended_is_waited_for_by_nobody() -> None:
             card.send(C_APDU(0, ECHO))
 
 
+@pytest.mark.parametrize("enter", [lambda lock: lock.__enter__(), lambda lock: lock.enter_until(time.monotonic() + 30)])
+def test_a_thread_that_lets_go_and_ends_as_another_one_looks(enter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync_base, "SLICE", 0.01)
+    lock, holds, go_on = sync_base.ThreadLock(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            holds.set()
+            assert go_on.wait(30)
+
+    class Ending(threading.Thread):
+        def is_alive(self) -> bool:
+            go_on.set()
+            thread.join(30)
+            return False
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holds.wait(30)
+    lock._holder = Ending()
+    assert enter(lock)
+    assert lock._holder is threading.current_thread()
+    lock.release()
+
+
 def test_a_slow_call_of_a_thread_after_a_transaction_of_one_that_has_ended_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who left its block has nothing to do with it any more, whatever became of the thread."""
     monkeypatch.setattr(sync_base, "SLICE", 0.02)

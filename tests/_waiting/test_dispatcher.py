@@ -257,6 +257,7 @@ class World:
                 offer = effect.offer
                 if offer.claim(effect):
                     assert self.untaken.pop(offer.reader) is offer
+                    self.unresponsive &= {waiter.owner for waiter in self.joined - self.ended}  # who waits no more is forgotten
                     if offer.waiter not in self.ended:
                         self.unresponsive.add(offer.waiter.owner)
                     self._tell(Withdrawn(offer))
@@ -401,6 +402,8 @@ def in_words(order: tuple[int, ...]) -> str:
 
 
 @example([0, 1188, 1, 1312, 164, 250, 3, 5])  # a connect that spans a restart of the service
+@example([0, 2, 5, 7, 0, 6, 0, 4])  # a loop that did not answer, and that nobody waited in any more, has somebody who waits again
+@example([1, 2, 5, 7, 1, 3, 6, 7, 0, 2])
 @given(st.lists(st.integers(0, 10_000), max_size=60))
 @settings(max_examples=3000 if FIGURES else 300)
 def test_long_lives(choices: list[int]) -> None:

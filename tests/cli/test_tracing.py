@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_each_form_by_its_name(scardface: Command, tmp_path: Path, name: str) ->
     assert done.status == 0
     content = (tmp_path / name).read_bytes()
     assert b"31323334" not in content
-    assert b"1234" not in content
+    assert not re.search(rb"(?<![0-9.:])1234(?![0-9])", content), "but in a time"
     if name.endswith(".jsonl"):
         assert [json.loads(line)["kind"] for line in content.splitlines()] == ["connect", "command", "command", "disconnect"]
     elif name.endswith(".txt"):
