@@ -108,8 +108,8 @@ class ThreadLock(RLock):  # type: ignore[misc]  # as RLock itself
         """The thread that took the lock last, if it has ended.
 
         Args:
-            before: what this returned one slice ago: a thread that has let go and ended in that moment is not told from one that has
-                not let go, but then the lock has been taken since.
+            before: what this returned one slice ago. A thread that has let go and ended in that moment cannot be told from one that
+                has not let go, but then the lock would have been taken since.
         """
         holder = self._holder
         if holder is None or holder.is_alive():
