@@ -92,6 +92,8 @@ class Card:
         with _lock.current:
             if self._closed:
                 raise RuntimeError("the card is closed; make another SCard")
+            if self._session is not None:
+                raise RuntimeError("this card is open already: use it as it is; for another card make another SCard")
             if self._acquisition is not None:
                 raise RuntimeError("one SCard is one acquisition; make another SCard for another card")
             acquisition = self._acquisition = Acquisition(

@@ -131,7 +131,8 @@ def _strings(argument: str, value: str | Iterable[str]) -> tuple[str, ...]:
     try:
         strings = tuple(value)
     except TypeError:
-        raise TypeError(f"{argument}: a str or an iterable of str is needed, not {type(value).__name__}") from None
+        hint = "; seconds are timeout=" if isinstance(value, (int, float)) else ""
+        raise TypeError(f"{argument}: a str or an iterable of str is needed, not {type(value).__name__}{hint}") from None
     for string in strings:
         if not isinstance(string, str):
             raise TypeError(f"{argument}: names are str, not {type(string).__name__}")
@@ -279,7 +280,8 @@ def member(argument: str, kind: type[E], value: E) -> E:
     try:
         return kind(value)
     except (ValueError, TypeError):
-        raise ValueError(f"{argument}: {value!r} is no {kind.__name__}") from None
+        members = ", ".join(f"{kind.__name__}.{each.name}" for each in kind)
+        raise ValueError(f"{argument}: {value!r} is no {kind.__name__}: {members}") from None
 
 
 def protocols_for(share: ShareMode, protocols: Protocol) -> Protocol:

@@ -802,8 +802,10 @@ def readers_to_watch(request: CardRequest, snapshot: Snapshot, service_may_be_ab
     if not names:
         there = ", ".join(repr(name) for name in snapshot.readers) or "none"
         which = "none of the readers asked for" if request.readers.named else "no reader"
+        parts = [part for part in request.readers.names or () if any(part in name for name in snapshot.readers)]
+        hint = f"; re.compile({parts[0]!r}) asks for a part of a name" if parts else ""
         raise NoReaderError(
-            f"{which} is plugged in (there: {there}{left_out(snapshot.left_out)}); plug one in, or wait for it with "
+            f"{which} is plugged in (there: {there}{left_out(snapshot.left_out)}){hint}; plug one in, or wait for it with "
             "wait_for_reader=True",
             NO_READERS_AVAILABLE,
         )

@@ -5,6 +5,7 @@ Pure functions of what the dispatcher knows. A text names readers, ATRs and what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from .._enums import StateFlag
@@ -12,6 +13,8 @@ from .._pcsc.backend import why_left_out
 from .._pcsc.events import Reading, Snapshot, still_in
 from .dispatcher_state import TrackedReader, WaiterQueue
 from .messages import Summary, Waiter
+
+_DIGITS = re.compile(rb"\^?3[BbFf]( ?[0-9A-Fa-f.]{2})+\$?")
 
 _MAX_LISTED = 5
 _SHARING = int(StateFlag.INUSE | StateFlag.EXCLUSIVE)
@@ -54,18 +57,26 @@ def _describe_all(waiter: Waiter, queue: WaiterQueue, readers: list[TrackedReade
     return text + left_out(filter(waiter.request.readers.accepts, last.left_out)), cause
 
 
+def _for_digits(queue: WaiterQueue) -> str:
+    """What to tell one whose pattern looks like the digits of an ATR."""
+    pattern = getattr(queue.pattern, "pattern", None)
+    if not isinstance(pattern, bytes) or not _DIGITS.fullmatch(pattern):
+        return ""
+    return r"; atr= is a pattern of bytes, not of their digits: rb'^\x3b\x87'"
+
+
 def _describe_reader(reader: TrackedReader, waiter: Waiter, queue: WaiterQueue) -> Summary:
     """Why the card in `reader` is not the waiter's; no text: there is none."""
     reading, where = reader.reading, f"in reader {reader.name!r}"
     if reading is None or not reading.present:
         removed = reader.last_removed
         if removed is not None and removed[0] >= waiter._started and not queue.matches(removed[1]):
-            return f"a card whose ATR did not match ({removed[1].hex(' ')}), {where}, taken out again", None
+            return f"a card whose ATR did not match ({removed[1].hex(' ')}{_for_digits(queue)}), {where}, taken out again", None
         return "", None
     if reading.mute:
         return f"a card that does not answer, {where}", None
     if not queue.matches(reading.atr):
-        return f"a card whose ATR did not match ({reading.atr.hex(' ')}), {where}", None
+        return f"a card whose ATR did not match ({reading.atr.hex(' ')}{_for_digits(queue)}), {where}", None
     failed_card, refusal = reader.failure or (0, None)
     if refusal is not None and failed_card == reader.card and refusal.applies_to(queue):
         return f"a card that could not be opened ({refusal.error}), {where}", refusal.error

@@ -228,7 +228,7 @@ def test_open_and_closed(pcscd: PrivatePcscd, virtual: LogCard) -> None:
     with sync.SCard(timeout=30) as card:
         assert (card.reader, card.atr, card.protocol) == (pcscd.readers[0], T1, Protocol.T1)
         assert repr(card) == f"<SCard: open, {pcscd.readers[0]!r}, T1, 3b 80 01 81>"
-        with pytest.raises(RuntimeError, match="one SCard is one acquisition"):
+        with pytest.raises(RuntimeError, match="this card is open already: use it as it is"):
             card.__init__()  # type: ignore[misc]  # that is the test
         assert card.send(b"\x00\x10\x00\x00\x01x").data == b"x"
     assert card.closed

@@ -583,7 +583,7 @@ async def test_await_and_aclose_are_the_block_without_the_block(pcscd: PrivatePc
     await put(pcscd, 0)
     card = await SCard(timeout=30)
     assert (await card.send(b"\x00\x10\x00\x00\x01x")).data == b"x"
-    with pytest.raises(RuntimeError, match="one acquisition"):
+    with pytest.raises(RuntimeError, match="is open already"):
         await card
     await card.aclose()
     assert not threads_named("scardface-card")

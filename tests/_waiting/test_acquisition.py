@@ -363,6 +363,24 @@ def test_a_service_that_goes_before_the_connect_is_waited_for(
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
+@pytest.mark.parametrize(("pattern", "told"), [(b"3B87", True), (b"^3b 80 01$", True), (rb"^\x3b\x87", False), (b"3B", False)])
+def test_an_atr_in_digits_is_told_to_be_no_pattern(pcsc: SimulatedPCSC, pattern: bytes, told: bool) -> None:
+    pcsc.insert("A", LogCard(T1))
+    with pytest.raises(CardTimeoutError, match="a card whose ATR did not match") as caught:
+        sync.SCard(timeout=0, atr=pattern)
+    assert ("a pattern of bytes, not of their digits" in str(caught.value)) is told
+
+
+def test_a_reader_by_a_part_of_its_name_is_told_how(pcsc: SimulatedPCSC) -> None:
+    pcsc.add_reader("Reader of somebody")
+    with pytest.raises(NoReaderError, match=r"re\.compile\('somebody'\) asks for a part of a name"):
+        sync.SCard("somebody", timeout=0)
+    with pytest.raises(TypeError, match="not int; seconds are timeout="):
+        sync.SCard(30)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"'shared' is no ShareMode: .*ShareMode\.SHARED"):
+        sync.SCard(share="shared")  # type: ignore[arg-type]
+
+
 def test_a_protocol_that_the_card_does_not_speak_is_no_match(pcsc: SimulatedPCSC) -> None:
     pcsc.insert("A", LogCard(T1))
     with pytest.raises(CardTimeoutError):
