@@ -41,6 +41,7 @@ from .._waiting.driver import driver_of
 from .._waiting.messages import RefusedCards
 from .._waiting.removal import RemovalWait
 from .._waiting.served_cards import ServedCards
+from .._waiting.timeout_text import atr_mismatch
 from ..errors import (
     CANCELLED,
     REMOVED_CARD,
@@ -825,7 +826,7 @@ class PoolState(ABC, Generic[CardT]):
             if reading.mute:
                 texts.append(f"a card that does not answer, in reader {name!r}")
             elif wanted.atr is not None and wanted.atr.search(reading.atr) is None:
-                texts.append(f"a card whose ATR did not match ({reading.atr.hex(' ')}), in reader {name!r}")
+                texts.append(f"{atr_mismatch(reading.atr, wanted.atr)}, in reader {name!r}")
             elif self.served.has(name, reading):
                 texts.append(f"a card that match= refused, or that was in before, in reader {name!r}")
             else:

@@ -57,12 +57,12 @@ def _describe_all(waiter: Waiter, queue: WaiterQueue, readers: list[TrackedReade
     return text + left_out(filter(waiter.request.readers.accepts, last.left_out)), cause
 
 
-def _for_digits(queue: WaiterQueue) -> str:
-    """What to tell one whose pattern looks like the digits of an ATR."""
-    pattern = getattr(queue.pattern, "pattern", None)
-    if not isinstance(pattern, bytes) or not _DIGITS.fullmatch(pattern):
-        return ""
-    return r"; atr= is a pattern of bytes, not of their digits: rb'^\x3b\x87'"
+def atr_mismatch(atr: bytes, pattern: re.Pattern[bytes] | None) -> str:
+    """That a card's ATR did not match; one whose pattern looks like the digits of an ATR is told what a pattern is."""
+    written = getattr(pattern, "pattern", None)  # a program's own kind of pattern need not have it
+    is_digits = isinstance(written, bytes) and _DIGITS.fullmatch(written)
+    hint = r"; atr= is a pattern of bytes, not of their digits: rb'^\x3b\x87'" if is_digits else ""
+    return f"a card whose ATR did not match ({atr.hex(' ')}{hint})"
 
 
 def _describe_reader(reader: TrackedReader, waiter: Waiter, queue: WaiterQueue) -> Summary:
@@ -71,12 +71,12 @@ def _describe_reader(reader: TrackedReader, waiter: Waiter, queue: WaiterQueue) 
     if reading is None or not reading.present:
         removed = reader.last_removed
         if removed is not None and removed[0] >= waiter._started and not queue.matches(removed[1]):
-            return f"a card whose ATR did not match ({removed[1].hex(' ')}{_for_digits(queue)}), {where}, taken out again", None
+            return f"{atr_mismatch(removed[1], queue.pattern)}, {where}, taken out again", None
         return "", None
     if reading.mute:
         return f"a card that does not answer, {where}", None
     if not queue.matches(reading.atr):
-        return f"a card whose ATR did not match ({reading.atr.hex(' ')}{_for_digits(queue)}), {where}", None
+        return f"{atr_mismatch(reading.atr, queue.pattern)}, {where}", None
     failed_card, refusal = reader.failure or (0, None)
     if refusal is not None and failed_card == reader.card and refusal.applies_to(queue):
         return f"a card that could not be opened ({refusal.error}), {where}", refusal.error

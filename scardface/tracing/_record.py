@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._session.trace_hook import Kind, Step, Traffic
 from ..iso7816._apdu import as_command, in_digits
 
 
-@dataclass(frozen=True, slots=True)
-class RecordStep:
+class RecordStep(NamedTuple):
     """One call of PC/SC, and what came back.
 
     Attributes:
@@ -31,8 +30,7 @@ class RecordStep:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What was asked of a card, and the steps that it took.
 
     Attributes:

@@ -11,18 +11,25 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from functools import lru_cache
 from typing import TextIO
 
 from ._output import Output
 from ._record import Record
 
 TITLE = "# scardface trace 1\n"
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder for each call
 
 
 def utc(seconds: float) -> str:
     """A time since 1970 as ISO 8601 has it, with microseconds."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    second, microseconds = divmod(round(seconds * 1e6), 1_000_000)
+    return f"{_second(second)}.{microseconds:06}Z"
+
+
+@lru_cache(maxsize=1)  # most records begin in the same second as the one before
+def _second(second: int) -> str:
+    return datetime.datetime.fromtimestamp(second, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class TextWriter:
@@ -38,7 +45,7 @@ class TextWriter:
 
     def __call__(self, record: Record) -> None:
         """Write a record."""
-        reader = json.dumps(record.reader, ensure_ascii=False)
+        reader = _quoted(record.reader)
         lines = [
             f"{utc(record.time)} {record.seconds:.6f} {reader} {record.kind} {_told(record.text, record.answer, record.error)}"
         ]

@@ -143,6 +143,9 @@ async def test_the_start_says_what_was_seen(pcsc: SimulatedPCSC, face: Any) -> N
     with pytest.raises(CardTimeoutError, match=r"fewer than 2 cards ready within 3 s; seen: no card"):
         async with face.pool(min_cards=2, timeout=3):
             pass
+    with pytest.raises(CardTimeoutError, match=r"not of their digits: rb'\^\\x3b\\x87'\), in reader 'A'"):
+        async with face.pool(atr=b"3B87", timeout=3):
+            pass
     pcsc.stop_service()
     with pytest.raises(CardTimeoutError, match=r"seen: the PC/SC service is not available"):
         async with face.pool(timeout=3):
