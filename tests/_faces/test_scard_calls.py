@@ -346,12 +346,12 @@ async def test_what_becomes_of_the_card_at_the_close(
     pcscd.insert(0, virtual)
     async with face.open(timeout=30, share=share) as card:
         on = virtual.power_ons
+        in_use = time.monotonic()
         await card.aclose(disposition)
-        closed = time.monotonic()
         assert virtual.resets == int(reset)
     async with face.open(timeout=30) as card:
         assert await echo(card) == b"ab"
-        if off or time.monotonic() - closed < POWERED:  # else pcscd has powered it down for itself
+        if off or time.monotonic() - in_use < POWERED:  # else pcscd has powered it down for itself
             assert virtual.power_ons == on + int(off)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -25,6 +26,7 @@ from tests.support.conformance import (
     A_WHILE,
     ANY,
     NO_PROTOCOL,
+    PATIENCE,
     SELECT,
     T0_AND_T1,
     Call,
@@ -326,8 +328,10 @@ class Answers(Card):
     def __init__(self, answer: object) -> None:
         super().__init__()
         self._answer = answer
+        self.asked = threading.Event()
 
     def process(self, command: bytes) -> bytes:
+        self.asked.set()
         return self._answer  # type: ignore[return-value]  # on purpose
 
 
@@ -484,8 +488,10 @@ class TestRemoval:
         assert code_of(handle.transmit, SELECT) == REMOVED_CARD
 
     def test_an_empty_answer_is_waited_for(self, world: World, context: Context, reader: str) -> None:
-        world.insert(0, Answers(b""))
+        card = Answers(b"")
+        world.insert(0, card)
         exchange = Call(share(context, reader).transmit, SELECT)
+        assert card.asked.wait(PATIENCE)
         assert not exchange.ended()
         world.remove(0)
         assert exchange.result() == b""
