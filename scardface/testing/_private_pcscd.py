@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import time
 from collections.abc import Mapping
+from math import inf
 from types import MappingProxyType, TracebackType
 from typing import NoReturn, SupportsIndex
 
@@ -31,6 +32,8 @@ __all__ = ["PrivatePcscd"]
 
 _SLICE = 1000
 """Milliseconds of one status call: a change that a call missed is reported at its time-out (fact 10)."""
+_UNNOTICED = 1.5
+"""Seconds after which a card has gone unnoticed: the driver polls every 0.4 s (fact 12), and nothing reports when it did."""
 
 
 class PrivatePcscd:
@@ -71,6 +74,8 @@ class PrivatePcscd:
         self._names = reader_names(readers)
         self._cards: dict[int, VirtualCard] = {}
         self._links: dict[int, CardLink] = {}
+        self._noticed: dict[int, int] = {}  # insertions and removals, by reader, when one of them was last waited for
+        self._asked_until: dict[int, float] = {}  # when a card went that the driver had asked for something (monotonic)
         self._daemon: Daemon | None = None
 
     @property
@@ -123,6 +128,7 @@ class PrivatePcscd:
                     raise RuntimeError("a private pcscd of this process runs already, and there can be one: stop it first")
                 last.stop()  # what is left of one that was killed, or died
             self._daemon = Daemon(names)
+            self._noticed.clear()
             _last[:] = [self]
             self._names = names
             try:
@@ -198,6 +204,8 @@ class PrivatePcscd:
             link = self._links.pop(index, None)
         if link is not None:
             link.close()
+            if link.asked:
+                self._asked_until[index] = time.monotonic()
         raise_kept(card)
         return card
 
@@ -228,7 +236,10 @@ class PrivatePcscd:
         """Block until PC/SC has noticed that the card went and reports the reader as empty. Otherwise like `wait_for_card`.
 
         A reset that fails because the card is gone makes pcscd report an empty reader before the driver's poll has noticed the
-        removal. A card that is inserted before that poll would not be noticed either, and the reader stay empty.
+        removal. A card that is inserted before that poll would not be noticed either, and the reader stay empty. And a card that
+        goes while it is being switched on is reported after that, as mute: whatever is inserted before the next poll is taken for
+        that one. So a card that the driver had begun to ask is waited for until PC/SC has noticed it and its removal, or cannot
+        have noticed it (1.5 s).
         """
         self._wait(reader, StateFlag.EMPTY, timeout)
 
@@ -263,20 +274,32 @@ class PrivatePcscd:
             link.close()
 
     def _wait(self, reader: int | str, flag: StateFlag, timeout: float) -> None:
-        name = self._names[self._index(reader)]
+        index = self._index(reader)
+        name = self._names[index]
         deadline = time.monotonic() + timeout
         context = system_pcsc().establish()
         try:
             state = 0
-            while not state & flag or (flag is StateFlag.EMPTY and _insertions_and_removals(state) % 2):
+            while not self._is_noticed(index, state, flag):
                 left = round((deadline - time.monotonic()) * 1000)
                 if state and left <= 0:
                     raise TimeoutError(
                         f"PC/SC did not report {flag.name} on reader {name!r} within {timeout} s, but {StateFlag(state & 0x7FF)!r}"
                     )
-                state = status_change(context, max(0, min(left, _SLICE)), [(name, state)]).entries[0].state
+                unnoticed = state & StateFlag.EMPTY and not _insertions_and_removals(state) % 2
+                state = status_change(context, max(0, min(left, 100 if unnoticed else _SLICE)), [(name, state)]).entries[0].state
+            self._noticed[index] = _insertions_and_removals(state)
         finally:
             context.release()
+
+    def _is_noticed(self, index: int, state: int, flag: StateFlag) -> bool:
+        """Whether PC/SC has noticed the insertion or the removal."""
+        if not state & flag:
+            return False
+        noticed = _insertions_and_removals(state)
+        if flag is not StateFlag.EMPTY or noticed != self._noticed.get(index, 0):
+            return flag is not StateFlag.EMPTY or not noticed % 2
+        return not noticed % 2 and time.monotonic() - self._asked_until.get(index, -inf) > _UNNOTICED
 
     def _forget(self) -> None:
         """In a forked child: close the copies of the parent's connections, so that they end with the parent."""

@@ -40,7 +40,11 @@ _logger = logging.getLogger("scardface.testing")
 
 
 class CardLink:
-    """A card in a slot: its connection to the driver, and the thread in which all of the card's code runs."""
+    """A card in a slot: its connection to the driver, and the thread in which all of the card's code runs.
+
+    Attributes:
+        asked: whether the driver has asked the card for anything, and so may have taken it to be in.
+    """
 
     def __init__(self, card: VirtualCard, connect: Callable[[], socket.socket]) -> None:
         """Insert the card.
@@ -56,6 +60,7 @@ class CardLink:
         self._connect = connect
         self._lock = RLock()  # no new socket may replace one that is being closed
         self._closed = threading.Event()
+        self.asked = False
         self._socket = connect()
         self._thread = spawn(f"scardface-{type(card).__name__}", self._run)
 
@@ -78,7 +83,7 @@ class CardLink:
     def _run(self) -> None:
         while True:
             with self._socket as connection:
-                _serve(connection, self._card)
+                self._serve(connection)
             self._closed.wait(_AWAY)
             with self._lock:
                 if self._closed.is_set():
@@ -88,25 +93,25 @@ class CardLink:
                 except OSError:
                     return  # the driver has ended; `PrivatePcscd.start` inserts the card again
 
-
-def _serve(connection: socket.socket, card: VirtualCard) -> None:
-    """Answer the driver until the connection ends."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    powered = False
-    with contextlib.suppress(OSError):  # including a connection that was reset
-        while (message := _receive(connection)) is not None:
-            if message == _ATR:
-                _send(connection, _atr(card))
-            elif message in (_POWER_ON, _RESET):
-                powered = True
-                _run_hook(card, card.power_on if message == _POWER_ON else card.reset)
-            elif message == _POWER_OFF:
-                powered = False
-                _run_hook(card, card.power_off)
-            elif len(message) > 1:
-                _send(connection, _answer(card, message))
-    if powered:
-        _run_hook(card, card.power_off)
+    def _serve(self, connection: socket.socket) -> None:
+        """Answer the driver until the connection ends."""
+        card, powered = self._card, False
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # including a connection that was reset
+            while (message := _receive(connection)) is not None:
+                self.asked = True
+                if message == _ATR:
+                    _send(connection, _atr(card))
+                elif message in (_POWER_ON, _RESET):
+                    powered = True
+                    _run_hook(card, card.power_on if message == _POWER_ON else card.reset)
+                elif message == _POWER_OFF:
+                    powered = False
+                    _run_hook(card, card.power_off)
+                elif len(message) > 1:
+                    _send(connection, _answer(card, message))
+        if powered:
+            _run_hook(card, card.power_off)
 
 
 def _receive(connection: socket.socket) -> bytes | None:

@@ -17,12 +17,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from smartcard import scard
 
 from scardface import ServiceUnavailableError
+from scardface._pcsc.backend import StatusChange, StatusEntry
 from scardface.sync import readers, states
 from scardface.testing import FileCard, PrivatePcscd, VirtualCard
 from scardface.testing import _pcscd_process as process
@@ -292,6 +294,41 @@ def test_waits_end(pcscd: PrivatePcscd) -> None:
     with pytest.raises(TimeoutError, match=r"did not report PRESENT on reader 'Virtual PCD 0 00 00' within 0\.05 s"):
         pcscd.wait_for_card(0, timeout=0.05)
     pcscd.wait_for_removal(0, timeout=0)
+
+
+EMPTY, PRESENT, MUTE = scard.SCARD_STATE_EMPTY, scard.SCARD_STATE_PRESENT, scard.SCARD_STATE_MUTE
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers"),
+    [
+        (True, [(0, EMPTY), (0, EMPTY), (1, PRESENT | MUTE), (2, EMPTY)]),  # it went while it was being switched on
+        (True, [(1, PRESENT), (1, EMPTY), (2, EMPTY)]),  # a reset failed
+        (True, [(0, EMPTY)] * 7),  # it went before it was switched on
+        (False, [(0, EMPTY)]),  # it went before the driver's poll
+    ],
+)
+def test_a_removal_is_waited_for_until_pcsc_has_noticed_it(
+    pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch, asked: bool, answers: list[tuple[int, int]]
+) -> None:
+    """Else whatever is inserted next is taken for the card before, which may be mute. A status call takes 0.25 s here."""
+    clock, left = [0.0], list(answers)
+
+    def status_change(context: object, timeout: int, entries: list[tuple[str, int]]) -> StatusChange:
+        clock[0] += 0.25
+        count, flags = left.pop(0)
+        return StatusChange(False, [StatusEntry(entries[0][0], count << 16 | flags, b"")])
+
+    pcscd.insert(0, Echo())
+    pcscd.wait_for_card(0)
+    monkeypatch.setattr(pcscd._links[0], "asked", asked)
+    for name, value in (("_noticed", {}), ("_asked_until", {})):
+        monkeypatch.setattr(pcscd, name, value)
+    monkeypatch.setattr(private, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(private, "status_change", status_change)
+    pcscd.remove(0)
+    pcscd.wait_for_removal(0)
+    assert not left
 
 
 # The daemon's end and start
