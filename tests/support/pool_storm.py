@@ -234,6 +234,8 @@ class PoolStorm:
     def check(self, pool: Any) -> None:
         """What must hold when all tasks have ended and the good cards are back."""
         stats = pool.stats()
+        if self._out:
+            self.faults.append(f"the pool has not noticed that {[card.name for card in self._out.values()]} were taken out")
         if self.counted["tasks that ended"] != self.tasks or self.counted["loans done"] < self.tasks * self.turns:
             self.faults.append(f"{self.counted['loans done']} loans were done by {self.counted['tasks that ended']} tasks")
         if stats.lent or stats.waiting or stats.preparing or stats.idle != self.good_cards_in():
@@ -265,7 +267,7 @@ class PoolStorm:
                     await off_loop(self.disturb, number)
                     await anyio.sleep(self.dice.random() * self.pause)
                 await off_loop(self.fill)
-            with anyio.fail_after(BOUND):
+            with anyio.move_on_after(BOUND):  # after which `check` tells what is not as it should be
                 while not self.is_settled(pool):
                     await off_loop(self.take_out_and_put_in, list(pool.set_aside))
                     await anyio.sleep(0.01)
