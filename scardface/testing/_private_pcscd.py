@@ -75,7 +75,7 @@ class PrivatePcscd:
         self._cards: dict[int, VirtualCard] = {}
         self._links: dict[int, CardLink] = {}
         self._noticed: dict[int, int] = {}  # insertions and removals, by reader, when one of them was last waited for
-        self._asked_until: dict[int, float] = {}  # when a card went that the driver had asked for something (monotonic)
+        self._went: dict[int, float] = {}  # when a card went that the driver had asked (monotonic), until that is noticed
         self._daemon: Daemon | None = None
 
     @property
@@ -205,7 +205,7 @@ class PrivatePcscd:
         if link is not None:
             link.close()
             if link.asked:
-                self._asked_until[index] = time.monotonic()
+                self._went[index] = time.monotonic()
         raise_kept(card)
         return card
 
@@ -289,6 +289,8 @@ class PrivatePcscd:
                 unnoticed = state & StateFlag.EMPTY and not _insertions_and_removals(state) % 2
                 state = status_change(context, max(0, min(left, 100 if unnoticed else _SLICE)), [(name, state)]).entries[0].state
             self._noticed[index] = _insertions_and_removals(state)
+            if flag is StateFlag.EMPTY:
+                self._went.pop(index, None)
         finally:
             context.release()
 
@@ -296,10 +298,12 @@ class PrivatePcscd:
         """Whether PC/SC has noticed the insertion or the removal."""
         if not state & flag:
             return False
+        if flag is not StateFlag.EMPTY:
+            return True
         noticed = _insertions_and_removals(state)
-        if flag is not StateFlag.EMPTY or noticed != self._noticed.get(index, 0):
-            return flag is not StateFlag.EMPTY or not noticed % 2
-        return not noticed % 2 and time.monotonic() - self._asked_until.get(index, -inf) > _UNNOTICED
+        if noticed % 2:
+            return False
+        return noticed != self._noticed.get(index, 0) or time.monotonic() - self._went.get(index, -inf) > _UNNOTICED
 
     def _forget(self) -> None:
         """In a forked child: close the copies of the parent's connections, so that they end with the parent."""

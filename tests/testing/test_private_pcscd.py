@@ -322,13 +322,16 @@ def test_a_removal_is_waited_for_until_pcsc_has_noticed_it(
     pcscd.insert(0, Echo())
     pcscd.wait_for_card(0)
     monkeypatch.setattr(pcscd._links[0], "asked", asked)
-    for name, value in (("_noticed", {}), ("_asked_until", {})):
+    for name, value in (("_noticed", {}), ("_went", {})):
         monkeypatch.setattr(pcscd, name, value)
     monkeypatch.setattr(private, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(private, "status_change", status_change)
     pcscd.remove(0)
     pcscd.wait_for_removal(0)
     assert not left
+    left.append(answers[-1])
+    pcscd.wait_for_removal(0)
+    assert not left, "noticed already"
 
 
 # The daemon's end and start
