@@ -3,6 +3,8 @@
 Rules:
 
 - Every thread is a daemon and belongs to one object, which says what ends it. Nobody joins one without a time limit.
+- Nobody waits for a thread's first step, but for the exit of the interpreter: up to CPython 3.11.5 a thread that takes that step
+  afterwards ends the process with SIGSEGV (https://github.com/python/cpython/issues/108987). See `_await_first_steps`.
 - A result is posted into a loop without waiting. If `post` returns False, the loop is closed, and the caller of `post` cleans up.
 - Callbacks that are posted only set, append and compare, and raise nothing: on trio an exception there ends the run.
 - A job given to a worker never raises; its outcome, good or bad, travels in a `Reply`.
@@ -20,6 +22,7 @@ Rules:
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextvars
 import logging
 import os
@@ -53,6 +56,8 @@ _LAST_STEPS = 0.0002
 """Seconds that a loop stands still at most for threads that have delivered their results; asyncio sleeps 1 ms, they take 20 us."""
 POLL_INTERVAL = 0.0005
 """Seconds between two checks of a thread that is about to end, which no event reports."""
+_FIRST_STEP_TIMEOUT = 10.0
+"""Seconds that the exit waits at most for threads that have not begun."""
 
 
 class Signal(Protocol):
@@ -395,6 +400,7 @@ class _Thread(threading.Thread):
         """
         refuse_green_threads()
         try:
+            _not_begun[self] = None
             if not _KNOWN_THREADING:
                 [_] = map(_thread.start_new_thread, (self._start_here,), ((),))
             elif _HANDLE is None:
@@ -402,9 +408,14 @@ class _Thread(threading.Thread):
             else:
                 how: Any = partial(_thread.start_joinable_thread, handle=getattr(self, _HANDLE), daemon=True)  # type: ignore[attr-defined]
                 [_] = map(how, (self._enter,))
-        except (RuntimeError, MemoryError) as error:
+        except BaseException as error:
+            _not_begun.pop(self, None)
+            if not isinstance(error, (RuntimeError, MemoryError)):
+                raise
             text = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
             raise SCardError(text, NO_MEMORY) from error
+        if _exiting:
+            self._await_first_step(_FIRST_STEP_TIMEOUT)
 
     def _enter(self) -> None:
         """In the new thread: what is left of `start`."""
@@ -428,17 +439,22 @@ class _Thread(threading.Thread):
 
     def _begin(self) -> None:
         self._has_begun = True
+        _not_begun.pop(self, None)
         self._beginning.release()
+
+    def _await_first_step(self, timeout: float) -> bool:
+        """Wait until it has begun; False: it has not in time."""
+        if not self._has_begun:
+            if not self._beginning.acquire(timeout=timeout):
+                return False
+            self._beginning.release()
+        return True
 
     def is_alive(self) -> bool:
         return not self._has_begun or super().is_alive()
 
     def join(self, timeout: float | None = None) -> None:
-        if not self._has_begun:
-            if not self._beginning.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-                return
-            self._beginning.release()
-        if self.ident is not None:
+        if self._await_first_step(-1 if timeout is None else max(0.0, timeout)) and self.ident is not None:
             super().join(timeout)
 
 
@@ -450,6 +466,24 @@ _KNOWN_THREADING = (
     and hasattr(_thread, "start_joinable_thread") == (_HANDLE is not None)
 )
 """Whether this Python's `threading` has what `_Thread` calls, as Python 3.10 to 3.14 do."""
+
+
+_not_begun: dict[_Thread, None] = {}
+"""The threads that were launched and have not begun. Entries are added and removed in single steps."""
+_exiting = False
+"""Whether the interpreter is about to exit. From then on `launch` waits for the first step, as every start of a thread does."""
+
+
+def _await_first_steps() -> None:
+    """At the exit: let the threads begin that were launched. From their first step on they may run as long as they like."""
+    global _exiting
+    _exiting = True
+    end = time.monotonic() + _FIRST_STEP_TIMEOUT
+    for thread in list(_not_begun):
+        thread._await_first_step(max(0.0, end - time.monotonic()))
+
+
+atexit.register(_await_first_steps)
 
 
 def spawn(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
@@ -628,6 +662,9 @@ class ForkLock:
 
     def _renew(self) -> None:
         self.current = RLock()
+
+
+forget_at_fork(_not_begun.clear)
 
 
 def _forget() -> None:

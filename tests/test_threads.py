@@ -494,6 +494,7 @@ def test_a_thread_that_cannot_be_started_is_an_error_of_ours(monkeypatch: pytest
     assert caught.value.__cause__ is error
     with pytest.raises(SCardError, match="RLIMIT_NPROC"):
         Worker("a worker")
+    assert not _threads._not_begun
 
 
 def test_starting_a_thread_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -816,6 +817,48 @@ def test_a_spawned_thread_never_holds_up_the_exit() -> None:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=30, check=True)
 
 
+LATE = """
+import _thread, atexit, os, threading, time
+gate = threading.Event()
+def late(start):
+    def begin(target):
+        gate.wait()
+        time.sleep({seconds})
+        target()
+    return lambda target, *args, **more: start(lambda *_: begin(target), *args, **more)
+for name in ("start_new_thread", "start_joinable_thread"):
+    if (start := getattr(_thread, name, None)) is not None:
+        setattr(_thread, name, late(start))
+atexit.register(lambda: print("not begun:", len(_threads._not_begun)))  # runs last
+from scardface import _threads
+"""
+"""Threads of the library take their first step some time after `gate`, as on a machine that is busy."""
+
+
+def outcome(program: str, seconds: float) -> str:
+    command = [sys.executable, "-c", LATE.format(seconds=seconds) + program]
+    return subprocess.run(command, cwd=ROOT, timeout=60, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def test_a_thread_that_has_not_begun_at_the_exit_begins_before_it() -> None:
+    assert outcome("_threads.spawn('x', int)\natexit.register(gate.set)\n", 0.3) == "not begun: 0\n"
+
+
+def test_a_thread_that_never_begins_holds_up_the_exit_for_a_while_only() -> None:
+    assert outcome("_threads._FIRST_STEP_TIMEOUT = 0.01\n_threads.spawn('x', int)\n", 0) == "not begun: 1\n"
+
+
+def test_a_thread_that_is_started_at_the_exit_has_begun_when_its_starter_goes_on() -> None:
+    program = "gate.set()\n_threads._await_first_steps()\n_threads.spawn('x', int)\nassert not _threads._not_begun\n"
+    assert outcome(program, 0.3) == "not begun: 0\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
+    program = "_threads.spawn('x', print)\nif os.fork():\n    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    assert outcome(program, 0) == "not begun: 0\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="Windows has no fork")
 def test_every_table_of_the_process_is_forgotten_at_a_fork() -> None:
     from scardface._faces import card
@@ -823,7 +866,7 @@ def test_every_table_of_the_process_is_forgotten_at_a_fork() -> None:
     from scardface._waiting import driver
 
     locks = [driver._drivers_lock, card._lock, contexts_lock]
-    assert {driver._drivers.clear, *(lock._renew for lock in locks)} <= {*_threads._forgetters}
+    assert {driver._drivers.clear, _threads._not_begun.clear, *(lock._renew for lock in locks)} <= {*_threads._forgetters}
 
 
 def test_a_forked_child_finds_a_lock_free() -> None:
