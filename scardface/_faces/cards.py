@@ -151,11 +151,12 @@ class Cards:
         return card
 
     async def _end_turn(self) -> None:
-        card, self._card = self._card, None
+        card = self._card
         if card is None:
             return
         session = card._session
         await card.aclose()
+        self._card = None  # not before: a Ctrl-C that comes before the close begins leaves the card to `__del__`
         if session is not None and self._served is not None:
             self._served.update(session.reader, session.reading)
 

@@ -159,8 +159,12 @@ class Dispatcher:
 
     @property
     def life(self) -> int | None:
-        """The life of the service that the last snapshot is of; None: there was none yet."""
+        """The life of the service that the last snapshot is of; None: not known, or there was none yet."""
         return self._last.life or None
+
+    def forget_life(self) -> None:
+        """Another watcher begins, and nobody has seen what was before: that it calls this another life means nothing."""
+        self._last = self._last._replace(life=0)
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -579,7 +583,7 @@ class Dispatcher:
         if self._last.error is None:  # else its session ended with the service
             reader = self._tracked(message.reader)
             # If the service has restarted since the offer, a query tells whether the session ended with it.
-            across = offer is not None and offer.life not in (None, self._last.life)
+            across = offer is not None and None not in (offer.life, self.life) and offer.life != self.life
             reader.holders[waiter] = message.share, self._want_query() if across else self.query_wanted + 1
             self._held[waiter] = reader
         if offer is not None:
@@ -689,7 +693,7 @@ class Dispatcher:
             if waiter is None:
                 continue
             assert reader.reading is not None
-            offer = Offer(waiter, reader.name, reader.reading, self._last.life, self._known_readings(waiter))
+            offer = Offer(waiter, reader.name, reader.reading, self.life, self._known_readings(waiter))
             reader.offer = waiter._offer = offer
             self._call_at(now + TAKE_TIMEOUT, self._withdraw, offer, None)
             self._effects.append(offer)

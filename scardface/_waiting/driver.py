@@ -204,7 +204,8 @@ class Driver:
     @property
     def life(self) -> int | None:
         """The life of the service (see the glossary), as far as the driver knows; None: it does not know."""
-        return self._dispatcher.life
+        watcher = self._watcher
+        return self._dispatcher.life if watcher is not None and watcher.goes_on else None
 
     @property
     def running(self) -> bool:
@@ -293,6 +294,8 @@ class Driver:
         """See to it that a watcher runs, and that it knows which query is wanted."""
         dispatcher, watcher = self._dispatcher, self._watcher
         if watcher is None or not watcher.resume():
+            if not self._same_life:
+                dispatcher.forget_life()
             watcher = watching.Watcher(backend, self._life - self._same_life)
             self._same_life = False
             watcher.request_query(dispatcher.query_wanted, dispatcher.groups)

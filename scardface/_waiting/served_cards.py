@@ -7,8 +7,9 @@ Who owns what, who may call it from where, what ends it:
 - While the iteration lasts it is a listener of the driver: it hears of each card that goes, also while the next one has its turn,
   when no acquisition waits. So a card that comes later is never taken for one that had its turn, whatever its counter shows:
   readers and services begin anew with their counters.
-- A snapshot may be older than the card. So an entry that was never seen in, and is not in a snapshot, is doubted: a query is asked
-  for that begins afterwards, and decides.
+- A snapshot may be older than the card, and show its reader empty or with the card before. So an entry that was never seen in, and
+  is not in a snapshot, is doubted: a query is asked for that begins afterwards, and decides. Only a counter that has gone on since
+  says at once that the card is gone.
 - Whoever has been handed out a copy and has yet to ask the driver is told what has gone since (`RefusedCards.gone`).
 - After the service was away everything is forgotten: nobody saw whether a card was swapped meanwhile. What is noted afterwards of
   the life of the service before that is not, and what was handed out says of which it is.
@@ -149,7 +150,7 @@ class ServedCards:
             elif (
                 snapshot.error is not None
                 or reader in self._seen
-                or (now is not None and now.present)
+                or (now is not None and now.present and _has_gone_on(before, now))
                 or (first and self._doubted.get(reader) is before)
             ):
                 self._gone[reader] = before
@@ -171,3 +172,8 @@ class ServedCards:
         self.readings.clear()
         self._seen.clear()
         self._doubted = {}
+
+
+def _has_gone_on(before: Reading, now: Reading) -> bool:
+    """Whether the reader's counter, of 16 bits, has gone on from the one to the other."""
+    return 0 < (now.counter - before.counter) % 0x10000 < 0x8000

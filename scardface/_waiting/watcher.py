@@ -125,6 +125,11 @@ class Watcher:
             return not self._ended
 
     @property
+    def goes_on(self) -> bool:
+        """Whether nobody has told it to stop."""
+        return not (self._stopping or self._ended)
+
+    @property
     def overdue_at(self) -> float | None:
         """When (monotonic) to give up the present status call; None: there is none."""
         return self._overdue_at

@@ -48,6 +48,7 @@ from scardface._waiting.messages import (
     Responsive,
     SnapshotTaken,
     Subscribed,
+    Unsubscribed,
     Waiter,
     Withdraw,
     Withdrawn,
@@ -480,6 +481,24 @@ def test_a_refusal_of_another_life_of_the_service_says_nothing(life: int | None,
     dispatcher.handle(snapshot_taken(dispatcher.query_wanted, life=2, A=card(3)), 0.0)
     dispatcher.handle(Joined(waiter, refused=RefusedCards({"A": card(3)}, life)), 1.0)
     assert offers(dispatcher.handle(snapshot_taken(dispatcher.query_wanted, life=2, A=card(3)), 1.0)) == offered
+
+
+def test_another_watcher_makes_no_other_life() -> None:
+    """It counts one more, since it has not seen what the one before saw; a card that was refused in between may still be in."""
+    dispatcher, waiter, other = Dispatcher(), make_waiter(1, card_request()), make_waiter(2, card_request())
+    listener = cast("Any", object())
+    dispatcher.handle(Subscribed(listener, None), 0.0)
+    dispatcher.handle(snapshot_taken(dispatcher.query_wanted, A=card(3)), 0.0)
+    dispatcher.handle(Unsubscribed(listener), 1.0)
+    dispatcher.forget_life()
+    assert dispatcher.life is None
+    dispatcher.handle(Joined(waiter, refused=RefusedCards({"A": card(3)})), 2.0)
+    assert offers(dispatcher.handle(snapshot_taken(dispatcher.query_wanted, life=2, A=card(3)), 2.0)) == []
+    assert dispatcher.life == 2
+    dispatcher.forget_life()
+    [offer] = dispatcher.handle(Joined(other, readers=None), 3.0)
+    assert isinstance(offer, Offer)
+    assert offer.life is None
 
 
 def test_a_refusal_of_a_card_that_has_gone_before_its_waiter_joined_says_nothing() -> None:

@@ -94,6 +94,38 @@ def test_a_card_that_went_before_anything_showed_it_is_forgotten_once_a_query_th
     assert served.readings == {}
 
 
+@pytest.mark.parametrize(("one", "other"), [(3, 5), (0xFFFF, 1)])
+def test_a_snapshot_that_shows_the_card_before_is_doubted(served: ServedCards, one: int, other: int) -> None:
+    """The card was found by its own wait's query, ahead of the watcher's snapshots."""
+    told = Told(served)
+    served.driver, served._listens = cast("Any", told), True
+    served.add_new(RefusedCards({"A": card(other)}))
+    served.receive(snapshot_of(A=card(one)), [], True)
+    served.receive(snapshot_of(A=card(one), B=IN), [], False)
+    assert served.readings == {"A": card(other)}
+    assert [type(message) for message in told.messages] == [Subscribed]
+    served.receive(snapshot_of(A=card(other)), [], True)
+    served.receive(snapshot_of(A=card(other), B=IN), [], False)
+    assert served.readings == {"A": card(other)}
+    assert len(told.messages) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [(3, 5), (0xFFFF, 1)])
+def test_a_counter_that_has_gone_on_tells_of_another_card(served: ServedCards, one: int, other: int) -> None:
+    served.add_new(RefusedCards({"A": card(one)}))
+    served.receive(snapshot_of(A=card(other)), [], False)
+    assert served.readings == {}
+
+
+def test_one_that_has_gone_back_does_so_once_a_query_that_is_younger_shows_it(served: ServedCards) -> None:
+    """The reader was plugged in anew."""
+    served.add_new(RefusedCards({"A": card(5)}))
+    served.receive(snapshot_of(A=card(1)), [], False)
+    assert served.readings == {"A": card(5)}
+    served.receive(snapshot_of(A=card(1)), [], True)
+    assert served.readings == {}
+
+
 def test_a_doubt_outlives_no_iteration(served: ServedCards) -> None:
     told = Told(served)
     told.leaves = True
@@ -128,12 +160,6 @@ def test_a_card_of_the_life_that_no_snapshot_has_shown_yet_is_noted(served: Serv
     assert served.cards()[:2] == RefusedCards({"A": NEXT}, 2)[:2]
     served.receive(snapshot_of(life=2, A=OUT), [], False)
     assert served.cards()[:2] == RefusedCards({}, 2)[:2]
-
-
-def test_another_card_in_its_place_is_new(served: ServedCards) -> None:
-    served.add_new(RefusedCards({"A": IN}))
-    served.receive(snapshot_of(A=NEXT), [], False)
-    assert served.readings == {}
 
 
 def test_what_was_known_before_is_not_noted_anew(served: ServedCards) -> None:

@@ -63,6 +63,8 @@ class World(Protocol):
 
     def remove(self, reader: int) -> None: ...
 
+    def await_card(self, reader: int) -> None: ...
+
     def kill(self) -> None: ...
 
     def start(self) -> None: ...
@@ -82,6 +84,9 @@ class Simulated:
 
     def remove(self, reader: int) -> None:
         self._pcsc.remove(self.names[reader])
+
+    def await_card(self, reader: int) -> None:
+        """It is seen at once."""
 
     def kill(self) -> None:
         self._pcsc.stop_service()
@@ -103,6 +108,9 @@ class Real:
 
     def remove(self, reader: int) -> None:
         self._pcscd.remove(reader)
+
+    def await_card(self, reader: int) -> None:
+        self._pcscd.wait_for_card(reader)
 
     def kill(self) -> None:
         self._pcscd.kill()
@@ -180,11 +188,12 @@ class PoolStorm:
         """Good cards that are set aside are taken out, and put in once the pool has noticed, as a person would do.
 
         Where one has come around a restart of the service, unseen, in the place of one whose PIN was refused, nothing tells that it
-        is another one.
+        is another one. PC/SC must have seen it: a reader that a restarted service has never seen a card in may have the old one.
         """
         names = self.world.names
         for reader, card in list(self._in.items()):
             if names[reader] in aside and card in self.good and self._deaths:
+                self.world.await_card(reader)
                 self.world.remove(reader)
                 self._out[reader] = self._in.pop(reader)
                 self.counted["cards taken out that were set aside"] += 1

@@ -193,8 +193,14 @@ class TestWhoUsesIt:
     def test_that_somebody_comes_wakes_nobody(
         self, world: World, card: Card, context: Context, other: Context, reader: str, mode: ShareMode
     ) -> None:
-        wait = Call(status_change, other, world.poll_ms, [(reader, state_of(other, reader))])
-        context.connect(reader, mode, ANY)
+        timeout = world.poll_ms
+        while True:
+            wait = Call(status_change, other, timeout, [(reader, state_of(other, reader))])
+            handle = context.connect(reader, mode, ANY)
+            if not wait.ended(0):
+                break
+            handle.disconnect(LEAVE)  # the wait was over before somebody came: the machine is busy
+            timeout *= 2
         world.let_driver_poll(card)
         change = wait.result()
         assert change.timed_out
