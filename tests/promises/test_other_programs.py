@@ -159,8 +159,9 @@ async def test_resets_in_the_middle_of_a_batch(pcscd: PrivatePcscd, face: Any, f
 
 
 @both_faces
-async def test_a_removal_in_the_middle_of_a_batch(pcscd: PrivatePcscd, face: Any) -> None:
+async def test_a_removal_in_the_middle_of_a_batch(pcscd: PrivatePcscd, face: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says how many commands were answered; of the next one nobody knows whether the card did it."""
+    monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 30_000)  # a busy pcscd notices it later than after 400 ms
     await put(pcscd, Leaving(pcscd))
     batch = [C_APDU(0, ECHO), C_APDU(0, ECHO), C_APDU(0, LEAVE), C_APDU(0, ECHO)]
     async with face.open(timeout=30) as ours:

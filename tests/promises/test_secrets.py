@@ -256,7 +256,7 @@ async def test_a_cancelled_verify(pcsc: SimulatedPCSC) -> None:
         slow.gate.set()
 
 
-async def test_on_pcscd(pcscd: PrivatePcscd) -> None:
+async def test_on_pcscd(pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch) -> None:
     """The binding's own words: pulled in the middle, and answered with one byte."""
 
     class Leaves(LogCard):
@@ -271,6 +271,7 @@ async def test_on_pcscd(pcscd: PrivatePcscd) -> None:
         with pytest.raises(scardface.CardCommunicationError) as broken:
             await card.send(C_APDU(0, BROKEN, 0, 0, PIN))
         assert_silent(broken.value)
+        monkeypatch.setattr("scardface._session.card_errors.DRIVER_POLL", 30_000)  # a busy pcscd notices it later than after 400 ms
         with pytest.raises(scardface.CardRemovedError) as removed:
             await card.send(VERIFY)
         assert_keeps(removed.value)
