@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -26,6 +28,8 @@ from scardface import (
     cancel_all,
     iso7816,
 )
+from scardface._waiting.acquisition import Acquisition
+from scardface._waiting.driver import Driver
 from scardface.errors import NO_MEMORY, SECURITY_VIOLATION
 from scardface.pool import PinRefusedError
 from scardface.testing import PrivatePcscd, SimulatedPCSC
@@ -354,6 +358,43 @@ async def test_a_card_that_came_since_the_service_started_is_another_one(pcsc: S
         assert await one_loan(pool) == "good"
         assert not pool.set_aside
     assert (bad.wrong, good.wrong, good.asked) == (1, 0, 1)
+
+
+@both_faces
+async def test_so_is_one_that_is_found_before_the_watcher_tells_of_it(
+    pcsc: SimulatedPCSC, face: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, swapped, lent = itertools.count(), threading.Event(), threading.Event()
+    look, handle = Acquisition._first_query, Driver._handle_snapshot
+
+    def look_late(acquisition: Acquisition, *args: Any) -> bool:
+        if next(looks):
+            swapped.wait(60)
+        return look(acquisition, *args)
+
+    def handle_late(driver: Driver, *args: Any) -> None:
+        if swapped.is_set():
+            lent.wait(60)
+        handle(driver, *args)
+
+    monkeypatch.setattr(Acquisition, "_first_query", look_late)
+    monkeypatch.setattr(Driver, "_handle_snapshot", handle_late)
+    pcsc.insert("A", PinCard("bad", b"9999"))
+    async with face.pool(prepare=face.prepare(nothing, SELECT, VERIFY), min_cards=0) as pool:
+        await until(lambda: pool.set_aside)
+        served = pool._state.served
+        pcsc.stop_service()
+        await until(lambda: served.latest and served.latest.error is not None)
+        with pcsc._service.lock:
+            pcsc.start_service()
+            pcsc.remove("A")
+            pcsc.insert("A", PinCard("good"))
+            swapped.set()
+        try:
+            assert await one_loan(pool) == "good"
+            assert not pool.set_aside
+        finally:
+            lent.set()
 
 
 @both_faces
