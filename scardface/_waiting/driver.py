@@ -204,7 +204,7 @@ class Driver:
     @property
     def life(self) -> int | None:
         """The life of the service (see the glossary), as far as the driver knows; None: it does not know."""
-        watcher = self._watcher
+        watcher = self._watcher  # once it has been told to stop another one may follow, which counts one more life
         return self._dispatcher.life if watcher is not None and watcher.goes_on else None
 
     @property
