@@ -410,7 +410,7 @@ class _Thread(threading.Thread):
                 [_] = map(how, (self._enter,))
         except BaseException as error:
             _not_begun.pop(self, None)
-            if not isinstance(error, (RuntimeError, MemoryError)):
+            if not isinstance(error, (RuntimeError, MemoryError)):  # Ctrl-C: it was not started, or begins without being waited for
                 raise
             text = "no thread could be started: a limit (RLIMIT_NPROC of this user, pids.max of the cgroup) or memory is used up"
             raise SCardError(text, NO_MEMORY) from error

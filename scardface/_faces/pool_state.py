@@ -479,7 +479,7 @@ class PoolState(ABC, Generic[CardT]):
             slot.pins.refused.update(before.pins.refused)
             self._set_aside(slot, before.error)
             return
-        self._aside.pop(session.reader, None)  # this is another card, of which no snapshot has told yet
+        self._aside.pop(session.reader, None)  # another card, or that one after a restart, of which no snapshot has told
         worker = card._worker
         assert worker is not None
         removal = slot.removal = RemovalWait(session, self.backend, worker.submit)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 
-import anyio
 import click
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from .. import ATR, CardInserted, CardTimeoutError, NoCardError, ServiceDown, Se
 from ..iso7816 import explain_atr
 from ..iso7816._readable import digits
 from ._failures import E_TIMEOUT, OK
+from ._interrupt import run_loop
 from ._names import list_file, names_of
 from ._open import resolve_reader, wait_notice, watching
 from ._options import READER, WAIT_FOR_READER, common
@@ -42,7 +42,7 @@ def atr(digits_: tuple[str, ...], reader: str | None, wait_for_reader: bool, tim
     else:
         with wait_notice("waiting for a card; Ctrl-C ends it"):
             name, left = resolve_reader(reader, timeout, wait=wait_for_reader)
-            where, found = anyio.run(_next_card, name, left, wait_for_reader)
+            where, found = run_loop(_next_card, name, left, wait_for_reader)
     if as_json:
         print_json(**fields(ATR(found), where))
     else:

@@ -72,6 +72,8 @@ def guarded(call: Callable[[], int | None]) -> int:
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # it came before the loop's first step
         return INTERRUPTED
     except Exception as failure:
+        if isinstance(failure.__cause__, KeyboardInterrupt):  # as a class was made: a RuntimeError up to Python 3.11
+            return INTERRUPTED
         if any(map(_is_broken_pipe, _flattened(failure))):
             _discard_output()
             return BROKEN_PIPE

@@ -8,7 +8,8 @@ Rules:
   after a program that has ended, and resets a card that it held exclusively (fact 31).
 - If the handler has run, the card is closed, which a frozen service may block as well: after `CLOSE_GRACE` seconds the process
   ends.
-- Event loops and prompts handle Ctrl-C themselves: `exit_on_interrupt` is used around calls to a card only.
+- Event loops and prompts handle Ctrl-C themselves: `exit_on_interrupt` is used around calls to a card only. A loop that is being
+  made does not yet: `run_loop` keeps a Ctrl-C until it runs.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from ._failures import INTERRUPTED
+
+T = TypeVar("T")
 
 HANDLER_GRACE = 0.7
 """Seconds that the main thread has to run its signal handler."""
@@ -93,6 +97,30 @@ def exit_on_interrupt() -> Iterator[None]:
         sender.close()
         thread.join()
         receiver.close()
+
+
+def run_loop(main: Callable[..., Awaitable[T]], *args: object) -> T:
+    """`anyio.run`; a Ctrl-C that comes before the loop's first step is obeyed in that step (on Windows at once).
+
+    Before it Python imports modules and makes the loop: there a Ctrl-C may be lost, come out as another error, or leave words about
+    half-made objects on standard error.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        import anyio
+
+        return anyio.run(main, *args)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        import anyio
+
+        async def begin() -> T:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            await anyio.lowlevel.checkpoint()
+            return await main(*args)
+
+        return anyio.run(begin)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

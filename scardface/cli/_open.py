@@ -32,6 +32,7 @@ from .. import (
 )
 from ..sync import SCard, ShareMode
 from ._failures import E_TIMEOUT, print_error
+from ._interrupt import run_loop
 from ._options import CardChoice
 from ._which_reader import PATIENCE, is_usable, listed, none_matches, which
 
@@ -87,7 +88,7 @@ def resolve_reader(text: str | None, timeout: float | None, *, wait: bool) -> tu
     """
     begin = time.monotonic()
     if wait:
-        anyio.run(_wait_for_reader, text, timeout)
+        run_loop(_wait_for_reader, text, timeout)
     names = listed(timeout)
     found = None if text is None else which(text, names)
     if found is None and (text is not None or not any(map(is_usable, names))):

@@ -20,6 +20,7 @@ from anyio.abc import TaskStatus
 
 from .. import C_APDU, R_APDU, CardRemoved, ReaderMonitor, SCard
 from ..testing import FileCard, PcscdUnavailable, PrivatePcscd, SimulatedPCSC
+from ._interrupt import run_loop
 
 COMMANDS = {
     "SELECT the application F0 'SCARDFACE'": C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xf0SCARDFACE", 256),
@@ -53,7 +54,7 @@ def run(*, as_json: bool = False, virtual: bool = False) -> int:
 
     with ExitStack() as stack:
         pcsc = None if virtual else _daemon(stack, say)
-        anyio.run(_show, pcsc or _simulation(stack, say), say)
+        run_loop(_show, pcsc or _simulation(stack, say), say)
     return 0
 
 

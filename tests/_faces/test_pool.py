@@ -8,7 +8,7 @@ import itertools
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -341,6 +341,18 @@ async def test_a_refused_pin_outlives_the_service(pcsc: SimulatedPCSC, face: Any
         assert (bad.wrong, bad.prepared) == (1, 1)
 
 
+async def restart_with(pcsc: SimulatedPCSC, pool: Any, card: PinCard, then: Callable[[], object] = bool) -> None:
+    """The service is restarted, and the card in "A" swapped and `then` called before anybody has looked."""
+    pcsc.stop_service()
+    served = pool._state.served
+    await until(lambda: served.latest and served.latest.error is not None)
+    with pcsc._service.lock:
+        pcsc.start_service()
+        pcsc.remove("A")
+        pcsc.insert("A", card)
+        then()
+
+
 @both_faces
 async def test_a_card_that_came_since_the_service_started_is_another_one(pcsc: SimulatedPCSC, face: Any) -> None:
     """Nobody has looked between the start and the swap. The counter tells, and the card is asked how many tries are left."""
@@ -348,13 +360,7 @@ async def test_a_card_that_came_since_the_service_started_is_another_one(pcsc: S
     pcsc.insert("A", bad)
     async with face.pool(prepare=face.prepare(nothing, SELECT, VERIFY), min_cards=0) as pool:
         await until(lambda: pool.set_aside)
-        served = pool._state.served
-        pcsc.stop_service()
-        await until(lambda: served.latest and served.latest.error is not None)
-        with pcsc._service.lock:
-            pcsc.start_service()
-            pcsc.remove("A")
-            pcsc.insert("A", good)
+        await restart_with(pcsc, pool, good)
         assert await one_loan(pool) == "good"
         assert not pool.set_aside
     assert (bad.wrong, good.wrong, good.asked) == (1, 0, 1)
@@ -382,14 +388,7 @@ async def test_so_is_one_that_is_found_before_the_watcher_tells_of_it(
     pcsc.insert("A", PinCard("bad", b"9999"))
     async with face.pool(prepare=face.prepare(nothing, SELECT, VERIFY), min_cards=0) as pool:
         await until(lambda: pool.set_aside)
-        served = pool._state.served
-        pcsc.stop_service()
-        await until(lambda: served.latest and served.latest.error is not None)
-        with pcsc._service.lock:
-            pcsc.start_service()
-            pcsc.remove("A")
-            pcsc.insert("A", PinCard("good"))
-            swapped.set()
+        await restart_with(pcsc, pool, PinCard("good"), swapped.set)
         try:
             assert await one_loan(pool) == "good"
             assert not pool.set_aside

@@ -81,7 +81,7 @@ def test_an_interrupted_demo_says_nothing(moment: str) -> None:
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     # A shell says 130 of both: the demo's own, and, where all is so slow that the demo is over, of the interpreter on its way out.
-    assert process.returncode in (130, -signal.SIGINT)
+    assert process.returncode in (130, -signal.SIGINT), errors
     assert errors == ""
 
 

@@ -83,6 +83,17 @@ def test_a_mistake_of_ours_asks_to_be_reported() -> None:
     assert status_of(KeyError("x")) == 70
 
 
+def test_ctrl_c_as_a_class_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    """In an import, for instance."""
+
+    class Field:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    assert guarded(lambda: type("Options", (), {"field": Field()}) and None) == 130
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, CancelledError])
 def test_ctrl_c_says_nothing(kind: type[BaseException], capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> int:

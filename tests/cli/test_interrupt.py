@@ -16,7 +16,7 @@ import pytest
 from scardface.cli import _interrupt
 from scardface.cli._interrupt import called_on_exit, exit_on_interrupt, exit_soon_after_interrupt
 from scardface.testing import FileCard
-from tests.support.command_line import BOUND, SELECT, Terminal, piped
+from tests.support.command_line import BOUND, ROOT, SELECT, Terminal, piped
 from tests.support.waits import threads_named
 
 if TYPE_CHECKING:
@@ -158,6 +158,35 @@ def test_in_another_thread_nothing_is_changed() -> None:
     thread.start()
     thread.join()
     assert seen == [1]
+
+
+EARLY = """
+import asyncio, os, signal
+import anyio
+from scardface.cli._interrupt import run_loop
+
+def run_late(*args, run=anyio.run):
+    os.kill(os.getpid(), signal.SIGINT)
+    print("the loop is made")
+    return run(*args)
+
+async def main(text):
+    print(text)
+    await anyio.sleep(60)
+
+anyio.run = run_late
+try:
+    run_loop(main, "a step of the command")
+except (KeyboardInterrupt, asyncio.CancelledError):
+    print("interrupted")
+    print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no mask of signals")
+def test_ctrl_c_while_the_loop_is_made() -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, timeout=BOUND, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the loop is made\ninterrupted\nset()\n", "")
 
 
 def test_what_is_to_be_kept_is_kept_for_the_length_of_a_block() -> None:

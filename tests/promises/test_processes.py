@@ -223,8 +223,8 @@ async def at_rest(waiting):
     driver = driver_of(backend_or_default(None))
     while True:
         watcher, acquisition = driver._watcher, waiting._acquisition
-        if acquisition is not None and acquisition._joined and driver._queue.empty() and watcher is not None:
-            if watcher._wait_over is not None and watcher._last.number >= driver._dispatcher.query_wanted:
+        if acquisition is not None and acquisition._joined and driver._queue.empty() and watcher is not None and watcher._wait_over:
+            if watcher._waiting_in is not None and watcher._last.number >= driver._dispatcher.query_wanted:
                 return
         await anyio.sleep(0.01)
 
