@@ -9,7 +9,8 @@ Rules:
 - If the handler has run, the card is closed, which a frozen service may block as well: after `CLOSE_GRACE` seconds the process
   ends.
 - Event loops and prompts handle Ctrl-C themselves: `exit_on_interrupt` is used around calls to a card only. A loop that is being
-  made does not yet: `run_loop` keeps a Ctrl-C until it runs.
+  made does not yet: `run_loop` keeps a Ctrl-C until it runs. Nor does asyncio's where it comes just before the loop goes to sleep,
+  waiting for the interpreter that another thread has: it is woken by nothing then, so `run_loop` has signals wake it.
 """
 
 from __future__ import annotations
@@ -111,9 +112,14 @@ def run_loop(main: Callable[..., Awaitable[T]], *args: object) -> T:
         return anyio.run(main, *args)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        import asyncio
+
         import anyio
 
         async def begin() -> T:
+            if threading.current_thread() is threading.main_thread():
+                # While one signal has a handler of the loop's, every signal wakes the loop. Nobody sends this one.
+                asyncio.get_running_loop().add_signal_handler(signal.SIGURG, lambda: None)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             await anyio.lowlevel.checkpoint()
             return await main(*args)

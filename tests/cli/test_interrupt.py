@@ -160,6 +160,38 @@ def test_in_another_thread_nothing_is_changed() -> None:
     assert seen == [1]
 
 
+UNNOTICED = """
+import signal, sys, threading, time
+import anyio
+from pathlib import Path
+from scardface.cli._interrupt import run_loop
+
+def interrupt():
+    # Taken by another thread, a signal wakes the main thread no more than one that comes just before it goes to sleep.
+    state = Path(f"/proc/self/task/{threading.main_thread().native_id}/stat")
+    while state.read_text().rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.001)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+async def main():
+    threading.Thread(target=interrupt, daemon=True).start()
+    await anyio.sleep_forever()
+
+try:
+    run_loop(main)
+except KeyboardInterrupt:
+    print("obeyed")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells whether a thread sleeps")
+def test_ctrl_c_as_the_loop_goes_to_sleep() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", UNNOTICED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=BOUND, check=False)
+    assert (done.stdout, done.stderr) == ("obeyed\n", "")
+
+
 EARLY = """
 import asyncio, os, signal
 import anyio
