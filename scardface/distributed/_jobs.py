@@ -9,6 +9,9 @@ Rules:
 - Whoever stops waiting cancels the job: one that has not begun does not begin. One that runs goes on to its end on its host.
 - At least once: what a lost worker had runs again elsewhere, and what a lost scheduler had is submitted again, once the client has
   found it again. At most once: see `_once`.
+- Dask gives a job up (KilledWorker) once more than `allowed-failures` workers, 3 by default, were lost that had it. A host has a
+  worker for each reader, and loses all of them when it is killed: Dask moves the job from one to the next before it hears of that.
+  So the job is submitted again, that often, and whoever gets the error knows that more than `allowed-failures` hosts were lost.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import Any, TypeVar
 from distributed import Client, Future, get_worker
 from distributed.client import FutureCancelledError, FuturesCancelledError
 from distributed.protocol import pickle
+from distributed.scheduler import KilledWorker
 
 from ._cards import CardKeeper, keeper_here, leave_if_gone
 from ._errors import JobCancelledError, JobInterruptedError, SchedulerUnavailableError
@@ -66,7 +70,7 @@ async def submit(
         JobCancelledError: somebody else cancelled it.
         SchedulerUnavailableError: the client has lost the scheduler and has not found it again.
         VersionMismatchError: the host has another version of Dask, scardface or Python than this client.
-        KilledWorker: of Dask: without `once`, it was running on four hosts in turn that were killed.
+        KilledWorker: of Dask: it was on four hosts in turn that were killed; with `once`, it had not begun there.
         TypeError: no client, one that is not asynchronous, nothing callable, or a Dask future among the arguments.
         Exception: what the function itself raised.
     """
@@ -85,6 +89,7 @@ async def submit(
     resources = {CARD: 1} if card in (None, CARD) else {CARD: 1, card: 1}
     if once:
         return await _once(client, name, payload, resources)
+    given_up = 0
     while True:
         key = f"{name}-{uuid.uuid4().hex}"
         future = client.submit(run_job, payload, _information(), key=key, pure=False, resources=resources)
@@ -92,11 +97,34 @@ async def submit(
             return await _result(client, future)
         except _SchedulerLost:
             await _reconnected(client)
+        except KilledWorker as error:
+            given_up += 1
+            if given_up > error.allowed_failures:
+                raise
 
 
 async def _once(client: Client, name: str, payload: bytes, resources: Mapping[str, int]) -> Any:
     """See `_once.py`."""
     pending = await _pending(client)
+    given_up = 0
+    try:
+        while True:
+            try:
+                return await _once_or_lost(client, name, payload, resources, pending)
+            except KilledWorker as error:
+                if await _asked(pending.begun()):
+                    return (await _asked(pending.record())).result()
+                given_up += 1
+                if given_up > error.allowed_failures:
+                    raise
+    except _SchedulerLost as error:
+        raise JobInterruptedError("the scheduler was lost") from error
+    finally:
+        pending.remove()
+
+
+async def _once_or_lost(client: Client, name: str, payload: bytes, resources: Mapping[str, int], pending: Pending) -> Any:
+    """The result of a job that has a token; KilledWorker if Dask gives it up."""
     key, losses = f"{name}-{uuid.uuid4().hex}", losses_of(client)
     losing, lost = losses.expect(key), set[str]()
     future = client.submit(run_job, payload, _information(once=pending.name), key=key, pure=False, resources=resources)
@@ -113,8 +141,6 @@ async def _once(client: Client, name: str, payload: bytes, resources: Mapping[st
             record = await _asked(pending.lost(key, lost))
             if record is not None:
                 return record.result()
-    except _SchedulerLost as error:
-        raise JobInterruptedError("the scheduler was lost") from error
     finally:
         future.release()  # which ends `result`; cancelled in the middle of a transfer, Dask would log a mistake of its own
         await asyncio.wait({result}, timeout=_RELEASED)
@@ -122,7 +148,6 @@ async def _once(client: Client, name: str, payload: bytes, resources: Mapping[st
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         losses.forget(key)
-        pending.remove()
 
 
 async def _pending(client: Client) -> Pending:

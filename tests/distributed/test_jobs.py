@@ -9,13 +9,13 @@ import threading
 from typing import Any
 
 import pytest
-from distributed import Client
+from distributed import Client, KilledWorker
 
 from scardface import StatusError, sync
-from scardface.distributed import JobCancelledError, VersionMismatchError, current_card, submit
+from scardface.distributed import JobCancelledError, JobInterruptedError, VersionMismatchError, current_card, submit
 from scardface.distributed import _jobs as jobs
 from scardface.iso7816 import C_APDU
-from tests.distributed.conftest import BOUND, Maker
+from tests.distributed.conftest import BOUND, Fleet, Maker
 from tests.support.cards import ECHO, NOT_FOUND, LogCard
 
 pytestmark = pytest.mark.anyio
@@ -203,6 +203,64 @@ async def test_who_is_cancelled_while_results_are_fetched_takes_them_from_nobody
             assert await within(submit(f.client, echo, b"\x02", once=once)) == b"\x02"
             fetching.clear()
             go_on.clear()
+        go_on.set()
+
+
+async def lose_four_workers(fleet: Fleet) -> None:
+    """As when a host of four readers is killed, and the scheduler hears of one worker after the other."""
+    for _ in range(4):
+        [job] = [task for task in fleet.scheduler.tasks.values() if task.state == "processing"]
+        await fleet.scheduler.remove_worker(job.processing_on.address, stimulus_id="test")
+
+
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_killed_host_of_four_readers_is_one_loss(
+    fleet: Maker, monkeypatch: pytest.MonkeyPatch, once: bool, begun: bool
+) -> None:
+    """Dask counts four, and gives the job up."""
+    began, go_on = asyncio.Event(), asyncio.Event()
+    shared.update(began=began, go_on=go_on)
+    log.clear()
+    if not begun:
+        monkeypatch.setattr(jobs, "leave_if_gone", lambda keeper: asyncio.sleep(0 if go_on.is_set() else 2 * BOUND))
+    async with fleet() as f, f.host():
+        for reader in "CD":
+            f.pcsc.add_reader(reader)
+        for reader in "ABCD":
+            f.insert(reader)
+        await within(f.served(4))
+        job = asyncio.create_task(submit(f.client, gated, "it", once=once))
+        while not any(task.state == "processing" for task in f.scheduler.tasks.values()):
+            await asyncio.sleep(0.01)
+        if begun:
+            await within(began.wait())
+        await lose_four_workers(f)
+        if once and begun:
+            with pytest.raises(JobInterruptedError, match="host 'here'"):
+                await within(job)
+            go_on.set()
+        else:
+            go_on.set()
+            assert await within(job) is None
+            assert log[-1] == "it out"
+
+
+async def test_a_job_whose_hosts_are_killed_each_time_is_given_up(fleet: Maker) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+    shared.update(began=began, go_on=go_on)
+    async with fleet() as f, f.host():
+        f.scheduler.allowed_failures = 1
+        f.insert("A")
+        job = asyncio.create_task(submit(f.client, gated, "it"))
+        for _ in range(4):
+            await within(began.wait())
+            began.clear()
+            assert not job.done()
+            [running] = [task for task in f.scheduler.tasks.values() if task.state == "processing"]
+            await f.scheduler.remove_worker(running.processing_on.address, stimulus_id="test")
+        with pytest.raises(KilledWorker):
+            await within(job)
         go_on.set()
 
 
