@@ -79,13 +79,15 @@ class Process:
         """The next line.
 
         Raises:
-            RuntimeError: it has ended.
+            RuntimeError: there is none; the process has ended, and has been cleaned up.
         """
         assert self.process.stdout is not None
         said = self.process.stdout.readline()
-        if not said:
-            raise RuntimeError(f"{self.process.args!r} has ended; why is on its standard error")
-        return said.rstrip("\n")
+        if said:
+            return said.rstrip("\n")
+        status = self.end()
+        why = "why is on standard error" if self._errors is None else Path(self._errors.name).read_text(encoding="utf-8")
+        raise RuntimeError(f"{self.process.args!r} has ended with {status}: {why}")
 
     def kill(self) -> None:
         """End it by SIGKILL."""
