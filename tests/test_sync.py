@@ -158,6 +158,8 @@ def test_one_look_without_a_monitor(pcscd: PrivatePcscd) -> None:
 FORK = """
 import os, sys, time
 from scardface import sync
+from scardface._pcsc.binding_choice import backend_or_default
+from scardface._waiting.driver import driver_of
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import LogCard
 
@@ -165,7 +167,15 @@ with PrivatePcscd(2) as pcscd:
     pcscd.insert(0, LogCard())
     pcscd.wait_for_card(0)
     with sync.SCard(timeout=30) as card, sync.ReaderMonitor() as monitor:
-        time.sleep(0.5)  # until the monitor waits: a fork in the middle of a PC/SC call takes its mutex along for ever (fact 9)
+        for _ in range(3):
+            next(monitor)
+        driver = driver_of(backend_or_default(None))
+        while True:  # until it waits: a fork in the middle of another call takes the library's mutex along for ever (facts 9, 74)
+            watcher = driver._watcher
+            asked = driver._queue.empty() and watcher._last.number >= driver._dispatcher.query_wanted
+            if asked and watcher._wait_over is not None and watcher._waiting_in is not None:
+                break
+            time.sleep(0.01)
         child = os.fork()
         if not child:
             status = 1
@@ -189,8 +199,8 @@ with PrivatePcscd(2) as pcscd:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert card.send(b"\\x00\\x10\\x00\\x00\\x01x").data == b"x"
-        for _ in range(3):
-            next(monitor)
+        pcscd.insert(1, LogCard())
+        assert next(monitor).reader == pcscd.readers[1]
 print("parent and child were right")
 """
 

@@ -224,7 +224,7 @@ async def test_who_waits_already_is_told_when_the_beginner_ends(anyio_backend: A
         leave.set()
         await beginner
         with pytest.raises(RuntimeError, match="has ended since"):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 30)
         await stack.aclose()
         assert await say(card, b"after") == b"after"
 
@@ -347,7 +347,7 @@ def test_a_card_in_another_event_loop_is_refused_before_anything_is_sent(first: 
                 lambda: card.layer(_Plain()).send(C_APDU(0, ECHO)),
             ]
             for one in uses:
-                with anyio.fail_after(5), pytest.raises(RuntimeError, match="another event loop"):
+                with anyio.fail_after(30), pytest.raises(RuntimeError, match="another event loop"):
                     await one()
 
         card = anyio.run(make, backend=first)

@@ -37,7 +37,7 @@ from scardface.testing import PrivatePcscd, SimulatedPCSC, VirtualCard
 from tests.support.cards import BOTH, T1
 from tests.support.faces import both_faces, off_loop
 from tests.support.versions import remembers_readers
-from tests.support.waits import SEEN, until, wait_until
+from tests.support.waits import SEEN, until, wait_until, waiters
 
 pytestmark = pytest.mark.anyio
 
@@ -308,7 +308,8 @@ async def test_what_match_raises(pcsc: SimulatedPCSC, face: Any) -> None:
 @both_faces
 async def test_match_keeps_the_place(pcsc: SimulatedPCSC, face: Any) -> None:
     """Who asked a card that was not the right one is still older than who came meanwhile."""
-    pcsc.insert("A", Named("wrong"))
+    wrong = Named("wrong")
+    pcsc.insert("A", wrong)
     order: list[str] = []
     async with anyio.create_task_group() as tasks:
 
@@ -317,9 +318,9 @@ async def test_match_keeps_the_place(pcsc: SimulatedPCSC, face: Any) -> None:
                 order.append(who)
 
         tasks.start_soon(lambda: wait("older", match=face.match(lambda name: name == b"right", NAME)))
-        await anyio.sleep(0.2)
+        await until(lambda: wrong.asked)
         tasks.start_soon(wait, "younger")
-        await anyio.sleep(0.2)
+        await until(lambda: len(waiters(pcsc)) == 2)
         pcsc.insert("B", Named("right"))
     assert order == ["older", "younger"]
 

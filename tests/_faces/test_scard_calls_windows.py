@@ -117,21 +117,36 @@ async def test_a_transaction_that_idles_is_ended_by_a_reset(face: Any, pcsc: Sim
         assert virtual.resets == 1
 
 
+class Calls(LogCard):
+    """Notes how many calls are under way in its transaction while it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader: Any = None
+        self.under_way: list[int] = []
+
+    def process(self, command: bytes) -> bytes:
+        self.under_way.append(self.reader._calls)
+        return super().process(command)
+
+
 async def test_what_is_used_does_not_idle_and_pcsclite_knows_no_such_thing(anyio_backend: Any) -> None:
     assert DIALECTS["windows"].longest_idle == 5
     assert DIALECTS["pcsclite"].longest_idle == 0
     with SimulatedPCSC("windows") as pcsc:
-        pcsc._service.dialect = pcsc._service.dialect._replace(longest_idle=5 * IDLE)  # for which no test process stands still
+        pcsc._service.dialect = pcsc._service.dialect._replace(longest_idle=600)
         pcsc.add_reader("A")
-        virtual = LogCard()
+        virtual = Calls()
         pcsc.insert("A", virtual)
         neighbour = Other(pcsc)
         neighbour.handle.begin_transaction()
         reader = pcsc._service.find("A")
         assert reader is not None
-        pcsc.latency = {"SCardTransmit": 2 * IDLE}
+        virtual.reader = reader
         for _ in range(4):
+            before = reader._last_call
             neighbour.handle.transmit(bytes([0, ECHO, 0, 0]))
-        assert virtual.resets == 0
+            assert reader._last_call > before
+        assert virtual.under_way == [1] * 4
         neighbour.handle.end_transaction(0)
         assert reader._idle_timer is None

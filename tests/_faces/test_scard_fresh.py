@@ -8,9 +8,11 @@ import anyio
 import pytest
 
 from scardface import CardTimeoutError, SCard, ShareMode
+from scardface._waiting.driver import driver_of
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import LogCard
 from tests.support.faces import both_faces, off_loop
+from tests.support.waits import SEEN, until, waiters
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +27,7 @@ async def test_new_only(pcscd: PrivatePcscd, face: Any) -> None:
     second = LogCard(bytes.fromhex("3B00"))
 
     async def put_in() -> None:
-        await anyio.sleep(0.2)
+        await until(waiters)  # it has looked
         await off_loop(pcscd.insert, 1, second)
 
     async with anyio.create_task_group() as tasks:
@@ -41,16 +43,16 @@ async def test_a_card_that_bounces_is_opened_once_it_has_settled(face: Any) -> N
         pcsc.add_reader("A")
 
         async def tap() -> None:
-            await anyio.sleep(0.1)
+            await until(lambda: waiters(pcsc))
             for _ in range(3):
                 pcsc.insert("A", LogCard())
-                await anyio.sleep(0.02)
+                await until(lambda: any(each.present for each in driver_of(pcsc)._dispatcher._last.readers.values()))
                 pcsc.remove("A")
             pcsc.insert("A", LogCard())
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(tap)
-            async with face.open(timeout=30, settle=0.3) as card:
+            async with face.open(timeout=30, settle=SEEN) as card:
                 assert pcsc.calls["SCardConnect"] == 1
                 assert (await card.send(bytes(4))).sw == 0x9000
 

@@ -32,17 +32,15 @@ def interrupt_when_pending(card: sync.SCard) -> threading.Thread:
 
 
 def test_ctrl_c_leaves_a_transaction_that_waits_for_another_program(pcscd: PrivatePcscd, foreign: Foreign, no_leaks: None) -> None:
-    """At once, with the block of the card around it; the begin is undone when it comes back, and the card is free then."""
+    """While the other one lasts, with the block of the card around it; the begin is undone when it comes back."""
     virtual = LogCard(BOTH)
     pcscd.insert(0, virtual)
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), sync.SCard(timeout=30, share=SHARED) as card:  # noqa: PT012  the close is part of it
         foreign.connect(card.reader, other.SHARED)
         foreign.begin()
         interrupt_when_pending(card)
         with card.transaction():
             pytest.fail("another program holds the card")
-    assert time.monotonic() - began < 5
     assert card.closed
     foreign.transmit(bytes(4))
     foreign.end()

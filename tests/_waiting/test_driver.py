@@ -28,7 +28,7 @@ from tests.support.waits import threads_named, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-SOON = 10.0
+SOON = 30.0
 OWN = ("scardface-driver", "scardface-watch", "scardface-cancel")
 
 

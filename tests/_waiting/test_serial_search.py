@@ -14,7 +14,7 @@ from scardface._waiting.driver import driver_of
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import LogCard
 from tests.support.faces import both_faces
-from tests.support.waits import threads_named, until, wait_until, waiters
+from tests.support.waits import SEEN, threads_named, until, wait_until, waiters
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -129,5 +129,5 @@ async def test_a_reader_that_is_let_go_just_after_it_was_asked_is_asked_again(
 
 def test_a_search_by_serial_number_that_is_given_up_leaves_nothing(pcsc: SimulatedPCSC) -> None:
     with pytest.raises(CardTimeoutError, match="no reader"):
-        sync.SCard(serial("7"), timeout=1, wait_for_reader=True)
+        sync.SCard(serial("7"), timeout=SEEN, wait_for_reader=True)
     wait_until(lambda: not driver_of(pcsc).threads() and not threads_named("scardface-serial"))

@@ -23,7 +23,7 @@ from tests.support.cards import ECHO, LogCard
 from tests.support.faces import BACKENDS, off_loop
 from tests.support.figures import tell
 from tests.support.foreign import SHARED, Foreign
-from tests.support.waits import threads_named, until, wait_until, waiters
+from tests.support.waits import SEEN, threads_named, until, wait_until, waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 
@@ -59,7 +59,7 @@ async def test_a_foreign_transaction_holds_up_no_deadline_and_no_cancel(pcscd: P
         try:
             begin = time.monotonic()
             with pytest.raises(CardTimeoutError, match="another program's transaction"):
-                await SCard(timeout=1, share=ShareMode.SHARED)
+                await SCard(timeout=SEEN, share=ShareMode.SHARED)
             deadline = time.monotonic() - begin
             begin = time.monotonic()
             with anyio.move_on_after(0.1):

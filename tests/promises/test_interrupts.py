@@ -85,7 +85,7 @@ try:
 finally:
     assert card.closed
     pcsc.latency = 0
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while pcsc.open_contexts and time.monotonic() < end:
         time.sleep(0.01)
     print(f"{pcsc.open_contexts} open", flush=True)

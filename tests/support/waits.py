@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 
@@ -75,3 +76,21 @@ def signal_when(condition: Callable[[], object], number: int = signal.SIGINT, to
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
+
+
+class Unanswered(dict[str, float]):
+    """As the `latency` of a SimulatedPCSC: the calls of these names are not answered before `answer` is called."""
+
+    def __init__(self, *calls: str) -> None:
+        super().__init__(dict.fromkeys(calls, 0.0))
+        self._answered = threading.Event()
+
+    def get(self, call: str, default: Any = None) -> Any:
+        """Asked for as such a call begins."""
+        if call in self:
+            self._answered.wait()
+        return default
+
+    def answer(self) -> None:
+        """Answer them, and those that come later."""
+        self._answered.set()

@@ -35,7 +35,7 @@ from scardface.errors import NO_SMARTCARD, NOT_TRANSACTED
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.conformance import Call, Card, code_of, share
 from tests.support.faces import AsyncFace, SyncFace, both_faces, off_loop
-from tests.support.waits import wait_until
+from tests.support.waits import SEEN, wait_until
 
 SELECT_MF = C_APDU(0x00, 0xA4, 0x00, 0x00, b"\x3f\x00")
 BOUND = 30.0
@@ -186,7 +186,7 @@ class TestPublicFaces:
         with SimulatedPCSC() as pcsc:
             pcsc.add_reader("A")
             with pytest.raises(CardTimeoutError, match="no card"):
-                async with face.open(timeout=0.1):
+                async with face.open(timeout=SEEN):
                     pass
             pcsc.insert("A", FileCard())
             with pytest.raises(CardTimeoutError, match="did not match"):

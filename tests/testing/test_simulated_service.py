@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,8 +23,9 @@ from scardface.errors import (
     ServiceUnavailableError,
 )
 from scardface.testing import SimulatedPCSC
+from scardface.testing import _simulated_service as service_module
 from scardface.testing._simulated_service import CALLS
-from tests.support.conformance import ANY, SELECT, Call, Card, code_of, counter, flags, share, state_of
+from tests.support.conformance import ANY, PATIENCE, SELECT, Call, Card, code_of, counter, flags, share, state_of
 
 LONG_MS = 10_000
 
@@ -116,13 +118,16 @@ class TestLatency:
         pcsc.latency = {"SCardTransmit": 1000.0}
         handle.status()
 
-    def test_others_need_not_wait(self, pcsc: SimulatedPCSC) -> None:
+    def test_others_need_not_wait(self, pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
         handle, context = share(pcsc.establish(), "A"), pcsc.establish()
         pcsc.latency = {"SCardTransmit": 0.5}
+        sleeping, over = threading.Event(), threading.Event()
+        monkeypatch.setattr(service_module, "time", SimpleNamespace(sleep=lambda _: sleeping.set() or over.wait(PATIENCE)))
         slow = Call(handle.transmit, SELECT)
-        begin = time.monotonic()
+        assert sleeping.wait(PATIENCE)
         context.list_readers()
-        assert time.monotonic() - begin < 0.4
+        assert not slow.ended(0)
+        over.set()
         assert slow.result() == b"\x90\x00"
 
     def test_of_no_call(self) -> None:
