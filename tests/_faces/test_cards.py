@@ -308,7 +308,15 @@ async def test_what_match_raises(pcsc: SimulatedPCSC, face: Any) -> None:
 @both_faces
 async def test_match_keeps_the_place(pcsc: SimulatedPCSC, face: Any) -> None:
     """Who asked a card that was not the right one is still older than who came meanwhile."""
-    wrong = Named("wrong")
+    go_on = threading.Event()
+
+    class Slow(Named):
+        def process(self, command: bytes) -> bytes:
+            answer = super().process(command)
+            go_on.wait(30)
+            return answer
+
+    wrong = Slow("wrong")
     pcsc.insert("A", wrong)
     order: list[str] = []
     async with anyio.create_task_group() as tasks:
@@ -320,6 +328,8 @@ async def test_match_keeps_the_place(pcsc: SimulatedPCSC, face: Any) -> None:
         tasks.start_soon(lambda: wait("older", match=face.match(lambda name: name == b"right", NAME)))
         await until(lambda: wrong.asked)
         tasks.start_soon(wait, "younger")
+        await until(lambda: len(waiters(pcsc)) == 1)
+        go_on.set()
         await until(lambda: len(waiters(pcsc)) == 2)
         pcsc.insert("B", Named("right"))
     assert order == ["older", "younger"]
