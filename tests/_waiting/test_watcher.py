@@ -70,6 +70,12 @@ class Watching:
         self.thread.join(PATIENCE)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a slice would help a wait that nobody has woken."""
+    monkeypatch.setattr(watching_module, "SLICE_MS", 600_000)
+
+
 @pytest.fixture
 def pcsc() -> Iterator[SimulatedPCSC]:
     with SimulatedPCSC() as simulated:
