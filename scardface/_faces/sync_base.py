@@ -372,7 +372,6 @@ class SyncBase(Card):
         removal = self._new_removal()
         leave_at_once = removal.driver.leaving(removal)
         self._begin_removal(removal)
-        ended = False
         try:
             with cancellable() as scope:
                 removal.begin(Anywhere(), lambda: scope.cancel() if removal.ended else None)
@@ -383,11 +382,10 @@ class SyncBase(Card):
                         raise
         finally:
             leave_at_once()
-            ended = removal.ended
             retry_if_interrupted(removal.leave)
             retry_if_interrupted(self._end_removal, removal)
             until_idle_blocking(removal.driver)
-        if ended:
+        if not removal.left:
             self._raise_removal(removal)
 
     # Closing.

@@ -6,7 +6,8 @@ Who owns what, who may call it from where, what ends it:
 - The dispatcher only suspects that the card is gone: readers do not show that a session was lost when the service restarted, and an
   error of the watcher's need not be the card's. So the session is asked, in the card's own thread, without waiting for other
   programs; also at the start, since the last snapshot may be older than the wait.
-- The outcome is the first item of `_outcomes`.
+- The outcome is the first item of `_outcomes`. A wait that was left has one of its own: the driver may have heard of it, and left
+  the wait, before the caller has taken its next step.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from .._threads import Loop, WaitingThread, no_op, retry_if_interrupted
 from ..errors import CANCELLED, CardRemovedError, SCardError, ServiceUnavailableError, WaitCancelledError, fresh_copy
 from .driver import driver_of, until_idle, until_idle_blocking
 from .messages import RemovalAwaited, Unsubscribed
+
+_LEFT = WaitCancelledError("the wait for the card's removal was given up", CANCELLED)
+"""The outcome after `leave`."""
 
 
 class RemovalWait:
@@ -44,6 +48,11 @@ class RemovalWait:
     def ended(self) -> bool:
         """Whether the wait is over."""
         return bool(self._outcomes)
+
+    @property
+    def left(self) -> bool:
+        """Whether it was given up before it was over."""
+        return bool(self._outcomes) and self._outcomes[0] is _LEFT
 
     def cancel(self) -> None:
         """End the wait with WaitCancelledError."""
@@ -72,7 +81,7 @@ class RemovalWait:
     def leave(self) -> None:
         """Give the wait up."""
         if not self._outcomes:
-            self._outcomes.append(None)
+            self._outcomes.append(_LEFT)
         self.driver.tell(Unsubscribed(self))
 
     def close_session(self) -> None:
@@ -109,7 +118,7 @@ class RemovalWait:
         end = self._outcomes[0]
         if end is not None:
             try:
-                raise end
+                raise fresh_copy(_LEFT) if end is _LEFT else end  # else all tracebacks would gather at that one
             finally:
                 del end  # else the frame in its traceback would refer to it
 

@@ -24,6 +24,7 @@ from scardface import (
     WaitCancelledError,
     sync,
 )
+from scardface._waiting.driver import Driver
 from scardface.errors import REMOVED_CARD
 from scardface.replay import Recorder
 from scardface.testing import PrivatePcscd, SimulatedPCSC
@@ -389,6 +390,17 @@ def test_in_a_script_a_card_that_stays_disturbs_nothing(pcsc: SimulatedPCSC, car
             open_card.cancel()
             open_card.wait()
         assert open_card.send(ECHOED).data == b"ab"
+
+
+def test_a_driver_that_hears_at_once_that_the_block_was_left_takes_it_for_no_removal(
+    card: LogCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the wait as the thread does, which may take its next step later."""
+    monkeypatch.setattr(Driver, "leaving", lambda _, wait: wait.leave)
+    with sync.SCard(timeout=30) as open_card:
+        for _ in range(2):
+            with open_card.while_present():
+                assert open_card.send(ECHOED).data == b"ab"
 
 
 def test_in_a_script_the_end_of_the_block_tells(pcscd: PrivatePcscd) -> None:
