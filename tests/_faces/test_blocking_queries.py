@@ -19,6 +19,7 @@ from scardface._pcsc.backend import CardHandle, Context, StatusChange, StatusEnt
 from scardface._pcsc.binding_choice import install, uninstall
 from scardface.errors import NO_SERVICE, TIMEOUT, error_for
 from tests.support.cards import T1, LogCard
+from tests.support.freezing import freeze
 from tests.support.waits import wait_until
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def test_a_real_service_that_is_frozen(pcscd: PrivatePcscd, name: str) -> None:
     first = f"import sys; from scardface.sync import {name}; {name}(); print(1, flush=True); input()"
     program = f"{first}; {name}(timeout=float(sys.argv[1]))"
     asked = {seconds: _start(program, seconds) for seconds in ("0.2", "inf")}
-    os.kill(pcscd.pid, signal.SIGSTOP)
+    freeze(pcscd.pid)
     try:
         for process in asked.values():
             assert process.stdin is not None

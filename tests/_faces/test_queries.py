@@ -11,6 +11,7 @@ import pytest
 
 import scardface
 from scardface.testing import FileCard
+from tests.support.freezing import freeze
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -48,7 +49,7 @@ async def test_without_a_service_they_say_so(pcscd: PrivatePcscd) -> None:
 
 @pytest.mark.anyio
 async def test_a_service_that_is_frozen(pcscd: PrivatePcscd) -> None:
-    os.kill(pcscd.pid, signal.SIGSTOP)
+    freeze(pcscd.pid)
     try:
         for look in (scardface.readers, scardface.groups, scardface.states):
             with pytest.raises(scardface.ServiceUnavailableError, match=r"did not answer within 0\.2 s"):

@@ -27,6 +27,7 @@ from scardface.errors import error_for
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.cards import LogCard
 from tests.support.command_line import ROOT, Command, Done, piped
+from tests.support.freezing import freeze
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -383,7 +384,7 @@ def test_a_reader_on_the_bus_that_a_real_daemon_has_no_driver_for(pcscd: Private
 
 
 def test_a_daemon_that_is_frozen(pcscd: PrivatePcscd, scardface: Command) -> None:
-    os.kill(pcscd.pid, signal.SIGSTOP)
+    freeze(pcscd.pid)
     try:
         done = scardface("doctor", "--json")
     finally:

@@ -17,6 +17,7 @@ from scardface.cli import _interrupt
 from scardface.cli._interrupt import called_on_exit, exit_on_interrupt, exit_soon_after_interrupt
 from scardface.testing import FileCard
 from tests.support.command_line import BOUND, ROOT, SELECT, Terminal, piped
+from tests.support.freezing import freeze
 from tests.support.waits import threads_named
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Freezes(FileCard):
 
     def process(self, command: bytes) -> bytes:
         if command[1] == 0xB0:
-            os.kill(self._pid, signal.SIGSTOP)
+            freeze(self._pid)
             self.frozen.set()
         return super().process(command)
 
@@ -79,7 +80,7 @@ def test_a_frozen_service_does_not_hold_up_the_close_either(pcscd: PrivatePcscd,
     shown = terminal("shell")
     shown.read_until("'help' tells")
     shown.read_until(">")
-    os.kill(pcscd.pid, signal.SIGSTOP)
+    freeze(pcscd.pid)
     try:
         shown.type("\x03")
         assert shown.end() == 130

@@ -18,6 +18,7 @@ import pytest
 
 from scardface.cli import _machine
 from scardface.cli._machine import Machine, UsbReader, inspect_machine
+from tests.support.freezing import freeze
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -218,7 +219,7 @@ def test_a_daemon_that_is_frozen(pcscd: PrivatePcscd, monkeypatch: pytest.Monkey
     found = inspect_machine()
     assert (found.socket, found.library_version == "") == ("answers", False)
     monkeypatch.setattr(_machine, "_SILENCE", 0.2)
-    os.kill(pcscd.pid, signal.SIGSTOP)
+    freeze(pcscd.pid)
     try:
         found = inspect_machine()
         assert found.socket == "silent"

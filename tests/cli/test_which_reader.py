@@ -17,6 +17,7 @@ from scardface.cli import _which_reader
 from scardface.cli._which_reader import none_matches, which
 from scardface.testing import FileCard, SimulatedPCSC
 from tests.support.command_line import SELECT, Command
+from tests.support.freezing import freeze
 
 if TYPE_CHECKING:
     from scardface.testing import PrivatePcscd
@@ -129,7 +130,7 @@ def test_a_real_daemon_that_is_frozen_holds_no_command(
 ) -> None:
     assert _which_reader.PATIENCE + 3 <= 8, "seconds in which every command has ended, its start included"
     monkeypatch.setattr(_which_reader, "PATIENCE", 0.3)
-    os.kill(pcscd.pid, signal.SIGSTOP)
+    freeze(pcscd.pid)
     try:
         for words in (("readers",), ("atr",), ("send", SELECT), ("shell",), ("watch",)):
             done = scardface(*words)

@@ -13,6 +13,7 @@ from scardface.errors import COMM_ERROR, NO_SERVICE, SECURITY_VIOLATION, SUCCESS
 from scardface.testing import PrivatePcscd
 from tests.support.bare import Establish, coded, in_a_process, list_readers, opened, put_in, state_of, status_change, transmit
 from tests.support.conformance import PATIENCE, Call, SlowCard
+from tests.support.freezing import freeze
 
 DEAD = {COMM_ERROR, NO_SERVICE, SECURITY_VIOLATION}
 SELECT = bytes.fromhex("00a40000")
@@ -41,7 +42,7 @@ def test_what_calls_answer_when_the_service_dies(pcscd: PrivatePcscd, establish:
 def test_a_frozen_service_holds_everything_up(pcscd: PrivatePcscd, establish: Establish, context: int, reader: str) -> None:
     """Fact 23: a status call past its timeout, too."""
     state = state_of(context, reader)
-    os.kill(pcscd.pid, signal.SIGSTOP)
+    freeze(pcscd.pid)
     try:
         wait = Call(status_change, context, 50, (reader, state))
         begin = Call(establish)

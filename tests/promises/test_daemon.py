@@ -38,6 +38,7 @@ from scardface.testing import PrivatePcscd
 from tests.support.cards import ECHO, GATE, T1, LogCard
 from tests.support.faces import both_faces, off_loop
 from tests.support.figures import spread, tell, times
+from tests.support.freezing import freeze
 from tests.support.waits import until, waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
@@ -200,7 +201,7 @@ def frozen(pcscd: PrivatePcscd) -> Iterator[Any]:
     """Freezes the daemon until the end of the test, or until it is thawed."""
     pid = pcscd.pid
     try:
-        yield lambda: os.kill(pid, signal.SIGSTOP)
+        yield lambda: freeze(pid)
     finally:
         os.kill(pid, signal.SIGCONT)
 

@@ -30,6 +30,7 @@ from scardface.testing import FileCard, PrivatePcscd, VirtualCard
 from scardface.testing import _pcscd_process as process
 from scardface.testing import _private_pcscd as private
 from tests.conftest import READERS
+from tests.support.freezing import freeze
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUND = 30.0
@@ -497,7 +498,7 @@ def test_the_daemon_dies_with_the_keeper_of_its_namespaces(pcscd: PrivatePcscd) 
 def test_a_frozen_daemon_is_killed_in_the_end(pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_STOP_LIMIT", 0.2)
     pid = pcscd.pid
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     pcscd.stop()
     wait_for_end(pid)
 
