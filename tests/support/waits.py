@@ -8,8 +8,10 @@ Rules:
 from __future__ import annotations
 
 import _thread
+import faulthandler
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +21,7 @@ import anyio
 
 from scardface._pcsc.backend import Backend
 from scardface._pcsc.binding_choice import default_backend
+from scardface._waiting import driver as driving
 from scardface._waiting.driver import driver_of
 from scardface._waiting.messages import Waiter
 
@@ -45,17 +48,34 @@ def threads_named(*names: str) -> list[threading.Thread]:
 
 async def until(condition: Callable[[], object], bound: float = PATIENCE) -> None:
     """Return when `condition` holds, in an event loop."""
-    with anyio.fail_after(bound):
+    with anyio.move_on_after(bound):
         while not condition():
             await anyio.sleep(0.002)
+        return
+    tell_who_waits()
+    raise TimeoutError("it never came")
 
 
 def wait_until(condition: Callable[[], object], bound: float = PATIENCE) -> None:
     """Return when `condition` holds, in a thread."""
     end = time.monotonic() + bound
     while not condition():
-        assert time.monotonic() < end, "it never came"
+        if time.monotonic() > end:
+            tell_who_waits()
+            raise AssertionError("it never came")
         time.sleep(0.002)
+
+
+def tell_who_waits() -> None:
+    """Print where all threads are, and what each driver has to do still: where the search for a hang begins."""
+    with tempfile.TemporaryFile("w+") as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        print(file.read())
+    for _, driver in list(driving._drivers.values()):
+        dispatcher, watcher = driver._dispatcher, driver._watcher
+        state = {**vars(driver), **vars(dispatcher), **({} if watcher is None else vars(watcher))}
+        print("\n".join(f"{name}: {value!r:.2000}" for name, value in state.items()), "\n")
 
 
 def signal_when(condition: Callable[[], object], number: int = signal.SIGINT, told: list[float] | None = None) -> threading.Thread:
