@@ -156,12 +156,11 @@ def test_one_look_without_a_monitor(pcscd: PrivatePcscd) -> None:
 
 
 FORK = """
-import os, sys, time
+import os, sys
 from scardface import sync
-from scardface._pcsc.binding_choice import backend_or_default
-from scardface._waiting.driver import driver_of
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import LogCard
+from tests.support.waits import is_at_rest, wait_until
 
 with PrivatePcscd(2) as pcscd:
     pcscd.insert(0, LogCard())
@@ -169,13 +168,7 @@ with PrivatePcscd(2) as pcscd:
     with sync.SCard(timeout=30) as card, sync.ReaderMonitor() as monitor:
         for _ in range(3):
             next(monitor)
-        driver = driver_of(backend_or_default(None))
-        while True:  # until it waits: a fork in the middle of another call takes the library's mutex along for ever (facts 9, 74)
-            watcher = driver._watcher
-            asked = driver._queue.empty() and watcher._last.number >= driver._dispatcher.query_wanted
-            if asked and watcher._wait_over is not None and watcher._waiting_in is not None:
-                break
-            time.sleep(0.01)
+        wait_until(is_at_rest)
         child = os.fork()
         if not child:
             status = 1

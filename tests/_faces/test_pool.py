@@ -28,6 +28,7 @@ from scardface import (
     cancel_all,
     iso7816,
 )
+from scardface._threads import no_op
 from scardface._waiting.acquisition import Acquisition
 from scardface._waiting.driver import Driver
 from scardface.errors import NO_MEMORY, SECURITY_VIOLATION
@@ -341,7 +342,7 @@ async def test_a_refused_pin_outlives_the_service(pcsc: SimulatedPCSC, face: Any
         assert (bad.wrong, bad.prepared) == (1, 1)
 
 
-async def restart_with(pcsc: SimulatedPCSC, pool: Any, card: PinCard, then: Callable[[], object] = bool) -> None:
+async def restart_with(pcsc: SimulatedPCSC, pool: Any, card: PinCard, then: Callable[[], object] = no_op) -> None:
     """The service is restarted, and the card in "A" swapped and `then` called before anybody has looked."""
     pcsc.stop_service()
     served = pool._state.served

@@ -15,7 +15,7 @@ import pytest
 from distributed import Client
 from distributed.security import Security
 
-from benchmarks._fleet import Host, Scheduler
+from benchmarks._fleet import Host, Process, Scheduler
 from scardface.distributed import JobInterruptedError, current_card, reached, submit
 from tests.distributed.conftest import BOUND
 from tests.support.certificates import make_certificates
@@ -207,3 +207,11 @@ async def test_a_job_that_blocks_its_host_does_not_keep_it_from_ending(tmp_path:
             with pytest.raises(JobInterruptedError, match="host 'h' in reader"):
                 await asyncio.wait_for(job, BOUND)
     assert "a job blocks the event loop" in errors.read_text()
+
+
+def test_a_process_that_ends_without_a_word_says_why(tmp_path: Path) -> None:
+    process = Process(["-c", "raise SystemExit('no port is free')"], errors=tmp_path / "errors.txt")
+    with pytest.raises(RuntimeError, match="has ended with 1: no port is free"):
+        process.line()
+    assert process.process.stdin is not None
+    assert process.process.stdin.closed

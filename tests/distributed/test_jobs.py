@@ -250,22 +250,30 @@ async def test_a_killed_host_of_four_readers_is_one_loss(
         await within(f.served(4))  # Dask leaves a socket behind where a worker is closed while it starts
 
 
-async def test_a_job_whose_hosts_are_killed_each_time_is_given_up(fleet: Maker) -> None:
-    began, go_on = asyncio.Event(), asyncio.Event()
-    shared.update(began=began, go_on=go_on)
+@pytest.mark.parametrize("once", [False, True])
+async def test_a_job_whose_hosts_are_killed_each_time_is_given_up(
+    fleet: Maker, monkeypatch: pytest.MonkeyPatch, once: bool
+) -> None:
+    """With `once` as well, where it has never begun."""
+    there = asyncio.Event()
+
+    async def is_killed(_: Any) -> None:
+        there.set()
+        await asyncio.sleep(2 * BOUND)
+
+    monkeypatch.setattr(jobs, "leave_if_gone", is_killed)
     async with fleet() as f, f.host():
         f.scheduler.allowed_failures = 1
         f.insert("A")
-        job = asyncio.create_task(submit(f.client, gated, "it"))
+        job = asyncio.create_task(submit(f.client, echo, b"", once=once))
         for _ in range(4):
-            await within(began.wait())
-            began.clear()
+            await within(there.wait())
+            there.clear()
             assert not job.done()
             [running] = [task for task in f.scheduler.tasks.values() if task.state == "processing"]
             await f.scheduler.remove_worker(running.processing_on.address, stimulus_id="test")
         with pytest.raises(KilledWorker):
             await within(job)
-        go_on.set()
         await within(f.served(1))
 
 

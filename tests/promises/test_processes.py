@@ -169,11 +169,10 @@ import contextvars, os, signal, sys, threading, traceback
 import anyio
 import scardface
 from scardface import C_APDU, CardInserted, ReaderMonitor, SCard, ShareMode, cancel_all
-from scardface._pcsc.binding_choice import backend_or_default
 from scardface._threads import in_thread
-from scardface._waiting.driver import driver_of
 from scardface.testing import PrivatePcscd
 from tests.support.cards import LogCard
+from tests.support.waits import is_at_rest, until
 
 BACKEND = {backend!r}
 SAY = C_APDU(0, 0x10, 0, 0, b"x")
@@ -218,16 +217,6 @@ def fork(old):
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
-async def at_rest(waiting):
-    # No waiting call is about to end: a fork at just that moment leaves libpcsclite 2.0.1 and later locked in the child (fact 74).
-    driver = driver_of(backend_or_default(None))
-    while True:
-        watcher, acquisition = driver._watcher, waiting._acquisition
-        if acquisition is not None and acquisition._joined and driver._queue.empty() and watcher is not None and watcher._wait_over:
-            if watcher._waiting_in is not None and watcher._last.number >= driver._dispatcher.query_wanted:
-                return
-        await anyio.sleep(0.01)
-
 async def main():
     got = []
     async with SCard(timeout=30, share=ShareMode.SHARED) as card, ReaderMonitor() as monitor, anyio.create_task_group() as tasks:
@@ -243,7 +232,7 @@ async def main():
         ]
         unused = SCard()
         for _ in range(2):
-            await at_rest(waiting)
+            await until(lambda: waiting._acquisition is not None and waiting._acquisition._joined and is_at_rest())
             await in_thread("fork", lambda: contextvars.Context().run(fork, old))  # a thread that knows no loop
             assert (await card.send(SAY)).data == b"x"
         await in_thread("insert", lambda: pcscd.insert(1, LogCard()))

@@ -1,0 +1,30 @@
+"""tests.support.waits: what is told of a wait that does not end."""
+
+from __future__ import annotations
+
+import pytest
+
+from scardface.sync import ReaderMonitor
+from scardface.testing import SimulatedPCSC
+from tests.support.waits import until, wait_until
+
+
+def test_it_tells_where_the_threads_are_and_who_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    with SimulatedPCSC() as pcsc:
+        pcsc.add_reader("A")
+        with ReaderMonitor() as monitor:
+            next(monitor)
+            with pytest.raises(AssertionError, match="it never came"):
+                wait_until(lambda: False, 0)
+    told = capsys.readouterr().out
+    assert "test_it_tells_where_the_threads_are" in told
+    assert "in _wait_for_change" in told
+    assert "_listeners: {<scardface" in told
+
+
+@pytest.mark.anyio
+async def test_in_an_event_loop_too(capsys: pytest.CaptureFixture[str]) -> None:
+    await until(lambda: True, 0)
+    with pytest.raises(TimeoutError, match="it never came"):
+        await until(lambda: False, 0)
+    assert "test_in_an_event_loop_too" in capsys.readouterr().out
