@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
+
 import pytest
 
 from scardface.sync import ReaderMonitor
 from scardface.testing import SimulatedPCSC
-from tests.support.waits import until, wait_until
+from tests.support.waits import throw_away, until, wait_until
 
 
 def test_it_tells_where_the_threads_are_and_who_waits(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,3 +31,21 @@ async def test_in_an_event_loop_too(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TimeoutError, match="it never came"):
         await until(lambda: False, 0)
     assert "test_in_an_event_loop_too" in capsys.readouterr().out
+
+
+def test_what_another_thread_holds_for_a_moment_is_gone_in_the_end() -> None:
+    class Thing:
+        pass
+
+    kept, looked = [Thing()], threading.Event()
+    left = weakref.ref(kept[0])
+    thread = threading.Thread(target=lambda thing: looked.wait(), args=(kept[0],))
+    thread.start()
+
+    def gone() -> bool:
+        looked.set()
+        return left() is None
+
+    throw_away(kept, gone)
+    assert left() is None
+    thread.join()

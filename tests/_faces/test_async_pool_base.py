@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from scardface.testing import SimulatedPCSC
 from tests.support.cards import GATE, LogCard
 from tests.support.faces import off_loop
 from tests.support.pins import READ, SELECT, VERIFY, PinCard
-from tests.support.waits import threads_named, until, wait_until
+from tests.support.waits import threads_named, throw_away, until, wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 
@@ -31,12 +30,6 @@ def pcsc() -> Iterator[SimulatedPCSC]:
         pcsc.add_reader("B")
         pcsc.insert("A", PinCard())
         yield pcsc
-
-
-def throw_away(kept: list[Any]) -> None:
-    """Nobody has it any more."""
-    kept.clear()
-    gc.collect()
 
 
 async def test_it_belongs_to_its_loop(pcsc: SimulatedPCSC) -> None:
@@ -233,8 +226,8 @@ async def test_a_loan_that_is_thrown_away_is_given_back(pcsc: SimulatedPCSC) -> 
     async with CardPool(timeout=30) as pool:
         kept = [pool.card()]
         await kept[0].__aenter__()
-        with pytest.warns(ResourceWarning, match="a loan of a card was not given back"):
-            throw_away(kept)
+        with pytest.warns(ResourceWarning, match="a loan of a card was not given back") as told:
+            throw_away(kept, lambda: list(told))
         async with pool.card(timeout=30) as card:
             await card.send(SELECT)
         assert pool.stats().cards == 1
@@ -243,8 +236,8 @@ async def test_a_loan_that_is_thrown_away_is_given_back(pcsc: SimulatedPCSC) -> 
 async def test_a_pool_that_is_thrown_away_closes_its_cards(pcsc: SimulatedPCSC) -> None:
     kept = [CardPool(timeout=30, max_idle=30)]
     await kept[0].open()
-    with pytest.warns(ResourceWarning, match="unclosed CardPool"):
-        throw_away(kept)
+    with pytest.warns(ResourceWarning, match="unclosed CardPool") as told:
+        throw_away(kept, lambda: list(told))
     async with SCard("A", timeout=30) as card:
         await card.send(SELECT)
     await until(lambda: not threads_named("scardface-pool", "scardface-card"))
@@ -260,8 +253,8 @@ def test_a_loop_that_is_closed_lets_the_cards_go(pcsc: SimulatedPCSC, keep: bool
     del pool
 
     if not keep:
-        with pytest.warns(ResourceWarning, match="unclosed"):
-            throw_away(kept)
+        with pytest.warns(ResourceWarning, match="unclosed") as told:
+            throw_away(kept, lambda: list(told))
 
     async def other() -> None:
         async with SCard("A", timeout=30) as card:
@@ -269,8 +262,8 @@ def test_a_loop_that_is_closed_lets_the_cards_go(pcsc: SimulatedPCSC, keep: bool
 
     asyncio.run(other())
     if keep:
-        with pytest.warns(ResourceWarning, match="unclosed"):
-            throw_away(kept)
+        with pytest.warns(ResourceWarning, match="unclosed") as told:
+            throw_away(kept, lambda: list(told))
     wait_until(lambda: not threads_named("scardface-card"))
 
 
@@ -382,8 +375,8 @@ def test_a_program_that_ends_without_closing_it(pcsc: SimulatedPCSC, backend: st
         await until(lambda: begun)
 
     anyio.run(main, backend=backend)
-    with pytest.warns(ResourceWarning, match="unclosed CardPool"):
-        throw_away(kept)
+    with pytest.warns(ResourceWarning, match="unclosed CardPool") as told:
+        throw_away(kept, lambda: list(told))
     with anyio.from_thread.start_blocking_portal() as portal:
         portal.call(_opens)
 

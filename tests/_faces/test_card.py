@@ -30,6 +30,7 @@ from scardface._waiting.served_cards import ServedCards
 from scardface.testing import PrivatePcscd
 from tests.support.cards import T1, LogCard
 from tests.support.faces import off_loop
+from tests.support.waits import throw_away
 
 SOON = 30.0
 """Seconds that something may take that takes none."""
@@ -317,8 +318,8 @@ def collected(cards: list[Any]) -> list[warnings.WarningMessage]:
     """Drop the cards; the ResourceWarnings that were told."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        cards.clear()
-        gc.collect()
+        left = [weakref.ref(card) for card in cards]
+        throw_away(cards, lambda: caught or all(card() is None for card in left))
     return [warning for warning in caught if warning.category is ResourceWarning]
 
 
@@ -347,8 +348,7 @@ async def test_an_unclosed_card_is_closed_though_warnings_are_errors(
     cards = [await opened(kind)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cards.clear()
-        until(lambda: gc.collect() >= 0 and bool(unraisable))  # it does nothing while another thread is at it
+        throw_away(cards, lambda: unraisable)
     assert unraisable == [ResourceWarning]
     async with scardface.SCard(timeout=SOON):
         assert virtual.resets == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import re
@@ -37,7 +36,7 @@ from scardface.testing import PrivatePcscd
 from tests.support.cards import BOTH, BROKEN, ECHO, GATE, NOT_FOUND, T1, LogCard
 from tests.support.faces import both_faces, off_loop
 from tests.support.foreign import EXCLUSIVE, SHARED, Foreign
-from tests.support.waits import PATIENCE, waiters
+from tests.support.waits import PATIENCE, throw_away, waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 LOOKED = C_APDU(0x00, 0xA4, 0x04, 0x00, b"\xa0\x00", 256)
@@ -706,11 +705,10 @@ async def test_a_card_before_its_acquisition(pcscd: PrivatePcscd) -> None:
 
 async def test_an_unclosed_card_warns_and_is_closed_when_collected(pcscd: PrivatePcscd) -> None:
     virtual = await put(pcscd, 0)
-    card = await SCard(timeout=30)
+    cards = [await SCard(timeout=30)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        del card
-        gc.collect()
+        throw_away(cards, lambda: caught)
     assert [str(warning.message)[:8] for warning in caught if warning.category is ResourceWarning] == ["unclosed"]
     await until(lambda: virtual.resets == 1)
     async with SCard(timeout=30):

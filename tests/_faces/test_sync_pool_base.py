@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
@@ -20,7 +19,7 @@ from scardface.sync import CardPool, SCard
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import GATE, LogCard
 from tests.support.pins import READ, SELECT, VERIFY, PinCard
-from tests.support.waits import signal_when, threads_named, wait_until
+from tests.support.waits import signal_when, threads_named, throw_away, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -32,12 +31,6 @@ def pcsc() -> Iterator[SimulatedPCSC]:
         pcsc.add_reader("B")
         pcsc.insert("A", PinCard())
         yield pcsc
-
-
-def throw_away(kept: list[Any]) -> None:
-    """Nobody has it any more."""
-    kept.clear()
-    gc.collect()
 
 
 def test_many_threads_one_card_each(pcsc: SimulatedPCSC) -> None:
@@ -183,8 +176,8 @@ def test_a_loan_that_is_thrown_away_is_given_back(pcsc: SimulatedPCSC) -> None:
     with CardPool(timeout=30) as pool:
         kept = [pool.card()]
         kept[0].__enter__()
-        with pytest.warns(ResourceWarning, match="not given back"):
-            throw_away(kept)
+        with pytest.warns(ResourceWarning, match="not given back") as told:
+            throw_away(kept, lambda: list(told))
         with pool.card(timeout=30) as card:
             card.send(SELECT)
 
@@ -192,8 +185,8 @@ def test_a_loan_that_is_thrown_away_is_given_back(pcsc: SimulatedPCSC) -> None:
 def test_a_pool_that_is_thrown_away_closes_its_cards(pcsc: SimulatedPCSC) -> None:
     kept = [CardPool(timeout=30, max_idle=30)]
     kept[0].open()
-    with pytest.warns(ResourceWarning, match="unclosed CardPool"):
-        throw_away(kept)
+    with pytest.warns(ResourceWarning, match="unclosed CardPool") as told:
+        throw_away(kept, lambda: list(told))
     with SCard("A", timeout=30) as card:
         card.send(SELECT)
     wait_until(lambda: not threads_named("scardface-pool", "scardface-card"))

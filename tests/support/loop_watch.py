@@ -13,7 +13,7 @@ Rules:
   not asleep: what the loop waits for, a lock or the interpreter's, may be in the hands of one that gets no processor.
 - The interpreter's own garbage collection is nobody's call: what it computes is not counted.
 - Frames are held, which keeps their locals alive, only during those samples, and only once a quick pair of samples without holding
-  was suspicious: tests that watch objects die are not disturbed.
+  was suspicious; and for the moment that a look takes. So tests that watch objects die wait for it (`throw_away` of waits.py).
 - The kernel tells what a thread does, in /proc (Linux), and CPython which clock is its own. Elsewhere nothing is watched.
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import faulthandler
+import gc
 import signal
 import sys
 import tempfile
@@ -76,6 +77,16 @@ def wait_until(condition: Callable[[], object], bound: float = PATIENCE) -> None
             tell_who_waits()
             raise AssertionError("it never came")
         time.sleep(0.002)
+
+
+def throw_away(kept: list[Any], gone: Callable[[], object]) -> None:
+    """Drop the objects, and return once `gone` holds, which is what their end brings about.
+
+    That may be later than the next step: the thread that watches an async test's loop may hold one of its frames for a moment (see
+    loop_watch.py), and a collection does nothing while another thread is at one.
+    """
+    kept.clear()
+    wait_until(lambda: gc.collect() >= 0 and gone())
 
 
 def tell_who_waits() -> None:
