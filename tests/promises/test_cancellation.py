@@ -36,6 +36,7 @@ from tests.support.cancelling import by_scope, by_task
 from tests.support.cards import ECHO, LogCard
 from tests.support.faces import BACKENDS, off_loop
 from tests.support.figures import spread, tell, times
+from tests.support.interrupted import interrupt_if_wanted, wanted
 from tests.support.waits import until, wait_until, waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
@@ -429,16 +430,18 @@ def test_ctrl_c_at_random_moments(pcsc: SimulatedPCSC, reader: str) -> None:
     drops an interrupt that meets it in a finalizer, so one that has no effect is repeated.
     """
     count, late = times(20, 500), []
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    before = signal.signal(signal.SIGALRM, interrupt_if_wanted)
     try:
         for _ in range(count):
             moment = 0.0001 + random.random() * 0.004
             end, card = time.monotonic() + moment, None
+            wanted.append(True)
             try:
                 signal.setitimer(signal.ITIMER_REAL, moment, AGAIN)
                 card = sync.SCard(reader)
                 card.wait()
             except KeyboardInterrupt:
+                wanted.clear()
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 late.append(time.monotonic() - end)
             if card is not None:

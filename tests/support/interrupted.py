@@ -23,7 +23,6 @@ from typing import Any
 from scardface import C_APDU, Protocol, SCardError, ShareMode
 from scardface._pcsc.backend import Backend, Context
 from scardface._pcsc.binding_choice import default_backend, system_pcsc
-from scardface._threads import retry_if_interrupted
 from scardface.sync import SCard
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import ECHO, LogCard
@@ -44,6 +43,16 @@ while os.read(0, 1):
     os.kill(int(sys.argv[1]), signal.SIGINT)
     os.write(1, b".")
 """
+
+
+wanted: list[bool] = []
+"""Not empty while an interrupt is wanted: to be emptied where one is handled, since on a busy machine another may be on its way."""
+
+
+def interrupt_if_wanted(*_: object) -> None:
+    """A signal's handler."""
+    if wanted:
+        raise KeyboardInterrupt
 
 
 def send(card: SCard) -> None:
@@ -144,10 +153,8 @@ class Shooter:
 
     def be_missed(self) -> None:
         """Return when it has pressed as often as it was asked to; one that was interrupted already does not notice the rest."""
-        retry_if_interrupted(signal.signal, signal.SIGINT, signal.SIG_IGN)
         while self._fired < self._asked:
             self._fired += len(os.read(self._hear, 64))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __enter__(self) -> Shooter:
         return self
@@ -165,6 +172,7 @@ def interrupt(shooter: Shooter, do: Callable[[], object]) -> int:
     done = 0
     again = time.monotonic() + AGAIN
     try:
+        wanted.append(True)
         shooter.shoot()
         while True:
             do()
@@ -173,6 +181,7 @@ def interrupt(shooter: Shooter, do: Callable[[], object]) -> int:
                 again += AGAIN
                 shooter.shoot()
     except KeyboardInterrupt:
+        wanted.clear()
         shooter.be_missed()
         return done
 
@@ -216,7 +225,7 @@ def _interrupt_close(cards: list[SCard], shooter: Shooter) -> bool:
 
 def main(call: str, count: int, where: str) -> str:
     """What went wrong, or the figures."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt_if_wanted)
     longest = LONGEST.get(where, 0.005)
     with contextlib.ExitStack() as stack:
         if where == "simulation":
