@@ -95,6 +95,7 @@ class Acquisition(Waiter):
     """
 
     __slots__ = (
+        "__weakref__",
         "_connect_under_way",
         "_has_followers",
         "_joined",
@@ -723,8 +724,9 @@ def acquire_blocking(acquisition: Acquisition, opened: Callable[[Session], T]) -
         acquisition.begin(caller, no_op)
         caller.run(lambda: acquisition.ended, acquisition.own_deadline, acquisition.expire)
         return opened(acquisition.result())
-    except BaseException:
-        leave_at_once()
+    except BaseException as error:
+        if not acquisition._outcomes or acquisition._outcomes[0] is not error:  # else it has ended with that, and said so
+            leave_at_once()
         retry_if_interrupted(acquisition.leave)
         until_idle_blocking(driver)
         raise

@@ -7,10 +7,12 @@ Who owns what, who may call it from where, what ends it:
 - `submit` is for those who begin to wait: it starts the thread if none runs, and raises if none can be started. `tell` takes all
   other messages, and is signal-safe (see the package): it puts the message into a `SimpleQueue` while the thread runs, and drops it
   otherwise, for then nobody waits.
-- What `leaving` returns puts its message also where the thread does not run: the next run takes it first.
+- What `leaving` returns puts its message also where the thread does not run: the next run takes it first. Until then, which may be
+  for ever, it keeps nothing.
 - Whether the thread runs is one dictionary entry, added and removed in single steps: who adds it starts the thread. The thread
-  removes the entry, looks into the queue once more, and goes on if it can add the entry again. So no message is lost as the
-  thread ends.
+  removes the entry, looks into the queue once more, and goes on if it can add the entry again. Meanwhile another entry says that
+  it may go on, so that messages are taken. So nobody's message is lost as the thread ends: who began just then is served, and who
+  left again just then is not waited for. Messages of those who begin stay in the queue, in their order, whoever is interrupted.
 - The thread ends, and the watcher with it, when the last who waited has ended; `until_idle` waits for that. A watcher that PC/SC
   does not let go is used again instead of a second one.
 - Offers and suspected removals are posted to the owner of the waiter, a loop or a thread. A loop that takes no posts any more has
@@ -86,10 +88,15 @@ class IdleQuestion:
 class _Left:
     """A message: the caller of a wait has left it, and may not have come to say so; its `leave` is called here."""
 
-    __slots__ = ("wait",)
+    __slots__ = ("_wait",)
 
     def __init__(self, wait: Any) -> None:
-        self.wait = wait
+        self._wait = weakref.ref(wait)
+
+    def leave(self) -> None:
+        wait = self._wait()
+        if wait is not None:  # else it waits nowhere
+            wait.leave()
 
 
 class _WatcherMessage:
@@ -131,7 +138,7 @@ class Driver:
         self.not_taken_over: dict[Any, None] = {}
         self.serials: dict[str, str] = {}  # what readers answered, by name
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._runs: dict[int, _DriverRun] = {}  # the present run, under key 0
+        self._runs: dict[int, _DriverRun] = {}  # the present run, under key 0; under their ids those that look whether they may end
         self._threads: tuple[threading.Thread, ...] = ()
         self._watcher: watching.Watcher | None = None
         self._watcher_thread: threading.Thread | None = None
@@ -163,18 +170,41 @@ class Driver:
 
     def _give_up(self, run: _DriverRun, backend: Backend, error: BaseException) -> None:
         """The caller of `_start` was interrupted, or no thread could be started: see to it that nobody waits for that run."""
-        if self._runs.setdefault(0, run) is not run or not run.claim(self):
+        if not run.claim(self):
             return
-        messages = []
-        while not self._queue.empty():
-            messages.append(self._queue.get())
+        if self._runs.setdefault(0, run) is not run:
+            self._runs.pop(id(run), None)  # an earlier interrupt has left it there
+            return
+        if not isinstance(error, Exception):  # an interrupt concerns its caller alone: another run for the others
+            self._replace_run(backend)
+            return
+        while True:
+            while not self._queue.empty():
+                message = self._queue.get()
+                if isinstance(message, IdleQuestion):
+                    message.answer(True)
+                else:
+                    _fail_one(_sender_of(message), error)
+            if self._ends(run):
+                return
+
+    def _replace_run(self, backend: Backend) -> None:
+        """Start a run in the place of the present one, which nobody carries out."""
+        run = _DriverRun()
+        try:
+            self._runs[0] = run
+            self._threads = (*self.threads(), spawn("scardface-driver", self._run, run, backend))
+        except BaseException as error:
+            retry_if_interrupted(self._give_up, run, backend, error)
+            raise
+
+    def _ends(self, run: _DriverRun) -> bool:
+        """End the run, unless a message has come meanwhile. False: it goes on, and has missed none."""
+        self._runs[id(run)] = run
         del self._runs[0]
-        if not isinstance(error, Exception):  # an interrupt concerns its caller alone: start again for the others
-            for message in messages:
-                self.submit(message, backend)
-            return
-        for message in messages:
-            _fail_one(_sender_of(message), error)
+        ends = self._queue.empty() or self._runs.setdefault(0, run) is not run
+        self._runs.pop(id(run))
+        return ends
 
     def tell(self, message: Message | IdleQuestion) -> bool:
         """Take any other message; signal-safe.
@@ -185,7 +215,7 @@ class Driver:
         if not self._runs:
             return False
         self._queue.put(message)
-        return bool(self._runs)  # the run may have ended between the two steps without having taken it
+        return self.running  # the run may have ended between the two steps without having taken it
 
     def leaving(self, wait: Any) -> Callable[[], object]:
         """What a thread that leaves a wait in a hurry calls first: a function of C, which puts one message into the queue.
@@ -210,7 +240,7 @@ class Driver:
     @property
     def running(self) -> bool:
         """Whether the thread runs, so somebody waits."""
-        return bool(self._runs)
+        return 0 in self._runs
 
     def threads(self) -> list[threading.Thread]:
         """The threads of driver and watcher that have not ended; once an `IdleQuestion` was answered True, they are about to."""
@@ -229,8 +259,7 @@ class Driver:
             except BaseException as error:
                 self._fail(error)
             questions, self._idle_questions = self._idle_questions, []
-            del self._runs[0]
-            if self._queue.empty() or self._runs.setdefault(0, run) is not run:
+            if self._ends(run):
                 for question in questions:
                     question.answer(True)
                 return
@@ -256,7 +285,7 @@ class Driver:
             elif isinstance(message, _WatcherMessage):
                 self._handle_snapshot(message, now)
             elif isinstance(message, _Left):
-                message.wait.leave()
+                message.leave()
             elif message is not None:
                 self._carry_out(dispatcher.handle(message, now))
             wake_at = dispatcher.wake_at

@@ -649,6 +649,21 @@ async def test_a_service_that_comes_later(readers: Any) -> None:
         await until(lambda: not pcsc.open_contexts)
 
 
+# What a wait leaves behind.
+
+
+@pytest.mark.parametrize(("reader", "runs"), [("A", True), ("none", True), ("A", False)])
+def test_a_wait_that_fails_leaves_no_message(pcsc: SimulatedPCSC, reader: str, runs: bool) -> None:
+    """A program that looks for a card again and again, for months, would keep every wait, its error and its SCard."""
+    driver = driver_of(pcsc)
+    if not runs:
+        pcsc.stop_service()
+    with pytest.raises((CardTimeoutError, NoReaderError, ServiceUnavailableError)):
+        sync.SCard(reader, timeout=0)
+    assert not driver.running
+    assert driver._queue.empty()
+
+
 # A card that nobody closed.
 
 

@@ -15,7 +15,7 @@ import pytest
 from scardface import CardInserted, SCardError, sync
 from scardface._pcsc.backend import Context
 from scardface._pcsc.events import Event, Snapshot
-from scardface._threads import Loop, WaitingThread
+from scardface._threads import Loop, WaitingThread, no_op
 from scardface._waiting import driver as driving
 from scardface._waiting import watcher as watching
 from scardface._waiting.dispatcher import Dispatcher
@@ -139,6 +139,131 @@ def test_an_interrupt_before_the_start_leaves_no_message(pcsc: SimulatedPCSC, mo
     driver.tell(Unsubscribed(listener))
     wait_until(lambda: not driver.threads() and not driver._runs)
     assert driver._queue.empty()
+
+
+def test_a_message_that_a_wait_was_left_keeps_nothing(pcsc: SimulatedPCSC) -> None:
+    """It stays in the queue until somebody waits, which may be never."""
+
+    class Wait:
+        def leave(self) -> None:
+            left.append(True)
+
+    driver, left = driver_of(pcsc), list[bool]()
+    wait = Wait()
+    for leave_at_once in (driver.leaving(wait), driver.leaving(Wait())):
+        leave_at_once()
+    gone = weakref.ref(wait)
+    leave(driver, Listener().begin(pcsc))
+    assert left == [True]
+    assert driver._queue.empty()
+    driver.leaving(wait)()
+    del wait
+    gc.collect()
+    assert gone() is None
+    leave(driver, Listener().begin(pcsc))
+    assert left == [True]
+
+
+class Moments(dict[int, Any]):
+    """A driver's runs, with what others do just before the present one is taken out, and just after that; once."""
+
+    def __init__(self, before: Callable[[], object], after: Callable[[], object]) -> None:
+        super().__init__()
+        self.before, self.after = before, after
+
+    def _now(self, change: Callable[[], object]) -> None:
+        before, after, self.before, self.after = self.before, self.after, no_op, no_op
+        before()
+        change()
+        after()
+
+    def __delitem__(self, key: int) -> None:
+        self._now(lambda: super(Moments, self).__delitem__(key))
+
+    def __setitem__(self, key: int, run: Any) -> None:
+        if key == 0:
+            self._now(lambda: super(Moments, self).__setitem__(key, run))
+        else:
+            super().__setitem__(key, run)
+
+
+def test_nobody_is_waited_for_who_leaves_as_a_run_looks_whether_it_may_end(pcsc: SimulatedPCSC) -> None:
+    """It began while the run was there, so it was not told to start one; it leaves while there is none, and the run goes on."""
+    driver, first, second = driver_of(pcsc), Listener(), Listener()
+    moments = driver._runs = Moments(lambda: second.begin(pcsc), lambda: driver.tell(Unsubscribed(second)))
+    first.begin(pcsc)
+    assert first.received.wait(SOON)
+    leave(driver, first)
+    assert moments.after is no_op
+    assert (second.looks, second.failures) == (0, [])
+
+
+def test_nobody_is_waited_for_who_leaves_as_another_is_interrupted_at_the_start(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, first, second = driver_of(pcsc), Listener(), Listener()
+    moments = driver._runs = Moments(lambda: driver.tell(Unsubscribed(second)), no_op)
+    real = driving.spawn
+
+    def interrupted(*_: Any) -> Any:
+        monkeypatch.setattr(driving, "spawn", real)
+        second.begin(pcsc)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driving, "spawn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first.begin(pcsc)
+    leave(driver, first)
+    assert moments.before is no_op
+    assert (second.looks, second.failures) == (0, [])
+
+
+def test_one_who_begins_as_a_start_is_given_up_is_told(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, first, second = driver_of(pcsc), Listener(), Listener()
+    driver._runs = Moments(lambda: second.begin(pcsc), no_op)
+
+    def no_thread(*_: Any) -> Any:
+        raise SCardError("no thread", NO_MEMORY)
+
+    monkeypatch.setattr(driving, "spawn", no_thread)
+    with pytest.raises(SCardError, match="no thread"):
+        first.begin(pcsc)
+    assert [str(error) for error in (*first.failures, *second.failures)] == ["no thread"] * 2
+    assert not driver._runs
+    assert driver._queue.empty()
+
+
+def test_a_question_is_answered_though_the_start_is_given_up(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, answers = driver_of(pcsc), list[bool]()
+
+    def no_thread(*_: Any) -> Any:
+        assert driver.tell(IdleQuestion(answers.append))
+        raise SCardError("no thread", NO_MEMORY)
+
+    monkeypatch.setattr(driving, "spawn", no_thread)
+    with pytest.raises(SCardError, match="no thread"):
+        Listener().begin(pcsc)
+    assert answers == [True]
+
+
+def test_a_run_that_has_ended_before_its_caller_is_interrupted_is_over(
+    pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, first = driver_of(pcsc), Listener()
+    real = driving.spawn
+
+    def interrupted_late(*args: Any) -> Any:
+        monkeypatch.setattr(driving, "spawn", real)
+        real(*args)
+        leave(driver, first)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driving, "spawn", interrupted_late)
+    with pytest.raises(KeyboardInterrupt):
+        first.begin(pcsc)
+    assert not driver._runs
+    leave(driver, again := Listener().begin(pcsc))
+    assert again.failures == []
 
 
 def test_when_idle_says_whether_others_wait(pcsc: SimulatedPCSC) -> None:
