@@ -12,8 +12,9 @@ Rules:
   offers what is asked for, and no program uses it, a DIRECT connection resets it. A card in use is not reset.
 - SCardReconnect attaches to whatever card is in the reader by then (fact 34). The event counter shows whether it is the same; where
   it is unreliable (macOS) the ATR does, before a reset, after which a card may have another ATR.
-- If another program resets the card in the middle of a reconnect, it is repeated: it fails with W_RESET_CARD, or, since a
-  card has no protocol for a moment, with PROTO_MISMATCH.
+- If another program resets the card in the middle of a connect or a reconnect, it is repeated: since the card has no protocol for a
+  moment it may fail with PROTO_MISMATCH, a reconnect also with W_RESET_CARD. A reconnect that meets one reset after the other fails
+  with W_RESET_CARD, whatever its last try was answered: that says what to do.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def connect(context: Context, reader: str, request: CardRequest) -> tuple[CardHa
         The handle, and the protocols to ask for at a reconnect.
     """
     try:
-        return context.connect(reader, request.share, request.protocols), request.protocols
+        return _connect(context, reader, request), request.protocols
     except SCardError as error:
         if error.code not in _WRONG_PROTOCOL or request.share is ShareMode.DIRECT:
             raise
@@ -65,6 +66,13 @@ def connect(context: Context, reader: str, request: CardRequest) -> tuple[CardHa
                 raise
     handle = context.connect(reader, ShareMode.DIRECT, Protocol.UNDEFINED)
     return _reset(handle, request.share, request.protocols), request.protocols
+
+
+def _connect(context: Context, reader: str, request: CardRequest) -> CardHandle:
+    """SCardConnect, twice if need be: a mismatch may be another program's reset, and what is done about others resets the card."""
+    with suppress(ProtocolMismatchError):
+        return context.connect(reader, request.share, request.protocols)
+    return context.connect(reader, request.share, request.protocols)
 
 
 def _reset(handle: CardHandle, share: ShareMode, protocols: Protocol) -> CardHandle:
@@ -107,10 +115,12 @@ def reconnect(
 
     Raises:
         CardRemovedError: the card was taken out. The handle may be connected to another one now, and must not be used.
+        CardResetError: other programs have reset it again and again.
     """
     by_atr = seen.present and not seen.counter and disposition is not Disposition.LEAVE
     dispositions = [Disposition.LEAVE, disposition] if by_atr else [disposition]  # compare the ATR before the card is reset
     left = RESETS
+    reset: CardResetError | None = None
     while True:
         try:
             with suppress(CardResetError):  # it stays with the handle until the reconnect
@@ -120,8 +130,12 @@ def reconnect(
             now = reader_state(context, reader)
             atr = handle.status().atr
         except (CardResetError, ProtocolMismatchError) as error:
-            if not left or (isinstance(error, ProtocolMismatchError) and dispositions[0] is not Disposition.LEAVE):
+            if isinstance(error, CardResetError):
+                reset = error
+            elif dispositions[0] is not Disposition.LEAVE:
                 raise
+            if not left:
+                raise reset or error  # noqa: B904  the one before it is no cause
             left -= 1
             continue
         if seen.present and not _is_same_card(seen, now, done):

@@ -59,8 +59,10 @@ from .messages import (
     Notify,
     Offer,
     OwnerGone,
+    RemovalAwaited,
     RemovalSuspected,
     SnapshotTaken,
+    Subscribed,
     Waiter,
     Withdraw,
     Withdrawn,
@@ -183,7 +185,7 @@ class Driver:
                 message = self._queue.get()
                 if isinstance(message, IdleQuestion):
                     message.answer(True)
-                else:
+                elif isinstance(message, (Joined, Subscribed, RemovalAwaited)):  # the others begin nothing; some come of a failure
                     _fail_one(_sender_of(message), error)
             if self._ends(run):
                 return

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from scardface import CardRemovedError, Disposition, Lengths, Protocol, ProtocolMismatchError, SCardError, ShareMode, errors
+from scardface import (
+    CardRemovedError,
+    CardResetError,
+    Disposition,
+    Lengths,
+    Protocol,
+    ProtocolMismatchError,
+    SCardError,
+    ShareMode,
+    errors,
+)
 from scardface._pcsc.binding_choice import default_backend
 from scardface._pcsc.reader_states import reader_state
 from scardface._session.card_request import CardRequest
@@ -33,7 +44,7 @@ def test_a_card_that_lies_about_t1_is_spoken_to_with_t0(pcsc: SimulatedPCSC, cod
     card = LogCard(BOTH)
     pcsc.insert("A", card)
     context = pcsc.establish()
-    pcsc.inject("SCardConnect", code)
+    pcsc.inject("SCardConnect", code, 2 if code == errors.PROTO_MISMATCH else 1)  # one may be another program's reset
     handle, protocols = connect(context, "A", card_request())
     assert (handle.protocol, protocols, card.resets) == (Protocol.T0, Protocol.T0, 1)
     context.release()
@@ -162,6 +173,47 @@ def test_a_card_that_has_no_protocol_in_the_middle_of_anothers_reset(
         with pytest.raises(ProtocolMismatchError):
             reconnect(context, handle, "A", seen, ShareMode.SHARED, protocols, disposition)
         assert pcsc.calls["SCardReconnect"] == (1 if times == 1 else RESETS + 1)
+    context.release()
+
+
+def test_one_reset_after_the_other_is_told_as_that(pcsc: SimulatedPCSC) -> None:
+    """Whatever the last try was answered: who is told of another protocol would not try again."""
+
+    class Hammered:
+        """A handle whose card another program resets without a pause."""
+
+        def __init__(self, handle: object) -> None:
+            self.handle = handle
+            self.reconnects = 0
+
+        def reconnect(self, *args: object) -> object:
+            self.reconnects += 1
+            pcsc.inject("SCardStatus", errors.RESET_CARD)
+            if self.reconnects > RESETS:
+                pcsc.inject("SCardReconnect", errors.PROTO_MISMATCH)
+            return self.handle.reconnect(*args)  # type: ignore[attr-defined]  # a CardHandle
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.handle, name)
+
+    pcsc.insert("A", LogCard(BOTH))
+    context = pcsc.establish()
+    handle, protocols = connect(context, "A", card_request())
+    seen = reader_state(context, "A")
+    hammered: Any = Hammered(handle)
+    with pytest.raises(CardResetError):
+        reconnect(context, hammered, "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)
+    assert hammered.reconnects == RESETS + 1
+    context.release()
+
+
+def test_a_connect_in_the_middle_of_anothers_reset_resets_nothing(pcsc: SimulatedPCSC) -> None:
+    card = LogCard(BOTH)
+    pcsc.insert("A", card)
+    context = pcsc.establish()
+    pcsc.inject("SCardConnect", errors.PROTO_MISMATCH)
+    handle, protocols = connect(context, "A", card_request())
+    assert (handle.protocol, protocols, card.resets) == (Protocol.T1, ANY, 0)
     context.release()
 
 

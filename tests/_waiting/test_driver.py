@@ -233,6 +233,27 @@ def test_one_who_begins_as_a_start_is_given_up_is_told(pcsc: SimulatedPCSC, monk
     assert driver._queue.empty()
 
 
+def test_a_start_is_given_up_though_who_is_told_says_that_he_leaves(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As acquisitions do, for which messages are taken still."""
+    driver = driver_of(pcsc)
+
+    class Leaving(Listener):
+        def fail(self, error: BaseException) -> None:
+            assert not self.failures, "told again and again"
+            super().fail(error)
+            assert driver.tell(Unsubscribed(self))
+
+    def no_thread(*_: Any) -> Any:
+        raise SCardError("no thread", NO_MEMORY)
+
+    monkeypatch.setattr(driving, "spawn", no_thread)
+    with pytest.raises(SCardError, match="no thread"):
+        Leaving().begin(pcsc)
+    assert not driver._runs
+    with pytest.raises(SCardError, match="no thread"):
+        sync.SCard("A", timeout=SOON)
+
+
 def test_a_question_is_answered_though_the_start_is_given_up(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     driver, answers = driver_of(pcsc), list[bool]()
 
