@@ -156,7 +156,7 @@ def test_one_look_without_a_monitor(pcscd: PrivatePcscd) -> None:
 
 
 FORK = """
-import os, sys
+import os, sys, traceback
 from scardface import sync
 from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import LogCard
@@ -188,6 +188,8 @@ with PrivatePcscd(2) as pcscd:
                     sync.SCard(timeout=0.1)
                 except TimeoutError:
                     status = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -436,6 +436,7 @@ def test_each_card_that_cannot_be_had_is_warned_of_once(
     assert warned() == ["the card in 'A' c", "the card in 'B' c"]
     pcsc.remove("B")
     pcsc.insert("B", Foreign())
+    ends_when(caller, lambda: len(warned()) == 3)
     tried_again()
     assert warned() == ["the card in 'A' c", "the card in 'B' c", "the card in 'B' c"]
     pcsc.insert("C", LogCard())

@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 from scardface.testing import SimulatedPCSC
 
-BOUND = 20.0
-"""Seconds that a test's threads, descriptors and contexts have to go."""
+BOUND = 60.0
+"""Seconds that a test's threads, descriptors and contexts have to go; more than the 30 s for which Dask tries to connect."""
 
 _simulations: weakref.WeakSet[SimulatedPCSC] = weakref.WeakSet()
 
