@@ -51,7 +51,7 @@ def connect(context: Context, reader: str, request: CardRequest) -> tuple[CardHa
         The handle, and the protocols to ask for at a reconnect.
     """
     try:
-        return _connect(context, reader, request), request.protocols
+        return _connect_beside_resets(context, reader, request), request.protocols
     except SCardError as error:
         if error.code not in _WRONG_PROTOCOL or request.share is ShareMode.DIRECT:
             raise
@@ -68,7 +68,7 @@ def connect(context: Context, reader: str, request: CardRequest) -> tuple[CardHa
     return _reset(handle, request.share, request.protocols), request.protocols
 
 
-def _connect(context: Context, reader: str, request: CardRequest) -> CardHandle:
+def _connect_beside_resets(context: Context, reader: str, request: CardRequest) -> CardHandle:
     """SCardConnect, twice if need be: a mismatch may be another program's reset, and what is done about others resets the card."""
     with suppress(ProtocolMismatchError):
         return context.connect(reader, request.share, request.protocols)

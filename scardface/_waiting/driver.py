@@ -161,17 +161,17 @@ class Driver:
         run = _DriverRun()
         try:
             self._queue.put(message)
-            self._start(run, backend)
+            if self._runs.setdefault(0, run) is run:
+                self._start(run, backend)
         except BaseException as error:
             retry_if_interrupted(self._give_up, run, backend, error)
             raise
 
     def _start(self, run: _DriverRun, backend: Backend) -> None:
-        if self._runs.setdefault(0, run) is run:
-            self._threads = (*self.threads(), spawn("scardface-driver", self._run, run, backend))
+        self._threads = (*self.threads(), spawn("scardface-driver", self._run, run, backend))
 
     def _give_up(self, run: _DriverRun, backend: Backend, error: BaseException) -> None:
-        """The caller of `_start` was interrupted, or no thread could be started: see to it that nobody waits for that run."""
+        """The caller of `submit` was interrupted, or no thread could be started: see to it that nobody waits for that run."""
         if not run.claim(self):
             return
         if self._runs.setdefault(0, run) is not run:
@@ -195,7 +195,7 @@ class Driver:
         run = _DriverRun()
         try:
             self._runs[0] = run
-            self._threads = (*self.threads(), spawn("scardface-driver", self._run, run, backend))
+            self._start(run, backend)
         except BaseException as error:
             retry_if_interrupted(self._give_up, run, backend, error)
             raise

@@ -194,7 +194,7 @@ async def test_waiters_are_served_oldest_first_and_handed_the_card_directly(pcsc
     served: list[int] = []
 
     async def take(number: int) -> None:
-        async with face.open(timeout=PATIENCE) as mine:
+        async with face.open(timeout=10) as mine:
             served.append(number)
             await mine.send(bytes([0x00, 0x50, number, 0x00]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -26,6 +26,21 @@ from scardface.testing import PrivatePcscd, SimulatedPCSC
 from tests.support.cards import BOTH, T1, LogCard
 
 ANY = Protocol.T0 | Protocol.T1
+
+
+class Slow:
+    """A handle whose reconnect comes a moment too late: `before` it somebody else does something."""
+
+    def __init__(self, handle: Any, before: Callable[[], object]) -> None:
+        self.handle = handle
+        self.before = before
+
+    def reconnect(self, *args: object) -> object:
+        self.before()
+        return self.handle.reconnect(*args)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.handle, name)
 
 
 def card_request(protocols: Protocol = ANY) -> CardRequest:
@@ -134,26 +149,16 @@ def test_another_card_is_not_taken_for_the_one_that_was_open(pcscd: PrivatePcscd
 
 
 def test_a_swap_in_the_moment_of_the_reconnect_is_seen(pcsc: SimulatedPCSC) -> None:
-    class Swapping:
-        """A handle that is a moment too slow."""
-
-        def __init__(self, handle: object) -> None:
-            self.handle = handle
-
-        def reconnect(self, *args: object) -> object:
-            pcsc.remove("A")
-            pcsc.insert("A", LogCard(BOTH))
-            return self.handle.reconnect(*args)  # type: ignore[attr-defined]  # a CardHandle
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.handle, name)
+    def swap() -> None:
+        pcsc.remove("A")
+        pcsc.insert("A", LogCard(BOTH))
 
     pcsc.insert("A", LogCard(BOTH))
     context = pcsc.establish()
     handle, protocols = connect(context, "A", card_request())
     seen = reader_state(context, "A")
     with pytest.raises(CardRemovedError, match="another was put in"):
-        reconnect(context, Swapping(handle), "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)  # type: ignore[arg-type]
+        reconnect(context, Slow(handle, swap), "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)  # type: ignore[arg-type]
     context.release()
 
 
@@ -179,31 +184,18 @@ def test_a_card_that_has_no_protocol_in_the_middle_of_anothers_reset(
 def test_one_reset_after_the_other_is_told_as_that(pcsc: SimulatedPCSC) -> None:
     """Whatever the last try was answered: who is told of another protocol would not try again."""
 
-    class Hammered:
-        """A handle whose card another program resets without a pause."""
-
-        def __init__(self, handle: object) -> None:
-            self.handle = handle
-            self.reconnects = 0
-
-        def reconnect(self, *args: object) -> object:
-            self.reconnects += 1
-            pcsc.inject("SCardStatus", errors.RESET_CARD)
-            if self.reconnects > RESETS:
-                pcsc.inject("SCardReconnect", errors.PROTO_MISMATCH)
-            return self.handle.reconnect(*args)  # type: ignore[attr-defined]  # a CardHandle
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.handle, name)
+    def reset() -> None:
+        pcsc.inject("SCardStatus", errors.RESET_CARD)
+        if pcsc.calls.get("SCardReconnect", 0) == RESETS:
+            pcsc.inject("SCardReconnect", errors.PROTO_MISMATCH)
 
     pcsc.insert("A", LogCard(BOTH))
     context = pcsc.establish()
     handle, protocols = connect(context, "A", card_request())
     seen = reader_state(context, "A")
-    hammered: Any = Hammered(handle)
     with pytest.raises(CardResetError):
-        reconnect(context, hammered, "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)
-    assert hammered.reconnects == RESETS + 1
+        reconnect(context, Slow(handle, reset), "A", seen, ShareMode.SHARED, protocols, Disposition.LEAVE)  # type: ignore[arg-type]
+    assert pcsc.calls["SCardReconnect"] == RESETS + 1
     context.release()
 
 

@@ -187,6 +187,11 @@ class Moments(dict[int, Any]):
             super().__setitem__(key, run)
 
 
+def no_thread(*_: Any) -> Any:
+    """In the place of `spawn`."""
+    raise SCardError("no thread", NO_MEMORY)
+
+
 def test_nobody_is_waited_for_who_leaves_as_a_run_looks_whether_it_may_end(pcsc: SimulatedPCSC) -> None:
     """It began while the run was there, so it was not told to start one; it leaves while there is none, and the run goes on."""
     driver, first, second = driver_of(pcsc), Listener(), Listener()
@@ -222,15 +227,31 @@ def test_one_who_begins_as_a_start_is_given_up_is_told(pcsc: SimulatedPCSC, monk
     driver, first, second = driver_of(pcsc), Listener(), Listener()
     driver._runs = Moments(lambda: second.begin(pcsc), no_op)
 
-    def no_thread(*_: Any) -> Any:
-        raise SCardError("no thread", NO_MEMORY)
-
     monkeypatch.setattr(driving, "spawn", no_thread)
     with pytest.raises(SCardError, match="no thread"):
         first.begin(pcsc)
     assert [str(error) for error in (*first.failures, *second.failures)] == ["no thread"] * 2
     assert not driver._runs
     assert driver._queue.empty()
+
+
+def test_an_interrupt_of_one_who_gives_up_a_start_leaves_no_run(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one has begun by then, whose run is there when he tries again."""
+    driver, second = driver_of(pcsc), Listener()
+    real = driving.spawn
+
+    def interrupted() -> None:
+        monkeypatch.setattr(driving, "spawn", real)
+        second.begin(pcsc)
+        raise KeyboardInterrupt
+
+    driver._runs = Moments(no_op, interrupted)
+    monkeypatch.setattr(driving, "spawn", no_thread)
+    with pytest.raises(SCardError, match="no thread"):
+        Listener().begin(pcsc)
+    assert second.received.wait(SOON)
+    assert second.failures == []
+    leave(driver, second)
 
 
 def test_a_start_is_given_up_though_who_is_told_says_that_he_leaves(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,9 +264,6 @@ def test_a_start_is_given_up_though_who_is_told_says_that_he_leaves(pcsc: Simula
             super().fail(error)
             assert driver.tell(Unsubscribed(self))
 
-    def no_thread(*_: Any) -> Any:
-        raise SCardError("no thread", NO_MEMORY)
-
     monkeypatch.setattr(driving, "spawn", no_thread)
     with pytest.raises(SCardError, match="no thread"):
         Leaving().begin(pcsc)
@@ -257,11 +275,11 @@ def test_a_start_is_given_up_though_who_is_told_says_that_he_leaves(pcsc: Simula
 def test_a_question_is_answered_though_the_start_is_given_up(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     driver, answers = driver_of(pcsc), list[bool]()
 
-    def no_thread(*_: Any) -> Any:
+    def asked(*_: Any) -> Any:
         assert driver.tell(IdleQuestion(answers.append))
-        raise SCardError("no thread", NO_MEMORY)
+        no_thread()
 
-    monkeypatch.setattr(driving, "spawn", no_thread)
+    monkeypatch.setattr(driving, "spawn", asked)
     with pytest.raises(SCardError, match="no thread"):
         Listener().begin(pcsc)
     assert answers == [True]
