@@ -2,8 +2,9 @@
 
 - libpcsclite locks its reader table for the whole process while it fetches it (since 2.0.1), and its list of contexts while one is
   added or removed. Calls that do no more are `brief`: a fork waits until those in progress have ended, and none may begin.
-- A call that may block for long does so without these locks; it takes them when it begins, and a fork waits until that is over. It
-  takes some of them again, for a fraction of a millisecond, when it ends: a fork at just that moment is not prevented.
+- A call that may block for long does so without these locks; it holds them when it begins, until the service has answered once, and
+  a fork waits until that is over. It holds some of them again, as long as one answer takes, when something has changed: a fork at
+  just that moment is not prevented.
 - A frozen service delays a fork by no more than `MAX_DELAY`. If a signal handler forks in the middle of a call, the fork does not
   wait for that call of its own thread.
 
@@ -20,8 +21,9 @@ from threading import get_ident
 
 MAX_DELAY = 0.5
 """Seconds that a fork is delayed at most."""
-_START_TIME = 0.005
-"""Seconds after which a blocking call has certainly released the locks that it takes at first, which takes 0.2 ms."""
+_START_TIME = 0.2
+"""Seconds after which a blocking call has released the locks that it takes at first: when the service has answered, which takes
+0.2 ms, but 126 ms at worst where nine threads want each core. With 5 ms one child of ten hung there (fact 74)."""
 _POLL_INTERVAL = 0.0005
 """Seconds between two checks of the calls in progress; signalling the end of each call would cost every call more."""
 
