@@ -72,6 +72,25 @@ class TestChoice:
         with pytest.raises(BindingError, match=r"SCARDFACE_BINDING is 'swig', .* pyscard or to ctypes"):
             sync.readers()
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child goes on with its parent's library")
+    def test_a_forked_child_takes_the_one_by_ctypes(self) -> None:
+        program = """
+import os
+from scardface._pcsc import ctypes_binding, pyscard
+from scardface._pcsc.binding_choice import default_backend
+from scardface.backend import binding
+
+if not os.fork():
+    print(binding(), default_backend() is ctypes_binding.CTYPES)
+    os.environ["SCARDFACE_BINDING"] = "pyscard"
+    print(binding().name, default_backend() is pyscard.PYSCARD, flush=True)
+    os._exit(0)
+os.wait()
+"""
+        told = run(program, SCARDFACE_BINDING="").stdout.splitlines()
+        why = "this process was forked, and loads a libpcsclite of its own"
+        assert told == [f"Binding(name='ctypes', why='{why}') True", "pyscard True"]
+
     def test_pyscard_is_taken_where_it_can_be_imported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for value in (None, ""):
             monkeypatch.delenv("SCARDFACE_BINDING", raising=False)

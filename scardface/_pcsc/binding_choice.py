@@ -5,6 +5,8 @@ Rules:
 - An acquisition or a monitor asks for it once, when it starts, and keeps it.
 - The environment variable SCARDFACE_BINDING chooses the binding. Without it that is pyscard's where it can be imported, else the
   one by ctypes. A chosen binding that is missing is an error; there is no fallback.
+- A forked child on Linux has the one by ctypes, which loads a libpcsclite for it, unless the variable says otherwise. pyscard's
+  goes on with the parent's, where a lock may be locked for ever (fact 74).
 - A binding is loaded on first use, so that importing the library is as light as importing anyio.
 - Each binding is one object for the whole process, since all waiting with it is done in one thread.
 """
@@ -12,9 +14,10 @@ Rules:
 from __future__ import annotations
 
 import os
+import sys
 from typing import NamedTuple
 
-from .._threads import refuse_green_threads
+from .._threads import generation, refuse_green_threads
 from ..errors import pip_install
 from .backend import Backend
 
@@ -77,6 +80,8 @@ def binding() -> Binding:
         if chosen == "pyscard":
             pyscard()
         return Binding(chosen, f"{VARIABLE} says so")
+    if generation() and sys.platform == "linux":
+        return Binding("ctypes", "this process was forked, and loads a libpcsclite of its own")
     if not _without_pyscard:
         try:
             pyscard()

@@ -4,7 +4,8 @@ Rules:
 
 - Types, sizes and names are those of the platform's headers; docs/pcsc-facts.md, "The headers", has each with its source. They are
   tables of this module, so that one machine can try those of another. Nothing that only one platform has runs at import.
-- The library is loaded when a context is first asked for, and again at the next try where it could not be.
+- The library is loaded when a context is first asked for, and again at the next try where it could not be. A forked child loads a
+  libpcsclite of its own, whose locks no thread of the parent can have left locked (fact 74).
 - A code other than success becomes the error that `errors` names for it, and nothing else of a failed call is looked at.
 - Bytes go in and come out as `bytes`. A card has one buffer for its answers, since one thread at a time is in a handle. What the
   library says of lengths is cut to the buffer that it was given, as slices are.
@@ -18,12 +19,14 @@ Rules:
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._enums import Disposition, Protocol, ShareMode, StateFlag
+from .._threads import generation
 from ..errors import (
     INSUFFICIENT_BUFFER,
     INVALID_PARAMETER,
@@ -179,18 +182,22 @@ _PCI = {Protocol.T0: "g_rgSCardT0Pci", Protocol.T1: "g_rgSCardT1Pci", Protocol.R
 class Library:
     """The platform's library, loaded: its functions with their types, and how it writes names.
 
+    Args:
+        headers: of the platform.
+        copy: the library once more, whose functions are to be called; None: its own.
+
     Raises:
         OSError: it cannot be loaded.
         AttributeError: it lacks a function.
     """
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, headers: Headers, copy: Any = None) -> None:
         self.headers = headers
         self.reader_state = reader_state_type(headers)
         library = _open(headers.library)
         self._functions: dict[str, Callable[..., int]] = {}
         for name, arguments in signatures(headers).items():
-            function = getattr(library, headers.symbols.get(name, name))
+            function = getattr(library if copy is None else copy, headers.symbols.get(name, name))
             function.argtypes = arguments
             function.restype = headers.long
             self._functions[name] = function
@@ -263,27 +270,51 @@ def _open(name: str) -> Any:
     return ctypes.CDLL(name)
 
 
+def _open_copy() -> Any:
+    """Load the libpcsclite that this process has from its parent once more, from a file in memory; None where that cannot be done.
+
+    The dynamic linker gives a file that is loaded already as it is, with what its locks were as the process was forked.
+    """
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            files = {line.rstrip("\n").partition("/")[2] for line in maps}
+        found = [f"/{file}" for file in files if os.path.basename(file).startswith("libpcsclite")]
+        if not found:
+            return None  # the parent has loaded none
+        path = max(found, key=lambda each: "libpcsclite_real" in each)  # where there is one, the other only hands calls on to it
+        with open(path, "rb") as original, os.fdopen(os.memfd_create(os.path.basename(path)), "wb", buffering=0) as copy:
+            copy.write(original.read())
+            return ctypes.CDLL(f"/proc/self/fd/{copy.fileno()}")
+    except (OSError, AttributeError):  # no /proc or no memfd_create, or this machine runs nothing from memory
+        return None
+
+
 def _byte_buffer(size: int) -> Any:
     """A buffer of bytes, whose slices are bytes; its types have them lists."""
     return ctypes.create_string_buffer(size)
 
 
-_loaded: list[Library] = []
+_loaded: dict[int, Library] = {}
+"""By the number of forks before. The one of 0 is what pyscard calls, too, also in a forked child."""
 
 
-def library() -> Library:
+def library(forks: int = 0) -> Library:
     """This platform's library, loaded now at the latest.
+
+    Args:
+        forks: `generation()`, for a library whose locks no thread of the parent can have left locked.
 
     Raises:
         ServiceUnavailableError: it is not there, or too old; says what to install.
     """
-    if not _loaded:
+    loaded = _loaded.get(forks)
+    if loaded is None:
         headers = headers_of(sys.platform)
         try:
-            _loaded.append(Library(headers))
+            loaded = _loaded.setdefault(forks, Library(headers, _open_copy() if forks else None))
         except (OSError, AttributeError) as error:
             raise ServiceUnavailableError(_lacks(headers, error), NO_SERVICE, "SCardEstablishContext") from error
-    return _loaded[0]
+    return loaded
 
 
 def _lacks(headers: Headers, error: Exception) -> str:
@@ -299,17 +330,17 @@ def takes_reader_name(reader: str) -> bool:
     return not any(each in "\0\ufffd" or "\ud800" <= each <= "\udfff" for each in reader)
 
 
-def list_readers(context: int, groups: Sequence[str] = ()) -> tuple[str, ...]:
+def list_readers(pcsc: Library, context: int, groups: Sequence[str] = ()) -> tuple[str, ...]:
     """SCardListReaders.
 
     Args:
+        pcsc: the library of the context.
         context: SCARDCONTEXT, whichever binding established it.
         groups: those whose readers are meant; none: all readers.
 
     Raises:
         SCardError: what PC/SC says.
     """
-    pcsc = library()
     # Room for all: some may come between two calls.
     names, size = pcsc.text_buffer(_MAX_LIST_CHARACTERS), pcsc.headers.dword(_MAX_LIST_CHARACTERS)
     pcsc.call("SCardListReaders", "", context, pcsc.multi_string(groups), names, ctypes.byref(size))
@@ -410,7 +441,7 @@ class _Context:
 
     def list_readers(self, groups: Sequence[str] | None = None) -> tuple[str, ...]:
         try:
-            return list_readers(self._context, groups or ())
+            return list_readers(self._library, self._context, groups or ())
         except SCardError as error:
             if is_no_reader(error, self._library.headers is PCSC_LITE):
                 return ()
@@ -463,7 +494,7 @@ class _CtypesBackend:
     takes_reader_name = staticmethod(takes_reader_name)
 
     def establish(self) -> _Context:
-        pcsc = library()
+        pcsc = library(generation())
         context = pcsc.headers.handle()
         with contexts_lock.current:
             pcsc.call("SCardEstablishContext", "", _SCOPE_USER, None, None, ctypes.byref(context))

@@ -1,5 +1,7 @@
 """Delays a fork until no thread is where libpcsclite holds a lock, which would stay locked in the child for ever (fact 9).
 
+- It is for children that go on with the parent's libpcsclite: those of SCARDFACE_BINDING=pyscard, and those that can load none of
+  their own, see `ctypes_binding`.
 - libpcsclite locks its reader table for the whole process while it fetches it (since 2.0.1), and its list of contexts while one is
   added or removed. Calls that do no more are `brief`: a fork waits until those in progress have ended, and none may begin.
 - A call that may block for long does so without these locks; it holds them when it begins, until the service has answered once, and

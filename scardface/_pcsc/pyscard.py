@@ -155,9 +155,9 @@ class _Context:
         except SCardError as error:
             if not ON_PCSC_LITE or not isinstance(error.__cause__, (SystemError, UnicodeError)):
                 raise
-            from .ctypes_binding import list_readers  # needed only here
+            from .ctypes_binding import library, list_readers  # needed only here
 
-            return list_readers(self._context)  # pcsc-lite has no groups
+            return list_readers(library(), self._context)  # pcsc-lite has no groups
 
     def list_reader_groups(self) -> tuple[str, ...]:
         return tuple(_call("SCardListReaderGroups", "", self._context)[1])

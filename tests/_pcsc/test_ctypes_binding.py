@@ -111,7 +111,7 @@ class TestHeaders:
 class TestLibrary:
     @pytest.fixture
     def unloaded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ctypes_binding, "_loaded", [])
+        monkeypatch.setattr(ctypes_binding, "_loaded", {})
 
     def test_one_that_is_missing_names_the_package(self, unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ctypes_binding, "PCSC_LITE", PCSC_LITE._replace(library="libnosuch.so.1"))
@@ -244,6 +244,7 @@ def test_an_answer_leaves_nothing_of_the_one_before(context: Context, pcscd: Pri
 FORK = """
 import os, sys, threading
 from scardface._pcsc import ctypes_binding
+from scardface._threads import generation
 
 pcsc = ctypes_binding.library()
 inside, leave = threading.Event(), threading.Event()
@@ -269,7 +270,7 @@ thread.start()
 inside.wait()
 child = os.fork()
 if not child:
-    pcsc._functions[sys.argv[1]] = lambda *_: 0
+    pcsc._functions[sys.argv[1]] = ctypes_binding.library(generation())._functions[sys.argv[1]] = lambda *_: 0
     calls[sys.argv[1]]()  # its own locks are free
     os._exit(busy)
 print("inside:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -286,6 +287,95 @@ def test_a_fork_waits_for_short_calls(call: str, seconds: float, told: str) -> N
     command = [sys.executable, "-W", "ignore", "-c", FORK, call, str(seconds)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert (said.returncode, said.stdout) == (0, told), said
+
+
+LOCKED = """
+import os, signal, sys, threading, time
+from scardface import sync
+from scardface._pcsc import fork_gate
+from scardface.backend import binding
+from scardface._pcsc.binding_choice import default_backend
+from scardface.testing import PrivatePcscd
+from tests.support.freezing import freeze
+from tests.support.waits import wait_until
+
+fork_gate.MAX_DELAY = 0.0  # else the fork would wait
+
+def use(forks):
+    status = 1
+    try:
+        assert len(sync.readers(timeout=20)) == 2
+        with sync.ReaderMonitor() as monitor:
+            next(monitor)
+        status = 0
+        if forks:
+            fork(forks)
+    finally:
+        os._exit(status)
+
+def fork(forks):
+    child = os.fork()
+    if not child:
+        use(forks - 1)
+    os.kill(pcscd.pid, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+with PrivatePcscd(2) as pcscd:
+    backend = default_backend()
+    context = backend.establish()
+    entry = context.get_status_change(0, [(pcscd.readers[0], 0)]).entries[0]
+    calls = {
+        "SCardEstablishContext": lambda: backend.establish().release(),  # holds the lock of the contexts
+        "SCardGetStatusChange": lambda: context.get_status_change(100, [entry[:2]]),  # from 2.0.1 on, that of the readers
+    }
+    freeze(pcscd.pid)
+    thread = threading.Thread(target=calls[sys.argv[1]])
+    thread.start()
+    wait_until(lambda: fork_gate._calls)
+    time.sleep(0.02)  # the lock is taken when the function of C has begun, which nothing tells; earlier the fork proves nothing
+    fork(2)
+    thread.join()
+    context.release()
+    print(binding().name, "and all generations were right")
+"""
+
+
+@pytest.mark.parametrize("call", ["SCardEstablishContext", "SCardGetStatusChange"])
+@pytest.mark.parametrize("chosen", ["", "ctypes"])
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child goes on with its parent's library")
+@pytest.mark.usefixtures("pcscd")
+def test_a_forked_child_has_a_library_of_its_own(call: str, chosen: str) -> None:
+    """Its parent's may be locked for ever: here the fork comes while a call holds its lock."""
+    environment = {**os.environ, "SCARDFACE_BINDING": chosen, "PYTHONPATH": os.pathsep.join(sys.path)}
+    del environment["PCSCLITE_CSOCK_NAME"]
+    command = [sys.executable, "-W", "ignore", "-c", LOCKED, call]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert said.stdout == f"{chosen or 'pyscard'} and all generations were right\n", said
+
+
+NO_COPY = """
+import ctypes, os, sys
+from scardface._pcsc import ctypes_binding
+
+def address(library):
+    return ctypes.cast(library.cancel, ctypes.c_void_p).value
+
+if sys.argv[1] == "loaded":
+    ctypes_binding.library()
+    del os.memfd_create
+if not os.fork():
+    print(address(ctypes_binding.library(1)) == address(ctypes_binding.library()), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize("parents", ["loaded", "not loaded"])
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child goes on with its parent's library")
+def test_a_child_that_needs_no_copy_or_can_load_none_takes_the_library_as_it_is(parents: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", NO_COPY, parents]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert said.stdout == "True\n", said
 
 
 def test_the_gil_is_free_meanwhile(context: Context, pcscd: PrivatePcscd) -> None:

@@ -315,8 +315,13 @@ def test_a_card_is_left_as_it_is(scardface: Command) -> None:
 
 
 def test_a_program_that_holds_a_card(
-    pcscd: PrivatePcscd, foreign: Foreign, scardface: Command, caplog: pytest.LogCaptureFixture
+    pcscd: PrivatePcscd,
+    foreign: Foreign,
+    scardface: Command,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("scardface._pcsc.other_programs._MAX_NAMED", 10_000)  # this machine may have many programs with PC/SC
     pcscd.insert(0, FileCard())
     pcscd.wait_for_card(0)
     foreign.connect(pcscd.readers[0])
