@@ -273,18 +273,18 @@ def _open(name: str) -> Any:
 def _open_copy() -> Any:
     """Load the libpcsclite that this process has from its parent once more, from a file in memory; None where that cannot be done.
 
-    The dynamic linker gives a file that is loaded already as it is, with what its locks were as the process was forked.
+    The dynamic linker gives a file that is loaded already, or one of the same name, as it is: with what its locks were at the fork.
     """
     try:
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-            files = {line.rstrip("\n").partition("/")[2] for line in maps}
+            files = {line.rstrip("\n").removesuffix(" (deleted)").partition("/")[2] for line in maps}  # so after an upgrade
         found = [f"/{file}" for file in files if os.path.basename(file).startswith("libpcsclite")]
         if not found:
             return None  # the parent has loaded none
         path = max(found, key=lambda each: "libpcsclite_real" in each)  # where there is one, the other only hands calls on to it
         with open(path, "rb") as original, os.fdopen(os.memfd_create(os.path.basename(path)), "wb", buffering=0) as copy:
             copy.write(original.read())
-            return ctypes.CDLL(f"/proc/self/fd/{copy.fileno()}")
+            return ctypes.CDLL(f"/proc/{os.getpid()}/fd/{copy.fileno()}")
     except (OSError, AttributeError):  # no /proc or no memfd_create, or this machine runs nothing from memory
         return None
 

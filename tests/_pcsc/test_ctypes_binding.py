@@ -353,6 +353,28 @@ def test_a_forked_child_has_a_library_of_its_own(call: str, chosen: str) -> None
     assert said.stdout == f"{chosen or 'pyscard'} and all generations were right\n", said
 
 
+GENERATIONS = """
+import ctypes, os
+from scardface._pcsc.ctypes_binding import library
+from scardface._threads import generation
+
+addresses = []
+while generation() < 3:
+    addresses.append(ctypes.cast(library(generation()).cancel, ctypes.c_void_p).value)
+    if os.fork():
+        os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+print(len(addresses), "libraries, different ones:", len(set(addresses)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child goes on with its parent's library")
+def test_each_generation_has_another_one() -> None:
+    """The dynamic linker gives a library that is loaded already if the name of its file is the same."""
+    command = [sys.executable, "-W", "ignore", "-c", GENERATIONS]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert said.stdout == "3 libraries, different ones: 3\n", said
+
+
 NO_COPY = """
 import ctypes, os, sys
 from scardface._pcsc import ctypes_binding
