@@ -15,8 +15,9 @@ Rules:
   told apart by `generation()`, tables are emptied by `forget_at_fork`, and a lock of the process is a `ForkLock`.
 - A lock that a caller's own thread takes, where signal handlers may run, is an `RLock` of this module.
 - anyio is imported by the functions that need it, which the sync face does not call: it is a tenth of a short script's start.
-- Where signal handlers may run, no `while` with a condition stands inside a `try` or a `with` of the same function: CPython 3.13
-  leaves them without `except`, `finally` and `__exit__` if a handler raises as the loop repeats (3.13.5; not 3.12, not 3.14).
+- Where signal handlers may run, no `while` with a condition, and no loop whose last statement is an `if` or another loop, stands
+  inside a `try` or a `with` of the same function: CPython leaves them without `except`, `finally` and `__exit__` if a handler
+  raises as such a loop repeats (3.13.5 both, 3.14.10 the second; not 3.12).
 """
 
 from __future__ import annotations

@@ -214,22 +214,36 @@ def test_what_is_taken_by_with_is_the_packages_own_lock(module: Path) -> None:
             assert not entered & set(map(ast.unparse, targets)), node.lineno
 
 
-def conditional_loops(body: list[ast.stmt], guarded: bool) -> Iterator[int]:
-    """The lines of `while` loops with a condition that stand inside a `try` or `with` of their own function."""
+UNINTERRUPTED = {
+    "_waiting.acquisition": {"_first_query", "_search_by_serial"},  # in threads of their own, where no signal is handled
+    "_waiting.serial_search": {"results"},  # the same
+    "_session.exchanger": {"run"},  # what its handler does is for the errors of a card
+    "_waiting.event_queue": {"pop"},  # its `if` ends the function, not the loop
+}
+"""Functions with such a loop that no exception of a signal handler leaves, or that need no handler for one."""
+
+
+def loops_that_escape(body: list[ast.stmt], function: str, guarded: bool) -> Iterator[tuple[str, int]]:
+    """The loops inside a `try` or `with` of their own function that CPython leaves without it, see scardface/_threads.py."""
     for node in body:
-        if isinstance(node, ast.While) and guarded and not isinstance(node.test, ast.Constant):
-            yield node.lineno
-        inside = guarded or isinstance(node, (ast.Try, ast.With, ast.AsyncWith))
+        if guarded and isinstance(node, (ast.While, ast.For)):
+            on_condition = isinstance(node, ast.While) and not isinstance(node.test, ast.Constant)
+            if on_condition or isinstance(node.body[-1], (ast.If, ast.For, ast.While)):
+                yield function, node.lineno
+        if isinstance(node, ast.AsyncFunctionDef):  # an event loop's handler cancels a task, where that awaits
+            continue
+        begins = isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        inside = isinstance(node, (ast.Try, ast.With)) or (guarded and not begins)
         for name in ("body", "handlers", "orelse", "finalbody"):
-            for child in getattr(node, name, []):
-                is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-                yield from conditional_loops([child], name == "body" and inside and not is_function)
+            children = getattr(node, name, [])
+            yield from loops_that_escape(children, node.name if begins else function, inside and (guarded or name == "body"))
 
 
 def test_no_handlers_exception_passes_by_a_finally(module: Path) -> None:
-    """CPython 3.13's table of exceptions leaves out where such a loop repeats; see scardface/_threads.py."""
-    if room_of(dotted(module)) in ("_threads", "_session", "_waiting", "_faces"):
-        assert not list(conditional_loops(ast.parse(module.read_text(encoding="utf-8")).body, False))
+    if room_of(dotted(module)) in ("_threads", "_session", "_waiting", "_faces", "replay"):
+        found = loops_that_escape(ast.parse(module.read_text(encoding="utf-8")).body, "", False)
+        allowed = UNINTERRUPTED.get(dotted(module).partition(".")[2], set())
+        assert {function for function, _ in found} == allowed
 
 
 def test_extras_are_needed_by_their_wings_only(module: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from scardface.sync import ReaderMonitor
 from scardface.testing import SimulatedPCSC
-from tests.support.waits import throw_away, until, wait_until
+from tests.support.waits import is_at_rest, throw_away, until, wait_until
 
 
 def test_it_tells_where_the_threads_are_and_who_waits(capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,6 +17,7 @@ def test_it_tells_where_the_threads_are_and_who_waits(capsys: pytest.CaptureFixt
         pcsc.add_reader("A")
         with ReaderMonitor() as monitor:
             next(monitor)
+            wait_until(is_at_rest)
             with pytest.raises(AssertionError, match="it never came"):
                 wait_until(lambda: False, 0)
     told = capsys.readouterr().out

@@ -781,13 +781,11 @@ class PoolState(ABC, Generic[CardT]):
         """Close the cards that have been idle for so many seconds, but for `min_cards`."""
         with self.lock:
             before = time.monotonic() - limit
-            for slot in list(self._idle):
+            for slot in [each for each in self._idle if each.idle_since <= before]:
                 if self.closed or len(self.slots) <= self.request.min_cards:
                     return
-                session = slot.session
-                if slot.idle_since <= before:
-                    self._resting[session.reader] = session.reading
-                    self._close_slot(slot, again=False)
+                self._resting[slot.session.reader] = slot.session.reading
+                self._close_slot(slot, again=False)
 
     def _open_resting(self) -> None:
         """Somebody waits: the cards that were closed because they were idle are wanted again."""

@@ -278,17 +278,26 @@ class SyncBase(Card):
             batch = session.prepare(commands, layer)
             if callback is None:
                 return self._send_until(deadline, session, batch, judgement)
-            call = plain_callback(callback)
-            response: R_APDU | None = None
-            for answered, prepared in enumerate(batch):
-                try:
-                    response = self._send_until(deadline, session, [prepared], judgement)
-                except CardRemovedError as error:
-                    error.answered = answered
-                    raise
-                session.call_back(call, prepared[0], response)
-                if ends_batch(response, judgement):
-                    break
+            return self._send_each_until(deadline, session, batch, plain_callback(callback), judgement)
+
+    def _send_each_until(
+        self,
+        deadline: float,
+        session: Session,
+        batch: list[PreparedCommand],
+        call: Callable[[C_APDU, R_APDU], object],
+        judgement: Judgement | None,
+    ) -> R_APDU:
+        response: R_APDU | None = None
+        for answered, prepared in enumerate(batch):
+            try:
+                response = self._send_until(deadline, session, [prepared], judgement)
+            except CardRemovedError as error:
+                error.answered = answered
+                raise
+            session.call_back(call, prepared[0], response)
+            if ends_batch(response, judgement):
+                break
         assert response is not None, "a batch has a command"
         return response
 

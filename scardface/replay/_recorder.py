@@ -259,18 +259,30 @@ class Recorder(Generic[CardT]):
     ) -> R_APDU:
         left = _time_left(timeout)
         keep = self._recording_callback(callback)
-        response: R_APDU | None = None
         with card.transaction() if self._is_atomic(batch, callback) else nullcontext():
             if not self._plays:
                 return card._exchange(batch, keep, layer, judgement, left())
-            for command in batch:
-                response = self._play(command, judgement)
-                if response is None:
-                    response = card._exchange([command], keep, layer, judgement, left())
-                elif callback is not None:
-                    plain_callback(callback)(command, response)
-                if ends_batch(response, judgement):
-                    break
+            return self._send_each(card, batch, callback, layer, judgement, left)
+
+    def _send_each(
+        self,
+        card: sync.SCard,
+        batch: list[C_APDU],
+        callback: Callback | None,
+        layer: Layer | None,
+        judgement: Judgement | None,
+        left: Callable[[], float | None],
+    ) -> R_APDU:
+        keep = self._recording_callback(callback)
+        response: R_APDU | None = None
+        for command in batch:
+            response = self._play(command, judgement)
+            if response is None:
+                response = card._exchange([command], keep, layer, judgement, left())
+            elif callback is not None:
+                plain_callback(callback)(command, response)
+            if ends_batch(response, judgement):
+                break
         assert response is not None, "commands() refuses an empty batch"
         return response
 

@@ -67,6 +67,10 @@ def send_in_time(card: SCard) -> None:
     card.send(SAY, timeout=BOUND)
 
 
+def send_several_in_time(card: SCard) -> None:
+    card.send(SAY, SAY, callback=lambda *_: None, timeout=BOUND)
+
+
 def present(card: SCard) -> None:
     with card.while_present():
         card.send(SAY)
@@ -87,6 +91,7 @@ CALLS: dict[str, Callable[[SCard], None]] = {
     "send": send,
     "send_several": send_several,
     "send_in_time": send_in_time,
+    "send_several_in_time": send_several_in_time,
     "present": present,
     "transmit": transmit,
     "transaction": transaction,
@@ -169,21 +174,26 @@ class Shooter:
 
 def interrupt(shooter: Shooter, do: Callable[[], object]) -> int:
     """Do it until an interrupt comes; how often it was done. Python drops one that meets it in a finalizer: then comes another."""
-    done = 0
-    again = time.monotonic() + AGAIN
+    done: list[None] = []
     try:
         wanted.append(True)
         shooter.shoot()
-        while True:
-            do()
-            done += 1
-            if time.monotonic() > again:
-                again += AGAIN
-                shooter.shoot()
+        _repeat(shooter, do, done)
     except KeyboardInterrupt:
         wanted.clear()
         shooter.be_missed()
-        return done
+    return len(done)
+
+
+def _repeat(shooter: Shooter, do: Callable[[], object], done: list[None]) -> None:
+    """A function, since CPython 3.13 and 3.14 may leave a loop without the `except` around it, see scardface/_threads.py."""
+    again = time.monotonic() + AGAIN
+    while True:
+        do()
+        done.append(None)
+        if time.monotonic() > again:
+            again += AGAIN
+            shooter.shoot()
 
 
 def interrupt_calls(call: Callable[[SCard], None], count: int, reader: str, longest: float) -> int:
