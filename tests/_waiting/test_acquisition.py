@@ -45,7 +45,7 @@ from scardface._waiting.watcher import Watcher
 from scardface.testing import SimulatedPCSC
 from tests.support.cards import T1, LogCard
 from tests.support.faces import both_faces
-from tests.support.waits import PATIENCE, SEEN, Unanswered, threads_named, until, wait_until, waiters
+from tests.support.waits import PATIENCE, SEEN, Unanswered, is_at_rest, threads_named, until, wait_until, waiters
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -735,58 +735,59 @@ def test_a_late_one_that_has_ended_meanwhile_does_not_keep_its_owner_unresponsiv
 # Loops that are closed under a task.
 
 
-async def acquires(**words: Any) -> None:
-    async with SCard("A", **words):
+async def acquires() -> None:
+    async with SCard("A"):
         await anyio.sleep(60)
 
 
-async def waits_for_removal(**words: Any) -> None:
-    async with SCard("A", **words) as card:
+async def waits_for_removal() -> None:
+    async with SCard("A") as card:
         await card.wait()
 
 
-async def closes(**words: Any) -> None:
-    async with SCard("A", **words):
+async def closes() -> None:
+    async with SCard("A"):
         pass
 
 
-async def monitors(**words: Any) -> None:
+async def monitors() -> None:
     async with ReaderMonitor() as monitor:
         async for _ in monitor:
             pass
 
 
-CLOSED_IN: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
-    "the first query": (acquires, {"timeout": 60}, "SCardEstablishContext"),
-    "the connect": (acquires, {"timeout": 60}, "SCardConnect"),
-    "card.wait()": (waits_for_removal, {}, ""),
-    "aclose": (closes, {}, "SCardReleaseContext"),
-    "a monitor's start": (monitors, {}, "SCardEstablishContext"),
-    "a monitor": (monitors, {}, ""),
+CLOSED_IN: dict[str, tuple[Callable[..., Any], str]] = {
+    "the first query": (acquires, "SCardEstablishContext"),
+    "the connect": (acquires, "SCardConnect"),
+    "card.wait()": (waits_for_removal, ""),
+    "aclose": (closes, "SCardReleaseContext"),
+    "a monitor's start": (monitors, "SCardEstablishContext"),
+    "a monitor": (monitors, ""),
 }
+"""Without a time-out: a task in a scope of anyio's is kept by anyio for ever when its loop is closed under it."""
 
 
 @pytest.mark.parametrize("where", CLOSED_IN)
 def test_a_loop_closed_under_a_task_is_forgotten_without_a_word(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one gets the card, and what Python's collector throws away says nothing."""
-    job, words, slow = CLOSED_IN[where]
+    job, slow = CLOSED_IN[where]
+    unanswered = Unanswered(*filter(None, [slow]))
     said: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda it: said.append(f"{it.exc_value!r} in {it.object!r}"))
-    with SimulatedPCSC(latency={slow: 0.3} if slow else {}) as pcsc:
+    with SimulatedPCSC(latency=unanswered) as pcsc:
         pcsc.add_reader("A")
         pcsc.insert("A", LogCard())
         loop = asyncio.new_event_loop()
         gone = weakref.ref(loop)
 
         async def begin() -> None:
-            task = asyncio.ensure_future(job(**words))
-            if slow:
-                await until(lambda: pcsc.calls.get(slow))
-            await asyncio.sleep(0.1)
+            task = asyncio.ensure_future(job())
+            await until(unanswered.begun.is_set if slow else is_at_rest)
             del task
 
         loop.run_until_complete(begin())
         loop.close()
+        unanswered.answer()
         del loop
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -125,7 +125,8 @@ async def wait_begun(pcsc: SimulatedPCSC, asked: Callable[[], object]) -> None:
     def blocked() -> bool:
         watcher, dispatcher = driver._watcher, driver._dispatcher
         waits = watcher is not None and watcher._wait_over is not None and watcher._waiting_in is not None
-        return waits and dispatcher._last.number >= dispatcher.query_wanted and bool(pcsc._service._waits)
+        answered = driver._queue.empty() and dispatcher._last.number >= dispatcher.query_wanted
+        return waits and answered and bool(pcsc._service._waits)
 
     await until(lambda: asked() and blocked())
 

@@ -122,15 +122,21 @@ def signal_when(condition: Callable[[], object], number: int = signal.SIGINT, to
 
 
 class Unanswered(dict[str, float]):
-    """As the `latency` of a SimulatedPCSC: the calls of these names are not answered before `answer` is called."""
+    """As the `latency` of a SimulatedPCSC: the calls of these names are not answered before `answer` is called.
+
+    Attributes:
+        begun: set as soon as one has begun.
+    """
 
     def __init__(self, *calls: str) -> None:
         super().__init__(dict.fromkeys(calls, 0.0))
+        self.begun = threading.Event()
         self._answered = threading.Event()
 
     def get(self, call: str, default: Any = None) -> Any:
         """Asked for as such a call begins."""
         if call in self:
+            self.begun.set()
             self._answered.wait()
         return default
 
