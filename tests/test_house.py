@@ -230,10 +230,8 @@ def loops_that_escape(body: list[ast.stmt], function: str, guarded: bool) -> Ite
             on_condition = isinstance(node, ast.While) and not isinstance(node.test, ast.Constant)
             if on_condition or isinstance(node.body[-1], (ast.If, ast.For, ast.While)):
                 yield function, node.lineno
-        if isinstance(node, ast.AsyncFunctionDef):  # an event loop's handler cancels a task, where that awaits
-            continue
-        begins = isinstance(node, (ast.FunctionDef, ast.ClassDef))
-        inside = isinstance(node, (ast.Try, ast.With)) or (guarded and not begins)
+        begins = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        inside = isinstance(node, (ast.Try, ast.With, ast.AsyncWith)) or (guarded and not begins)
         for name in ("body", "handlers", "orelse", "finalbody"):
             children = getattr(node, name, [])
             yield from loops_that_escape(children, node.name if begins else function, inside and (guarded or name == "body"))

@@ -288,6 +288,7 @@ class SyncBase(Card):
         call: Callable[[C_APDU, R_APDU], object],
         judgement: Judgement | None,
     ) -> R_APDU:
+        """Send the commands one by one, with the callback between them."""
         response: R_APDU | None = None
         for answered, prepared in enumerate(batch):
             try:

@@ -277,8 +277,9 @@ def _open_copy() -> Any:
     """
     try:
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-            files = {line.rstrip("\n").removesuffix(" (deleted)").partition("/")[2] for line in maps}  # so after an upgrade
-        found = [f"/{file}" for file in files if os.path.basename(file).startswith("libpcsclite")]
+            files = {line.rstrip("\n").partition("/")[2] for line in maps}
+        # An upgrade deletes the file and puts another one there.
+        found = [f"/{file}".removesuffix(" (deleted)") for file in files if os.path.basename(file).startswith("libpcsclite")]
         if not found:
             return None  # the parent has loaded none
         path = max(found, key=lambda each: "libpcsclite_real" in each)  # where there is one, the other only hands calls on to it

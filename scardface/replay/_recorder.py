@@ -258,10 +258,9 @@ class Recorder(Generic[CardT]):
         timeout: float | None = None,
     ) -> R_APDU:
         left = _time_left(timeout)
-        keep = self._recording_callback(callback)
         with card.transaction() if self._is_atomic(batch, callback) else nullcontext():
             if not self._plays:
-                return card._exchange(batch, keep, layer, judgement, left())
+                return card._exchange(batch, self._recording_callback(callback), layer, judgement, left())
             return self._send_each(card, batch, callback, layer, judgement, left)
 
     def _send_each(
@@ -273,6 +272,7 @@ class Recorder(Generic[CardT]):
         judgement: Judgement | None,
         left: Callable[[], float | None],
     ) -> R_APDU:
+        """Play what can be played, and have the card do the rest."""
         keep = self._recording_callback(callback)
         response: R_APDU | None = None
         for command in batch:
@@ -296,22 +296,34 @@ class Recorder(Generic[CardT]):
         timeout: float | None = None,
     ) -> R_APDU:
         left = _time_left(timeout)
-        keep = self._recording_callback(callback)
-        response: R_APDU | None = None
         async with card.transaction() if self._is_atomic(batch, callback) else nullcontext():
             if not self._plays:
-                return await card._exchange(batch, keep, layer, judgement, left())
-            for command in batch:
-                response = self._play(command, judgement)
-                if response is None:
-                    response = await card._exchange([command], keep, layer, judgement, left())
-                else:
-                    await anyio.lowlevel.checkpoint()
-                    result = callback(command, response) if callback is not None else None
-                    if inspect.isawaitable(result):
-                        await result
-                if ends_batch(response, judgement):
-                    break
+                return await card._exchange(batch, self._recording_callback(callback), layer, judgement, left())
+            return await self._send_each_async(card, batch, callback, layer, judgement, left)
+
+    async def _send_each_async(
+        self,
+        card: SCard,
+        batch: list[C_APDU],
+        callback: Callback | None,
+        layer: Layer | None,
+        judgement: Judgement | None,
+        left: Callable[[], float | None],
+    ) -> R_APDU:
+        """As `_send_each`, on an event loop."""
+        keep = self._recording_callback(callback)
+        response: R_APDU | None = None
+        for command in batch:
+            response = self._play(command, judgement)
+            if response is None:
+                response = await card._exchange([command], keep, layer, judgement, left())
+            else:
+                await anyio.lowlevel.checkpoint()
+                result = callback(command, response) if callback is not None else None
+                if inspect.isawaitable(result):
+                    await result
+            if ends_batch(response, judgement):
+                break
         assert response is not None, "commands() refuses an empty batch"
         return response
 

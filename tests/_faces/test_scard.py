@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import re
-import socket
 import sys
 import threading
 import time
@@ -34,6 +31,7 @@ from scardface import (
 )
 from scardface.testing import PrivatePcscd
 from tests.support.cards import BOTH, BROKEN, ECHO, GATE, NOT_FOUND, T1, LogCard
+from tests.support.connections import to_the_service
 from tests.support.faces import both_faces, off_loop
 from tests.support.foreign import EXCLUSIVE, SHARED, Foreign
 from tests.support.waits import PATIENCE, throw_away, waiters
@@ -48,21 +46,6 @@ async def put(pcscd: PrivatePcscd, reader: int, card: LogCard | None = None) -> 
     await off_loop(pcscd.insert, reader, card)
     await off_loop(pcscd.wait_for_card, reader)
     return card
-
-
-def service_sockets() -> int:
-    """The connections of this process to the daemon: one for each PC/SC context. Only Linux tells."""
-    count = 0
-    if sys.platform != "linux":
-        return count
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            sock = socket.socket(fileno=int(name))
-            try:
-                count += sock.family == socket.AF_UNIX and str(sock.getpeername()).endswith("pcscd.comm")
-            finally:
-                sock.detach()
-    return count
 
 
 def threads_named(*names: str) -> list[threading.Thread]:
@@ -620,7 +603,7 @@ async def test_two_hundred_waiters_use_one_context_and_two_threads(pcscd: Privat
         async with SCard():
             pytest.fail("there is no card")
 
-    before, sockets = set(threading.enumerate()), service_sockets()
+    before, sockets = set(threading.enumerate()), len(to_the_service())
     async with anyio.create_task_group() as tasks:
         for _ in range(200):
             tasks.start_soon(wait)
@@ -628,7 +611,7 @@ async def test_two_hundred_waiters_use_one_context_and_two_threads(pcscd: Privat
         await until(lambda: not threads_named("scardface-cancel"))
         new = sorted(each.name for each in set(threading.enumerate()) - before if each.name.startswith("scardface"))
         assert new == ["scardface-driver", "scardface-watch"]
-        await until(lambda: service_sockets() - sockets == (sys.platform == "linux"))  # the first query's is just closed
+        await until(lambda: len(to_the_service()) - sockets == (sys.platform == "linux"))  # the first query's is just closed
         tasks.cancel_scope.cancel()
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ from tests.support.cards import BOTH, ECHO, LogCard
 
 UNIX_64 = PCSC_LITE._replace(dword=ctypes.c_uint64, long=ctypes.c_int64, handle=ctypes.c_int64)
 UNIX_32 = PCSC_LITE._replace(dword=ctypes.c_uint32, long=ctypes.c_int32, handle=ctypes.c_int32)
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child goes on with its parent's library")
 FIELDS = ("szReader", "pvUserData", "dwCurrentState", "dwEventState", "cbAtr", "rgbAtr")
 
 
@@ -290,12 +292,13 @@ def test_a_fork_waits_for_short_calls(call: str, seconds: float, told: str) -> N
 
 
 LOCKED = """
-import os, signal, sys, threading, time
+import os, signal, sys, threading
 from scardface import sync
 from scardface._pcsc import fork_gate
 from scardface.backend import binding
 from scardface._pcsc.binding_choice import default_backend
 from scardface.testing import PrivatePcscd
+from tests.support.connections import unread
 from tests.support.freezing import freeze
 from tests.support.waits import wait_until
 
@@ -331,8 +334,7 @@ with PrivatePcscd(2) as pcscd:
     freeze(pcscd.pid)
     thread = threading.Thread(target=calls[sys.argv[1]])
     thread.start()
-    wait_until(lambda: fork_gate._calls)
-    time.sleep(0.02)  # the lock is taken when the function of C has begun, which nothing tells; earlier the fork proves nothing
+    wait_until(unread)  # the lock is taken before the service is asked
     fork(2)
     thread.join()
     context.release()
@@ -342,7 +344,7 @@ with PrivatePcscd(2) as pcscd:
 
 @pytest.mark.parametrize("call", ["SCardEstablishContext", "SCardGetStatusChange"])
 @pytest.mark.parametrize("chosen", ["", "ctypes"])
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child goes on with its parent's library")
+@on_linux
 @pytest.mark.usefixtures("pcscd")
 def test_a_forked_child_has_a_library_of_its_own(call: str, chosen: str) -> None:
     """Its parent's may be locked for ever: here the fork comes while a call holds its lock."""
@@ -367,12 +369,39 @@ print(len(addresses), "libraries, different ones:", len(set(addresses)))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child goes on with its parent's library")
+@on_linux
 def test_each_generation_has_another_one() -> None:
     """The dynamic linker gives a library that is loaded already if the name of its file is the same."""
     command = [sys.executable, "-W", "ignore", "-c", GENERATIONS]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert said.stdout == "3 libraries, different ones: 3\n", said
+
+
+UPGRADED = """
+import ctypes, os, shutil, sys
+from scardface._pcsc import ctypes_binding
+
+path = os.path.join(sys.argv[1], "libpcsclite.so.1")
+with open("/proc/self/maps") as maps:
+    ctypes.CDLL("libpcsclite.so.1")
+    original = next(line.split()[-1] for line in maps if "libpcsclite.so" in line)
+shutil.copy(original, path)
+ctypes_binding.PCSC_LITE = ctypes_binding.PCSC_LITE._replace(library=path)
+before = ctypes.cast(ctypes_binding.library().cancel, ctypes.c_void_p).value
+shutil.copy(original, path + ".new")
+os.replace(path + ".new", path)
+if not os.fork():
+    print(ctypes.cast(ctypes_binding.library(1).cancel, ctypes.c_void_p).value != before, flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+@on_linux
+def test_a_child_after_an_upgrade_loads_the_new_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", UPGRADED, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert said.stdout == "True\n", said
 
 
 NO_COPY = """
@@ -393,7 +422,7 @@ os.wait()
 
 
 @pytest.mark.parametrize("parents", ["loaded", "not loaded"])
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child goes on with its parent's library")
+@on_linux
 def test_a_child_that_needs_no_copy_or_can_load_none_takes_the_library_as_it_is(parents: str) -> None:
     command = [sys.executable, "-W", "ignore", "-c", NO_COPY, parents]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

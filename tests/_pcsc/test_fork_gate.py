@@ -58,23 +58,11 @@ def forking() -> threading.Thread:
     return thread
 
 
-def test_a_brief_call_ends_first(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("brief", [True, False], ids=["a brief call", "a call that begins"])
+def test_what_holds_a_lock_ends_first(brief: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_gate, "_START_TIME", 0 if brief else 30)
     monkeypatch.setattr(fork_gate, "MAX_DELAY", 30)
-    caller = Caller(brief=True)
-    assert caller.inside.wait(10)
-    fork = forking()
-    fork.join(0.05)
-    assert fork.is_alive()
-    caller.end()
-    fork.join(10)
-    assert not fork.is_alive()
-
-
-def test_a_call_that_blocks_holds_a_fork_up_while_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It holds libpcsclite's locks until a busy machine's service has answered."""
-    monkeypatch.setattr(fork_gate, "_START_TIME", 30)
-    monkeypatch.setattr(fork_gate, "MAX_DELAY", 30)
-    caller = Caller(brief=False)
+    caller = Caller(brief=brief)
     assert caller.inside.wait(10)
     fork = forking()
     fork.join(0.05)

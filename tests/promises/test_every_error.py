@@ -26,7 +26,7 @@ from scardface.testing._simulated_service import CALLS
 from tests.support.cards import BOTH, ECHO, LogCard
 from tests.support.figures import tell
 from tests.support.outcomes import CLASSES, CODES, IGNORED, PLACES, RECOVERED, UNDEFINED, Place
-from tests.support.waits import until, waiters
+from tests.support.waits import is_at_rest, until, waiters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_leaks")]
 
@@ -120,15 +120,7 @@ async def acquire_beside_a_waiter(pcsc: SimulatedPCSC, injection: Injection) -> 
 
 async def wait_begun(pcsc: SimulatedPCSC, asked: Callable[[], object]) -> None:
     """Return when a wait has asked, and the watcher is blocked in PC/SC: what PC/SC answered before would be too old for it."""
-    driver = driver_of(pcsc)
-
-    def blocked() -> bool:
-        watcher, dispatcher = driver._watcher, driver._dispatcher
-        waits = watcher is not None and watcher._wait_over is not None and watcher._waiting_in is not None
-        answered = driver._queue.empty() and dispatcher._last.number >= dispatcher.query_wanted
-        return waits and answered and bool(pcsc._service._waits)
-
-    await until(lambda: asked() and blocked())
+    await until(lambda: asked() and is_at_rest(pcsc) and pcsc._service._waits)
 
 
 async def acquire_later(pcsc: SimulatedPCSC, change: Callable[[], None]) -> None:

@@ -42,16 +42,16 @@ def waiters(backend: Backend | None = None) -> list[Waiter]:
     return [waiter for queue in queues for waiter in list(queue._waiters.values()) if waiter not in driver.open_cards]
 
 
-def is_at_rest() -> bool:
-    """Whether the driver of the default backend has no message, and its watcher waits in PC/SC with every question answered.
+def is_at_rest(backend: Backend | None = None) -> bool:
+    """Whether the driver of `backend`, the default one unless given, has no message, and its watcher waits with all answered.
 
     A fork in the middle of another call, or as a wait ends, takes the library's mutex along for ever (facts 9 and 74).
     """
-    driver = driver_of(default_backend())
-    watcher = driver._watcher
+    driver = driver_of(default_backend() if backend is None else backend)
+    watcher, dispatcher = driver._watcher, driver._dispatcher
     if watcher is None or watcher._wait_over is None or watcher._waiting_in is None:
         return False
-    return driver._queue.empty() and watcher._last.number >= driver._dispatcher.query_wanted
+    return driver._queue.empty() and dispatcher._last.number >= dispatcher.query_wanted
 
 
 def threads_named(*names: str) -> list[threading.Thread]:
