@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -381,15 +382,11 @@ UPGRADED = """
 import ctypes, os, shutil, sys
 from scardface._pcsc import ctypes_binding
 
-path = os.path.join(sys.argv[1], "libpcsclite.so.1")
-with open("/proc/self/maps") as maps:
-    ctypes.CDLL("libpcsclite.so.1")
-    original = next(line.split()[-1] for line in maps if "libpcsclite.so" in line)
-shutil.copy(original, path)
+original, path = sys.argv[1:]
 ctypes_binding.PCSC_LITE = ctypes_binding.PCSC_LITE._replace(library=path)
 before = ctypes.cast(ctypes_binding.library().cancel, ctypes.c_void_p).value
-shutil.copy(original, path + ".new")
-os.replace(path + ".new", path)
+os.remove(path)
+shutil.copy(original, path)
 if not os.fork():
     print(ctypes.cast(ctypes_binding.library(1).cancel, ctypes.c_void_p).value != before, flush=True)
     os._exit(0)
@@ -399,7 +396,11 @@ os.wait()
 
 @on_linux
 def test_a_child_after_an_upgrade_loads_the_new_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", UPGRADED, str(tmp_path)]
+    ctypes_binding.library()
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    original = next(line.split()[-1] for line in maps if "/libpcsclite.so" in line)
+    path = shutil.copy(original, tmp_path / "libpcsclite.so.1")
+    command = [sys.executable, "-W", "ignore", "-c", UPGRADED, original, str(path)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert said.stdout == "True\n", said
 
