@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -322,6 +323,17 @@ class Call:
     def code(self) -> int:
         """The code it ended with; 0: success."""
         return code_of(self.result)
+
+
+def rounds() -> Iterator[None]:
+    """One try after the other at what shows only if the real driver does not look in between, until the caller has seen it.
+
+    Each try must know by itself, and not by the clock, whether it did: a machine that is busy may stand still anywhere.
+    """
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        yield
+    raise AssertionError("the driver always looked in between")
 
 
 def code_of(call: Callable[..., object], *args: Any) -> int:
