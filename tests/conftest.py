@@ -58,7 +58,7 @@ READERS = 4
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option --quick."""
-    parser.addoption("--quick", action="store_true", help="leave out what needs a PC/SC daemon or processes of its own")
+    parser.addoption("--quick", action="store_true", help="leave out what is slow, or needs a PC/SC daemon or processes of its own")
 
 
 def pytest_report_header() -> str:

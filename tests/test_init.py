@@ -67,6 +67,7 @@ def test_a_script_of_the_sync_face_loads_no_event_loop() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_everywhere() -> None:
     """Also where the modules that Unix alone has are not: nothing of a platform runs at import."""
     code = (

@@ -278,6 +278,7 @@ RESPONSES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     keys=lengths_of_keys(),
@@ -365,6 +366,7 @@ def test_a_wrong_le_is_corrected_with_a_command_secured_anew(level: Level) -> No
     assert card.level == level
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [Level.C_MAC | Level.R_MAC, ALL])
 @pytest.mark.parametrize("i", [0x70, 0x71])
 def test_each_bit_of_a_response_counts(level: Level, i: int) -> None:

@@ -66,6 +66,7 @@ def test_the_reference_has_every_public_name(module: str) -> None:
         assert hasattr(importlib.import_module(owner), last), f"docs/reference/ has {name}, which is not there"
 
 
+@pytest.mark.slow
 def test_troubleshooting_has_messages_as_they_are() -> None:
     table = PAGES["troubleshooting.md"].split("## By message")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(.+?)` \| (?:`(\w+)`|a warning) \|", table, re.MULTILINE)
@@ -77,6 +78,7 @@ def test_troubleshooting_has_messages_as_they_are() -> None:
     assert len(rows) == len(re.findall(r"^\| `", table, re.MULTILINE)), "a row that this does not read"
 
 
+@pytest.mark.slow
 def test_the_page_of_loggers_has_every_logger() -> None:
     used = {text for text in texts() if re.fullmatch(r"scardface(\.\w+)?", text)}
     called = set()

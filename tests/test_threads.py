@@ -321,6 +321,7 @@ def test_a_deadline_ends_the_wait_or_is_reported_once() -> None:
     assert len(late) == 1
 
 
+@pytest.mark.slow
 def test_a_wait_sees_what_nobody_posted() -> None:
     """A post may be lost with one that was interrupted before it: the wait checks by itself, in slices."""
     ends = threading.Event()

@@ -243,6 +243,7 @@ async def test_a_pool_that_is_thrown_away_closes_its_cards(pcsc: SimulatedPCSC) 
     await until(lambda: not threads_named("scardface-pool", "scardface-card"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_loop_that_is_closed_lets_the_cards_go(pcsc: SimulatedPCSC, keep: bool) -> None:
     loop = asyncio.new_event_loop()

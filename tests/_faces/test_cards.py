@@ -130,6 +130,7 @@ async def test_each_card_has_one_turn(pcsc: SimulatedPCSC, face: Any) -> None:
     assert not service.failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["pcsclite", "pcsclite-1.9", "windows", "macos"])
 @pytest.mark.parametrize("share", [ShareMode.EXCLUSIVE, ShareMode.SHARED])
 def test_every_dialect(dialect: Any, share: ShareMode) -> None:
@@ -243,6 +244,7 @@ async def test_only_new_ones_where_that_is_asked_for(pcsc: SimulatedPCSC, face: 
         await service.cards.aclose()
 
 
+@pytest.mark.slow
 @both_faces
 async def test_match_chooses_by_what_is_on_the_card(pcsc: SimulatedPCSC, face: Any) -> None:
     wrong, foreign, right = Named("wrong"), Named("", foreign=True), Named("right")
@@ -269,6 +271,7 @@ async def test_match_chooses_by_what_is_on_the_card(pcsc: SimulatedPCSC, face: A
     assert (wrong.asked, foreign.asked, right.asked) == (1, 1, 2)
 
 
+@pytest.mark.slow
 @both_faces
 async def test_match_and_no_time_or_one_look(pcsc: SimulatedPCSC, face: Any) -> None:
     wrong, other = Named("wrong"), Named("other")
@@ -285,6 +288,7 @@ async def test_match_and_no_time_or_one_look(pcsc: SimulatedPCSC, face: Any) -> 
         assert card.reader == "B"
 
 
+@pytest.mark.slow
 @both_faces
 async def test_what_match_raises(pcsc: SimulatedPCSC, face: Any) -> None:
     card = Named("", foreign=True)
@@ -392,6 +396,7 @@ def test_a_mistake_is_told_at_once(module: Any) -> None:
         module.cards(5)
 
 
+@pytest.mark.slow
 @both_faces
 async def test_match_among_cards(pcsc: SimulatedPCSC, face: Any) -> None:
     wrong = Named("wrong")
@@ -407,6 +412,7 @@ async def test_match_among_cards(pcsc: SimulatedPCSC, face: Any) -> None:
         await service.cards.aclose()
 
 
+@pytest.mark.slow
 @both_faces
 async def test_the_time_for_each(pcsc: SimulatedPCSC, face: Any) -> None:
     pcsc.insert("A", Named("one"))

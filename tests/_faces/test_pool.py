@@ -139,6 +139,7 @@ async def test_who_leaves_the_queue_loses_nothing(pcsc: SimulatedPCSC, face: Any
         await until(lambda: pool.stats().idle == 1)
 
 
+@pytest.mark.slow
 @both_faces
 async def test_the_start_says_what_was_seen(pcsc: SimulatedPCSC, face: Any) -> None:
     pcsc.insert("A", PinCard(atr=BOTH))
@@ -204,6 +205,7 @@ def refused(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @both_faces
 async def test_a_pin_that_is_refused_is_never_tried_again(pcsc: SimulatedPCSC, face: Any, caplog: pytest.LogCaptureFixture) -> None:
     bad, good = PinCard("bad", b"9999"), PinCard("good")
@@ -262,6 +264,7 @@ async def test_a_card_that_does_not_tell_its_counter_is_not_tried_again(pcsc: Si
         assert bad.wrong == 1
 
 
+@pytest.mark.slow
 @both_faces
 async def test_a_pin_that_was_not_answered_may_have_been_refused(pcsc: SimulatedPCSC, face: Any) -> None:
     """The card has counted it, and is gone before it answers; put in again it is asked first."""
@@ -286,6 +289,7 @@ async def test_a_pin_that_was_not_answered_may_have_been_refused(pcsc: Simulated
         assert (bad.wrong, bad.asked, good.asked) == (1, 2, 1)
 
 
+@pytest.mark.slow
 @both_faces
 async def test_a_card_that_fails_once_is_prepared_again(pcsc: SimulatedPCSC, face: Any) -> None:
     class Shaky(PinCard):
@@ -536,6 +540,7 @@ async def test_it_is_prepared_again_after_another_programs_reset(pcsc: Simulated
             assert (await lent.send(READ)).sw == 0x6982
 
 
+@pytest.mark.slow
 @both_faces
 async def test_it_is_reset_and_prepared_again_after_a_failed_exchange(pcsc: SimulatedPCSC, face: Any) -> None:
     card = PinCard()
@@ -621,6 +626,7 @@ async def test_no_time_to_wait(pcsc: SimulatedPCSC, face: Any) -> None:
                 pass
 
 
+@pytest.mark.slow
 @both_faces
 @pytest.mark.parametrize("how", ["send", "cancelled"])
 async def test_a_card_whose_command_has_not_ended_is_not_lent(pcsc: SimulatedPCSC, face: Any, how: str) -> None:
@@ -656,6 +662,7 @@ async def test_a_card_whose_command_has_not_ended_is_not_lent(pcsc: SimulatedPCS
     assert cards[hanging].commands[0][1] == GATE
 
 
+@pytest.mark.slow
 @both_faces
 async def test_a_card_that_goes_while_its_command_has_not_ended_is_replaced(pcsc: SimulatedPCSC, face: Any) -> None:
     first, second = LogCard(), LogCard()

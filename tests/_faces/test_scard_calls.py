@@ -394,6 +394,7 @@ async def test_on_reset_does_not_go_on_for_ever(face: Any) -> None:
                 await echo(card)
 
 
+@pytest.mark.slow
 @both_faces
 async def test_a_card_pulled_in_a_batch_says_how_many_were_answered(face: Any) -> None:
     virtual = LogCard()

@@ -36,6 +36,7 @@ async def test_new_only(pcscd: PrivatePcscd, face: Any) -> None:
             assert (card.reader, card.atr) == (pcscd.readers[1], second.atr)
 
 
+@pytest.mark.slow
 @both_faces
 async def test_a_card_that_bounces_is_opened_once_it_has_settled(face: Any) -> None:
     """Two taps reported for one: the first is not connected to."""

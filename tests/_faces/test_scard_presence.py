@@ -96,6 +96,7 @@ async def test_a_send_in_time_is_as_without(card: LogCard, face: Any, share: Sha
             assert (await open_card.send(ECHOED, timeout=60)).data == b"ab"
 
 
+@pytest.mark.slow
 @both_faces
 async def test_a_callback_sees_what_was_answered_in_time(card: LogCard, face: Any) -> None:
     seen: list[int] = []
@@ -201,6 +202,7 @@ def test_a_close_by_another_thread_ends_behind_it(card: LogCard) -> None:
         open_card.send(ECHOED, timeout=60)
 
 
+@pytest.mark.slow
 def test_a_close_that_comes_first_is_told(card: LogCard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look whether the card is open, and the job for its thread."""
     open_card = sync.SCard(timeout=5)
@@ -218,6 +220,7 @@ def test_a_close_that_comes_first_is_told(card: LogCard, monkeypatch: pytest.Mon
         open_card.send(ECHOED, timeout=60)
 
 
+@pytest.mark.slow
 def test_a_transaction_of_a_dead_thread_is_told(card: LogCard) -> None:
     with sync.SCard(timeout=5) as open_card:
         block = open_card.transaction()
@@ -248,6 +251,7 @@ def test_a_transaction_of_another_thread_counts(card: LogCard) -> None:
         assert [command[1] for command in card.commands] == [ECHO]
 
 
+@pytest.mark.slow
 @both_faces
 async def test_a_recorder_takes_one(card: LogCard, face: Any, tmp_path: Path) -> None:
     async with face.open(timeout=5) as open_card:

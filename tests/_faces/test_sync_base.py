@@ -128,6 +128,7 @@ def test_a_callback_cannot_use_its_card(pcscd: PrivatePcscd) -> None:
         assert not card.closed
 
 
+@pytest.mark.slow
 def test_a_transaction_whose_thread_has_ended_is_waited_for_by_nobody() -> None:
     """Who came before its end hears of it as well as who comes later; the card can be closed."""
     with SimulatedPCSC() as pcsc:

@@ -179,6 +179,7 @@ calls[sys.argv[1]]()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["SCardListReaders", "SCardGetStatusChange", "SCardEstablishContext"])
 @pytest.mark.parametrize(("seconds", "told"), [(0.1, "inside: 0\n"), (30, "inside: 1\n")], ids=["short", "frozen"])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")

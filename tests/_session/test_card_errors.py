@@ -97,6 +97,7 @@ def test_a_reader_that_is_unplugged_under_an_open_card(session: Session, pcsc: S
         echo(session)
 
 
+@pytest.mark.slow
 def test_a_failure_that_cannot_be_looked_into(session: Session, pcsc: SimulatedPCSC) -> None:
     pcsc.inject("SCardTransmit", errors.NOT_TRANSACTED)
     pcsc.inject("SCardGetStatusChange", errors.COMM_ERROR)
@@ -134,6 +135,7 @@ def test_a_reader_opened_without_a_card_has_none_to_lose(pcsc: SimulatedPCSC) ->
     session.close()
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_there_again_is_not_the_one_that_was_opened(session: Session, pcsc: SimulatedPCSC) -> None:
     """Same name, same counter, same ATR: the handle knows better (fact 35)."""
     pcsc.remove_reader("A")
@@ -187,6 +189,7 @@ def test_what_windows_says_of_a_pulled_card(code: int) -> None:
         session.close()
 
 
+@pytest.mark.slow
 def test_a_control_command_that_the_driver_refuses(session: Session, pcsc: SimulatedPCSC) -> None:
     pcsc.inject("SCardControl", errors.NOT_TRANSACTED)
     with pytest.raises(SCardError, match="driver refused the control command") as caught:

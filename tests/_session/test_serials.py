@@ -95,6 +95,7 @@ def test_a_service_that_is_lost_meanwhile_is_no_reader_without_a_number(pcsc: Si
         serial_numbers(pcsc, {})
 
 
+@pytest.mark.slow
 @both_faces
 @pytest.mark.anyio
 async def test_a_service_that_is_lost_once_ends_no_search(pcsc: SimulatedPCSC, face: Any) -> None:

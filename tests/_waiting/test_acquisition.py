@@ -275,6 +275,7 @@ def test_a_timeout_of_0_is_one_query(pcsc: SimulatedPCSC, arguments: dict[str, A
         wait_until(lambda: not driver_of(pcsc).threads())
 
 
+@pytest.mark.slow
 def test_a_timeout_of_0_ends_though_pcsc_does_not_answer(pcsc: SimulatedPCSC) -> None:
     pcsc.latency = query = Unanswered("SCardListReaders")
     with pytest.raises(CardTimeoutError, match="did not answer"):
@@ -331,6 +332,7 @@ def test_another_card_is_passed_on(
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readers", [None, "A"])
 def test_a_card_that_does_not_match_any_more_is_left_alone(
     pcsc: SimulatedPCSC, swapped: list[Callable[[], None]], readers: str | None
@@ -388,6 +390,7 @@ def test_a_protocol_that_the_card_does_not_speak_is_no_match(pcsc: SimulatedPCSC
         pass
 
 
+@pytest.mark.slow
 def test_a_reader_of_another_serial_number_is_no_match(swapped: list[Callable[[], None]], pcsc: SimulatedPCSC) -> None:
     """Another device has taken its name meanwhile."""
     pcsc.add_reader("B", attributes={NUMBER: b"1"})
@@ -482,6 +485,7 @@ def test_a_card_that_cannot_be_opened_is_logged_although_another_is_opened(
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", [0, 1])
 @pytest.mark.parametrize("code", ONCE.values(), ids=ONCE.keys())
 def test_when_the_wait_is_over_the_error_of_such_a_card_is_the_cause(pcsc: SimulatedPCSC, code: int, timeout: float) -> None:
@@ -495,6 +499,7 @@ def test_when_the_wait_is_over_the_error_of_such_a_card_is_the_cause(pcsc: Simul
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
+@pytest.mark.slow
 def test_the_text_is_that_of_its_own_query_until_the_watcher_has_made_one(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -516,6 +521,7 @@ def test_the_text_is_that_of_its_own_query_until_the_watcher_has_made_one(
     wait_until(lambda: not driver_of(pcsc).threads())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["open", "opened", "failed"])
 def test_a_deadline_in_the_moment_in_which_the_connect_ends(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, ending: str
@@ -577,6 +583,7 @@ async def test_cancels_of_an_open_card_leave_nothing(pcsc: SimulatedPCSC, face: 
 # Readers that nothing can be asked about.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beside", [False, True], ids=["its own query", "the driver's query"])
 @pytest.mark.parametrize("readers", [None, re.compile("^L"), "L\u00e9 00 00"], ids=["any", "pattern", "name"])
 def test_a_reader_that_is_left_out_is_named_in_the_error(beside: bool, readers: Any) -> None:
@@ -685,6 +692,7 @@ def test_a_finalizer_only_puts_an_order(pcsc: SimulatedPCSC, monkeypatch: pytest
     assert started == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["A", "none"])
 def test_a_second_interrupt_where_the_wait_is_left(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
     """It comes as the function begins that would leave the wait: before its first step, where Python looks for signals."""
@@ -709,6 +717,7 @@ def test_a_second_interrupt_where_the_wait_is_left(pcsc: SimulatedPCSC, monkeypa
 # A loop or thread that was busy.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["cancel", "leave"])
 def test_a_late_one_that_has_ended_meanwhile_does_not_keep_its_owner_unresponsive(pcsc: SimulatedPCSC, how: str) -> None:
     """Its offer was taken back, then it ended, then its loop turned again: who else waits there gets the card."""
@@ -767,6 +776,7 @@ CLOSED_IN: dict[str, tuple[Callable[..., Any], str]] = {
 """Without a time-out: a task in a scope of anyio's is kept by anyio for ever when its loop is closed under it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", CLOSED_IN)
 def test_a_loop_closed_under_a_task_is_forgotten_without_a_word(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one gets the card, and what Python's collector throws away says nothing."""

@@ -365,6 +365,7 @@ def replayed(order: tuple[int, ...]) -> World:
     return world
 
 
+@pytest.mark.slow
 def test_every_order() -> None:
     began = time.monotonic()
     frontier: dict[Hashable, tuple[tuple[int, ...], int]] = {World().key(): ((), 1)}

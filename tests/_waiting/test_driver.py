@@ -564,6 +564,7 @@ class Others:
         return context
 
 
+@pytest.mark.slow
 def test_a_status_call_that_never_comes_back_is_left_to_pcsc(pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its timeout nor a cancel ends it; another watcher goes on, and its context is not touched again."""
     monkeypatch.setattr(watching, "SLICE_MS", 200)

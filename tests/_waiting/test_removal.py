@@ -243,6 +243,7 @@ def test_a_close_just_before_the_wait_begins_ends_it(pcsc: SimulatedPCSC, monkey
         watchdog.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["free", "held by another program"])
 async def test_a_reader_that_was_swapped_between_two_queries(
     pcsc: SimulatedPCSC, monkeypatch: pytest.MonkeyPatch, then: str

@@ -86,6 +86,7 @@ async def test_a_reader_that_somebody_has_for_himself_is_asked_once_it_is_free(p
     await until(lambda: not driver_of(pcsc).threads())
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("comes", ["before", "later"])
 async def test_a_reader_that_is_let_go_just_after_it_was_asked_is_asked_again(
@@ -127,6 +128,7 @@ async def test_a_reader_that_is_let_go_just_after_it_was_asked_is_asked_again(
     await until(lambda: not driver_of(pcsc).threads())
 
 
+@pytest.mark.slow
 def test_a_search_by_serial_number_that_is_given_up_leaves_nothing(pcsc: SimulatedPCSC) -> None:
     with pytest.raises(CardTimeoutError, match="no reader"):
         sync.SCard(serial("7"), timeout=SEEN, wait_for_reader=True)

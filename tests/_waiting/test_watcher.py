@@ -155,6 +155,7 @@ def test_it_outlives_the_service(pcsc: SimulatedPCSC, watching: Watching) -> Non
         first = up
 
 
+@pytest.mark.slow
 def test_its_pauses_grow_while_there_is_no_service(pcsc: SimulatedPCSC, watching: Watching) -> None:
     pcsc.stop_service()
     watching.until(lambda snapshot: snapshot.error is not None)
@@ -347,6 +348,7 @@ def test_a_stop_can_be_taken_back_until_it_is_heeded(pcsc: SimulatedPCSC) -> Non
     assert resumed
 
 
+@pytest.mark.slow
 def test_a_stop_at_any_moment_is_heeded(pcsc: SimulatedPCSC) -> None:
     """Also just before the blocked call begins, where PC/SC loses a cancel (fact 1)."""
     pcsc.add_reader("A")

@@ -136,6 +136,7 @@ def test_a_reader_and_a_service_may_be_waited_for(pcscd: PrivatePcscd) -> None:
     assert json.loads(out)["reader"] == name
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_wait(terminal: Callable[..., Terminal]) -> None:
     shown = terminal("atr", "--virtual", "--wait-for-reader", "--reader", "Other")
     shown.read_until("waiting for a card; Ctrl-C ends it")

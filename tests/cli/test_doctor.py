@@ -280,6 +280,7 @@ def test_what_mends_it_is_a_line_of_its_own(scardface: Command) -> None:
     assert told[-1].startswith("       to mend it, run: echo 'polkit.addRule")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sound")
 def test_readers_without_and_cards_of_all_kinds(scardface: Command) -> None:
     with SimulatedPCSC() as pcsc:
@@ -421,6 +422,7 @@ def test_a_service_of_another_release(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "the service 9.9" in last["words"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sound")
 def test_a_card_that_polkit_forbids_and_a_reader_that_cannot_be_used(scardface: Command) -> None:
     with SimulatedPCSC() as pcsc:

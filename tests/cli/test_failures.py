@@ -121,6 +121,7 @@ def run(program: str, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_development_mode_shows_where_a_mistake_is() -> None:
     program = "import sys; from scardface.cli._failures import guarded; sys.exit(guarded(lambda: 1 / 0))"
     assert run(program).stderr.count("\n") == 1
@@ -192,6 +193,7 @@ def shell(line: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [("readers", "--virtual"), ("send", "--virtual", "00A40000"), ("demo", "--virtual"), ("doctor", "--virtual")]
 )
@@ -204,6 +206,7 @@ def test_without_a_standard_output_nothing_is_begun(words: tuple[str, ...]) -> N
     assert shell('"$@" >&- 2>&-', *words).returncode == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
 def test_the_other_streams_may_be_closed(closed: str) -> None:
     for words in (("readers", "--virtual"), ("send", "--virtual", "00A40000"), ("send", "--virtual", "--trace", "00A40000")):
@@ -214,6 +217,7 @@ def test_the_other_streams_may_be_closed(closed: str) -> None:
     assert (done.returncode, done.stdout) == (3, ""), "what goes wrong is not printed among the results"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("words", [("readers", "--virtual"), ("readers", "--virtual", "--json"), ("demo", "--virtual")])
 def test_a_full_disk_is_told_once(words: tuple[str, ...]) -> None:
@@ -221,6 +225,7 @@ def test_a_full_disk_is_told_once(words: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (5, "scardface: standard output: No space left on device\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("demo", "--virtual"), ("readers", "--virtual"), ("watch", "--virtual", "--json"), ("--help",)])
 def test_whoever_reads_may_leave_any_command(words: tuple[str, ...]) -> None:
     """In `demo` tasks print, so the error comes in a group of errors."""

@@ -112,6 +112,7 @@ def test_after_an_interrupt_a_command_has_a_time_to_end(left: list[int], monkeyp
     assert left == ([] if ends else [1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_leaks")
 def test_who_hears_is_left_alone(left: list[int]) -> None:
     before = signal.set_wakeup_fd(-1)

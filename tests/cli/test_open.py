@@ -55,6 +55,7 @@ def _plug(pcsc: SimulatedPCSC, first: str | None, name: str) -> None:
     pcsc.insert(name, FileCard())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [None, "A"])
 def test_a_service_that_never_came_is_told_of(text: str | None) -> None:
     """Not a reader that is missing: nobody knows of readers then."""
@@ -68,6 +69,7 @@ def test_a_service_that_never_came_is_told_of(text: str | None) -> None:
             resolve_reader(text, 0.3, wait=True)
 
 
+@pytest.mark.slow
 def test_a_wait_for_a_reader_has_an_end() -> None:
     with SimulatedPCSC() as pcsc:  # a second has time for a query on busy cores
         with pytest.raises(CardTimeoutError, match=r"no matching card within 1 s; seen: no reader"):

@@ -52,6 +52,7 @@ def faults(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> list[str
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

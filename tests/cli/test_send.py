@@ -153,6 +153,7 @@ def test_the_help_lists_the_names(scardface: Command) -> None:
     assert ", read-binary, read-record, reset-retry-counter, " in shown
 
 
+@pytest.mark.slow
 def test_a_script_in_any_encoding(scardface: Command, tmp_path: Path) -> None:
     for encoding in ("utf-8-sig", "utf-16", "utf-16-le"):
         path = tmp_path / encoding
@@ -229,6 +230,7 @@ def test_the_word_pin_needs_its_option_and_a_terminal(scardface: Command) -> Non
     assert "--pin-prompt" in done.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_wait_for_a_card(terminal: Callable[..., Terminal]) -> None:
     shown = terminal("send", "--virtual", "--atr", "3F", SELECT)
     shown.read_until("waiting for a card that matches; Ctrl-C ends it")

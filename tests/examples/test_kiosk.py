@@ -51,6 +51,7 @@ def test_the_page_quotes_it() -> None:
     assert SOURCE.read_text(encoding="utf-8").partition('"""\n\n')[2] == quoted[0]
 
 
+@pytest.mark.slow
 async def test_it_goes_on_through_restarts_unplugged_readers_pulls_and_a_foreign_card(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     dice = random.Random(15)

@@ -195,6 +195,7 @@ def situations(draw: st.DrawFn) -> Situation:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, derandomize=True)
 @given(situations())
 def test_everything_arrives_whole_and_once(case: Situation) -> None:
@@ -734,6 +735,7 @@ commands = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, derandomize=True)
 @given(
     commands,

@@ -433,6 +433,7 @@ def test_hidden_responses_are_played_as_zeros(pcsc: SimulatedPCSC, cassette: Pat
         assert recorder.transmit(bytes(other)) == bytes(4) + b"\x90\x00"
 
 
+@pytest.mark.slow
 def test_failures_are_not_recorded(pcsc: SimulatedPCSC, cassette: Path) -> None:
     pcsc.insert(0, EchoCard())
     with sync.SCard(timeout=30) as card, Recorder(card, cassette) as recorder:

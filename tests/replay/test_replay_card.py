@@ -95,6 +95,7 @@ def exchanges(draw: st.DrawFn) -> Sent:
     return Sent(command, R_APDU(data, sw1, sw2))
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(
     st.sampled_from([way for way in WAYS if way[1] is not Lengths.SHORT]),

@@ -326,14 +326,15 @@ class Call:
 
 
 def rounds() -> Iterator[None]:
-    """One try after the other at what shows only if the real driver does not look in between, until the caller has seen it.
+    """One try after the other, until the real driver has not looked in between, which a busy machine cannot promise.
 
-    Each try must know by itself, and not by the clock, whether it did: a machine that is busy may stand still anywhere.
+    The caller must know that of each try, by something else than by what it asserts then: by the state of the reader, or because
+    less time went by than the driver sleeps between two looks.
     """
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         yield
-    raise AssertionError("the driver always looked in between")
+    raise AssertionError("the driver always looked in between, as it seems")
 
 
 def code_of(call: Callable[..., object], *args: Any) -> int:

@@ -205,6 +205,7 @@ def test_one_that_is_whole_fails_nothing() -> None:
     assert failures(WrappedContext) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_is_broken_is_found_out(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conformance, "PATIENCE", 1.0)

@@ -87,6 +87,7 @@ def test_an_early_end_is_explained(unshare: Unshare, folder: Path, script: str, 
     assert not folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["exec sleep 60", KEEPER.format("time.sleep(60)")])
 def test_a_start_takes_so_long_at_most(unshare: Unshare, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(process, "_START_LIMIT", 0.3)

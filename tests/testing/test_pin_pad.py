@@ -193,6 +193,7 @@ class TestTheUser:
         wire.pad.say_nothing()
         assert run(verify(VERIFY, PinEntry()), wire.control).timed_out
 
+    @pytest.mark.slow
     def test_does_nothing(self) -> None:
         wire = Wire()
         assert run(verify(VERIFY, PinEntry(timeout=1)), wire.control).timed_out

@@ -182,6 +182,7 @@ class TestPublicFaces:
                         tasks.start_soon(_later, pcsc, lambda: pcsc.remove_reader("A"))
                         await card.wait()
 
+    @pytest.mark.slow
     async def test_time_runs_out(self, face: AsyncFace | SyncFace) -> None:
         with SimulatedPCSC() as pcsc:
             pcsc.add_reader("A")
@@ -205,6 +206,7 @@ class TestPublicFaces:
                     async with face.open(timeout=BOUND) as card:
                         assert (await card.send(SELECT_MF)).check()
 
+    @pytest.mark.slow
     async def test_failures_of_pcsc_come_out(self, face: AsyncFace | SyncFace) -> None:
         with SimulatedPCSC() as pcsc:
             pcsc.add_reader("A")
@@ -270,6 +272,7 @@ async def test_windows(no_leaks: None) -> None:
         wait_until(lambda: not pcsc.open_contexts)
 
 
+@pytest.mark.slow
 @on_asyncio
 @pytest.mark.anyio
 async def test_macos(no_leaks: None) -> None:
@@ -312,6 +315,7 @@ def test_plain_functions() -> None:
     wait_until(lambda: not pcsc.open_contexts)
 
 
+@pytest.mark.slow
 def test_a_thousand_readers_and_ten_thousand_waiting_cards(no_leaks: None) -> None:
     """The first come are served first; the others go on waiting until they are cancelled."""
     anyio.run(

@@ -158,6 +158,7 @@ def test_taken_out_a_card_loses_its_power(driver: Driver, message: bytes) -> Non
     assert card.done.empty()
 
 
+@pytest.mark.slow
 def test_a_message_cut_off_is_the_end(driver: Driver) -> None:
     card = Recorder()
     with inserted(driver, card):
@@ -236,6 +237,7 @@ def test_an_impossible_atr_is_a_mistake(driver: Driver) -> None:
     assert isinstance(card.error, ValueError)
 
 
+@pytest.mark.slow
 def test_a_dropped_card_connects_again(driver: Driver, no_leaks: None) -> None:
     card = Recorder()
     with inserted(driver, card):
@@ -247,6 +249,7 @@ def test_a_dropped_card_connects_again(driver: Driver, no_leaks: None) -> None:
         assert driver.ask(b"\x00\x01") == b"\x00\x01\x90\x00"
 
 
+@pytest.mark.slow
 def test_a_connection_that_breaks_is_no_error(driver: Driver) -> None:
     card = Recorder()
     with inserted(driver, card):
@@ -258,6 +261,7 @@ def test_a_connection_that_breaks_is_no_error(driver: Driver) -> None:
     assert card.error is None
 
 
+@pytest.mark.slow
 def test_without_a_driver_the_card_gives_up(driver: Driver) -> None:
     card = Recorder()
     with inserted(driver, card) as link:
